@@ -1,0 +1,35 @@
+// provisional, until the generator writes this file
+//! Element types, from `ir-specs/dtypes.toml`.
+
+/// Element type of a tensor.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum DType {
+    /// 32-bit float.
+    F32,
+    /// IEEE half.
+    F16,
+    /// bfloat16.
+    Bf16,
+    /// 32-bit signed integer.
+    I32,
+    /// -1, 0 or +1.
+    Trit,
+    /// Activations quantised per row: i8 codes, one f32 scale `s_x` and one i32 sum of the codes.
+    Q8,
+}
+
+impl DType {
+    /// All of them, in table order.
+    pub const ALL: &'static [DType] = &[DType::F32, DType::F16, DType::Bf16, DType::I32, DType::Trit, DType::Q8];
+    /// The name in the text form.
+    pub const fn name(self) -> &'static str {
+        match self {
+            DType::F32 => "f32",
+            DType::F16 => "f16",
+            DType::Bf16 => "bf16",
+            DType::I32 => "i32",
+            DType::Trit => "trit",
+            DType::Q8 => "q8",
+        }
+    }
+}

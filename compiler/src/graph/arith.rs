@@ -1,0 +1,333 @@
+//! The one arithmetic: every f32 result of every engine is defined here, operation by operation.
+//!
+//! In: rows of numbers and a [`Profile`]. Out: the bits that the interpreter, the compiled code, every ISA level and
+//! every thread count must give. Kernels are tested against these functions, bit for bit.
+//!
+//! The rules, once:
+//! - a *reduction* keeps 16 lanes; lane `i` takes elements `i`, `i + 16`, ...; a row is thought of as padded with `+0.0`
+//!   to a multiple of 16; at the end the lanes fold 8, 4, 2, 1 ([`fold16`]);
+//! - `a * b + c` is one operation, [`Profile::madd`], fused or not by profile; nothing else is ever contracted;
+//! - minimum and maximum are comparisons and selections, so that a NaN ends in a defined place;
+//! - attention runs in blocks of [`ATTENTION_BLOCK`] absolute positions.
+
+/// Lanes of every reduction, whatever the width of the machine's vectors.
+pub const LANES: usize = 16;
+
+/// Positions of one attention block; blocks start at multiples of it.
+pub const ATTENTION_BLOCK: usize = 64;
+
+/// The largest K of a ternary product: 2^17 codes of magnitude 128 sum to at most 2^24, exact in i32 and in f32.
+pub const MAX_K: u32 = 1 << 17;
+
+/// The least absmax of a quantised row.
+pub const ABSMAX_FLOOR: f32 = 1e-5;
+
+/// 1.5 * 2^23: adding it to |x| <= 2^22 leaves round-half-even(x) in the low bits.
+pub const ROUND_MAGIC: f32 = 12_582_912.0;
+
+/// Largest finite f16; wider keys and values are clamped to it when the cache holds f16.
+pub const F16_MAX: f32 = 65_504.0;
+
+/// How `a * b + c` is rounded.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Profile {
+    /// Once: fused. The default wherever the target has fused multiply-add.
+    Fma,
+    /// Twice: the product, then the sum.
+    Plain,
+}
+
+impl Profile {
+    /// a * b + c.
+    #[inline]
+    pub fn madd(self, a: f32, b: f32, c: f32) -> f32 {
+        match self {
+            Profile::Fma => a.mul_add(b, c),
+            Profile::Plain => a * b + c,
+        }
+    }
+
+    /// The name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Profile::Fma => "fma",
+            Profile::Plain => "plain",
+        }
+    }
+
+    /// The profile called `name`.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "fma" => Some(Profile::Fma),
+            "plain" => Some(Profile::Plain),
+            _ => None,
+        }
+    }
+}
+
+/// `a` if it is greater, else `b` (so `b` when either is NaN).
+#[inline]
+pub fn max(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
+}
+
+/// `a` if it is less, else `b` (so `b` when either is NaN).
+#[inline]
+pub fn min(a: f32, b: f32) -> f32 {
+    if a < b { a } else { b }
+}
+
+/// The sum of 16 lanes: halves added onto each other, 8, 4, 2, 1.
+pub fn fold16(mut lanes: [f32; LANES]) -> f32 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] += lanes[i + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// sum_i x[i] * y[i], in 16 lanes.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn dot(p: Profile, x: &[f32], y: &[f32]) -> f32 {
+    assert_eq!(x.len(), y.len());
+    let mut lanes = [0.0f32; LANES];
+    for (xs, ys) in x.chunks(LANES).zip(y.chunks(LANES)) {
+        for i in 0..LANES {
+            // A short last chunk is padded with +0.0, which turns a lane of -0.0 into +0.0.
+            let (a, b) = if i < xs.len() { (xs[i], ys[i]) } else { (0.0, 0.0) };
+            lanes[i] = p.madd(a, b, lanes[i]);
+        }
+    }
+    fold16(lanes)
+}
+
+/// sum_i x[i], in 16 lanes, each lane starting at +0.0.
+pub fn sum(x: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    for xs in x.chunks(LANES) {
+        for i in 0..LANES {
+            lanes[i] += if i < xs.len() { xs[i] } else { 0.0 };
+        }
+    }
+    fold16(lanes)
+}
+
+/// y = (x * r) * g with r = 1 / sqrt(mean(x^2) + eps), mean = dot(x, x) / K.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn rmsnorm(p: Profile, x: &[f32], g: &[f32], eps: f32, y: &mut [f32]) {
+    assert!(x.len() == g.len() && x.len() == y.len());
+    let r = 1.0 / (dot(p, x, x) / x.len() as f32 + eps).sqrt();
+    for i in 0..x.len() {
+        y[i] = (x[i] * r) * g[i];
+    }
+}
+
+/// A row quantised to i8.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct QuantRow {
+    /// clamp(round_half_even(x * scale), -128, 127).
+    pub codes: Vec<i8>,
+    /// `s_x` = 127 / max(max|x|, 1e-5).
+    pub scale: f32,
+    /// The sum of the codes, exact.
+    pub sum: i32,
+}
+
+/// One row to i8 by its absmax. The maximum is taken over the bits of |x| as integers, so a NaN counts as largest.
+pub fn quantize(x: &[f32]) -> QuantRow {
+    let floor = ABSMAX_FLOOR.to_bits() as i32;
+    let absmax = x.iter().fold(floor, |m, v| m.max((v.to_bits() & 0x7fff_ffff) as i32));
+    let scale = 127.0 / f32::from_bits(absmax as u32);
+    let codes: Vec<i8> = x.iter().map(|&v| quantize_one(v, scale)).collect();
+    let sum = codes.iter().map(|&c| i32::from(c)).sum();
+    QuantRow { codes, scale, sum }
+}
+
+/// clamp(x * scale, -128, 127), then round half even. A NaN becomes -128.
+#[inline]
+pub fn quantize_one(x: f32, scale: f32) -> i8 {
+    let t = min(max(x * scale, -128.0), 127.0);
+    (t + ROUND_MAGIC).to_bits().wrapping_sub(ROUND_MAGIC.to_bits()) as i32 as i8
+}
+
+/// acc * (s_w / s_x).
+#[inline]
+pub fn rescale(acc: i32, weight_scale: f32, row_scale: f32) -> f32 {
+    acc as f32 * (weight_scale / row_scale)
+}
+
+/// log2(e).
+pub const LOG2_E: f32 = std::f32::consts::LOG2_E;
+/// ln 2 in its leading 10 bits, so that n * LN2_HI is exact for |n| < 2^13.
+pub const LN2_HI: f32 = 0.693_359_4;
+/// ln 2 - LN2_HI.
+pub const LN2_LO: f32 = -2.121_944_4e-4;
+/// Below this the exponential is taken at this: e^-87 is the smallest power that stays a normal number.
+pub const EXP_MIN: f32 = -87.0;
+/// Above this the exponential is taken at this.
+pub const EXP_MAX: f32 = 88.0;
+/// 1/7!, 1/6!, ..., 1/1!, 1: the Taylor polynomial, whose remainder on |r| <= ln(2)/2 is 5e-9.
+pub const EXP_POLY: [f32; 8] = [
+    1.0 / 5040.0,
+    1.0 / 720.0,
+    1.0 / 120.0,
+    1.0 / 24.0,
+    1.0 / 6.0,
+    0.5,
+    1.0,
+    1.0,
+];
+
+/// e^x = 2^n * e^r with n = round(x * log2 e), r = x - n * ln 2.
+pub fn exp(p: Profile, x: f32) -> f32 {
+    let x = min(max(x, EXP_MIN), EXP_MAX);
+    let t = p.madd(x, LOG2_E, ROUND_MAGIC);
+    let n = t - ROUND_MAGIC;
+    let r = p.madd(n, -LN2_LO, p.madd(n, -LN2_HI, x));
+    let mut poly = EXP_POLY[0];
+    for c in &EXP_POLY[1..] {
+        poly = p.madd(poly, r, *c);
+    }
+    let exponent = (t.to_bits() as i32).wrapping_sub(ROUND_MAGIC.to_bits() as i32);
+    poly * f32::from_bits((exponent.wrapping_add(127) as u32) << 23)
+}
+
+/// x / (1 + e^-x).
+pub fn silu(p: Profile, x: f32) -> f32 {
+    x / (1.0 + exp(p, -x))
+}
+
+/// max(x, 0)^2.
+pub fn relu2(x: f32) -> f32 {
+    let m = max(x, 0.0);
+    m * m
+}
+
+/// Rotates one head in place: element `i` of the first half pairs with element `i` of the second.
+///
+/// a' = a cos - b sin, b' = b cos + a sin; `table` is one row: cosines, then sines.
+///
+/// # Panics
+/// If the head is longer than the row of the table.
+pub fn rope(p: Profile, head: &mut [f32], table: &[f32]) {
+    let half = head.len() / 2;
+    for i in 0..half {
+        let (a, b) = (head[i], head[half + i]);
+        let (cos, sin) = (table[i], table[half + i]);
+        head[i] = p.madd(a, cos, -(b * sin));
+        head[half + i] = p.madd(b, cos, a * sin);
+    }
+}
+
+/// Causal attention of one query head over positions `0..n` of one key/value head.
+///
+/// `key(j)` and `value(j)` give the rows at position `j`; `y` has the length of a head.
+pub fn attention<'a>(
+    p: Profile,
+    q: &[f32],
+    n: usize,
+    scale: f32,
+    key: impl Fn(usize) -> &'a [f32],
+    value: impl Fn(usize) -> &'a [f32],
+    y: &mut [f32],
+) {
+    y.fill(0.0);
+    let (mut running_max, mut running_sum) = (f32::MIN, 0.0f32);
+    for start in (0..n).step_by(ATTENTION_BLOCK) {
+        let count = (n - start).min(ATTENTION_BLOCK);
+        let mut s = [0.0f32; ATTENTION_BLOCK];
+        let mut new_max = running_max;
+        for j in 0..count {
+            s[j] = dot(p, q, key(start + j)) * scale;
+            new_max = max(s[j], new_max);
+        }
+        let correction = exp(p, running_max - new_max);
+        let mut weights = [0.0f32; ATTENTION_BLOCK];
+        for j in 0..count {
+            weights[j] = exp(p, s[j] - new_max);
+        }
+        running_sum = p.madd(running_sum, correction, sum(&weights));
+        for o in y.iter_mut() {
+            *o *= correction;
+        }
+        for j in 0..count {
+            for (o, v) in y.iter_mut().zip(value(start + j)) {
+                *o = p.madd(weights[j], *v, *o);
+            }
+        }
+        running_max = new_max;
+    }
+    let inverse = 1.0 / running_sum;
+    for o in y.iter_mut() {
+        *o *= inverse;
+    }
+}
+
+/// What an f16 cache gives back for `x`: clamped to the finite range, rounded half to even.
+pub fn through_f16(x: f32) -> f32 {
+    half::f16::from_f32(min(max(x, -F16_MAX), F16_MAX)).to_f32()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_accurate_in_both_profiles() {
+        for p in [Profile::Fma, Profile::Plain] {
+            for i in -8700..=8800 {
+                let x = i as f32 / 100.0;
+                let want = f64::from(x).exp();
+                let error = (f64::from(exp(p, x)) - want).abs() / want;
+                assert!(error < 4e-7, "{p:?} exp({x}): relative error {error:e}");
+            }
+        }
+    }
+
+    #[test]
+    fn ln2_is_split_without_loss() {
+        let whole = f64::from(LN2_HI) + f64::from(LN2_LO);
+        assert!((whole - std::f64::consts::LN_2).abs() < 1e-11);
+        assert_eq!(LN2_HI.to_bits() & 0x3fff, 0, "LN2_HI must have 10 leading bits only");
+    }
+
+    #[test]
+    fn rounding_is_half_even() {
+        for (x, want) in [(0.5, 0), (1.5, 2), (2.5, 2), (-0.5, 0), (-1.5, -2), (126.5, 126), (127.4, 127)] {
+            assert_eq!(quantize_one(x, 1.0), want, "{x}");
+        }
+        assert_eq!(quantize_one(f32::NAN, 1.0), -128);
+        assert_eq!(quantize_one(1e30, 1.0), 127);
+    }
+
+    #[test]
+    fn quantised_rows_carry_scale_and_sum() {
+        let row = quantize(&[0.5, -1.0, 0.25]);
+        assert_eq!(row.codes, [64, -127, 32]);
+        assert_eq!((row.scale, row.sum), (127.0, -31));
+        assert_eq!(quantize(&[0.0; 5]).scale, 127.0 / ABSMAX_FLOOR);
+    }
+
+    #[test]
+    fn attention_does_not_depend_on_what_lies_behind() {
+        let rows: Vec<Vec<f32>> = (0..130).map(|j| (0..8).map(|d| ((j * 7 + d * 3) % 11) as f32 - 5.0).collect()).collect();
+        let q = [1.0, -2.0, 0.5, 0.25, -1.0, 3.0, 0.0, 1.5];
+        let mut y = [0.0; 8];
+        attention(Profile::Fma, &q, 130, 0.35, |j| &rows[j], |j| &rows[j], &mut y);
+        // Softmax weights sum to one: a constant value comes back.
+        let ones = [1.0f32; 8];
+        let mut one = [0.0; 8];
+        attention(Profile::Fma, &q, 130, 0.35, |j| &rows[j], |_| &ones, &mut one);
+        for v in one {
+            assert!((v - 1.0).abs() < 1e-5, "{v}");
+        }
+        assert!(y.iter().all(|v| v.abs() <= 5.0));
+    }
+}

@@ -1,0 +1,15 @@
+//! tern's compiler: a ternary checkpoint becomes native code.
+//!
+//! Follow the data: [`checkpoint`] (bytes to named tensors), [`import`] (tensors and config to a graph), [`graph`]
+//! (typed IR, printer, parser, verifier, interpreter), [`egraph`] (rewriting), [`schedule`] (kernels, packings, buffers,
+//! step program), [`codegen`] (machine code). [`pipeline`] alone knows their order.
+
+pub mod checkpoint;
+pub mod codegen;
+pub mod egraph;
+pub mod generated;
+pub mod graph;
+pub mod import;
+pub mod pipeline;
+pub mod schedule;
+pub mod weights;

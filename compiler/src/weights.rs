@@ -1,0 +1,73 @@
+//! The data behind a graph's weights, decoded.
+//!
+//! In: a [`WeightId`]. Out: canonical trits or dense elements. The graph never holds data; whoever needs it (the
+//! interpreter, packing, `tern inspect`) asks a [`WeightData`].
+
+use std::borrow::Cow;
+
+use crate::graph::WeightId;
+
+/// A ternary matrix, row-major: `data[n * cols + k]` is -1, 0 or +1.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Trits {
+    /// N, the outputs.
+    pub rows: usize,
+    /// K, the inputs.
+    pub cols: usize,
+    /// `rows * cols` trits.
+    pub data: Vec<i8>,
+}
+
+/// Dense elements as they are stored, row-major; half-precision kinds as their bits.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Dense {
+    /// f32.
+    F32(Vec<f32>),
+    /// IEEE half bits.
+    F16(Vec<u16>),
+    /// bfloat16 bits.
+    Bf16(Vec<u16>),
+}
+
+impl Dense {
+    /// Elements.
+    pub fn len(&self) -> usize {
+        match self {
+            Dense::F32(v) => v.len(),
+            Dense::F16(v) | Dense::Bf16(v) => v.len(),
+        }
+    }
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Element `i`, widened exactly.
+    ///
+    /// # Panics
+    /// If `i` is out of range.
+    pub fn get(&self, i: usize) -> f32 {
+        match self {
+            Dense::F32(v) => v[i],
+            Dense::F16(v) => half::f16::from_bits(v[i]).to_f32(),
+            Dense::Bf16(v) => half::bf16::from_bits(v[i]).to_f32(),
+        }
+    }
+}
+
+/// The data could not be had.
+#[derive(Debug, thiserror::Error)]
+#[error("weight {name}: {reason}")]
+pub struct WeightError {
+    /// The weight's name.
+    pub name: String,
+    /// What is wrong, and what to do.
+    pub reason: String,
+}
+
+/// Gives the data of a graph's weights.
+pub trait WeightData {
+    /// The trits of a `trit` weight.
+    fn trits(&self, weight: WeightId) -> Result<Cow<'_, Trits>, WeightError>;
+    /// The elements of a dense weight (`f32`, `f16`, `bf16`), checkpoint tensor or generated table.
+    fn dense(&self, weight: WeightId) -> Result<Cow<'_, Dense>, WeightError>;
+}

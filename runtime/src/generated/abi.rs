@@ -1,0 +1,62 @@
+// provisional, until the generator writes this file
+//! The C ABI of a compiled model, from `ir-specs/abi.toml`.
+
+use core::ffi::c_void;
+
+/// Which logits `step` writes.
+pub const WANT_NONE: u32 = 0;
+/// The last token's.
+pub const WANT_LAST: u32 = 1;
+/// Every token's.
+pub const WANT_ALL: u32 = 2;
+/// The `k` largest of the last token, `want = WANT_TOP_K | k << 8`; `out` gets k ids (u32), then k logits (f32).
+pub const WANT_TOP_K: u32 = 3;
+
+/// f32 keys and values.
+pub const KV_F32: u32 = 0;
+/// f16 keys and values.
+pub const KV_F16: u32 = 1;
+
+/// The step was done.
+pub const STATUS_OK: u32 = 0;
+/// A token id is not below the vocabulary's size.
+pub const STATUS_BAD_TOKEN: u32 = 1;
+/// `n` is 0 or above the most tokens of one step.
+pub const STATUS_BAD_COUNT: u32 = 2;
+/// `pos` is beyond the sequence's length, or `pos + n` beyond the context.
+pub const STATUS_BAD_POSITION: u32 = 3;
+/// `seq` is not below the number of sequences.
+pub const STATUS_BAD_SEQUENCE: u32 = 4;
+/// `want` is unknown, or its k is 0 or above the vocabulary's size or the most that a step can select.
+pub const STATUS_BAD_WANT: u32 = 5;
+/// The state block was not made by `state_init` of this model.
+pub const STATUS_BAD_STATE: u32 = 6;
+
+/// Meets the other threads of a step; given `ctx`.
+pub type BarrierFn = unsafe extern "C" fn(ctx: *mut c_void);
+
+/// One forward pass over `n` tokens at positions `pos..pos + n` of sequence `seq`; called by every thread `tid` of
+/// `n_threads` with otherwise equal arguments.
+pub type StepFn = unsafe extern "C" fn(
+    model: *const u8,
+    state: *mut u8,
+    tokens: *const u32,
+    n: u32,
+    pos: u32,
+    seq: u32,
+    want: u32,
+    out: *mut f32,
+    tid: u32,
+    n_threads: u32,
+    barrier: BarrierFn,
+    ctx: *mut c_void,
+) -> u32;
+
+/// Bytes of the state block for a context length, a number of sequences and a KV type; 0 if they are not possible.
+pub type StateBytesFn = unsafe extern "C" fn(context: u32, n_seqs: u32, kv_type: u32) -> u64;
+
+/// Makes a zeroed, 64-byte aligned block of `state_bytes` bytes a state; `STATUS_OK` or a reason.
+pub type StateInitFn = unsafe extern "C" fn(state: *mut u8, context: u32, n_seqs: u32, kv_type: u32) -> u32;
+
+/// Forgets the tokens of `seq` from position `len` on (`len` 0 forgets all).
+pub type TruncateFn = unsafe extern "C" fn(state: *mut u8, seq: u32, len: u32) -> u32;

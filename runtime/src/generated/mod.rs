@@ -1,0 +1,3 @@
+//! Written by the generator of `ir-specs` from its tables. Do not edit.
+
+pub mod abi;

@@ -1,0 +1,3 @@
+//! tern's runtime: runs a compiled model. It knows no compiler.
+
+pub mod generated;
