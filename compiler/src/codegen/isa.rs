@@ -40,9 +40,9 @@ impl Isa {
     const fn features(self) -> &'static [&'static str] {
         match self {
             Isa::Sse41 => &["has_sse3", "has_ssse3", "has_sse41"],
-            Isa::Avx2 => &[
-                "has_sse42", "has_popcnt", "has_avx", "has_avx2", "has_fma", "has_bmi1", "has_bmi2", "has_lzcnt",
-            ],
+            Isa::Avx2 => {
+                &["has_sse42", "has_popcnt", "has_avx", "has_avx2", "has_fma", "has_bmi1", "has_bmi2", "has_lzcnt"]
+            }
             Isa::Avx512Vnni => &["has_avx512f", "has_avx512dq", "has_avx512vl", "has_avx512vnni"],
         }
     }

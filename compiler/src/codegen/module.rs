@@ -80,7 +80,8 @@ pub fn compile(
     })?;
     let step_params = [I64, I64, I64, I32, I32, I32, I32, I64, I32, I32, I64, I64];
     let step = functions.entry("tern_step", &step_params, I32, |b, module, one_pointer| {
-        let mut refer = |id: FuncId, b: &mut FunctionBuilder<'_>| -> FuncRef { module.declare_func_in_func(id, b.func) };
+        let mut refer =
+            |id: FuncId, b: &mut FunctionBuilder<'_>| -> FuncRef { module.declare_func_in_func(id, b.func) };
         let callees = Callees {
             kernels: ids.iter().map(|id| refer(*id, b)).collect(),
             top_k: refer(top_k, b),
@@ -161,9 +162,9 @@ impl<'m> Functions<'m> {
         b.finalize(self.module.target_config());
         let clif = self.listing.clif.then(|| self.context.func.display().to_string());
         self.context.set_disasm(self.listing.asm);
-        self.module.define_function(id, &mut self.context).map_err(|e| Error::Bug {
-            reason: format!("{symbol}: {e:?}"),
-        })?;
+        self.module
+            .define_function(id, &mut self.context)
+            .map_err(|e| Error::Bug { reason: format!("{symbol}: {e:?}") })?;
         let compiled = self.context.compiled_code();
         self.listed.push(Listed {
             symbol: symbol.to_owned(),

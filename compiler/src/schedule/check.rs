@@ -21,7 +21,10 @@ pub fn check(schedule: &Schedule) -> Result<(), Error> {
         for (position, call) in phase.calls.iter().enumerate() {
             for read in &call.reads {
                 if !owns(&owners, schedule, *read) {
-                    return Err(bug(format!("K1: phase {index}: %{} reads buffer {} which is not there", call.node.0, read.0)));
+                    return Err(bug(format!(
+                        "K1: phase {index}: %{} reads buffer {} which is not there",
+                        call.node.0, read.0
+                    )));
                 }
             }
             for other in &phase.calls[..position] {

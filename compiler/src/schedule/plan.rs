@@ -108,7 +108,9 @@ impl<'g> Planner<'g> {
             Op::Get { index } => vec![self.place(id, 0, index)?],
             Op::WantedRows => match self.place(id, 0, 0)? {
                 Place::Buffer { id, .. } => vec![Place::Buffer { id, wanted: true }],
-                Place::Kv(_) | Place::Caller => return Err(self.unsupported(id, "wanted_rows of a value without rows")),
+                Place::Kv(_) | Place::Caller => {
+                    return Err(self.unsupported(id, "wanted_rows of a value without rows"));
+                }
             },
             Op::Embed => self.embed(id)?,
             Op::RmsNorm { eps } => self.norm(id, Some(eps), RowKind::F32)?,

@@ -55,4 +55,3 @@ fn load16_widened(k: &mut Kernel<'_, '_>, dtype: DType, row: Value, offset: Valu
     let at = k.b.ins().iadd(row, place);
     std::array::from_fn(|i| k.load4_widened(dtype, at, step * i as i32))
 }
-

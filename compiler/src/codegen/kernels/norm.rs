@@ -137,4 +137,3 @@ fn round_code(k: &mut Kernel<'_, '_>, v: Value, scale: Value) -> Value {
     let bias = k.splat_i32(ROUND_MAGIC.to_bits() as i32);
     k.b.ins().isub(bits, bias)
 }
-
