@@ -125,7 +125,12 @@ impl Error {
 
 /// The first eight of `names`, and how many there are in all.
 pub(crate) fn first_eight<S: AsRef<str>>(names: &[S]) -> String {
-    let mut text = names.iter().take(8).map(|n| n.as_ref()).collect::<Vec<_>>().join(", ");
+    let mut text = names
+        .iter()
+        .take(8)
+        .map(|n| n.as_ref())
+        .collect::<Vec<_>>()
+        .join(", ");
     if names.len() > 8 {
         text.push_str(&format!(" and {} more", names.len().saturating_sub(8)));
     }

@@ -105,9 +105,7 @@ pub(super) fn read_header(file: &str, bytes: &[u8]) -> Result<Vec<Entry>, Error>
     let (header, data_start) = header_text(file, bytes)?;
     let data_len = bytes.len().saturating_sub(data_start);
     let Header(mut raw) = serde_json::from_str(header).map_err(|e| json_fault(file, header, &e))?;
-    raw.sort_by(|(a_name, a), (b_name, b)| {
-        (a.data_offsets, a_name).cmp(&(b.data_offsets, b_name))
-    });
+    raw.sort_by(|(a_name, a), (b_name, b)| (a.data_offsets, a_name).cmp(&(b.data_offsets, b_name)));
     check_layout(file, &raw, data_start, data_len)?;
 
     let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| {
@@ -116,7 +114,9 @@ pub(super) fn read_header(file: &str, bytes: &[u8]) -> Result<Vec<Entry>, Error>
     let mut entries = Vec::with_capacity(raw.len());
     for (name, _) in raw {
         let Some(info) = metadata.info(&name) else {
-            return Err(Error::Bug(format!("the safetensors crate lost tensor {name:?} of {file}")));
+            return Err(Error::Bug(format!(
+                "the safetensors crate lost tensor {name:?} of {file}"
+            )));
         };
         let (start, end) = info.data_offsets;
         entries.push(Entry {
@@ -145,8 +145,10 @@ fn header_text<'b>(file: &str, bytes: &'b [u8]) -> Result<(&'b str, usize), Erro
     };
     let Some(header) = header else {
         let found = format!("a header length of {header_len} bytes");
-        let expected =
-            format!("at most {room} bytes (the file has {}, the limit is 100 MB)", bytes.len());
+        let expected = format!(
+            "at most {room} bytes (the file has {}, the limit is 100 MB)",
+            bytes.len()
+        );
         return Err(input(Fault::new(file, found, expected).byte(0)));
     };
     let text = std::str::from_utf8(header).map_err(|e| {
@@ -158,13 +160,21 @@ fn header_text<'b>(file: &str, bytes: &'b [u8]) -> Result<(&'b str, usize), Erro
 
 fn json_fault(file: &str, header: &str, error: &serde_json::Error) -> Error {
     // The error knows line and column; a reader with a hex editor wants the byte.
-    let lines = header.split_inclusive('\n').take(error.line().saturating_sub(1));
+    let lines = header
+        .split_inclusive('\n')
+        .take(error.line().saturating_sub(1));
     let before: usize = lines.map(str::len).sum();
-    let at = before.saturating_add(error.column().saturating_sub(1)).saturating_add(LENGTH_BYTES);
+    let at = before
+        .saturating_add(error.column().saturating_sub(1))
+        .saturating_add(LENGTH_BYTES);
     Error::input(
-        Fault::new(file, error.to_string(), "a JSON object of tensors in the header")
-            .byte(at as u64)
-            .next(DAMAGED),
+        Fault::new(
+            file,
+            error.to_string(),
+            "a JSON object of tensors in the header",
+        )
+        .byte(at as u64)
+        .next(DAMAGED),
     )
 }
 
@@ -181,7 +191,9 @@ fn check_layout(
     for (name, entry) in raw {
         let (start, end) = entry.data_offsets;
         let fault = |found: String, expected: String| {
-            Fault::new(file, found, expected).tensor(name).byte(absolute(start))
+            Fault::new(file, found, expected)
+                .tensor(name)
+                .byte(absolute(start))
         };
         let range = format!("data offsets {start}..{end}");
         if start > end || end > data_len as u64 {
@@ -189,16 +201,18 @@ fn check_layout(
             return Err(input(fault(range, expected)));
         }
         if start != position {
-            let kind = if start < position { "overlaps" } else { "leaves a gap after" };
-            let expected =
-                format!("a start of {position}: this tensor {kind} the one before it");
+            let kind = if start < position {
+                "overlaps"
+            } else {
+                "leaves a gap after"
+            };
+            let expected = format!("a start of {position}: this tensor {kind} the one before it");
             return Err(input(fault(range, expected)));
         }
         let needed = size_bytes(file, name, entry)?;
         if u128::from(end.saturating_sub(start)) != needed {
             let found = format!("{range}, {} bytes", end.saturating_sub(start));
-            let expected =
-                format!("{needed} bytes for {} {:?}", entry.dtype, entry.shape.0);
+            let expected = format!("{needed} bytes for {} {:?}", entry.dtype, entry.shape.0);
             return Err(input(fault(found, expected)));
         }
         position = end;
@@ -206,7 +220,9 @@ fn check_layout(
     if position != data_len as u64 {
         let found = format!("{data_len} bytes of data");
         let expected = format!("{position} bytes, where the last tensor ends");
-        return Err(input(Fault::new(file, found, expected).byte(absolute(position))));
+        return Err(input(
+            Fault::new(file, found, expected).byte(absolute(position)),
+        ));
     }
     Ok(())
 }
@@ -217,9 +233,16 @@ fn size_bytes(file: &str, name: &str, entry: &RawEntry) -> Result<u128, Error> {
     let text = serde::de::value::StrDeserializer::<serde::de::value::Error>::new(&entry.dtype);
     let dtype = Dtype::deserialize(text).map_err(|_| {
         let found = format!("dtype {:?}", entry.dtype);
-        Error::unsupported(fault(found, "a dtype of the safetensors format, such as BF16 or U8"))
+        Error::unsupported(fault(
+            found,
+            "a dtype of the safetensors format, such as BF16 or U8",
+        ))
     })?;
-    let elems = entry.shape.0.iter().try_fold(1u128, |n, &d| n.checked_mul(u128::from(d)));
+    let elems = entry
+        .shape
+        .0
+        .iter()
+        .try_fold(1u128, |n, &d| n.checked_mul(u128::from(d)));
     let bits = elems.and_then(|n| n.checked_mul(dtype.bitsize() as u128));
     match bits {
         Some(bits) if bits.is_multiple_of(8) => bits.checked_div(8),

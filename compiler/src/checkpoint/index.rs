@@ -53,19 +53,24 @@ impl<'de> Deserialize<'de> for WeightMap {
 impl Index {
     /// Parses the index.
     pub(super) fn parse(text: &[u8]) -> Result<Self, Error> {
-        let RawIndex { weight_map: WeightMap(shard_of) } =
-            serde_json::from_slice(text).map_err(|e| {
-                let expected = "an object with \"weight_map\", from tensor names to file names";
-                Error::input(Fault::new(INDEX, e.to_string(), expected))
-            })?;
+        let RawIndex {
+            weight_map: WeightMap(shard_of),
+        } = serde_json::from_slice(text).map_err(|e| {
+            let expected = "an object with \"weight_map\", from tensor names to file names";
+            Error::input(Fault::new(INDEX, e.to_string(), expected))
+        })?;
         for (tensor, shard) in &shard_of {
             let plain = shard.ends_with(".safetensors")
                 && !shard.starts_with('.')
                 && !shard.contains(['/', '\\', ':', '\0']);
             if !plain {
                 return Err(Error::input(
-                    Fault::new(INDEX, format!("file name {shard:?}"), "a name such as \
-                        \"model-00001-of-00002.safetensors\", in the same folder")
+                    Fault::new(
+                        INDEX,
+                        format!("file name {shard:?}"),
+                        "a name such as \
+                        \"model-00001-of-00002.safetensors\", in the same folder",
+                    )
                     .key(format!("weight_map.{tensor}"))
                     .next("a name that leaves the folder is never opened: fetch the index again"),
                 ));

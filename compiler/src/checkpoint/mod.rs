@@ -73,8 +73,12 @@ impl Checkpoint {
         let shown = dir.display().to_string();
         if !dir.exists() {
             return Err(Error::input(
-                Fault::new(shown, "no such file or folder", "the folder of a checkpoint")
-                    .next("give the folder that holds config.json and model.safetensors"),
+                Fault::new(
+                    shown,
+                    "no such file or folder",
+                    "the folder of a checkpoint",
+                )
+                .next("give the folder that holds config.json and model.safetensors"),
             ));
         }
         if !dir.is_dir() {
@@ -87,7 +91,9 @@ impl Checkpoint {
         }
         // "." and ".." have no name of their own.
         let full = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
-        let name = full.file_name().map_or(shown, |n| n.to_string_lossy().into_owned());
+        let name = full
+            .file_name()
+            .map_or(shown, |n| n.to_string_lossy().into_owned());
         Self::from_source(name, Source::Folder(dir))
     }
 
@@ -114,12 +120,14 @@ impl Checkpoint {
     }
 
     fn from_source(name: String, mut source: Source<'_>) -> Result<Self, Error> {
-        let config_json = source.read("config.json", MAX_CONFIG_BYTES)?.ok_or_else(|| {
-            Error::input(
-                Fault::new("config.json", "no such file", "the model's configuration")
-                    .next("give the folder that holds config.json and model.safetensors"),
-            )
-        })?;
+        let config_json = source
+            .read("config.json", MAX_CONFIG_BYTES)?
+            .ok_or_else(|| {
+                Error::input(
+                    Fault::new("config.json", "no such file", "the model's configuration")
+                        .next("give the folder that holds config.json and model.safetensors"),
+                )
+            })?;
         let generation_config_json = source.read("generation_config.json", MAX_CONFIG_BYTES)?;
         let tokenizer_json = source.read("tokenizer.json", MAX_TOKENIZER_BYTES)?;
         let tokenizer_config_json = source.read("tokenizer_config.json", MAX_TOKENIZER_BYTES)?;
@@ -133,7 +141,9 @@ impl Checkpoint {
             shards,
             tensors,
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// The folder's name, or the name given; only for people.
@@ -163,11 +173,17 @@ impl Checkpoint {
     }
     /// All tensors, by name.
     pub fn tensors(&self) -> impl Iterator<Item = Tensor<'_>> {
-        self.inner.tensors.iter().filter_map(|(name, (shard, entry))| self.view(name, *shard, entry))
+        self.inner
+            .tensors
+            .iter()
+            .filter_map(|(name, (shard, entry))| self.view(name, *shard, entry))
     }
     /// Name and size in bytes of each weight file.
     pub fn weight_files(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.inner.shards.iter().map(|s| (s.name.as_str(), s.bytes.len() as u64))
+        self.inner
+            .shards
+            .iter()
+            .map(|s| (s.name.as_str(), s.bytes.len() as u64))
     }
 
     /// Never `None`: `read_header` checked the range.
@@ -187,7 +203,11 @@ impl Checkpoint {
 impl fmt::Debug for Checkpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (files, tensors) = (self.inner.shards.len(), self.inner.tensors.len());
-        write!(f, "Checkpoint({:?}, {files} weight files, {tensors} tensors)", self.inner.name)
+        write!(
+            f,
+            "Checkpoint({:?}, {files} weight files, {tensors} tensors)",
+            self.inner.name
+        )
     }
 }
 
@@ -222,16 +242,23 @@ fn open_shards(source: &mut Source<'_>) -> Result<Shards, Error> {
         shards.push(Shard { name, bytes });
     }
     for (tensor, shard) in index.iter().flat_map(|i| &i.shard_of) {
-        let holder = tensors.get(tensor).and_then(|(at, _)| shards.get(*at)).map(|s| &s.name);
+        let holder = tensors
+            .get(tensor)
+            .and_then(|(at, _)| shards.get(*at))
+            .map(|s| &s.name);
         if holder != Some(shard) {
             let found = match holder {
                 Some(other) => format!("it in {other}"),
                 None => "no such tensor".to_owned(),
             };
             return Err(Error::input(
-                Fault::new(shard.clone(), found, format!("the tensor here, as {INDEX} says"))
-                    .tensor(tensor.clone())
-                    .next("index and weight files are of different versions: fetch them again"),
+                Fault::new(
+                    shard.clone(),
+                    found,
+                    format!("the tensor here, as {INDEX} says"),
+                )
+                .tensor(tensor.clone())
+                .next("index and weight files are of different versions: fetch them again"),
             ));
         }
     }
@@ -244,9 +271,9 @@ fn no_weights(source: &Source<'_>) -> Error {
     for (suffix, format) in [(".gguf", "GGUF"), (".bin", "PyTorch"), (".npz", "NumPy")] {
         if source.has_suffix(suffix) {
             let fault = Fault::new(SINGLE, format!("only {format} files"), expected);
-            return Error::unsupported(
-                fault.next(format!("{format} files are not read: fetch or write safetensors")),
-            );
+            return Error::unsupported(fault.next(format!(
+                "{format} files are not read: fetch or write safetensors"
+            )));
         }
     }
     Error::input(

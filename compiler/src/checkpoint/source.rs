@@ -32,7 +32,9 @@ impl Source<'_> {
     pub(super) fn has_suffix(&self, suffix: &str) -> bool {
         match self {
             Source::Folder(folder) => std::fs::read_dir(folder).is_ok_and(|entries| {
-                entries.flatten().any(|e| e.file_name().to_string_lossy().ends_with(suffix))
+                entries
+                    .flatten()
+                    .any(|e| e.file_name().to_string_lossy().ends_with(suffix))
             }),
             Source::Memory(files) => files.iter().any(|(n, _)| n.ends_with(suffix)),
         }
@@ -69,7 +71,9 @@ impl Source<'_> {
                 let file = File::open(&path).map_err(|e| fault(&e))?;
                 let mut bytes = Vec::new();
                 // One byte more than the limit, to notice a file that is longer or grows.
-                let limited = file.take(limit_bytes.saturating_add(1)).read_to_end(&mut bytes);
+                let limited = file
+                    .take(limit_bytes.saturating_add(1))
+                    .read_to_end(&mut bytes);
                 limited.map_err(|e| fault(&e))?;
                 if bytes.len() as u64 > limit_bytes {
                     return Err(too_long(meta.len()));

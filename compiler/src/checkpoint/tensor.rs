@@ -85,7 +85,9 @@ impl<'c> Tensor<'c> {
     }
     /// Elements.
     pub fn len_elems(&self) -> usize {
-        self.shape.iter().fold(1, |n: usize, &d| n.saturating_mul(d))
+        self.shape
+            .iter()
+            .fold(1, |n: usize, &d| n.saturating_mul(d))
     }
     /// Whether `other` has the same type, shape and bytes.
     pub fn same_data(&self, other: &Tensor<'_>) -> bool {
@@ -93,7 +95,9 @@ impl<'c> Tensor<'c> {
     }
     /// A finding about this tensor.
     pub fn fault(&self, found: impl Into<String>, expected: impl Into<String>) -> Fault {
-        Fault::new(self.file, found, expected).tensor(self.name).byte(self.offset_bytes)
+        Fault::new(self.file, found, expected)
+            .tensor(self.name)
+            .byte(self.offset_bytes)
     }
     /// A finding about the byte `index` of this tensor.
     pub(super) fn fault_at(
@@ -102,7 +106,8 @@ impl<'c> Tensor<'c> {
         found: impl Into<String>,
         expected: impl Into<String>,
     ) -> Fault {
-        self.fault(found, expected).byte(self.offset_bytes.saturating_add(index as u64))
+        self.fault(found, expected)
+            .byte(self.offset_bytes.saturating_add(index as u64))
     }
 }
 
