@@ -65,14 +65,8 @@ pub fn operand_types<'g>(graph: &'g Graph, node: &Node) -> Option<Vec<OperandTyp
     node.operands
         .iter()
         .map(|operand| match operand {
-            Operand::Value(id) => graph
-                .nodes
-                .get(id.0 as usize)
-                .map(|n| OperandType::Value(&n.ty)),
-            Operand::Weight(id) => graph
-                .weights
-                .get(id.0 as usize)
-                .map(|w| OperandType::Weight(&w.ty)),
+            Operand::Value(id) => graph.nodes.get(id.0 as usize).map(|n| OperandType::Value(&n.ty)),
+            Operand::Weight(id) => graph.weights.get(id.0 as usize).map(|w| OperandType::Weight(&w.ty)),
         })
         .collect()
 }
@@ -82,20 +76,13 @@ pub fn operand_types<'g>(graph: &'g Graph, node: &Node) -> Option<Vec<OperandTyp
 /// # Errors
 /// If the operands are not those that the op takes.
 pub fn infer(op: Op, operands: &[OperandType<'_>]) -> Result<Type, InferError> {
-    let s = Signature {
-        op: op.name(),
-        operands,
-    };
+    let s = Signature { op: op.name(), operands };
     match op {
         Op::InputIds | Op::Positions => {
             s.count(0, "no")?;
             Ok(tensor(DType::I32, [Dim::Tokens]))
         }
-        Op::KvCache {
-            layer: _,
-            heads,
-            head_dim,
-        } => {
+        Op::KvCache { layer: _, heads, head_dim } => {
             s.count(0, "no")?;
             Ok(Type::Kv { heads, head_dim })
         }
@@ -212,11 +199,7 @@ pub fn infer(op: Op, operands: &[OperandType<'_>]) -> Result<Type, InferError> {
         }
         Op::TernaryLinearCat => {
             if operands.len() < 3 {
-                return Err(InferError::Count {
-                    op: s.op,
-                    expected: "3 or more",
-                    found: operands.len(),
-                });
+                return Err(InferError::Count { op: s.op, expected: "3 or more", found: operands.len() });
             }
             let members = (1..operands.len()).map(|i| {
                 let (r, n) = s.ternary(0, i)?;
@@ -231,10 +214,7 @@ pub fn infer(op: Op, operands: &[OperandType<'_>]) -> Result<Type, InferError> {
             };
             match members.get(index as usize) {
                 Some(member) => Ok(Type::Tensor(member.clone())),
-                None => Err(s.attribute(format!(
-                    "index {index} of a tuple of {} members",
-                    members.len()
-                ))),
+                None => Err(s.attribute(format!("index {index} of a tuple of {} members", members.len()))),
             }
         }
         Op::TernaryGlu { act: _ } => {
@@ -264,28 +244,16 @@ impl Signature<'_> {
         if self.operands.len() == n {
             return Ok(());
         }
-        Err(InferError::Count {
-            op: self.op,
-            expected,
-            found: self.operands.len(),
-        })
+        Err(InferError::Count { op: self.op, expected, found: self.operands.len() })
     }
 
     fn operand(&self, index: usize, expected: impl Into<String>) -> InferError {
         let found = self.operands[index].to_string();
-        InferError::Operand {
-            op: self.op,
-            index,
-            expected: expected.into(),
-            found,
-        }
+        InferError::Operand { op: self.op, index, expected: expected.into(), found }
     }
 
     fn attribute(&self, message: impl Into<String>) -> InferError {
-        InferError::Attribute {
-            op: self.op,
-            message: message.into(),
-        }
+        InferError::Attribute { op: self.op, message: message.into() }
     }
 
     /// A value of exactly this type.
@@ -315,13 +283,7 @@ impl Signature<'_> {
     }
 
     /// A weight `[N, K]` of one of `dtypes`, with the K that is asked for.
-    fn matrix(
-        &self,
-        index: usize,
-        what: &str,
-        dtypes: &[DType],
-        cols: Option<Dim>,
-    ) -> Result<(Dim, Dim), InferError> {
+    fn matrix(&self, index: usize, what: &str, dtypes: &[DType], cols: Option<Dim>) -> Result<(Dim, Dim), InferError> {
         if let OperandType::Weight(t) = self.operands[index]
             && dtypes.contains(&t.dtype)
             && let [n @ Dim::Const(_), k @ Dim::Const(_)] = t.dims[..]
@@ -360,10 +322,7 @@ impl Signature<'_> {
     /// A value `f32[N, K]` made from a weight; gives N.
     fn weight_value(&self, index: usize, k: Dim) -> Result<Dim, InferError> {
         match self.operands[index] {
-            OperandType::Value(Type::Tensor(TensorType {
-                dtype: DType::F32,
-                dims,
-            })) => match dims[..] {
+            OperandType::Value(Type::Tensor(TensorType { dtype: DType::F32, dims })) => match dims[..] {
                 [n @ Dim::Const(_), cols] if cols == k => Ok(n),
                 _ => Err(self.operand(index, format!("a value f32[N, {k}]"))),
             },
@@ -375,10 +334,9 @@ impl Signature<'_> {
     fn rope_table(&self, index: usize, head_dim: u32) -> Result<(), InferError> {
         let width = Dim::Const(head_dim);
         match self.operands[index] {
-            OperandType::Weight(TensorType {
-                dtype: DType::F32,
-                dims,
-            }) if matches!(dims[..], [Dim::Const(_), cols] if cols == width) => Ok(()),
+            OperandType::Weight(TensorType { dtype: DType::F32, dims }) if matches!(dims[..], [Dim::Const(_), cols] if cols == width) => {
+                Ok(())
+            }
             _ => Err(self.operand(index, format!("a weight f32[P, {width}]"))),
         }
     }
@@ -393,9 +351,7 @@ impl Signature<'_> {
     fn product(&self, heads: u32, head_dim: u32) -> Result<Dim, InferError> {
         match heads.checked_mul(head_dim) {
             Some(width) => Ok(Dim::Const(width)),
-            None => Err(self.attribute(format!(
-                "a row of {heads} heads of {head_dim} elements is too long"
-            ))),
+            None => Err(self.attribute(format!("a row of {heads} heads of {head_dim} elements is too long"))),
         }
     }
 
@@ -403,9 +359,7 @@ impl Signature<'_> {
     fn whole_heads(&self, width: Dim, unit: u32, what: &str) -> Result<(), InferError> {
         match width {
             Dim::Const(width) if unit > 0 && width.is_multiple_of(unit) => Ok(()),
-            _ => Err(self.attribute(format!(
-                "rows of {width} elements are not a multiple of {what} = {unit}"
-            ))),
+            _ => Err(self.attribute(format!("rows of {width} elements are not a multiple of {what} = {unit}"))),
         }
     }
 }

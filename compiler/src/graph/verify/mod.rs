@@ -56,16 +56,8 @@ pub enum Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Place::Node {
-                value,
-                op,
-                block: Some(block),
-            } => write!(f, "{value} ({op}, block {block})"),
-            Place::Node {
-                value,
-                op,
-                block: None,
-            } => write!(f, "{value} ({op})"),
+            Place::Node { value, op, block: Some(block) } => write!(f, "{value} ({op}, block {block})"),
+            Place::Node { value, op, block: None } => write!(f, "{value} ({op})"),
             Place::Weight { weight, name } => write!(f, "{weight} ({name:?})"),
             Place::Output(index) => write!(f, "result {index}"),
             Place::Outputs => f.write_str("results"),
@@ -153,10 +145,7 @@ struct Checker<'g> {
 
 impl<'g> Checker<'g> {
     fn well_formed(graph: &'g Graph) -> Self {
-        let mut checker = Self {
-            graph,
-            errors: Vec::new(),
-        };
+        let mut checker = Self { graph, errors: Vec::new() };
         checker.weights();
         for (i, node) in graph.nodes.iter().enumerate() {
             checker.node(ValueId(i as u32), node);
@@ -166,37 +155,22 @@ impl<'g> Checker<'g> {
     }
 
     fn finish(self) -> Result<(), VerifyErrors> {
-        if self.errors.is_empty() {
-            Ok(())
-        } else {
-            Err(VerifyErrors(self.errors))
-        }
+        if self.errors.is_empty() { Ok(()) } else { Err(VerifyErrors(self.errors)) }
     }
 
     fn add(&mut self, place: Place, invariant: &str, message: String) {
-        self.errors.push(VerifyError {
-            place,
-            invariant: invariant.to_owned(),
-            message,
-        });
+        self.errors.push(VerifyError { place, invariant: invariant.to_owned(), message });
     }
 
     /// V1 to V3.
     fn node(&mut self, value: ValueId, node: &Node) {
-        let place = Place::Node {
-            value,
-            op: node.op.name(),
-            block: node.block,
-        };
+        let place = Place::Node { value, op: node.op.name(), block: node.block };
         let before = self.errors.len();
         for operand in &node.operands {
             let message = match *operand {
                 Operand::Value(id) if id >= value => format!("{id} does not come before it"),
                 Operand::Weight(id) if id.0 as usize >= self.graph.weights.len() => {
-                    format!(
-                        "{id} is not declared: the table has {} weights",
-                        self.graph.weights.len()
-                    )
+                    format!("{id} is not declared: the table has {} weights", self.graph.weights.len())
                 }
                 Operand::Value(_) | Operand::Weight(_) => continue,
             };
@@ -208,11 +182,7 @@ impl<'g> Checker<'g> {
         let operands = operand_types(self.graph, node).unwrap_or_default();
         match infer(node.op, &operands) {
             Ok(ty) if ty == node.ty => {}
-            Ok(ty) => self.add(
-                place.clone(),
-                "V2",
-                format!("the type is {ty}, found {}", node.ty),
-            ),
+            Ok(ty) => self.add(place.clone(), "V2", format!("the type is {ty}, found {}", node.ty)),
             Err(error) => self.add(place.clone(), "V2", error.to_string()),
         }
     }
@@ -235,9 +205,7 @@ impl<'g> Checker<'g> {
                                 format!("the cache {id} is not written by a kv_write of a kv_cache")
                             }
                             Some(layer) if last_layer >= Some(layer) => {
-                                format!(
-                                    "the cache of layer {layer} comes after that of a later layer or twice"
-                                )
+                                format!("the cache of layer {layer} comes after that of a later layer or twice")
                             }
                             Some(layer) => {
                                 last_layer = Some(layer);
@@ -267,31 +235,21 @@ impl<'g> Checker<'g> {
         let node = |id: &ValueId| self.graph.nodes.get(id.0 as usize);
         let results: Vec<&Node> = self.graph.outputs.iter().filter_map(node).collect();
         let is_logits = |node: &Node| {
-            node.ty.tensor().is_some_and(|t| {
-                t.dtype == DType::F32 && matches!(t.dims[..], [Dim::Wanted, Dim::Const(_)])
-            })
+            node.ty
+                .tensor()
+                .is_some_and(|t| t.dtype == DType::F32 && matches!(t.dims[..], [Dim::Wanted, Dim::Const(_)]))
         };
-        let tensors = results
-            .iter()
-            .filter(|node| node.ty.tensor().is_some())
-            .count();
+        let tensors = results.iter().filter(|node| node.ty.tensor().is_some()).count();
         let mut messages = Vec::new();
         if tensors != 1 || !results.first().is_some_and(|node| is_logits(node)) {
-            messages.push(
-                "the first result, and no other tensor, must be the logits f32[W, N]".to_owned(),
-            );
+            messages.push("the first result, and no other tensor, must be the logits f32[W, N]".to_owned());
         }
-        let written: Vec<u32> = results
-            .iter()
-            .filter_map(|node| self.written_layer(node))
-            .collect();
+        let written: Vec<u32> = results.iter().filter_map(|node| self.written_layer(node)).collect();
         for node in &self.graph.nodes {
             if let Op::KvCache { layer, .. } = node.op
                 && !written.contains(&layer)
             {
-                messages.push(format!(
-                    "the cache of layer {layer} is not written and returned"
-                ));
+                messages.push(format!("the cache of layer {layer} is not written and returned"));
             }
         }
         for message in messages {
@@ -303,16 +261,8 @@ impl<'g> Checker<'g> {
     fn compiled(&mut self) {
         for (i, node) in self.graph.nodes.iter().enumerate() {
             if is_source_only(node.op) {
-                let place = Place::Node {
-                    value: ValueId(i as u32),
-                    op: node.op.name(),
-                    block: node.block,
-                };
-                self.add(
-                    place,
-                    "V10",
-                    "the op has no kernel: run the rules of class `real` first".to_owned(),
-                );
+                let place = Place::Node { value: ValueId(i as u32), op: node.op.name(), block: node.block };
+                self.add(place, "V10", "the op has no kernel: run the rules of class `real` first".to_owned());
             }
         }
     }
