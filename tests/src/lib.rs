@@ -1,8 +1,10 @@
 //! Shared parts of tern's tests across crates.
 //!
-//! [`synth`] makes small checkpoints of any shape; [`fixtures`] finds those that are kept with golden logits; [`rng`] is
+//! [`engines`] runs one checkpoint on every engine; [`synth`] makes small checkpoints of any shape; [`fixtures`] finds those that are kept with golden logits; [`golden`] says how close ours must come; [`rng`] is
 //! the seeded generator of test data.
 
+pub mod engines;
 pub mod fixtures;
+pub mod golden;
 pub mod rng;
 pub mod synth;
