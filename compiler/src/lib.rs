@@ -12,4 +12,5 @@ pub mod graph;
 pub mod import;
 pub mod pipeline;
 pub mod schedule;
+pub mod spec;
 pub mod weights;
