@@ -10,7 +10,7 @@ use std::fmt;
 
 use egg::Id;
 
-use crate::generated::ops::OPS;
+use crate::generated::op_specs::OPS;
 use crate::graph::{Act, Attr, F32, Op};
 use crate::spec::{AttrKind, Repeat};
 
