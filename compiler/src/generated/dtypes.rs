@@ -1,4 +1,4 @@
-// provisional, until the generator writes this file
+// Written by the generator of `ir-specs` from `dtypes.toml`. Do not edit.
 //! Element types, from `ir-specs/dtypes.toml`.
 
 /// Element type of a tensor.
@@ -20,7 +20,15 @@ pub enum DType {
 
 impl DType {
     /// All of them, in table order.
-    pub const ALL: &'static [DType] = &[DType::F32, DType::F16, DType::Bf16, DType::I32, DType::Trit, DType::Q8];
+    pub const ALL: &'static [DType] = &[
+        DType::F32,
+        DType::F16,
+        DType::Bf16,
+        DType::I32,
+        DType::Trit,
+        DType::Q8,
+    ];
+
     /// The name in the text form.
     pub const fn name(self) -> &'static str {
         match self {
@@ -30,6 +38,18 @@ impl DType {
             DType::I32 => "i32",
             DType::Trit => "trit",
             DType::Q8 => "q8",
+        }
+    }
+
+    /// Bits of one element.
+    pub const fn bits(self) -> u32 {
+        match self {
+            DType::F32 => 32,
+            DType::F16 => 16,
+            DType::Bf16 => 16,
+            DType::I32 => 32,
+            DType::Trit => 2,
+            DType::Q8 => 8,
         }
     }
 }

@@ -1,8 +1,11 @@
-// provisional, until the generator writes this file
+// Written by the generator of `ir-specs` from `ops.toml`. Do not edit.
 //! Ops, from `ir-specs/ops.toml`.
 
 use crate::graph::attr::{Act, Attr};
 use crate::graph::types::F32;
+use crate::spec::OpSpec;
+
+pub use super::op_specs::OPS;
 
 /// An operation with its attributes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -13,18 +16,18 @@ pub enum Op {
     Positions,
     /// The key/value cache of one layer as it was before this step.
     KvCache {
-        /// `layer`.
+        /// `layer`: the layer, counted from 0.
         layer: u32,
-        /// `heads`.
+        /// `heads`: key/value heads.
         heads: u32,
-        /// `head_dim`.
+        /// `head_dim`: elements per head.
         head_dim: u32,
     },
     /// Rows of the embedding table, widened to f32.
     Embed,
     /// Root-mean-square normalisation.
     RmsNorm {
-        /// `eps`.
+        /// `eps`: added to the mean square.
         eps: F32,
     },
     /// Rounds each row to i8 by its absmax and back to f32 (training's view of quantisation).
@@ -37,14 +40,14 @@ pub enum Op {
     MatMul,
     /// Rotary position embedding, rotate-half.
     Rope {
-        /// `head_dim`.
+        /// `head_dim`: elements per head.
         head_dim: u32,
     },
     /// The cache with this step's keys and values at their positions.
     KvWrite,
     /// Causal grouped-query attention over the cache.
     Attention {
-        /// `scale`.
+        /// `scale`: multiplies q . k; 1/sqrt(head_dim) as a rule.
         scale: F32,
     },
     /// Sum, element by element.
@@ -67,7 +70,7 @@ pub enum Op {
     DenseMatMul,
     /// quantize(rmsnorm(x, g)) in one pass.
     RmsNormQuantize {
-        /// `eps`.
+        /// `eps`: added to the mean square.
         eps: F32,
     },
     /// rescale(ternary_matmul(x, w), x, w) in one kernel.
@@ -78,17 +81,17 @@ pub enum Op {
     TernaryLinearCat,
     /// One member of a tuple.
     Get {
-        /// `index`.
+        /// `index`: which member, counted from 0.
         index: u32,
     },
     /// act(gate) * up.
     Glu {
-        /// `act`.
+        /// `act`: the activation of the gate: relu2 or silu.
         act: Act,
     },
     /// act(ternary_linear(x, gate)) * ternary_linear(x, up) in one kernel.
     TernaryGlu {
-        /// `act`.
+        /// `act`: the activation of the gate: relu2 or silu.
         act: Act,
     },
 }
@@ -128,12 +131,54 @@ impl Op {
         }
     }
 
+    /// Its row of the op table.
+    pub fn spec(&self) -> &'static OpSpec {
+        &OPS[match self {
+            Op::InputIds => 0,
+            Op::Positions => 1,
+            Op::KvCache { .. } => 2,
+            Op::Embed => 3,
+            Op::RmsNorm { .. } => 4,
+            Op::FakeQuant => 5,
+            Op::Dequant => 6,
+            Op::Widen => 7,
+            Op::MatMul => 8,
+            Op::Rope { .. } => 9,
+            Op::KvWrite => 10,
+            Op::Attention { .. } => 11,
+            Op::Add => 12,
+            Op::Mul => 13,
+            Op::Relu2 => 14,
+            Op::Silu => 15,
+            Op::WantedRows => 16,
+            Op::Quantize => 17,
+            Op::TernaryMatMul => 18,
+            Op::Rescale => 19,
+            Op::DenseMatMul => 20,
+            Op::RmsNormQuantize { .. } => 21,
+            Op::TernaryLinear => 22,
+            Op::TernaryLinearAdd => 23,
+            Op::TernaryLinearCat => 24,
+            Op::Get { .. } => 25,
+            Op::Glu { .. } => 26,
+            Op::TernaryGlu { .. } => 27,
+        }]
+    }
+
     /// Attribute names and values, in table order.
     pub fn attrs(&self) -> Vec<(&'static str, Attr)> {
         match *self {
             Op::InputIds => vec![],
             Op::Positions => vec![],
-            Op::KvCache { layer, heads, head_dim } => vec![("layer", Attr::from(layer)), ("heads", Attr::from(heads)), ("head_dim", Attr::from(head_dim))],
+            Op::KvCache {
+                layer,
+                heads,
+                head_dim,
+            } => vec![
+                ("layer", Attr::from(layer)),
+                ("heads", Attr::from(heads)),
+                ("head_dim", Attr::from(head_dim)),
+            ],
             Op::Embed => vec![],
             Op::RmsNorm { eps } => vec![("eps", Attr::from(eps))],
             Op::FakeQuant => vec![],
@@ -167,7 +212,11 @@ impl Op {
         Some(match (name, attrs) {
             ("input_ids", []) => Op::InputIds,
             ("positions", []) => Op::Positions,
-            ("kv_cache", [Attr::U32(a0), Attr::U32(a1), Attr::U32(a2)]) => Op::KvCache { layer: *a0, heads: *a1, head_dim: *a2 },
+            ("kv_cache", [Attr::U32(a0), Attr::U32(a1), Attr::U32(a2)]) => Op::KvCache {
+                layer: *a0,
+                heads: *a1,
+                head_dim: *a2,
+            },
             ("embed", []) => Op::Embed,
             ("rmsnorm", [Attr::F32(a0)]) => Op::RmsNorm { eps: *a0 },
             ("fake_quant", []) => Op::FakeQuant,

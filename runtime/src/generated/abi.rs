@@ -1,9 +1,11 @@
-// provisional, until the generator writes this file
+// Written by the generator of `ir-specs` from `abi.toml`. Do not edit.
 //! The C ABI of a compiled model, from `ir-specs/abi.toml`.
 
 use core::ffi::c_void;
 
-/// Which logits `step` writes.
+// want: which logits `step` writes
+
+/// No logits.
 pub const WANT_NONE: u32 = 0;
 /// The last token's.
 pub const WANT_LAST: u32 = 1;
@@ -12,10 +14,14 @@ pub const WANT_ALL: u32 = 2;
 /// The `k` largest of the last token, `want = WANT_TOP_K | k << 8`; `out` gets k ids (u32), then k logits (f32).
 pub const WANT_TOP_K: u32 = 3;
 
+// kv_type: element type of keys and values
+
 /// f32 keys and values.
 pub const KV_F32: u32 = 0;
 /// f16 keys and values.
 pub const KV_F16: u32 = 1;
+
+// status: what a function returns
 
 /// The step was done.
 pub const STATUS_OK: u32 = 0;
@@ -33,10 +39,24 @@ pub const STATUS_BAD_WANT: u32 = 5;
 pub const STATUS_BAD_STATE: u32 = 6;
 
 /// Meets the other threads of a step; given `ctx`.
+///
+/// - `ctx`: what the caller gave to step
 pub type BarrierFn = unsafe extern "C" fn(ctx: *mut c_void);
 
-/// One forward pass over `n` tokens at positions `pos..pos + n` of sequence `seq`; called by every thread `tid` of
-/// `n_threads` with otherwise equal arguments.
+/// One forward pass over `n` tokens at positions `pos..pos + n` of sequence `seq`; called by every thread `tid` of `n_threads` with otherwise equal arguments.
+///
+/// - `model`: base address of the packed weights, 64-byte aligned
+/// - `state`: a block made by state_init
+/// - `tokens`: n token ids
+/// - `n`: tokens of this step, at least 1
+/// - `pos`: position of the first token
+/// - `seq`: the sequence
+/// - `want`: which logits to write
+/// - `out`: where the logits go, one row of the vocabulary's size per wanted token; not read if there are none
+/// - `tid`: this thread, below n_threads
+/// - `n_threads`: threads that make this call
+/// - `barrier`: meets the other threads; with one thread it may return at once
+/// - `ctx`: given to barrier
 pub type StepFn = unsafe extern "C" fn(
     model: *const u8,
     state: *mut u8,
@@ -53,10 +73,24 @@ pub type StepFn = unsafe extern "C" fn(
 ) -> u32;
 
 /// Bytes of the state block for a context length, a number of sequences and a KV type; 0 if they are not possible.
+///
+/// - `context`: the most tokens of one sequence
+/// - `n_seqs`: sequences
+/// - `kv_type`: element type of keys and values
 pub type StateBytesFn = unsafe extern "C" fn(context: u32, n_seqs: u32, kv_type: u32) -> u64;
 
 /// Makes a zeroed, 64-byte aligned block of `state_bytes` bytes a state; `STATUS_OK` or a reason.
-pub type StateInitFn = unsafe extern "C" fn(state: *mut u8, context: u32, n_seqs: u32, kv_type: u32) -> u32;
+///
+/// - `state`: the block
+/// - `context`: as given to state_bytes
+/// - `n_seqs`: as given to state_bytes
+/// - `kv_type`: as given to state_bytes
+pub type StateInitFn =
+    unsafe extern "C" fn(state: *mut u8, context: u32, n_seqs: u32, kv_type: u32) -> u32;
 
 /// Forgets the tokens of `seq` from position `len` on (`len` 0 forgets all).
+///
+/// - `state`: a block made by state_init
+/// - `seq`: the sequence
+/// - `len`: tokens that stay
 pub type TruncateFn = unsafe extern "C" fn(state: *mut u8, seq: u32, len: u32) -> u32;

@@ -1,0 +1,109 @@
+// Written by the generator of `ir-specs` from `knobs.toml`. Do not edit.
+//! Knobs, from `ir-specs/knobs.toml`.
+
+use crate::spec::{KnobKind, KnobSpec};
+
+/// Every knob, in table order.
+pub static KNOBS: &[KnobSpec] = &[
+    KnobSpec {
+        name: "isa",
+        env: "TERN_ISA",
+        kind: KnobKind::Choice(&["native", "sse41", "avx2", "avx512vnni"]),
+        default: "native",
+        doc: "The instruction-set level of the generated code; `native` takes what the CPU has.",
+    },
+    KnobSpec {
+        name: "arith",
+        env: "TERN_ARITH",
+        kind: KnobKind::Choice(&["auto", "fma", "plain"]),
+        default: "auto",
+        doc: "The arithmetic profile: fused multiply-add or not. Results are bit-identical within one profile; `auto` takes fma where the target has it.",
+    },
+    KnobSpec {
+        name: "emitter",
+        env: "TERN_EMITTER",
+        kind: KnobKind::Choice(&["clif"]),
+        default: "clif",
+        doc: "The code emitter. `clif` (Cranelift) is the only one so far.",
+    },
+    KnobSpec {
+        name: "threads",
+        env: "TERN_THREADS",
+        kind: KnobKind::NumberOrAuto { min: 1, max: 1024 },
+        default: "auto",
+        doc: "Threads of a step; `auto` is the number of physical cores.",
+    },
+    KnobSpec {
+        name: "ctx",
+        env: "TERN_CTX",
+        kind: KnobKind::NumberOrAuto {
+            min: 1,
+            max: 16777216,
+        },
+        default: "auto",
+        doc: "Context length in tokens; `auto` is the model's own, shortened to what memory holds.",
+    },
+    KnobSpec {
+        name: "kv",
+        env: "TERN_KV",
+        kind: KnobKind::Choice(&["f16", "f32"]),
+        default: "f16",
+        doc: "Element type of the key/value cache when generating. Evaluation always uses f32.",
+    },
+    KnobSpec {
+        name: "huge-pages",
+        env: "TERN_HUGE_PAGES",
+        kind: KnobKind::Choice(&["auto", "off"]),
+        default: "auto",
+        doc: "Whether weights ask for 2 MiB pages; `auto` asks where the system allows it.",
+    },
+    KnobSpec {
+        name: "step-tokens",
+        env: "TERN_STEP_TOKENS",
+        kind: KnobKind::Number { min: 1, max: 4096 },
+        default: "64",
+        doc: "The most tokens of one step; longer prompts are cut into steps of this many. Results do not depend on it.",
+    },
+    KnobSpec {
+        name: "egraph-iterations",
+        env: "TERN_EGRAPH_ITERATIONS",
+        kind: KnobKind::Number { min: 1, max: 1000 },
+        default: "16",
+        doc: "The most iterations of equality saturation on one block.",
+    },
+    KnobSpec {
+        name: "egraph-nodes",
+        env: "TERN_EGRAPH_NODES",
+        kind: KnobKind::Number {
+            min: 100,
+            max: 10000000,
+        },
+        default: "20000",
+        doc: "The most e-nodes of one block's e-graph.",
+    },
+    KnobSpec {
+        name: "extract-budget",
+        env: "TERN_EXTRACT_BUDGET",
+        kind: KnobKind::Number {
+            min: 1,
+            max: 100000000,
+        },
+        default: "200000",
+        doc: "The most nodes of the extractor's search tree; beyond it the best selection found so far is taken, and the report says so.",
+    },
+    KnobSpec {
+        name: "spin",
+        env: "TERN_SPIN",
+        kind: KnobKind::Number {
+            min: 0,
+            max: 10000000,
+        },
+        default: "20000",
+        doc: "Turns that a thread spins at a barrier before it parks.",
+    },
+];
+
+/// The knob called `name`.
+pub fn knob(name: &str) -> Option<&'static KnobSpec> {
+    KNOBS.iter().find(|k| k.name == name)
+}
