@@ -4,6 +4,7 @@
 //! interpreter, packing, `tern inspect`) asks a [`WeightData`].
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use crate::graph::WeightId;
 
@@ -70,4 +71,38 @@ pub trait WeightData {
     fn trits(&self, weight: WeightId) -> Result<Cow<'_, Trits>, WeightError>;
     /// The elements of a dense weight (`f32`, `f16`, `bf16`), checkpoint tensor or generated table.
     fn dense(&self, weight: WeightId) -> Result<Cow<'_, Dense>, WeightError>;
+}
+
+/// Weights held in memory: for generated models, tests and examples.
+#[derive(Clone, Default, Debug)]
+pub struct MemoryWeights {
+    /// The trits of `trit` weights.
+    pub trits: BTreeMap<WeightId, Trits>,
+    /// The elements of dense weights.
+    pub dense: BTreeMap<WeightId, Dense>,
+}
+
+impl MemoryWeights {
+    fn missing(weight: WeightId, kind: &str) -> WeightError {
+        WeightError {
+            name: format!("@{}", weight.0),
+            reason: format!("no {kind} data was put in memory for it"),
+        }
+    }
+}
+
+impl WeightData for MemoryWeights {
+    fn trits(&self, weight: WeightId) -> Result<Cow<'_, Trits>, WeightError> {
+        self.trits
+            .get(&weight)
+            .map(Cow::Borrowed)
+            .ok_or_else(|| Self::missing(weight, "trit"))
+    }
+
+    fn dense(&self, weight: WeightId) -> Result<Cow<'_, Dense>, WeightError> {
+        self.dense
+            .get(&weight)
+            .map(Cow::Borrowed)
+            .ok_or_else(|| Self::missing(weight, "dense"))
+    }
 }

@@ -1,1 +1,3 @@
-//! placeholder
+//! Support for tern's tests: things that several test files need.
+
+pub mod rng;

@@ -1,0 +1,114 @@
+//! The weights of one graph, decoded once each.
+//!
+//! In: a [`WeightData`]. Out: trits and dense elements whose number and kind are those that the graph declares.
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
+
+use crate::graph::{DType, Graph, WeightId};
+use crate::weights::{Dense, Trits, WeightData, WeightError};
+
+/// Decodes on first use.
+pub(super) struct Weights<'a> {
+    graph: &'a Graph,
+    data: &'a dyn WeightData,
+    trits: Vec<OnceCell<Cow<'a, Trits>>>,
+    dense: Vec<OnceCell<Cow<'a, Dense>>>,
+}
+
+impl<'a> Weights<'a> {
+    pub(super) fn new(graph: &'a Graph, data: &'a dyn WeightData) -> Self {
+        let n = graph.weights.len();
+        Self {
+            graph,
+            data,
+            trits: vec![OnceCell::new(); n],
+            dense: vec![OnceCell::new(); n],
+        }
+    }
+
+    pub(super) fn trits(&self, id: WeightId) -> Result<&Trits, WeightError> {
+        let cell = &self.trits[id.0 as usize];
+        if let Some(trits) = cell.get() {
+            return Ok(trits);
+        }
+        let trits = self.data.trits(id)?;
+        let declared = self.dims(id);
+        if [trits.rows, trits.cols] != declared[..]
+            || trits.rows.checked_mul(trits.cols) != Some(trits.data.len())
+        {
+            let found = format!(
+                "{} trits as {} x {}",
+                trits.data.len(),
+                trits.rows,
+                trits.cols
+            );
+            return Err(self.error(
+                id,
+                format!("the graph declares {declared:?}, the data has {found}"),
+            ));
+        }
+        if let Some(t) = trits.data.iter().find(|t| !(-1..=1).contains(*t)) {
+            return Err(self.error(id, format!("{t} is not a trit")));
+        }
+        Ok(cell.get_or_init(|| trits))
+    }
+
+    pub(super) fn dense(&self, id: WeightId) -> Result<&Dense, WeightError> {
+        let cell = &self.dense[id.0 as usize];
+        if let Some(dense) = cell.get() {
+            return Ok(dense);
+        }
+        let dense = self.data.dense(id)?;
+        let declared = self.dims(id);
+        let elems = declared.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+        let dtype = match &*dense {
+            Dense::F32(_) => DType::F32,
+            Dense::F16(_) => DType::F16,
+            Dense::Bf16(_) => DType::Bf16,
+        };
+        if elems != Some(dense.len()) || dtype != self.graph.weight(id).ty.dtype {
+            let (ty, found) = (&self.graph.weight(id).ty, dense.len());
+            return Err(self.error(
+                id,
+                format!(
+                    "the graph declares {ty}, the data has {found} of {}",
+                    dtype.name()
+                ),
+            ));
+        }
+        Ok(cell.get_or_init(|| dense))
+    }
+
+    /// Row `row` of a dense weight, widened into `out`.
+    pub(super) fn widen_row(dense: &Dense, row: usize, out: &mut [f32]) {
+        let start = row * out.len();
+        match dense {
+            Dense::F32(v) => out.copy_from_slice(&v[start..start + out.len()]),
+            Dense::F16(_) | Dense::Bf16(_) => {
+                for (i, o) in out.iter_mut().enumerate() {
+                    *o = dense.get(start + i);
+                }
+            }
+        }
+    }
+
+    /// The declared dimensions; the verifier allows only constants.
+    fn dims(&self, id: WeightId) -> Vec<usize> {
+        self.graph
+            .weight(id)
+            .ty
+            .dims
+            .iter()
+            .filter_map(|d| d.as_const())
+            .map(|n| n as usize)
+            .collect()
+    }
+
+    fn error(&self, id: WeightId, reason: String) -> WeightError {
+        WeightError {
+            name: self.graph.weight(id).name.clone(),
+            reason,
+        }
+    }
+}
