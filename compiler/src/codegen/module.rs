@@ -100,6 +100,21 @@ pub fn compile_kernel(module: &mut dyn Module, kind: &KernelKind, target: &Targe
     Functions::new(module, target, Listing::default()).kernel(kind)
 }
 
+/// Compiles one kernel and lists it.
+///
+/// # Errors
+/// [`Error::Bug`]: a kernel must compile.
+pub fn list_kernel(
+    module: &mut dyn Module,
+    kind: &KernelKind,
+    target: &Target,
+    listing: Listing,
+) -> Result<Listed, Error> {
+    let mut functions = Functions::new(module, target, listing);
+    functions.kernel(kind)?;
+    functions.listed.pop().ok_or_else(|| Error::bug("nothing was listed"))
+}
+
 struct Functions<'m> {
     module: &'m mut dyn Module,
     target: &'m Target,

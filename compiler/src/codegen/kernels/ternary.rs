@@ -145,13 +145,14 @@ fn dot_block(k: &mut Kernel<'_, '_>, f: &Frame, w: Value, token: Value, shape: &
     let w_bytes = code_row_bytes / 64 * i64::from(BLOCK_BYTES);
     let zero = k.splat_i32(0);
     let zeros = vec![zero; shape.rows * shape.tokens];
+    let mask = k.splat_u8(3);
     // acc[r * tokens + t]; the offset counts bytes of weights, and half of it is bytes of codes.
     let accs = k.fold_bytes(w_bytes, i64::from(BLOCK_BYTES), &zeros, |k, offset, acc| {
         let w = k.b.ins().iadd(w, offset);
         let half = k.b.ins().ushr_imm_u(offset, 1);
         let codes = k.b.ins().iadd(codes, half);
         let tokens: Vec<Value> = (0..shape.tokens).map(|t| k.at(codes, t as i64 * code_row_bytes)).collect();
-        block_step(k, w, &tokens, acc, shape)
+        block_step(k, w, &tokens, acc, mask, shape)
     });
     let mut sums = Vec::new();
     for t in 0..shape.tokens {
@@ -168,23 +169,37 @@ fn dot_block(k: &mut Kernel<'_, '_>, f: &Frame, w: Value, token: Value, shape: &
     sums
 }
 
-/// One block of 64 columns, row by row: unpack a field, multiply and add it for every token.
-fn block_step(k: &mut Kernel<'_, '_>, w: Value, tokens: &[Value], acc: &[Value], shape: &Shape) -> Vec<Value> {
-    let mask = k.splat_u8(3);
+/// One block of 64 columns: unpack a field, multiply and add it for every token, before the next field.
+///
+/// With `vpdpbusd` two rows go together and share the loads of activations. The other way needs a register of i16 sums
+/// per row and token, so rows go one by one.
+fn block_step(
+    k: &mut Kernel<'_, '_>,
+    w: Value,
+    tokens: &[Value],
+    acc: &[Value],
+    mask: Value,
+    shape: &Shape,
+) -> Vec<Value> {
+    let vnni = k.isa == Isa::Avx512Vnni;
+    let group = if vnni { 2 } else { 1 };
     let mut acc = acc.to_vec();
-    for r in 0..shape.rows {
-        let packed = k.load(I8X16, w, r as i32 * ROW_BLOCK_BYTES);
+    for first in (0..shape.rows).step_by(group) {
+        let packed: Vec<Value> =
+            (first..first + group).map(|r| k.load(I8X16, w, r as i32 * ROW_BLOCK_BYTES)).collect();
         let mut pairs: Vec<Option<Value>> = vec![None; tokens.len()];
         for field in 0..FIELDS {
-            let codes = unpack(k, packed, field, mask);
+            let codes: Vec<Value> = packed.iter().map(|p| unpack(k, *p, field, mask)).collect();
             for (t, row) in tokens.iter().enumerate() {
                 let a = k.load(I8X16, *row, field * 16);
-                let at = r * tokens.len() + t;
-                if k.isa == Isa::Avx512Vnni {
-                    acc[at] = dot_vnni(k, a, codes, acc[at]);
+                if vnni {
+                    for (r, codes) in codes.iter().enumerate() {
+                        let at = (first + r) * tokens.len() + t;
+                        acc[at] = dot_vnni(k, a, *codes, acc[at]);
+                    }
                 } else {
                     // Four fields of at most 2 * 2 * 128 stay far inside i16.
-                    let products = k.b.ins().x86_pmaddubsw(a, codes);
+                    let products = k.b.ins().x86_pmaddubsw(a, codes[0]);
                     pairs[t] = Some(match pairs[t] {
                         Some(sum) => k.b.ins().iadd(sum, products),
                         None => products,
@@ -197,7 +212,7 @@ fn block_step(k: &mut Kernel<'_, '_>, w: Value, tokens: &[Value], acc: &[Value],
                 let low = k.b.ins().swiden_low(pair);
                 let high = k.b.ins().swiden_high(pair);
                 let quads = k.b.ins().iadd_pairwise(low, high);
-                let at = r * tokens.len() + t;
+                let at = first * tokens.len() + t;
                 acc[at] = k.b.ins().iadd(acc[at], quads);
             }
         }

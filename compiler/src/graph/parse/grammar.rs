@@ -5,7 +5,9 @@
 
 use super::Faults;
 use super::lex::{Kind, Token, short};
+use crate::generated::ops::OPS;
 use crate::graph::{Act, Attr, F32, Graph, Node, Op, Operand, ValueId, WeightDecl, WeightId};
+use crate::spec::AttrKind;
 
 /// A fault was added; the statement is given up.
 pub(super) struct GivenUp;
@@ -317,22 +319,28 @@ impl<'p, 't> Parser<'p, 't> {
     }
 }
 
-/// The op called `name` with these attributes.
+/// The op called `name` with these attributes, which must be those of the op table, in its order.
 fn build_op(name: &str, attrs: &[(&str, Attr)]) -> Result<Op, String> {
-    let values: Vec<Attr> = attrs.iter().map(|(_, value)| *value).collect();
-    let Some(op) = Op::from_parts(name, &values) else {
-        return Err(format!("no op `{}` has these attributes", short(name)));
+    let Some(spec) = OPS.iter().find(|spec| spec.name == name) else {
+        return Err(format!("there is no op `{}`", short(name)));
     };
-    let names: Vec<&str> = op.attrs().into_iter().map(|(name, _)| name).collect();
-    if attrs
-        .iter()
-        .map(|(name, _)| *name)
-        .ne(names.iter().copied())
-    {
-        return Err(format!(
-            "the attributes of `{name}` are, in order: {}",
-            names.join(", ")
-        ));
+    if attrs.iter().map(|(name, _)| *name).ne(spec.attrs.iter().map(|attr| attr.name)) {
+        let names: Vec<&str> = spec.attrs.iter().map(|attr| attr.name).collect();
+        let order = if names.len() > 1 { ", in this order" } else { "" };
+        return Err(match names[..] {
+            [] => format!("`{name}` has no attributes"),
+            _ => format!("the attributes of `{name}` are{order}: {}", names.join(", ")),
+        });
     }
-    Ok(op)
+    for (attr, (_, value)) in spec.attrs.iter().zip(attrs) {
+        let expected = match (attr.kind, value) {
+            (AttrKind::U32, Attr::U32(_)) | (AttrKind::F32, Attr::F32(_)) | (AttrKind::Act, Attr::Act(_)) => continue,
+            (AttrKind::U32, _) => "a whole number",
+            (AttrKind::F32, _) => "a real number such as 1.0",
+            (AttrKind::Act, _) => "`relu2` or `silu`",
+        };
+        return Err(format!("attribute {} of `{name}` must be {expected}, found {value}", attr.name));
+    }
+    let values: Vec<Attr> = attrs.iter().map(|(_, value)| *value).collect();
+    Op::from_parts(name, &values).ok_or_else(|| format!("bug in tern: the op table does not build `{name}`"))
 }

@@ -113,3 +113,6 @@ impl Faults {
         ParseErrors(errors)
     }
 }
+
+#[cfg(test)]
+mod tests;
