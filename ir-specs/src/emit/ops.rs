@@ -15,7 +15,7 @@ pub(super) fn rust_enum(ops: &[OpRow]) -> String {
     out += "pub use super::op_specs::OPS;\n\n";
     out += "/// An operation with its attributes.\n#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]\npub enum Op {\n";
     for op in ops {
-        out += &doc(&op.summary);
+        out += &doc(&format!("{}\n\n```text\n{}\n```", op.summary, example_line(op)));
         let fields: String =
             op.attrs.iter().map(|a| format!("/// `{}`: {}.\n{}: {},\n", a.name, a.doc, a.name, rust_type(a))).collect();
         out +=
@@ -46,6 +46,13 @@ pub(super) fn rust_enum(ops: &[OpRow]) -> String {
         let _ = writeln!(out, "({}, [{}]) => Op::{}{fields},", quote(&op.name), patterns.join(", "), op.variant);
     }
     out + "_ => return None,\n})\n}\n}\n"
+}
+
+/// The line of the op's first example in which it stands.
+fn example_line(op: &OpRow) -> &str {
+    let call = format!(" = {}", op.name);
+    let shows = |line: &&str| line.split_once(&call).is_some_and(|(_, rest)| rest.starts_with(' '));
+    op.examples.first().and_then(|e| e.graph.lines().find(shows)).unwrap_or_default().trim()
 }
 
 fn rest(op: &OpRow) -> &'static str {
