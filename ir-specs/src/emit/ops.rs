@@ -84,7 +84,7 @@ pub(super) fn spec_table(tables: &Tables) -> anyhow::Result<String> {
     let mut out = rust_header("Signatures, constraints and meaning of the ops", "ops.toml");
     out += "use crate::graph::types::DType;\nuse crate::spec::{AttrKind, AttrSpec, Check, Constraint, DTypePattern, ";
     out += "DimPattern, Form, OpSpec, OperandKind, OperandSpec, Repeat, TensorPattern, TypePattern};\n\n";
-    out += HELPERS;
+    out += CONSTRUCTORS;
     out += "/// Every op, in table order.\npub static OPS: &[OpSpec] = &[\n";
     for op in &tables.ops {
         out += &op_spec(op, tables).with_context(|| format!("op {}", op.name))?;
@@ -93,7 +93,7 @@ pub(super) fn spec_table(tables: &Tables) -> anyhow::Result<String> {
 }
 
 /// Short names that keep the table readable.
-const HELPERS: &str = "\
+const CONSTRUCTORS: &str = "\
 const fn tensor(dtype: DTypePattern, dims: &'static [DimPattern]) -> TypePattern {\n\
     TypePattern::Tensor(TensorPattern { dtype, dims })\n}\n\n\
 const fn value(name: &'static str, pattern: TypePattern) -> OperandSpec {\n\
