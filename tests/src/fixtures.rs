@@ -9,9 +9,7 @@ pub const CHECKPOINTS: &[&str] = &["bitnet-packed", "bitnet-online", "llama-bitl
 
 /// `tests/fixtures/NAME`.
 pub fn fixture(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("fixtures")
-        .join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
 }
 
 /// The folder of the checkpoint called `name`; `tern-demo` is kept with the command line that carries it.

@@ -167,10 +167,7 @@ impl Spec {
         }
         tensors.insert("model.norm.weight".into(), dense(&mut rng, &[h], 1.0, 0.5));
         if !self.tied {
-            tensors.insert(
-                "lm_head.weight".into(),
-                dense(&mut rng, &[self.vocab, h], 0.0, 1.0),
-            );
+            tensors.insert("lm_head.weight".into(), dense(&mut rng, &[self.vocab, h], 0.0, 1.0));
         }
         tensors
     }
@@ -188,17 +185,9 @@ impl Spec {
             return;
         }
         let trits: Vec<i8> = (0..rows * cols).map(|_| rng.below(3) as i8 - 1).collect();
-        let scale = if self.kind == Kind::LlamaBitLinear {
-            1.0 / size
-        } else {
-            size
-        };
+        let scale = if self.kind == Kind::LlamaBitLinear { 1.0 / size } else { size };
         tensors.insert(format!("{name}.weight"), pack(&trits, rows, cols));
-        let scale = StoredTensor {
-            dtype: "F32".into(),
-            shape: vec![1],
-            data: scale.to_le_bytes().to_vec(),
-        };
+        let scale = StoredTensor { dtype: "F32".into(), shape: vec![1], data: scale.to_le_bytes().to_vec() };
         tensors.insert(format!("{name}.weight_scale"), scale);
     }
 
@@ -206,10 +195,7 @@ impl Spec {
     pub fn files(&self) -> Vec<(String, Vec<u8>)> {
         vec![
             ("config.json".into(), self.config().to_string().into_bytes()),
-            (
-                "model.safetensors".into(),
-                safetensors_bytes(&self.tensors()),
-            ),
+            ("model.safetensors".into(), safetensors_bytes(&self.tensors())),
         ]
     }
 
@@ -226,9 +212,7 @@ impl Spec {
     /// # Errors
     /// If they cannot be written.
     pub fn write_to(&self, dir: &Path) -> io::Result<()> {
-        self.files()
-            .into_iter()
-            .try_for_each(|(name, bytes)| std::fs::write(dir.join(name), bytes))
+        self.files().into_iter().try_for_each(|(name, bytes)| std::fs::write(dir.join(name), bytes))
     }
 }
 
@@ -243,24 +227,15 @@ pub fn pack(trits: &[i8], rows: usize, cols: usize) -> StoredTensor {
             data[r * cols + k] |= ((trit + 1) as u8) << (2 * block);
         }
     }
-    StoredTensor {
-        dtype: "U8".into(),
-        shape: vec![packed_rows, cols],
-        data,
-    }
+    StoredTensor { dtype: "U8".into(), shape: vec![packed_rows, cols], data }
 }
 
 /// A bf16 tensor whose elements lie evenly within `spread` of `centre`.
 fn dense(rng: &mut Rng, shape: &[usize], centre: f32, spread: f32) -> StoredTensor {
     let elems = shape.iter().product();
-    let elem =
-        |_| half::bf16::from_f32(centre + spread * (2.0 * rng.uniform() - 1.0)).to_le_bytes();
+    let elem = |_| half::bf16::from_f32(centre + spread * (2.0 * rng.uniform() - 1.0)).to_le_bytes();
     let data = (0..elems).flat_map(elem).collect();
-    StoredTensor {
-        dtype: "BF16".into(),
-        shape: shape.to_vec(),
-        data,
-    }
+    StoredTensor { dtype: "BF16".into(), shape: shape.to_vec(), data }
 }
 
 /// A safetensors file of `tensors`, in the order of their names.
@@ -268,15 +243,11 @@ pub fn safetensors_bytes(tensors: &Tensors) -> Vec<u8> {
     let (mut header, mut at) = (serde_json::Map::new(), 0);
     for (name, tensor) in tensors {
         let end = at + tensor.data.len();
-        let entry =
-            json!({"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [at, end]});
+        let entry = json!({"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [at, end]});
         header.insert(name.clone(), entry);
         at = end;
     }
-    let data: Vec<u8> = tensors
-        .values()
-        .flat_map(|t| t.data.iter().copied())
-        .collect();
+    let data: Vec<u8> = tensors.values().flat_map(|t| t.data.iter().copied()).collect();
     safetensors_file(&Value::Object(header).to_string(), &data)
 }
 

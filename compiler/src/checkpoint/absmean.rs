@@ -44,19 +44,11 @@ pub fn trits(tensor: &Tensor<'_>, rows: usize, cols: usize) -> Result<Trits, Err
     let weights = dense::widen(tensor)?;
     if tensor.shape() != [rows, cols] {
         let found = format!("shape {:?}", tensor.shape());
-        return Err(Error::input(
-            tensor.fault(found, format!("[{rows}, {cols}]")),
-        ));
+        return Err(Error::input(tensor.fault(found, format!("[{rows}, {cols}]"))));
     }
     let AbsmeanScale { quantise, .. } = scale_of(tensor, &weights)?;
-    let data = weights
-        .iter()
-        .map(|w| (w * quantise).round_ties_even().clamp(-1.0, 1.0) as i8);
-    Ok(Trits {
-        rows,
-        cols,
-        data: data.collect(),
-    })
+    let data = weights.iter().map(|w| (w * quantise).round_ties_even().clamp(-1.0, 1.0) as i8);
+    Ok(Trits { rows, cols, data: data.collect() })
 }
 
 fn scale_of(tensor: &Tensor<'_>, weights: &[f32]) -> Result<AbsmeanScale, Error> {
@@ -78,19 +70,12 @@ fn scale_of(tensor: &Tensor<'_>, weights: &[f32]) -> Result<AbsmeanScale, Error>
     let sum = lanes.first().copied().unwrap_or(0.0);
     let mean = (sum / weights.len().max(1) as f64) as f32;
     let quantise = 1.0 / mean.max(MEAN_FLOOR);
-    Ok(AbsmeanScale {
-        quantise,
-        weight: 1.0 / quantise,
-    })
+    Ok(AbsmeanScale { quantise, weight: 1.0 / quantise })
 }
 
 /// Zeros beside one single magnitude: the work of a quantiser, not of training.
 fn refuse_ternary(tensor: &Tensor<'_>, weights: &[f32]) -> Result<(), Error> {
-    let magnitude = weights
-        .iter()
-        .map(|w| w.abs())
-        .find(|&w| w != 0.0)
-        .unwrap_or(0.0);
+    let magnitude = weights.iter().map(|w| w.abs()).find(|&w| w != 0.0).unwrap_or(0.0);
     let zeros = weights.contains(&0.0);
     if magnitude == 0.0 || !zeros || weights.iter().any(|w| *w != 0.0 && w.abs() != magnitude) {
         return Ok(());
@@ -115,14 +100,7 @@ mod tests {
         let shape = [1, weights.len()];
         let stored = StoredType::F32;
         let (name, file) = ("w", "f");
-        body(&Tensor {
-            name,
-            stored,
-            shape: &shape,
-            file,
-            offset_bytes: 0,
-            bytes: &bytes,
-        });
+        body(&Tensor { name, stored, shape: &shape, file, offset_bytes: 0, bytes: &bytes });
     }
 
     #[test]
@@ -146,9 +124,7 @@ mod tests {
     #[test]
     fn the_mean_is_taken_over_every_lane() {
         let weights: Vec<f32> = (1..=37).map(|i| i as f32).collect();
-        check(&weights, |t| {
-            assert_eq!(scale(t).expect("finite").quantise, 1.0 / 19.0)
-        });
+        check(&weights, |t| assert_eq!(scale(t).expect("finite").quantise, 1.0 / 19.0));
     }
 
     #[test]
@@ -156,9 +132,7 @@ mod tests {
         check(&[0.3, 0.0, -0.3, 0.3], |t| {
             assert!(matches!(scale(t), Err(Error::Unsupported(_))));
         });
-        check(&[0.3, -0.3], |t| {
-            assert!(scale(t).is_ok(), "no zeros: the mean is the scale")
-        });
+        check(&[0.3, -0.3], |t| assert!(scale(t).is_ok(), "no zeros: the mean is the scale"));
     }
 
     #[test]

@@ -41,14 +41,8 @@ pub fn decode(tensor: &Tensor<'_>) -> Result<Dense, Error> {
 pub fn widen(tensor: &Tensor<'_>) -> Result<Vec<f32>, Error> {
     Ok(match decode(tensor)? {
         Dense::F32(elems) => elems,
-        Dense::F16(elems) => elems
-            .iter()
-            .map(|&v| half::f16::from_bits(v).to_f32())
-            .collect(),
-        Dense::Bf16(elems) => elems
-            .iter()
-            .map(|&v| half::bf16::from_bits(v).to_f32())
-            .collect(),
+        Dense::F16(elems) => elems.iter().map(|&v| half::f16::from_bits(v).to_f32()).collect(),
+        Dense::Bf16(elems) => elems.iter().map(|&v| half::bf16::from_bits(v).to_f32()).collect(),
     })
 }
 
@@ -60,9 +54,7 @@ pub fn positive_scalar(tensor: &Tensor<'_>) -> Result<f32, Error> {
     if !matches!(tensor.shape(), [] | [1]) {
         let found = format!("shape {:?}", tensor.shape());
         return Err(Error::unsupported(
-            tensor
-                .fault(found, "one number, shape [1]")
-                .next("tern reads one scale per matrix"),
+            tensor.fault(found, "one number, shape [1]").next("tern reads one scale per matrix"),
         ));
     }
     match widen(tensor)?.first() {
@@ -89,11 +81,7 @@ fn finite(tensor: &Tensor<'_>, bad: Option<usize>, elem_bytes: usize) -> Result<
     let Some(at) = bad else { return Ok(()) };
     Err(Error::input(
         tensor
-            .fault_at(
-                at.saturating_mul(elem_bytes),
-                "an infinity or NaN",
-                "finite numbers",
-            )
+            .fault_at(at.saturating_mul(elem_bytes), "an infinity or NaN", "finite numbers")
             .next("the weights are damaged: fetch them again"),
     ))
 }
@@ -103,36 +91,17 @@ mod tests {
     use super::*;
 
     fn tensor<'c>(stored: StoredType, shape: &'c [usize], bytes: &'c [u8]) -> Tensor<'c> {
-        Tensor {
-            name: "x",
-            stored,
-            shape,
-            file: "f",
-            offset_bytes: 10,
-            bytes,
-        }
+        Tensor { name: "x", stored, shape, file: "f", offset_bytes: 10, bytes }
     }
 
     #[test]
     fn elements_keep_their_bits() {
         let bytes = [0x80, 0x3f, 0x01, 0xc0];
-        assert_eq!(
-            decode(&tensor(StoredType::Bf16, &[2], &bytes)).expect("finite"),
-            Dense::Bf16(vec![0x3f80, 0xc001])
-        );
-        assert_eq!(
-            widen(&tensor(StoredType::Bf16, &[2], &bytes)).expect("finite")[0],
-            1.0
-        );
+        assert_eq!(decode(&tensor(StoredType::Bf16, &[2], &bytes)).expect("finite"), Dense::Bf16(vec![0x3f80, 0xc001]));
+        assert_eq!(widen(&tensor(StoredType::Bf16, &[2], &bytes)).expect("finite")[0], 1.0);
         let one = 1.5f32.to_le_bytes();
-        assert_eq!(
-            widen(&tensor(StoredType::F32, &[1], &one)).expect("finite"),
-            [1.5]
-        );
-        assert_eq!(
-            widen(&tensor(StoredType::F16, &[1], &[0, 0x3c])).expect("finite"),
-            [1.0]
-        );
+        assert_eq!(widen(&tensor(StoredType::F32, &[1], &one)).expect("finite"), [1.5]);
+        assert_eq!(widen(&tensor(StoredType::F16, &[1], &[0, 0x3c])).expect("finite"), [1.0]);
     }
 
     #[test]
@@ -149,9 +118,7 @@ mod tests {
 
     #[test]
     fn scales_are_single_positive_numbers() {
-        let scalar = |shape: &[usize], v: f32| {
-            positive_scalar(&tensor(StoredType::F32, shape, &v.to_le_bytes()))
-        };
+        let scalar = |shape: &[usize], v: f32| positive_scalar(&tensor(StoredType::F32, shape, &v.to_le_bytes()));
         assert_eq!(scalar(&[], 0.25).expect("positive"), 0.25);
         assert_eq!(scalar(&[1], 0.25).expect("positive"), 0.25);
         for bad in [0.0, -0.0, -1.0, f32::NAN, f32::INFINITY] {

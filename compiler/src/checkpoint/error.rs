@@ -34,19 +34,8 @@ pub struct Fault {
 
 impl Fault {
     /// A finding in `file`.
-    pub fn new(
-        file: impl Into<String>,
-        found: impl Into<String>,
-        expected: impl Into<String>,
-    ) -> Self {
-        Self {
-            file: file.into(),
-            item: None,
-            byte: None,
-            found: found.into(),
-            expected: expected.into(),
-            next: None,
-        }
+    pub fn new(file: impl Into<String>, found: impl Into<String>, expected: impl Into<String>) -> Self {
+        Self { file: file.into(), item: None, byte: None, found: found.into(), expected: expected.into(), next: None }
     }
 
     /// About this tensor.
@@ -125,12 +114,7 @@ impl Error {
 
 /// The first eight of `names`, and how many there are in all.
 pub(crate) fn first_eight<S: AsRef<str>>(names: &[S]) -> String {
-    let mut text = names
-        .iter()
-        .take(8)
-        .map(|n| n.as_ref())
-        .collect::<Vec<_>>()
-        .join(", ");
+    let mut text = names.iter().take(8).map(|n| n.as_ref()).collect::<Vec<_>>().join(", ");
     if names.len() > 8 {
         text.push_str(&format!(" and {} more", names.len().saturating_sub(8)));
     }

@@ -59,9 +59,7 @@ impl<'de> Deserialize<'de> for Dims {
                 let mut dims = Vec::new();
                 while let Some(dim) = seq.next_element()? {
                     if dims.len() == MAX_RANK {
-                        return Err(A::Error::custom(format!(
-                            "a shape has more than {MAX_RANK} dimensions"
-                        )));
+                        return Err(A::Error::custom(format!("a shape has more than {MAX_RANK} dimensions")));
                     }
                     dims.push(dim);
                 }
@@ -108,15 +106,12 @@ pub(super) fn read_header(file: &str, bytes: &[u8]) -> Result<Vec<Entry>, Error>
     raw.sort_by(|(a_name, a), (b_name, b)| (a.data_offsets, a_name).cmp(&(b.data_offsets, b_name)));
     check_layout(file, &raw, data_start, data_len)?;
 
-    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| {
-        Error::input(Fault::new(file, e.to_string(), "a safetensors file").next(DAMAGED))
-    })?;
+    let (_, metadata) = SafeTensors::read_metadata(bytes)
+        .map_err(|e| Error::input(Fault::new(file, e.to_string(), "a safetensors file").next(DAMAGED)))?;
     let mut entries = Vec::with_capacity(raw.len());
     for (name, _) in raw {
         let Some(info) = metadata.info(&name) else {
-            return Err(Error::Bug(format!(
-                "the safetensors crate lost tensor {name:?} of {file}"
-            )));
+            return Err(Error::Bug(format!("the safetensors crate lost tensor {name:?} of {file}")));
         };
         let (start, end) = info.data_offsets;
         entries.push(Entry {
@@ -145,10 +140,7 @@ fn header_text<'b>(file: &str, bytes: &'b [u8]) -> Result<(&'b str, usize), Erro
     };
     let Some(header) = header else {
         let found = format!("a header length of {header_len} bytes");
-        let expected = format!(
-            "at most {room} bytes (the file has {}, the limit is 100 MB)",
-            bytes.len()
-        );
+        let expected = format!("at most {room} bytes (the file has {}, the limit is 100 MB)", bytes.len());
         return Err(input(Fault::new(file, found, expected).byte(0)));
     };
     let text = std::str::from_utf8(header).map_err(|e| {
@@ -160,56 +152,34 @@ fn header_text<'b>(file: &str, bytes: &'b [u8]) -> Result<(&'b str, usize), Erro
 
 fn json_fault(file: &str, header: &str, error: &serde_json::Error) -> Error {
     // The error knows line and column; a reader with a hex editor wants the byte.
-    let lines = header
-        .split_inclusive('\n')
-        .take(error.line().saturating_sub(1));
+    let lines = header.split_inclusive('\n').take(error.line().saturating_sub(1));
     let before: usize = lines.map(str::len).sum();
-    let at = before
-        .saturating_add(error.column().saturating_sub(1))
-        .saturating_add(LENGTH_BYTES);
+    let at = before.saturating_add(error.column().saturating_sub(1)).saturating_add(LENGTH_BYTES);
     Error::input(
-        Fault::new(
-            file,
-            error.to_string(),
-            "a JSON object of tensors in the header",
-        )
-        .byte(at as u64)
-        .next(DAMAGED),
+        Fault::new(file, error.to_string(), "a JSON object of tensors in the header").byte(at as u64).next(DAMAGED),
     )
 }
 
 /// Each tensor of `raw`, sorted by offset, begins where the one before ends, and the last ends with the file.
-fn check_layout(
-    file: &str,
-    raw: &[(String, RawEntry)],
-    data_start: usize,
-    data_len: usize,
-) -> Result<(), Error> {
+fn check_layout(file: &str, raw: &[(String, RawEntry)], data_start: usize, data_len: usize) -> Result<(), Error> {
     let absolute = |offset: u64| offset.saturating_add(data_start as u64);
     let input = |fault: Fault| Error::input(fault.next(DAMAGED));
     let mut position = 0u64;
     for (name, entry) in raw {
         let (start, end) = entry.data_offsets;
-        let fault = |found: String, expected: String| {
-            Fault::new(file, found, expected)
-                .tensor(name)
-                .byte(absolute(start))
-        };
+        let fault =
+            |found: String, expected: String| Fault::new(file, found, expected).tensor(name).byte(absolute(start));
         let range = format!("data offsets {start}..{end}");
         if start > end || end > data_len as u64 {
             let expected = format!("ascending offsets within the {data_len} bytes of data");
             return Err(input(fault(range, expected)));
         }
         if start != position {
-            let kind = if start < position {
-                "overlaps"
-            } else {
-                "leaves a gap after"
-            };
+            let kind = if start < position { "overlaps" } else { "leaves a gap after" };
             let expected = format!("a start of {position}: this tensor {kind} the one before it");
             return Err(input(fault(range, expected)));
         }
-        let needed = size_bytes(file, name, entry)?;
+        let needed = size_bytes(entry, &fault)?;
         if u128::from(end.saturating_sub(start)) != needed {
             let found = format!("{range}, {} bytes", end.saturating_sub(start));
             let expected = format!("{needed} bytes for {} {:?}", entry.dtype, entry.shape.0);
@@ -220,29 +190,19 @@ fn check_layout(
     if position != data_len as u64 {
         let found = format!("{data_len} bytes of data");
         let expected = format!("{position} bytes, where the last tensor ends");
-        return Err(input(
-            Fault::new(file, found, expected).byte(absolute(position)),
-        ));
+        return Err(input(Fault::new(file, found, expected).byte(absolute(position))));
     }
     Ok(())
 }
 
-/// Bytes that the shape and type of `entry` need.
-fn size_bytes(file: &str, name: &str, entry: &RawEntry) -> Result<u128, Error> {
-    let fault = |found: String, expected: &str| Fault::new(file, found, expected).tensor(name);
+/// Bytes that the shape and type of `entry` need; `fault` begins a finding about it.
+fn size_bytes(entry: &RawEntry, fault: &dyn Fn(String, String) -> Fault) -> Result<u128, Error> {
     let text = serde::de::value::StrDeserializer::<serde::de::value::Error>::new(&entry.dtype);
     let dtype = Dtype::deserialize(text).map_err(|_| {
-        let found = format!("dtype {:?}", entry.dtype);
-        Error::unsupported(fault(
-            found,
-            "a dtype of the safetensors format, such as BF16 or U8",
-        ))
+        let expected = "a dtype of the safetensors format, such as BF16 or U8".to_owned();
+        Error::unsupported(fault(format!("dtype {:?}", entry.dtype), expected))
     })?;
-    let elems = entry
-        .shape
-        .0
-        .iter()
-        .try_fold(1u128, |n, &d| n.checked_mul(u128::from(d)));
+    let elems = entry.shape.0.iter().try_fold(1u128, |n, &d| n.checked_mul(u128::from(d)));
     let bits = elems.and_then(|n| n.checked_mul(dtype.bitsize() as u128));
     match bits {
         Some(bits) if bits.is_multiple_of(8) => bits.checked_div(8),
@@ -250,6 +210,6 @@ fn size_bytes(file: &str, name: &str, entry: &RawEntry) -> Result<u128, Error> {
     }
     .ok_or_else(|| {
         let found = format!("shape {:?} of {dtype}", entry.shape.0);
-        Error::input(fault(found, "a whole number of bytes below 2^125").next(DAMAGED))
+        Error::input(fault(found, "a whole number of bytes below 2^125".to_owned()).next(DAMAGED))
     })
 }

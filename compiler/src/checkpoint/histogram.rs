@@ -21,18 +21,12 @@ impl Histogram {
     /// Counts `trits`, each -1, 0 or +1.
     pub fn of(trits: &[i8]) -> Self {
         let count = |value: i8| trits.iter().filter(|&&t| t == value).count() as u64;
-        Self {
-            minus: count(-1),
-            zero: count(0),
-            plus: count(1),
-        }
+        Self { minus: count(-1), zero: count(0), plus: count(1) }
     }
 
     /// All of them.
     pub fn total(&self) -> u64 {
-        self.minus
-            .saturating_add(self.zero)
-            .saturating_add(self.plus)
+        self.minus.saturating_add(self.zero).saturating_add(self.plus)
     }
 }
 

@@ -53,16 +53,13 @@ impl<'de> Deserialize<'de> for WeightMap {
 impl Index {
     /// Parses the index.
     pub(super) fn parse(text: &[u8]) -> Result<Self, Error> {
-        let RawIndex {
-            weight_map: WeightMap(shard_of),
-        } = serde_json::from_slice(text).map_err(|e| {
+        let RawIndex { weight_map: WeightMap(shard_of) } = serde_json::from_slice(text).map_err(|e| {
             let expected = "an object with \"weight_map\", from tensor names to file names";
             Error::input(Fault::new(INDEX, e.to_string(), expected))
         })?;
         for (tensor, shard) in &shard_of {
-            let plain = shard.ends_with(".safetensors")
-                && !shard.starts_with('.')
-                && !shard.contains(['/', '\\', ':', '\0']);
+            let plain =
+                shard.ends_with(".safetensors") && !shard.starts_with('.') && !shard.contains(['/', '\\', ':', '\0']);
             if !plain {
                 return Err(Error::input(
                     Fault::new(

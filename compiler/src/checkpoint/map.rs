@@ -2,10 +2,7 @@
 //!
 //! In: a path. Out: [`Bytes`], a read-only view that lives as long as the checkpoint. Holds the only `unsafe` of the
 //! readers. Deliberately does not interpret a byte.
-#![expect(
-    unsafe_code,
-    reason = "mapping a file is unsafe: see the argument at the one block"
-)]
+#![expect(unsafe_code, reason = "mapping a file is unsafe: see the argument at the one block")]
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use std::fs::{self, File};
@@ -41,10 +38,7 @@ impl Deref for Bytes {
 pub(super) fn map_file(path: &Path) -> io::Result<Bytes> {
     // Asked before opening: opening a pipe would wait for a writer.
     if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "not a regular file",
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
     let file = File::open(path)?;
     // Some systems refuse to map nothing.

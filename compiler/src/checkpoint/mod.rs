@@ -73,12 +73,8 @@ impl Checkpoint {
         let shown = dir.display().to_string();
         if !dir.exists() {
             return Err(Error::input(
-                Fault::new(
-                    shown,
-                    "no such file or folder",
-                    "the folder of a checkpoint",
-                )
-                .next("give the folder that holds config.json and model.safetensors"),
+                Fault::new(shown, "no such file or folder", "the folder of a checkpoint")
+                    .next("give the folder that holds config.json and model.safetensors"),
             ));
         }
         if !dir.is_dir() {
@@ -91,9 +87,7 @@ impl Checkpoint {
         }
         // "." and ".." have no name of their own.
         let full = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
-        let name = full
-            .file_name()
-            .map_or(shown, |n| n.to_string_lossy().into_owned());
+        let name = full.file_name().map_or(shown, |n| n.to_string_lossy().into_owned());
         Self::from_source(name, Source::Folder(dir))
     }
 
@@ -101,10 +95,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// As [`Checkpoint::open`].
-    pub fn from_bytes<N, B>(
-        name: &str,
-        files: impl IntoIterator<Item = (N, B)>,
-    ) -> Result<Self, Error>
+    pub fn from_bytes<N, B>(name: &str, files: impl IntoIterator<Item = (N, B)>) -> Result<Self, Error>
     where
         N: Into<String>,
         B: Into<Cow<'static, [u8]>>,
@@ -120,30 +111,19 @@ impl Checkpoint {
     }
 
     fn from_source(name: String, mut source: Source<'_>) -> Result<Self, Error> {
-        let config_json = source
-            .read("config.json", MAX_CONFIG_BYTES)?
-            .ok_or_else(|| {
-                Error::input(
-                    Fault::new("config.json", "no such file", "the model's configuration")
-                        .next("give the folder that holds config.json and model.safetensors"),
-                )
-            })?;
+        let config_json = source.read("config.json", MAX_CONFIG_BYTES)?.ok_or_else(|| {
+            Error::input(
+                Fault::new("config.json", "no such file", "the model's configuration")
+                    .next("give the folder that holds config.json and model.safetensors"),
+            )
+        })?;
         let generation_config_json = source.read("generation_config.json", MAX_CONFIG_BYTES)?;
         let tokenizer_json = source.read("tokenizer.json", MAX_TOKENIZER_BYTES)?;
         let tokenizer_config_json = source.read("tokenizer_config.json", MAX_TOKENIZER_BYTES)?;
         let (shards, tensors) = open_shards(&mut source)?;
-        let inner = Inner {
-            name,
-            config_json,
-            generation_config_json,
-            tokenizer_json,
-            tokenizer_config_json,
-            shards,
-            tensors,
-        };
-        Ok(Self {
-            inner: Arc::new(inner),
-        })
+        let inner =
+            Inner { name, config_json, generation_config_json, tokenizer_json, tokenizer_config_json, shards, tensors };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The folder's name, or the name given; only for people.
@@ -173,17 +153,11 @@ impl Checkpoint {
     }
     /// All tensors, by name.
     pub fn tensors(&self) -> impl Iterator<Item = Tensor<'_>> {
-        self.inner
-            .tensors
-            .iter()
-            .filter_map(|(name, (shard, entry))| self.view(name, *shard, entry))
+        self.inner.tensors.iter().filter_map(|(name, (shard, entry))| self.view(name, *shard, entry))
     }
     /// Name and size in bytes of each weight file.
     pub fn weight_files(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.inner
-            .shards
-            .iter()
-            .map(|s| (s.name.as_str(), s.bytes.len() as u64))
+        self.inner.shards.iter().map(|s| (s.name.as_str(), s.bytes.len() as u64))
     }
 
     /// Never `None`: `read_header` checked the range.
@@ -203,11 +177,7 @@ impl Checkpoint {
 impl fmt::Debug for Checkpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (files, tensors) = (self.inner.shards.len(), self.inner.tensors.len());
-        write!(
-            f,
-            "Checkpoint({:?}, {files} weight files, {tensors} tensors)",
-            self.inner.name
-        )
+        write!(f, "Checkpoint({:?}, {files} weight files, {tensors} tensors)", self.inner.name)
     }
 }
 
@@ -233,32 +203,23 @@ fn open_shards(source: &mut Source<'_>) -> Result<Shards, Error> {
             if let Some((first, _)) = tensors.get(&entry.name) {
                 let first = shards.get(*first).map_or("", |s: &Shard| s.name.as_str());
                 let found = format!("a tensor that {first} holds already");
-                return Err(Error::input(
-                    Fault::new(name, found, "each tensor in one file").tensor(entry.name),
-                ));
+                return Err(Error::input(Fault::new(name, found, "each tensor in one file").tensor(entry.name)));
             }
             tensors.insert(entry.name.clone(), (shards.len(), entry));
         }
         shards.push(Shard { name, bytes });
     }
     for (tensor, shard) in index.iter().flat_map(|i| &i.shard_of) {
-        let holder = tensors
-            .get(tensor)
-            .and_then(|(at, _)| shards.get(*at))
-            .map(|s| &s.name);
+        let holder = tensors.get(tensor).and_then(|(at, _)| shards.get(*at)).map(|s| &s.name);
         if holder != Some(shard) {
             let found = match holder {
                 Some(other) => format!("it in {other}"),
                 None => "no such tensor".to_owned(),
             };
             return Err(Error::input(
-                Fault::new(
-                    shard.clone(),
-                    found,
-                    format!("the tensor here, as {INDEX} says"),
-                )
-                .tensor(tensor.clone())
-                .next("index and weight files are of different versions: fetch them again"),
+                Fault::new(shard.clone(), found, format!("the tensor here, as {INDEX} says"))
+                    .tensor(tensor.clone())
+                    .next("index and weight files are of different versions: fetch them again"),
             ));
         }
     }
@@ -271,12 +232,8 @@ fn no_weights(source: &Source<'_>) -> Error {
     for (suffix, format) in [(".gguf", "GGUF"), (".bin", "PyTorch"), (".npz", "NumPy")] {
         if source.has_suffix(suffix) {
             let fault = Fault::new(SINGLE, format!("only {format} files"), expected);
-            return Error::unsupported(fault.next(format!(
-                "{format} files are not read: fetch or write safetensors"
-            )));
+            return Error::unsupported(fault.next(format!("{format} files are not read: fetch or write safetensors")));
         }
     }
-    Error::input(
-        Fault::new(SINGLE, "no such file", expected).next("fetch the checkpoint's weight files"),
-    )
+    Error::input(Fault::new(SINGLE, "no such file", expected).next("fetch the checkpoint's weight files"))
 }

@@ -25,9 +25,11 @@ pub fn check(tensor: &Tensor<'_>, rows: usize, cols: usize) -> Result<(), Error>
     }
     let found = format!("{} {:?}", tensor.stored(), tensor.shape());
     let expected = format!("U8 {shape:?}, four rows of trits to a byte, for {rows} x {cols} trits");
-    Err(Error::input(tensor.fault(found, expected).next(
-        "config.json and the weights must be of the same model and quantisation mode",
-    )))
+    Err(Error::input(
+        tensor
+            .fault(found, expected)
+            .next("config.json and the weights must be of the same model and quantisation mode"),
+    ))
 }
 
 /// Decodes the `rows` x `cols` trits of `tensor`.
@@ -79,40 +81,23 @@ mod tests {
 
     fn tensor<'c>(shape: &'c [usize], bytes: &'c [u8]) -> Tensor<'c> {
         let (name, file) = ("w", "model.safetensors");
-        Tensor {
-            name,
-            stored: StoredType::U8,
-            shape,
-            file,
-            offset_bytes: 100,
-            bytes,
-        }
+        Tensor { name, stored: StoredType::U8, shape, file, offset_bytes: 100, bytes }
     }
 
     #[test]
     fn the_golden_row_decodes() {
-        let first = [
-            0, 1, 0, 0, -1, -1, 1, -1, -1, 0, -1, 1, 1, -1, -1, 1, 0, 1, 1, 1, -1, 0, -1, -1,
-        ];
+        let first = [0, 1, 0, 0, -1, -1, 1, -1, -1, 0, -1, 1, 1, -1, -1, 1, 0, 1, 1, 1, -1, 0, -1, -1];
         assert_eq!(vector_weights(24), first);
         let bytes = [0x91, 0x26, 0x61, 0x29, 0x08, 0x90, 0x42, 0x48];
         let trits = unpack(&tensor(&[2, 4], &bytes), 8, 4).expect("the vector is valid");
-        assert_eq!(
-            trits,
-            Trits {
-                rows: 8,
-                cols: 4,
-                data: vector_weights(32)
-            }
-        );
+        assert_eq!(trits, Trits { rows: 8, cols: 4, data: vector_weights(32) });
     }
 
     #[test]
     fn a_short_last_block_is_read_to_its_end() {
         // N = 5: blocks of 2, 2 and 1 rows, K = 1; the second byte's third code is padding.
         let bytes = [0b10_00_01, 0b01_10];
-        let trits =
-            unpack(&tensor(&[2, 1], &bytes), 5, 1).expect("padding may hold any legal code");
+        let trits = unpack(&tensor(&[2, 1], &bytes), 5, 1).expect("padding may hold any legal code");
         assert_eq!(trits.data, [0, 1, -1, 0, 1]);
     }
 
@@ -121,20 +106,14 @@ mod tests {
         for (bytes, at) in [([0b11, 0], 100), ([0, 0b1100_0000], 101)] {
             let error = unpack(&tensor(&[2, 1], &bytes), 5, 1).expect_err("code 3 is no trit");
             let text = error.to_string();
-            assert!(
-                text.contains(&format!("tensor \"w\", byte {at}: found code 3")),
-                "{text}"
-            );
+            assert!(text.contains(&format!("tensor \"w\", byte {at}: found code 3")), "{text}");
         }
     }
 
     #[test]
     fn shapes_must_agree() {
         for (rows, cols) in [(4, 4), (9, 4), (8, 3), (usize::MAX, 4)] {
-            assert!(
-                unpack(&tensor(&[2, 4], &[0; 8]), rows, cols).is_err(),
-                "{rows} x {cols}"
-            );
+            assert!(unpack(&tensor(&[2, 4], &[0; 8]), rows, cols).is_err(), "{rows} x {cols}");
         }
     }
 }

@@ -31,11 +31,8 @@ impl Source<'_> {
     /// Whether there is a file whose name ends with `suffix`.
     pub(super) fn has_suffix(&self, suffix: &str) -> bool {
         match self {
-            Source::Folder(folder) => std::fs::read_dir(folder).is_ok_and(|entries| {
-                entries
-                    .flatten()
-                    .any(|e| e.file_name().to_string_lossy().ends_with(suffix))
-            }),
+            Source::Folder(folder) => std::fs::read_dir(folder)
+                .is_ok_and(|entries| entries.flatten().any(|e| e.file_name().to_string_lossy().ends_with(suffix))),
             Source::Memory(files) => files.iter().any(|(n, _)| n.ends_with(suffix)),
         }
     }
@@ -49,9 +46,7 @@ impl Source<'_> {
         match self {
             Source::Memory(files) => match files.iter().find(|(n, _)| n == name) {
                 None => Ok(None),
-                Some((_, bytes)) if bytes.len() as u64 > limit_bytes => {
-                    Err(too_long(bytes.len() as u64))
-                }
+                Some((_, bytes)) if bytes.len() as u64 > limit_bytes => Err(too_long(bytes.len() as u64)),
                 Some((_, bytes)) => Ok(Some(bytes.to_vec())),
             },
             Source::Folder(folder) => {
@@ -62,18 +57,12 @@ impl Source<'_> {
                 let fault = |e: &io::Error| unreadable(name, e);
                 let meta = path.metadata().map_err(|e| fault(&e))?;
                 if !meta.is_file() {
-                    return Err(Error::input(Fault::new(
-                        name,
-                        "something that is not a regular file",
-                        "a file",
-                    )));
+                    return Err(Error::input(Fault::new(name, "something that is not a regular file", "a file")));
                 }
                 let file = File::open(&path).map_err(|e| fault(&e))?;
                 let mut bytes = Vec::new();
                 // One byte more than the limit, to notice a file that is longer or grows.
-                let limited = file
-                    .take(limit_bytes.saturating_add(1))
-                    .read_to_end(&mut bytes);
+                let limited = file.take(limit_bytes.saturating_add(1)).read_to_end(&mut bytes);
                 limited.map_err(|e| fault(&e))?;
                 if bytes.len() as u64 > limit_bytes {
                     return Err(too_long(meta.len()));
@@ -86,9 +75,7 @@ impl Source<'_> {
     /// The large file `name`, mapped or handed over.
     pub(super) fn take(&mut self, name: &str) -> Result<Bytes, Error> {
         match self {
-            Source::Folder(folder) => {
-                map_file(&folder.join(name)).map_err(|e| unreadable(name, &e))
-            }
+            Source::Folder(folder) => map_file(&folder.join(name)).map_err(|e| unreadable(name, &e)),
             Source::Memory(files) => match files.iter().position(|(n, _)| n == name) {
                 Some(at) => Ok(files.swap_remove(at).1),
                 None => Err(unreadable(name, &io::Error::from(io::ErrorKind::NotFound))),
@@ -103,7 +90,6 @@ fn unreadable(name: &str, error: &io::Error) -> Error {
         _ => format!("an error of the system ({error})"),
     };
     Error::input(
-        Fault::new(name, found, "a readable file")
-            .next("fetch the missing file or give tern the right to read it"),
+        Fault::new(name, found, "a readable file").next("fetch the missing file or give tern the right to read it"),
     )
 }

@@ -85,9 +85,7 @@ impl<'c> Tensor<'c> {
     }
     /// Elements.
     pub fn len_elems(&self) -> usize {
-        self.shape
-            .iter()
-            .fold(1, |n: usize, &d| n.saturating_mul(d))
+        self.shape.iter().fold(1, |n: usize, &d| n.saturating_mul(d))
     }
     /// Whether `other` has the same type, shape and bytes.
     pub fn same_data(&self, other: &Tensor<'_>) -> bool {
@@ -95,28 +93,16 @@ impl<'c> Tensor<'c> {
     }
     /// A finding about this tensor.
     pub fn fault(&self, found: impl Into<String>, expected: impl Into<String>) -> Fault {
-        Fault::new(self.file, found, expected)
-            .tensor(self.name)
-            .byte(self.offset_bytes)
+        Fault::new(self.file, found, expected).tensor(self.name).byte(self.offset_bytes)
     }
     /// A finding about the byte `index` of this tensor.
-    pub(super) fn fault_at(
-        &self,
-        index: usize,
-        found: impl Into<String>,
-        expected: impl Into<String>,
-    ) -> Fault {
-        self.fault(found, expected)
-            .byte(self.offset_bytes.saturating_add(index as u64))
+    pub(super) fn fault_at(&self, index: usize, found: impl Into<String>, expected: impl Into<String>) -> Fault {
+        self.fault(found, expected).byte(self.offset_bytes.saturating_add(index as u64))
     }
 }
 
 impl fmt::Debug for Tensor<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} {}{:?} in {} at byte {}",
-            self.name, self.stored, self.shape, self.file, self.offset_bytes
-        )
+        write!(f, "{} {}{:?} in {} at byte {}", self.name, self.stored, self.shape, self.file, self.offset_bytes)
     }
 }

@@ -12,12 +12,8 @@ use crate::graph::Op;
 /// The graph of the model.
 pub(super) fn build(b: &mut Builder<'_>, c: &Config) -> Result<Frame, Error> {
     let mut frame = Frame::open(b, c)?;
-    let rope = Op::Rope {
-        head_dim: c.head_dim,
-    };
-    let attention = Op::Attention {
-        scale: attention_scale(c),
-    };
+    let rope = Op::Rope { head_dim: c.head_dim };
+    let attention = Op::Attention { scale: attention_scale(c) };
     let (h, q_elems, kv_elems, f) = (c.hidden, c.q_elems(), c.kv_elems(), c.intermediate);
 
     let mut x = frame.embedded; // [T, H]
@@ -33,12 +29,7 @@ pub(super) fn build(b: &mut Builder<'_>, c: &Config) -> Result<Frame, Error> {
         let k = frame.rotate(b, rope, k)?; // [T, KV]
         let cache = frame.write_cache(b, layer, k, v)?;
         let heads = b.values(attention, [q, cache, frame.positions])?; // [T, Q]
-        let heads = b.rmsnorm(
-            heads,
-            &name("self_attn.attn_sub_norm.weight"),
-            q_elems,
-            c.eps,
-        )?; // [T, Q]
+        let heads = b.rmsnorm(heads, &name("self_attn.attn_sub_norm.weight"), q_elems, c.eps)?; // [T, Q]
         let o = b.bitlinear(heads, &name("self_attn.o_proj"), q_elems, h)?; // [T, H]
         x = b.values(Op::Add, [x, o])?; // [T, H]
 

@@ -13,8 +13,7 @@ use super::quantization::{ScaleRule, WeightFormat};
 use crate::checkpoint::{self, Checkpoint, Fault, StoredType, Tensor, absmean, dense, packed};
 use crate::graph::infer::{infer, operand_types};
 use crate::graph::{
-    DType, Dim, F32, Graph, Node, Op, Operand, Origin, RopeSpec, TensorType, Type, ValueId,
-    WeightDecl, WeightId,
+    DType, Dim, F32, Graph, Node, Op, Operand, Origin, RopeSpec, TensorType, Type, ValueId, WeightDecl, WeightId,
 };
 
 /// Buffers of the rotary embedding that old exporters wrote; the table is generated instead.
@@ -33,19 +32,9 @@ pub(super) struct Builder<'c> {
 
 impl<'c> Builder<'c> {
     pub(super) fn new(checkpoint: &'c Checkpoint, config: &'c Config) -> Self {
-        let graph = Graph {
-            name: checkpoint.name().to_owned(),
-            ..Graph::default()
-        };
+        let graph = Graph { name: checkpoint.name().to_owned(), ..Graph::default() };
         let (used, missing) = (BTreeSet::new(), Vec::new());
-        Self {
-            checkpoint,
-            config,
-            graph,
-            block: None,
-            used,
-            missing,
-        }
+        Self { checkpoint, config, graph, block: None, used, missing }
     }
 
     /// New nodes belong to `block`.
@@ -59,62 +48,30 @@ impl<'c> Builder<'c> {
     }
 
     /// `op` of `operands`.
-    pub(super) fn op(
-        &mut self,
-        op: Op,
-        operands: impl IntoIterator<Item = Operand>,
-    ) -> Result<ValueId, Error> {
+    pub(super) fn op(&mut self, op: Op, operands: impl IntoIterator<Item = Operand>) -> Result<ValueId, Error> {
         let placeholder = Type::Tuple(Vec::new());
         let operands = operands.into_iter().collect();
-        let mut node = Node {
-            op,
-            operands,
-            ty: placeholder,
-            block: self.block,
-        };
-        let types = operand_types(&self.graph, &node).ok_or_else(|| {
-            Error::Bug(format!(
-                "{} reads a value or weight that does not exist",
-                op.name()
-            ))
-        })?;
+        let mut node = Node { op, operands, ty: placeholder, block: self.block };
+        let types = operand_types(&self.graph, &node)
+            .ok_or_else(|| Error::Bug(format!("{} reads a value or weight that does not exist", op.name())))?;
         // The shapes of all weights were checked against the configuration: what is left is our mistake.
         node.ty = infer(op, &types).map_err(|e| Error::Bug(e.to_string()))?;
         Ok(self.graph.push(node))
     }
 
     /// `op` of values only.
-    pub(super) fn values<const N: usize>(
-        &mut self,
-        op: Op,
-        values: [ValueId; N],
-    ) -> Result<ValueId, Error> {
+    pub(super) fn values<const N: usize>(&mut self, op: Op, values: [ValueId; N]) -> Result<ValueId, Error> {
         self.op(op, values.map(Operand::Value))
     }
 
     /// rmsnorm(x) with the weight called `name`; `elems` long.
-    pub(super) fn rmsnorm(
-        &mut self,
-        x: ValueId,
-        name: &str,
-        elems: u32,
-        eps: F32,
-    ) -> Result<ValueId, Error> {
+    pub(super) fn rmsnorm(&mut self, x: ValueId, name: &str, elems: u32, eps: F32) -> Result<ValueId, Error> {
         let gain = self.dense(name, &[elems])?;
-        self.op(
-            Op::RmsNorm { eps },
-            [Operand::Value(x), Operand::Weight(gain)],
-        )
+        self.op(Op::RmsNorm { eps }, [Operand::Value(x), Operand::Weight(gain)])
     }
 
     /// The ternary layer called `name`: `inputs` to `outputs` elements, activations quantised.
-    pub(super) fn bitlinear(
-        &mut self,
-        x: ValueId,
-        name: &str,
-        inputs: u32,
-        outputs: u32,
-    ) -> Result<ValueId, Error> {
+    pub(super) fn bitlinear(&mut self, x: ValueId, name: &str, inputs: u32, outputs: u32) -> Result<ValueId, Error> {
         let x = match self.config.quantization.input_norm_eps {
             None => x,
             Some(eps) => self.rmsnorm(x, &format!("{name}.rms_norm.weight"), inputs, eps)?,
@@ -183,26 +140,18 @@ impl<'c> Builder<'c> {
     }
 
     /// The matrix of the head: a tensor of its own, or the embedding table `embed`.
-    pub(super) fn head_weight(
-        &mut self,
-        embed: WeightId,
-        embed_name: &str,
-        name: &str,
-    ) -> Result<WeightId, Error> {
+    pub(super) fn head_weight(&mut self, embed: WeightId, embed_name: &str, name: &str) -> Result<WeightId, Error> {
         if !self.config.tied {
             return self.dense(name, &[self.config.vocab, self.config.hidden]);
         }
         // Some exporters write the tied head as well. Equal, it is the same; else one of them would go unread.
         if let Some(head) = self.checkpoint.tensor(name) {
-            let same = self
-                .checkpoint
-                .tensor(embed_name)
-                .is_some_and(|e| e.same_data(&head));
+            let same = self.checkpoint.tensor(embed_name).is_some_and(|e| e.same_data(&head));
             if !same {
                 let fault = head.fault("other data than the embedding's", "none, or the same");
-                return Err(Error::input(fault.next(
-                    "config.json has tie_word_embeddings true: if the head is of its own, say so there",
-                )));
+                return Err(Error::input(
+                    fault.next("config.json has tie_word_embeddings true: if the head is of its own, say so there"),
+                ));
             }
             self.used.insert(name.to_owned());
         }
@@ -233,11 +182,7 @@ impl<'c> Builder<'c> {
         }
         if !unread.is_empty() {
             let found = format!("tensors that {architecture} does not read: {unread_text}");
-            let fault = Fault::new(
-                "the weight files",
-                found,
-                "only tensors that the model reads",
-            );
+            let fault = Fault::new("the weight files", found, "only tensors that the model reads");
             return Err(Error::unsupported(fault.next(
                 "they may change what the model computes (biases, further norms): \
                  such variants are not implemented",
@@ -259,41 +204,20 @@ impl<'c> Builder<'c> {
         found
     }
 
-    fn declare(
-        &mut self,
-        name: &str,
-        dtype: DType,
-        shape: &[u32],
-        scale: Option<F32>,
-        origin: Origin,
-    ) -> WeightId {
+    fn declare(&mut self, name: &str, dtype: DType, shape: &[u32], scale: Option<F32>, origin: Origin) -> WeightId {
         let dims: Vec<Dim> = shape.iter().map(|&d| Dim::Const(d)).collect();
         let ty = TensorType::new(dtype, dims);
-        self.graph.declare(WeightDecl {
-            name: name.to_owned(),
-            ty,
-            scale,
-            origin,
-        })
+        self.graph.declare(WeightDecl { name: name.to_owned(), ty, scale, origin })
     }
 }
 
 fn check_shape(tensor: &Tensor<'_>, shape: &[u32]) -> Result<(), Error> {
-    if tensor
-        .shape()
-        .iter()
-        .map(|&d| d as u64)
-        .eq(shape.iter().map(|&d| u64::from(d)))
-    {
+    if tensor.shape().iter().map(|&d| d as u64).eq(shape.iter().map(|&d| u64::from(d))) {
         return Ok(());
     }
-    let fault = tensor.fault(
-        format!("{} {:?}", tensor.stored(), tensor.shape()),
-        format!("shape {shape:?}, as {CONFIG} says"),
-    );
-    Err(Error::input(fault.next(
-        "config.json and the weights must be of the same model",
-    )))
+    let fault =
+        tensor.fault(format!("{} {:?}", tensor.stored(), tensor.shape()), format!("shape {shape:?}, as {CONFIG} says"));
+    Err(Error::input(fault.next("config.json and the weights must be of the same model")))
 }
 
 /// The factor that multiplies a trit.

@@ -118,9 +118,7 @@ impl Config {
         let intermediate = fields.need_u32("intermediate_size", 1..=MAX_K)?;
         let layers = fields.need_u32("num_hidden_layers", 1..=MAX_LAYERS)?;
         let heads = fields.need_u32("num_attention_heads", 1..=MAX_K)?;
-        let kv_heads = fields
-            .u32("num_key_value_heads", 1..=heads)?
-            .unwrap_or(heads);
+        let kv_heads = fields.u32("num_key_value_heads", 1..=heads)?.unwrap_or(heads);
         if !heads.is_multiple_of(kv_heads) {
             let expected = format!("a divisor of num_attention_heads, {heads}");
             return Err(Error::input(fields.fault("num_key_value_heads", expected)));
@@ -159,10 +157,7 @@ impl Config {
 /// Which graph the model is.
 fn architecture(fields: &mut Fields<'_>) -> Result<Architecture, Error> {
     let expected = "BitNetForCausalLM or LlamaForCausalLM, with ternary projections";
-    let names = fields
-        .list("architectures")?
-        .map(Vec::as_slice)
-        .unwrap_or_default();
+    let names = fields.list("architectures")?.map(Vec::as_slice).unwrap_or_default();
     let model_type = fields.text("model_type")?;
     let architecture = match (names, model_type) {
         ([one], _) => match one.as_str() {
@@ -170,9 +165,7 @@ fn architecture(fields: &mut Fields<'_>) -> Result<Architecture, Error> {
             Some("LlamaForCausalLM") => Architecture::Llama,
             _ => {
                 let fault = fields.fault("architectures", expected);
-                return Err(Error::unsupported(
-                    fault.next("other architectures are not imported yet"),
-                ));
+                return Err(Error::unsupported(fault.next("other architectures are not imported yet")));
             }
         },
         ([], Some("bitnet")) => Architecture::BitNet,
@@ -180,25 +173,16 @@ fn architecture(fields: &mut Fields<'_>) -> Result<Architecture, Error> {
         ([], None) => return Err(fields.missing("architectures", expected)),
         ([], Some(_)) => {
             let fault = fields.fault("model_type", "\"bitnet\" or \"llama\"");
-            return Err(Error::unsupported(
-                fault.next("other models are not imported yet"),
-            ));
+            return Err(Error::unsupported(fault.next("other models are not imported yet")));
         }
         _ => {
-            return Err(Error::unsupported(
-                fields.fault("architectures", format!("one name: {expected}")),
-            ));
+            return Err(Error::unsupported(fields.fault("architectures", format!("one name: {expected}"))));
         }
     };
     if model_type.is_some_and(|t| t != architecture.model_type()) {
-        let expected = format!(
-            "{:?}, which goes with {architecture}",
-            architecture.model_type()
-        );
+        let expected = format!("{:?}, which goes with {architecture}", architecture.model_type());
         return Err(Error::unsupported(
-            fields
-                .fault("model_type", expected)
-                .next("the model may be of another family"),
+            fields.fault("model_type", expected).next("the model may be of another family"),
         ));
     }
     Ok(architecture)
@@ -210,9 +194,7 @@ fn check_activation(fields: &mut Fields<'_>, architecture: Architecture) -> Resu
         Some(act) if act == wanted => Ok(()),
         Some(_) => {
             let fault = fields.fault("hidden_act", format!("{wanted:?} for {architecture}"));
-            Err(Error::unsupported(
-                fault.next("other activation functions are not implemented"),
-            ))
+            Err(Error::unsupported(fault.next("other activation functions are not implemented")))
         }
         None => Err(fields.missing("hidden_act", &format!("{wanted:?}"))),
     }
@@ -232,11 +214,7 @@ fn head_dim(fields: &mut Fields<'_>, hidden: u32, heads: u32) -> Result<u32, Err
     };
     if head_dim % 2 != 0 {
         let found = format!("heads of {head_dim} elements");
-        let fault = Fault::new(
-            CONFIG,
-            found,
-            "an even number, whose halves rotate as pairs",
-        );
+        let fault = Fault::new(CONFIG, found, "an even number, whose halves rotate as pairs");
         return Err(Error::input(fault.key("head_dim")));
     }
     if u64::from(heads).saturating_mul(u64::from(head_dim)) > u64::from(MAX_K) {
@@ -248,26 +226,14 @@ fn head_dim(fields: &mut Fields<'_>, hidden: u32, heads: u32) -> Result<u32, Err
 }
 
 /// Rows of the rotary table: as many as trained, or as wanted.
-fn positions(
-    fields: &Fields<'_>,
-    trained: u32,
-    wanted: Option<u32>,
-    head_dim: u32,
-) -> Result<u32, Error> {
+fn positions(fields: &Fields<'_>, trained: u32, wanted: Option<u32>, head_dim: u32) -> Result<u32, Error> {
     if wanted == Some(0) {
-        return Err(Error::input(Fault::new(
-            "import options",
-            "a context of 0 positions",
-            "at least 1",
-        )));
+        return Err(Error::input(Fault::new("import options", "a context of 0 positions", "at least 1")));
     }
     let rows = trained.min(wanted.unwrap_or(trained));
     if u64::from(rows).saturating_mul(u64::from(head_dim)) > MAX_ROPE_ELEMS {
         let limit = MAX_ROPE_ELEMS.checked_div(u64::from(head_dim)).unwrap_or(0);
-        let fault = fields.fault(
-            "max_position_embeddings",
-            format!("at most {limit} positions"),
-        );
+        let fault = fields.fault("max_position_embeddings", format!("at most {limit} positions"));
         return Err(Error::unsupported(fault.next("ask for a shorter context")));
     }
     Ok(rows)
@@ -294,16 +260,10 @@ mod tests {
     #[test]
     fn defaults_are_those_of_the_class() {
         let config = with("bos_token_id", json!(3)).expect("valid");
-        assert_eq!(
-            (config.head_dim, config.positions, config.tied),
-            (16, 128, false)
-        );
+        assert_eq!((config.head_dim, config.positions, config.tied), (16, 128, false));
         assert_eq!(config.rope.theta.get(), 10_000.0);
         assert_eq!((config.bos, config.eos.len()), (Some(3), 0));
-        assert_eq!(
-            with("eos_token_id", json!([1, 2])).expect("valid").eos,
-            [1, 2]
-        );
+        assert_eq!(with("eos_token_id", json!([1, 2])).expect("valid").eos, [1, 2]);
         assert_eq!(with("head_dim", json!(80)).expect("valid").q_elems(), 320);
     }
 
@@ -351,13 +311,8 @@ mod tests {
             ("quantization_config", json!(null)),
             ("quantization_config", json!([1])),
         ] {
-            let error = with(key, value.clone())
-                .map(|_| ())
-                .expect_err("no valid value");
-            assert!(
-                error.to_string().contains(&format!("key {key:?}")),
-                "{value}: {error}"
-            );
+            let error = with(key, value.clone()).map(|_| ()).expect_err("no valid value");
+            assert!(error.to_string().contains(&format!("key {key:?}")), "{value}: {error}");
         }
         for text in ["", "[]", "{", "null", "{\"a\": 1e999}"] {
             assert!(Config::parse(text.as_bytes(), None).is_err(), "{text}");

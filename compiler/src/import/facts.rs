@@ -88,25 +88,13 @@ fn rope<S: Serializer>(spec: &RopeSpec, serializer: S) -> Result<S::Ok, S::Error
     match spec.scaling {
         RopeScaling::None => {}
         RopeScaling::Linear { factor } => map.serialize_entry("factor", &factor.get())?,
-        RopeScaling::Llama3 {
-            factor,
-            low_freq_factor,
-            high_freq_factor,
-            original_max_position,
-        } => {
+        RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position } => {
             map.serialize_entry("factor", &factor.get())?;
             map.serialize_entry("low_freq_factor", &low_freq_factor.get())?;
             map.serialize_entry("high_freq_factor", &high_freq_factor.get())?;
             map.serialize_entry("original_max_position_embeddings", &original_max_position)?;
         }
-        RopeScaling::Yarn {
-            factor,
-            beta_fast,
-            beta_slow,
-            attention_factor,
-            original_max_position,
-            truncate,
-        } => {
+        RopeScaling::Yarn { factor, beta_fast, beta_slow, attention_factor, original_max_position, truncate } => {
             map.serialize_entry("factor", &factor.get())?;
             map.serialize_entry("beta_fast", &beta_fast.get())?;
             map.serialize_entry("beta_slow", &beta_slow.get())?;

@@ -25,9 +25,7 @@ pub(super) struct Fields<'j> {
 
 /// Parses `text`, which must be an object.
 pub(super) fn parse_object(file: &'static str, text: &[u8]) -> Result<Map<String, Value>, Error> {
-    let fault = |found: String| {
-        Error::input(Fault::new(file, found, "a JSON object").next("fetch the file again"))
-    };
+    let fault = |found: String| Error::input(Fault::new(file, found, "a JSON object").next("fetch the file again"));
     match serde_json::from_slice(text) {
         Ok(Value::Object(map)) => Ok(map),
         Ok(other) => Err(fault(shown(&other))),
@@ -47,12 +45,7 @@ pub(super) fn shown(value: &Value) -> String {
 impl<'j> Fields<'j> {
     /// The outermost object of `file`.
     pub(super) fn new(file: &'static str, map: &'j Map<String, Value>) -> Self {
-        Self {
-            file,
-            prefix: String::new(),
-            map,
-            read: BTreeSet::new(),
-        }
+        Self { file, prefix: String::new(), map, read: BTreeSet::new() }
     }
 
     /// The value of `key`, unless it is absent or null.
@@ -69,10 +62,7 @@ impl<'j> Fields<'j> {
 
     /// The error for a `key` that must be there.
     pub(super) fn missing(&self, key: &str, expected: &str) -> Error {
-        Error::input(
-            self.fault(key, expected)
-                .next("take config.json as the model's makers wrote it"),
-        )
+        Error::input(self.fault(key, expected).next("take config.json as the model's makers wrote it"))
     }
 
     /// Converts the value of `key`, or says what it should be.
@@ -92,17 +82,9 @@ impl<'j> Fields<'j> {
     }
 
     /// A whole number in `range`.
-    pub(super) fn u32(
-        &mut self,
-        key: &str,
-        range: RangeInclusive<u32>,
-    ) -> Result<Option<u32>, Error> {
+    pub(super) fn u32(&mut self, key: &str, range: RangeInclusive<u32>) -> Result<Option<u32>, Error> {
         let expected = || format!("a whole number from {} to {}", range.start(), range.end());
-        self.read(key, expected, |v| {
-            v.as_u64()
-                .and_then(|n| u32::try_from(n).ok())
-                .filter(|n| range.contains(n))
-        })
+        self.read(key, expected, |v| v.as_u64().and_then(|n| u32::try_from(n).ok()).filter(|n| range.contains(n)))
     }
 
     /// A whole number in `range` that must be there.
@@ -115,8 +97,7 @@ impl<'j> Fields<'j> {
 
     /// A number above 0 that stays so in f32.
     pub(super) fn positive(&mut self, key: &str) -> Result<Option<F32>, Error> {
-        self.number(key, "a finite number above 0", |v| v > 0.0)
-            .map(|v| v.map(F32::new))
+        self.number(key, "a finite number above 0", |v| v > 0.0).map(|v| v.map(F32::new))
     }
 
     /// A number above 0 that must be there.
@@ -134,15 +115,7 @@ impl<'j> Fields<'j> {
         expected: &str,
         test: impl Fn(f32) -> bool,
     ) -> Result<Option<f32>, Error> {
-        self.read(
-            key,
-            || expected.to_owned(),
-            |v| {
-                v.as_f64()
-                    .map(|v| v as f32)
-                    .filter(|&v| v.is_finite() && test(v))
-            },
-        )
+        self.read(key, || expected.to_owned(), |v| v.as_f64().map(|v| v as f32).filter(|&v| v.is_finite() && test(v)))
     }
 
     /// A truth value.
@@ -164,12 +137,7 @@ impl<'j> Fields<'j> {
     pub(super) fn object(&mut self, key: &str) -> Result<Option<Fields<'j>>, Error> {
         let map = self.read(key, || "an object".to_owned(), Value::as_object)?;
         let prefix = format!("{}{key}.", self.prefix);
-        Ok(map.map(|map| Fields {
-            file: self.file,
-            prefix,
-            map,
-            read: BTreeSet::new(),
-        }))
+        Ok(map.map(|map| Fields { file: self.file, prefix, map, read: BTreeSet::new() }))
     }
 
     /// Token ids, one or a list, each below `vocab`.
@@ -181,28 +149,17 @@ impl<'j> Fields<'j> {
             Value::Array(values) => values.as_slice(),
             one => std::slice::from_ref(one),
         };
-        let id = |v: &Value| {
-            v.as_u64()
-                .and_then(|n| u32::try_from(n).ok())
-                .filter(|&n| n < vocab)
-        };
-        values
-            .iter()
-            .map(id)
-            .collect::<Option<Vec<u32>>>()
-            .ok_or_else(|| {
-                let expected = format!("token ids below the vocabulary's size, {vocab}");
-                Error::input(self.fault(key, expected))
-            })
+        let id = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok()).filter(|&n| n < vocab);
+        values.iter().map(id).collect::<Option<Vec<u32>>>().ok_or_else(|| {
+            let expected = format!("token ids below the vocabulary's size, {vocab}");
+            Error::input(self.fault(key, expected))
+        })
     }
 
     /// Keys that nobody asked for and whose value is neither null nor false.
     pub(super) fn unread(&self) -> Vec<(&'j str, &'j Value)> {
         let idle = |v: &Value| matches!(v, Value::Null | Value::Bool(false));
-        let unread = self
-            .map
-            .iter()
-            .filter(|(k, v)| !self.read.contains(*k) && !idle(v));
+        let unread = self.map.iter().filter(|(k, v)| !self.read.contains(*k) && !idle(v));
         unread.map(|(k, v)| (k.as_str(), v)).collect()
     }
 
@@ -212,9 +169,8 @@ impl<'j> Fields<'j> {
             return Ok(());
         };
         Err(Error::unsupported(
-            self.fault(key, "a key that tern knows").next(
-                "it may change what the model computes; if it does not, remove it from the file",
-            ),
+            self.fault(key, "a key that tern knows")
+                .next("it may change what the model computes; if it does not, remove it from the file"),
         ))
     }
 }

@@ -39,40 +39,15 @@ impl Frame {
         let positions = b.values(Op::Positions, [])?; // [T]
         let (heads, head_dim) = (c.kv_heads, c.head_dim);
         let caches = (0..c.layers)
-            .map(|layer| {
-                b.values(
-                    Op::KvCache {
-                        layer,
-                        heads,
-                        head_dim,
-                    },
-                    [],
-                )
-            })
+            .map(|layer| b.values(Op::KvCache { layer, heads, head_dim }, []))
             .collect::<Result<_, _>>()?;
-        let embedded = b.op(
-            Op::Embed,
-            [Operand::Value(ids), Operand::Weight(embed_table)],
-        )?; // [T, H]
+        let embedded = b.op(Op::Embed, [Operand::Value(ids), Operand::Weight(embed_table)])?; // [T, H]
         let written = Vec::new();
-        Ok(Self {
-            positions,
-            embedded,
-            embed_table,
-            rope_table,
-            caches,
-            written,
-            logits: None,
-        })
+        Ok(Self { positions, embedded, embed_table, rope_table, caches, written, logits: None })
     }
 
     /// The heads in `x` rotated by position; `rope` is the op.
-    pub(super) fn rotate(
-        &self,
-        b: &mut Builder<'_>,
-        rope: Op,
-        x: ValueId,
-    ) -> Result<ValueId, Error> {
+    pub(super) fn rotate(&self, b: &mut Builder<'_>, rope: Op, x: ValueId) -> Result<ValueId, Error> {
         let (x, positions) = (Operand::Value(x), Operand::Value(self.positions));
         b.op(rope, [x, positions, Operand::Weight(self.rope_table)])
     }
@@ -93,12 +68,7 @@ impl Frame {
     }
 
     /// The head on the last block's output `x`.
-    pub(super) fn close(
-        &mut self,
-        b: &mut Builder<'_>,
-        c: &Config,
-        x: ValueId,
-    ) -> Result<(), Error> {
+    pub(super) fn close(&mut self, b: &mut Builder<'_>, c: &Config, x: ValueId) -> Result<(), Error> {
         let x = b.values(Op::WantedRows, [x])?; // [W, H]
         let normed = b.rmsnorm(x, "model.norm.weight", c.hidden, c.eps)?; // [W, H]
         let head = b.head_weight(self.embed_table, EMBED, "lm_head.weight")?;

@@ -39,11 +39,7 @@ pub(super) struct Generation {
 pub(super) fn generation(text: Option<&[u8]>, vocab: u32) -> Result<Generation, Error> {
     let Some(text) = text else {
         let defaults = GenerationDefaults::default();
-        return Ok(Generation {
-            defaults,
-            bos: None,
-            eos: Vec::new(),
-        });
+        return Ok(Generation { defaults, bos: None, eos: Vec::new() });
     };
     let map = parse_object(FILE, text)?;
     let mut fields = Fields::new(FILE, &map);
@@ -72,10 +68,7 @@ mod tests {
         let text = br#"{"do_sample": true, "temperature": 0.5, "top_k": 40, "eos_token_id": [1, 9], "x": 1}"#;
         let read = generation(Some(text), 10).expect("valid");
         assert_eq!(read.eos, [1, 9]);
-        assert_eq!(
-            (read.defaults.temperature, read.defaults.top_k),
-            (Some(0.5), Some(40))
-        );
+        assert_eq!((read.defaults.temperature, read.defaults.top_k), (Some(0.5), Some(40)));
         assert_eq!(read.defaults.top_p, None);
         assert!(generation(None, 10).expect("absent").eos.is_empty());
     }

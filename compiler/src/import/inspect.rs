@@ -100,9 +100,7 @@ pub fn inspect(checkpoint: &Checkpoint) -> Result<InspectReport, Error> {
             Origin::RopeTable(_) => rope_bytes += elems(&decl.ty) * elem_bytes(decl.ty.dtype),
             Origin::HfPacked | Origin::OnlineAbsmean => {
                 let trits = Histogram::of(&imported.weights.read_trits(id)?.data);
-                let disk_bytes = checkpoint
-                    .tensor(&decl.name)
-                    .map_or(0, |t| t.len_bytes() as u64);
+                let disk_bytes = checkpoint.tensor(&decl.name).map_or(0, |t| t.len_bytes() as u64);
                 count(&mut kinds, decl, trits, disk_bytes);
             }
         }
@@ -110,17 +108,10 @@ pub fn inspect(checkpoint: &Checkpoint) -> Result<InspectReport, Error> {
     let mut trits = Histogram::default();
     kinds.values().for_each(|k| trits += k.trits);
     let disk_bytes: u64 = kinds.values().map(|k| k.disk_bytes).sum();
-    let kv_elems =
-        2 * u64::from(facts.layers) * u64::from(facts.kv_heads) * u64::from(facts.head_dim);
+    let kv_elems = 2 * u64::from(facts.layers) * u64::from(facts.kv_heads) * u64::from(facts.head_dim);
     Ok(InspectReport {
         name: checkpoint.name().to_owned(),
-        files: checkpoint
-            .weight_files()
-            .map(|(name, bytes)| WeightFile {
-                name: name.to_owned(),
-                bytes,
-            })
-            .collect(),
+        files: checkpoint.weight_files().map(|(name, bytes)| WeightFile { name: name.to_owned(), bytes }).collect(),
         tensors: checkpoint.tensors().count() as u64,
         bits_per_weight: disk_bytes as f64 * 8.0 / trits.total().max(1) as f64,
         kinds: kinds.into_values().collect(),
@@ -138,12 +129,7 @@ pub fn inspect(checkpoint: &Checkpoint) -> Result<InspectReport, Error> {
 }
 
 /// Adds the matrix `decl` to its kind.
-fn count(
-    kinds: &mut BTreeMap<String, KindReport>,
-    decl: &WeightDecl,
-    trits: Histogram,
-    disk_bytes: u64,
-) {
+fn count(kinds: &mut BTreeMap<String, KindReport>, decl: &WeightDecl, trits: Histogram, disk_bytes: u64) {
     let layer = decl.name.strip_suffix(".weight").unwrap_or(&decl.name);
     let kind = layer.rsplit('.').next().unwrap_or(layer);
     let scale = decl.scale.map_or(1.0, |s| s.get());
@@ -163,11 +149,7 @@ fn count(
 }
 
 fn elems(ty: &TensorType) -> u64 {
-    ty.dims
-        .iter()
-        .filter_map(|d| Dim::as_const(*d))
-        .map(u64::from)
-        .product()
+    ty.dims.iter().filter_map(|d| Dim::as_const(*d)).map(u64::from).product()
 }
 
 fn elem_bytes(dtype: DType) -> u64 {
@@ -194,15 +176,7 @@ impl fmt::Display for InspectReport {
             "  attention   {} heads over {} key/value heads of {}, context {} positions",
             m.heads, m.kv_heads, m.head_dim, m.max_positions
         )?;
-        writeln!(
-            f,
-            "  head        {}",
-            if m.tied {
-                "tied to the embedding"
-            } else {
-                "of its own"
-            }
-        )?;
+        writeln!(f, "  head        {}", if m.tied { "tied to the embedding" } else { "of its own" })?;
         let format = match m.format {
             super::WeightFormat::HfPacked => "Hugging Face BitNet, four trits to a byte",
             super::WeightFormat::OnlineMaster => "full-precision master weights",
@@ -224,11 +198,7 @@ impl fmt::Display for InspectReport {
             t.plus,
             percent(t.plus)
         )?;
-        writeln!(
-            f,
-            "  on disk     {:.2} bits per ternary weight",
-            self.bits_per_weight
-        )?;
+        writeln!(f, "  on disk     {:.2} bits per ternary weight", self.bits_per_weight)?;
         for k in &self.kinds {
             let zeros = 100.0 * k.trits.zero as f64 / k.trits.total().max(1) as f64;
             writeln!(

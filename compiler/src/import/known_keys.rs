@@ -33,10 +33,7 @@ impl Neutral {
             False => value == &Value::Bool(false),
             One => value.as_f64() == Some(1.0),
             Zero => value.as_f64() == Some(0.0) || value == &Value::Bool(false),
-            Empty => {
-                value.as_array().is_some_and(Vec::is_empty)
-                    || value.as_object().is_some_and(|o| o.is_empty())
-            }
+            Empty => value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(|o| o.is_empty()),
             Null => value.is_null(),
         }
     }
@@ -188,9 +185,7 @@ pub(super) fn refuse_meaningful(config: &mut Fields<'_>, layers: u32) -> Result<
 fn refuse_windows(config: &mut Fields<'_>, layers: u32) -> Result<(), Error> {
     let advice = "tern implements full attention in every layer only";
     // Without the switch, a window is in force; with the switch off, its size means nothing.
-    let window = config
-        .get("sliding_window")
-        .is_some_and(|v| v != &Value::Bool(false));
+    let window = config.get("sliding_window").is_some_and(|v| v != &Value::Bool(false));
     let in_force = config.boolean("use_sliding_window")?;
     if window && in_force.unwrap_or(true) {
         let fault = config.fault("sliding_window", "null, or use_sliding_window false");
@@ -252,26 +247,17 @@ mod tests {
         for (key, ..) in MEANINGFUL {
             let error = verdict(json!({ *key: 3 })).expect_err("3 is neutral nowhere");
             assert!(matches!(error, Error::Unsupported(_)), "{key}");
-            assert!(
-                error.to_string().contains(&format!("key {key:?}: found 3")),
-                "{error}"
-            );
+            assert!(error.to_string().contains(&format!("key {key:?}: found 3")), "{error}");
         }
         for (config, key) in [
             (json!({"sliding_window": 4096}), "sliding_window"),
             (json!({"use_sliding_window": true}), "use_sliding_window"),
-            (
-                json!({"layer_types": ["full_attention", "sliding_attention"]}),
-                "layer_types",
-            ),
+            (json!({"layer_types": ["full_attention", "sliding_attention"]}), "layer_types"),
             (json!({"layer_types": ["full_attention"]}), "layer_types"),
             (json!({"never_heard_of": 1}), "never_heard_of"),
         ] {
             let error = verdict(config.clone()).expect_err("it changes the meaning");
-            assert!(
-                error.to_string().contains(&format!("key {key:?}")),
-                "{error}"
-            );
+            assert!(error.to_string().contains(&format!("key {key:?}")), "{error}");
         }
     }
 

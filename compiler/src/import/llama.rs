@@ -12,12 +12,8 @@ use crate::graph::Op;
 /// The graph of the model.
 pub(super) fn build(b: &mut Builder<'_>, c: &Config) -> Result<Frame, Error> {
     let mut frame = Frame::open(b, c)?;
-    let rope = Op::Rope {
-        head_dim: c.head_dim,
-    };
-    let attention = Op::Attention {
-        scale: attention_scale(c),
-    };
+    let rope = Op::Rope { head_dim: c.head_dim };
+    let attention = Op::Attention { scale: attention_scale(c) };
     let (h, q_elems, kv_elems, f) = (c.hidden, c.q_elems(), c.kv_elems(), c.intermediate);
 
     let mut x = frame.embedded; // [T, H]

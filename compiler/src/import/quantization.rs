@@ -59,15 +59,13 @@ const INPUT_NORM_EPS: f32 = 1e-6;
 pub(super) fn quantization(config: &mut Fields<'_>) -> Result<Quantization, Error> {
     let Some(mut fields) = config.object("quantization_config")? else {
         let fault = config.fault("quantization_config", SUPPORTED);
-        return Err(Error::unsupported(fault.next(
-            "models with dense weights, or ternary values stored as dense weights, are not compiled yet",
-        )));
+        return Err(Error::unsupported(
+            fault.next("models with dense weights, or ternary values stored as dense weights, are not compiled yet"),
+        ));
     };
     if fields.text("quant_method")? != Some("bitnet") {
         let fault = fields.fault("quant_method", "\"bitnet\"");
-        return Err(Error::unsupported(
-            fault.next("other quantisation methods are not compiled"),
-        ));
+        return Err(Error::unsupported(fault.next("other quantisation methods are not compiled")));
     }
     let class = fields.text("linear_class")?.unwrap_or("bitlinear");
     let mode = fields.text("quantization_mode")?.unwrap_or("offline");
@@ -90,29 +88,15 @@ pub(super) fn quantization(config: &mut Fields<'_>) -> Result<Quantization, Erro
     };
     for module in fields.list("modules_to_not_convert")?.into_iter().flatten() {
         // These are never ternary, listed or not.
-        if !matches!(
-            module.as_str(),
-            Some("lm_head" | "embed_tokens" | "model.embed_tokens")
-        ) {
+        if !matches!(module.as_str(), Some("lm_head" | "embed_tokens" | "model.embed_tokens")) {
             let fault = fields.fault("modules_to_not_convert", "null, or [\"lm_head\"]");
-            return Err(Error::unsupported(
-                fault.next("dense layers among the ternary ones are not compiled yet"),
-            ));
+            return Err(Error::unsupported(fault.next("dense layers among the ternary ones are not compiled yet")));
         }
     }
-    let eps = fields
-        .positive("rms_norm_eps")?
-        .unwrap_or(F32::new(INPUT_NORM_EPS));
-    let input_norm_eps = fields
-        .boolean("use_rms_norm")?
-        .unwrap_or(false)
-        .then_some(eps);
+    let eps = fields.positive("rms_norm_eps")?.unwrap_or(F32::new(INPUT_NORM_EPS));
+    let input_norm_eps = fields.boolean("use_rms_norm")?.unwrap_or(false).then_some(eps);
     fields.refuse_unread()?;
-    Ok(Quantization {
-        format,
-        scale_rule,
-        input_norm_eps,
-    })
+    Ok(Quantization { format, scale_rule, input_norm_eps })
 }
 
 #[cfg(test)]
@@ -130,16 +114,8 @@ mod tests {
     fn the_scale_rule_follows_class_and_mode() {
         for (config, format, rule) in [
             (json!({}), WeightFormat::HfPacked, ScaleRule::Divides),
-            (
-                json!({"linear_class": "bitlinear"}),
-                WeightFormat::HfPacked,
-                ScaleRule::Divides,
-            ),
-            (
-                json!({"linear_class": "autobitlinear"}),
-                WeightFormat::HfPacked,
-                ScaleRule::Multiplies,
-            ),
+            (json!({"linear_class": "bitlinear"}), WeightFormat::HfPacked, ScaleRule::Divides),
+            (json!({"linear_class": "autobitlinear"}), WeightFormat::HfPacked, ScaleRule::Multiplies),
             (
                 json!({"linear_class": "autobitlinear", "quantization_mode": "online"}),
                 WeightFormat::OnlineMaster,

@@ -17,11 +17,7 @@ const BETA_SLOW: f32 = 1.0;
 const SUPPORTED: &str = "one of \"default\", \"linear\", \"llama3\", \"yarn\"";
 
 /// Reads the rotary embedding of a model trained for `positions`; `default_theta` if the base is not given.
-pub(super) fn rope_spec(
-    config: &mut Fields<'_>,
-    default_theta: f32,
-    positions: u32,
-) -> Result<RopeSpec, Error> {
+pub(super) fn rope_spec(config: &mut Fields<'_>, default_theta: f32, positions: u32) -> Result<RopeSpec, Error> {
     let outer_theta = config.positive("rope_theta")?;
     let old = config.object("rope_scaling")?;
     let new = config.object("rope_parameters")?;
@@ -33,10 +29,7 @@ pub(super) fn rope_spec(
         (Some(fields), None) | (None, Some(fields)) => fields,
         (None, None) => {
             let theta = outer_theta.unwrap_or(F32::new(default_theta));
-            return Ok(RopeSpec {
-                theta,
-                scaling: RopeScaling::None,
-            });
+            return Ok(RopeSpec { theta, scaling: RopeScaling::None });
         }
     };
     let inner_theta = fields.positive("rope_theta")?;
@@ -46,17 +39,13 @@ pub(super) fn rope_spec(
         let expected = format!("{outer}, as the outer rope_theta says");
         return Err(Error::input(fields.fault("rope_theta", expected)));
     }
-    let theta = inner_theta
-        .or(outer_theta)
-        .unwrap_or(F32::new(default_theta));
+    let theta = inner_theta.or(outer_theta).unwrap_or(F32::new(default_theta));
     let scaling = scaling(&mut fields, positions)?;
     if let Some(share) = fields.positive("partial_rotary_factor")?
         && share.get() != 1.0
     {
         let fault = fields.fault("partial_rotary_factor", "1");
-        return Err(Error::unsupported(
-            fault.next("tern rotates whole heads only"),
-        ));
+        return Err(Error::unsupported(fault.next("tern rotates whole heads only")));
     }
     fields.refuse_unread()?;
     Ok(RopeSpec { theta, scaling })
@@ -66,26 +55,20 @@ fn scaling(fields: &mut Fields<'_>, positions: u32) -> Result<RopeScaling, Error
     let (new, old) = (fields.text("rope_type")?, fields.text("type")?);
     let kind = match (new, old) {
         (Some(a), Some(b)) if a != b => {
-            return Err(Error::input(
-                fields.fault("type", format!("{a:?}, as rope_type says")),
-            ));
+            return Err(Error::input(fields.fault("type", format!("{a:?}, as rope_type says"))));
         }
         (Some(kind), _) | (None, Some(kind)) => kind,
         (None, None) => return Err(fields.missing("rope_type", SUPPORTED)),
     };
     match kind {
         "default" => Ok(RopeScaling::None),
-        "linear" => Ok(RopeScaling::Linear {
-            factor: fields.need_positive("factor")?,
-        }),
+        "linear" => Ok(RopeScaling::Linear { factor: fields.need_positive("factor")? }),
         "llama3" => llama3(fields),
         "yarn" => yarn(fields, positions),
         _ => {
             let key = if new.is_some() { "rope_type" } else { "type" };
             let fault = fields.fault(key, SUPPORTED);
-            Err(Error::unsupported(
-                fault.next("other context extensions are not implemented"),
-            ))
+            Err(Error::unsupported(fault.next("other context extensions are not implemented")))
         }
     }
 }
@@ -94,18 +77,12 @@ fn llama3(fields: &mut Fields<'_>) -> Result<RopeScaling, Error> {
     let factor = fields.need_positive("factor")?;
     let low_freq_factor = fields.need_positive("low_freq_factor")?;
     let high_freq_factor = fields.need_positive("high_freq_factor")?;
-    let original_max_position =
-        fields.need_u32("original_max_position_embeddings", 1..=MAX_POSITIONS)?;
+    let original_max_position = fields.need_u32("original_max_position_embeddings", 1..=MAX_POSITIONS)?;
     if high_freq_factor.get() <= low_freq_factor.get() {
         let expected = format!("more than low_freq_factor, {low_freq_factor}");
         return Err(Error::input(fields.fault("high_freq_factor", expected)));
     }
-    Ok(RopeScaling::Llama3 {
-        factor,
-        low_freq_factor,
-        high_freq_factor,
-        original_max_position,
-    })
+    Ok(RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position })
 }
 
 /// Source: Peng et al. 2023, YaRN, section 3; keys as in Hugging Face transformers, `modeling_rope_utils.py`.
@@ -116,13 +93,9 @@ fn yarn(fields: &mut Fields<'_>, positions: u32) -> Result<RopeScaling, Error> {
     if let Some(original) = original {
         let stretched = f64::from(original) * f64::from(factor.get());
         if (stretched - f64::from(positions)).abs() >= 1.0 {
-            let fault = fields.fault(
-                "factor",
-                format!("max_position_embeddings {positions} / {original}, the original length"),
-            );
-            return Err(Error::unsupported(
-                fault.next("the two extensions contradict each other"),
-            ));
+            let fault = fields
+                .fault("factor", format!("max_position_embeddings {positions} / {original}, the original length"));
+            return Err(Error::unsupported(fault.next("the two extensions contradict each other")));
         }
     }
     let beta_fast = fields.positive("beta_fast")?.unwrap_or(F32::new(BETA_FAST));
@@ -146,11 +119,7 @@ fn yarn(fields: &mut Fields<'_>, positions: u32) -> Result<RopeScaling, Error> {
 /// 0.1 ln(factor) + 1, and 1 where nothing is stretched.
 fn attention_factor_of(factor: F32) -> F32 {
     let factor = f64::from(factor.get());
-    F32::new(if factor <= 1.0 {
-        1.0
-    } else {
-        (0.1 * libm::log(factor) + 1.0) as f32
-    })
+    F32::new(if factor <= 1.0 { 1.0 } else { (0.1 * libm::log(factor) + 1.0) as f32 })
 }
 
 #[cfg(test)]
@@ -172,10 +141,7 @@ mod tests {
         let old = read(json!({"rope_theta": 5e5, "rope_scaling": llama3(json!(null))}));
         let new = read(json!({"rope_parameters": llama3(json!(5e5))}));
         assert_eq!(old.expect("valid"), new.expect("valid"));
-        let plain = RopeSpec {
-            theta: F32::new(10_000.0),
-            scaling: RopeScaling::None,
-        };
+        let plain = RopeSpec { theta: F32::new(10_000.0), scaling: RopeScaling::None };
         for config in [
             json!({}),
             json!({"rope_scaling": null, "rope_theta": 10000}),

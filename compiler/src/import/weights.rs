@@ -22,10 +22,7 @@ pub struct CheckpointWeights {
 impl CheckpointWeights {
     /// The data of `decls`, whose names and origins are those of `checkpoint`.
     pub(super) fn new(checkpoint: &Checkpoint, decls: &[WeightDecl]) -> Self {
-        Self {
-            checkpoint: checkpoint.clone(),
-            decls: decls.into(),
-        }
+        Self { checkpoint: checkpoint.clone(), decls: decls.into() }
     }
 
     /// The trits of `weight`.
@@ -35,13 +32,8 @@ impl CheckpointWeights {
     pub fn read_trits(&self, weight: WeightId) -> Result<Trits, Error> {
         let decl = self.decl(weight)?;
         let dims = const_dims(&decl.ty);
-        let (&[rows, cols], Origin::HfPacked | Origin::OnlineAbsmean) =
-            (dims.as_slice(), &decl.origin)
-        else {
-            return Err(Error::Bug(format!(
-                "trits were asked of {}, {}",
-                decl.name, decl.ty
-            )));
+        let (&[rows, cols], Origin::HfPacked | Origin::OnlineAbsmean) = (dims.as_slice(), &decl.origin) else {
+            return Err(Error::Bug(format!("trits were asked of {}, {}", decl.name, decl.ty)));
         };
         let tensor = self.tensor(decl)?;
         if decl.origin == Origin::OnlineAbsmean {
@@ -64,10 +56,7 @@ impl CheckpointWeights {
                 Ok(Dense::F32(rope_table(spec, head_dim as u32, rows as u32)))
             }
             (Origin::RopeTable(_) | Origin::HfPacked | Origin::OnlineAbsmean, _) => {
-                Err(Error::Bug(format!(
-                    "dense elements were asked of {}, {}",
-                    decl.name, decl.ty
-                )))
+                Err(Error::Bug(format!("dense elements were asked of {}, {}", decl.name, decl.ty)))
             }
         }
     }
@@ -83,34 +72,21 @@ impl CheckpointWeights {
     }
 
     fn named(&self, weight: WeightId, error: &Error) -> WeightError {
-        let name = self
-            .decl(weight)
-            .map_or_else(|_| format!("@{}", weight.0), |d| d.name.clone());
-        WeightError {
-            name,
-            reason: error.to_string(),
-        }
+        let name = self.decl(weight).map_or_else(|_| format!("@{}", weight.0), |d| d.name.clone());
+        WeightError { name, reason: error.to_string() }
     }
 }
 
 impl WeightData for CheckpointWeights {
     fn trits(&self, weight: WeightId) -> Result<Cow<'_, Trits>, WeightError> {
-        self.read_trits(weight)
-            .map(Cow::Owned)
-            .map_err(|e| self.named(weight, &e))
+        self.read_trits(weight).map(Cow::Owned).map_err(|e| self.named(weight, &e))
     }
 
     fn dense(&self, weight: WeightId) -> Result<Cow<'_, Dense>, WeightError> {
-        self.read_dense(weight)
-            .map(Cow::Owned)
-            .map_err(|e| self.named(weight, &e))
+        self.read_dense(weight).map(Cow::Owned).map_err(|e| self.named(weight, &e))
     }
 }
 
 fn const_dims(ty: &TensorType) -> Vec<usize> {
-    ty.dims
-        .iter()
-        .filter_map(|d| d.as_const())
-        .map(|d| d as usize)
-        .collect()
+    ty.dims.iter().filter_map(|d| d.as_const()).map(|d| d as usize).collect()
 }

@@ -185,8 +185,7 @@ fn block_step(
     let group = if vnni { 2 } else { 1 };
     let mut acc = acc.to_vec();
     for first in (0..shape.rows).step_by(group) {
-        let packed: Vec<Value> =
-            (first..first + group).map(|r| k.load(I8X16, w, r as i32 * ROW_BLOCK_BYTES)).collect();
+        let packed: Vec<Value> = (first..first + group).map(|r| k.load(I8X16, w, r as i32 * ROW_BLOCK_BYTES)).collect();
         let mut pairs: Vec<Option<Value>> = vec![None; tokens.len()];
         for field in 0..FIELDS {
             let codes: Vec<Value> = packed.iter().map(|p| unpack(k, *p, field, mask)).collect();

@@ -1,0 +1,108 @@
+//! A body into an e-graph, and rewriting until nothing changes.
+//!
+//! In: a body and rewrites. Out: the e-graph with one root over all outputs, what fired and why it stopped. Iterations
+//! and nodes are limited by number; the clock may not stop it, so the same input ends in the same e-graph everywhere.
+
+use std::time::Duration;
+
+use egg::{EGraph, Id, Runner, SimpleScheduler, StopReason};
+
+use super::analysis::Types;
+use super::body::{Body, Place};
+use super::error::Error;
+use super::language::{ENode, Head};
+use super::report::{Fired, Stop};
+use super::rules::Rewrite;
+
+/// How far rewriting may go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Rounds of all rules.
+    pub iterations: usize,
+    /// E-nodes.
+    pub nodes: usize,
+}
+
+/// A rewritten e-graph.
+pub struct Saturated {
+    /// The classes.
+    pub egraph: EGraph<ENode, Types>,
+    /// The class of the one root.
+    pub root: Id,
+    /// The class of each node of the body.
+    pub classes: Vec<Id>,
+    /// What fired, by iteration, in table order.
+    pub fired: Vec<Fired>,
+    /// Rounds taken.
+    pub iterations: usize,
+    /// Why it stopped.
+    pub stop: Stop,
+}
+
+/// Rewrites `body`, called `region` in errors, by `rules`.
+///
+/// # Errors
+/// [`Error::Fault`] if a rule breaks types.
+pub fn saturate(region: &str, body: &Body, rules: &[Rewrite], limits: Limits) -> Result<Saturated, Error> {
+    let types = Types { inputs: body.inputs.clone(), weights: body.weights.clone(), faults: Vec::new() };
+    let mut egraph = EGraph::new(types.clone());
+    let (root, classes) = add(&mut egraph, body);
+    let runner = Runner::<ENode, Types>::new(types)
+        .with_egraph(egraph)
+        .with_scheduler(SimpleScheduler)
+        .with_iter_limit(limits.iterations)
+        .with_node_limit(limits.nodes)
+        .with_time_limit(Duration::MAX)
+        .run(rules);
+    if let Some(fault) = runner.egraph.analysis.faults.first() {
+        return Err(Error::Fault { region: region.to_owned(), fault: fault.clone() });
+    }
+    let stop = match runner.stop_reason {
+        Some(StopReason::Saturated) => Stop::Saturated,
+        Some(StopReason::IterationLimit(_)) => Stop::Iterations,
+        Some(StopReason::NodeLimit(_)) => Stop::Nodes,
+        Some(reason @ (StopReason::TimeLimit(_) | StopReason::Other(_))) => {
+            return Err(Error::Clock { region: region.to_owned(), reason });
+        }
+        None => {
+            let reason = StopReason::Other("none given".to_owned());
+            return Err(Error::Clock { region: region.to_owned(), reason });
+        }
+    };
+    let mut fired = Vec::new();
+    for (iteration, round) in runner.iterations.iter().enumerate() {
+        for rule in rules {
+            if let Some(&count) = round.applied.get(&rule.name) {
+                fired.push(Fired { iteration, rule: rule.name.to_string(), count });
+            }
+        }
+    }
+    let classes = classes.into_iter().map(|id| runner.egraph.find(id)).collect();
+    let root = runner.egraph.find(root);
+    Ok(Saturated { egraph: runner.egraph, root, classes, fired, iterations: runner.iterations.len(), stop })
+}
+
+/// Adds every node of `body` and the root; the classes of the root and of the nodes.
+fn add(egraph: &mut EGraph<ENode, Types>, body: &Body) -> (Id, Vec<Id>) {
+    let inputs: Vec<Id> = leaves(egraph, body.inputs.len(), Head::Input);
+    let weights: Vec<Id> = leaves(egraph, body.weights.len(), Head::Weight);
+    let mut nodes: Vec<Id> = Vec::with_capacity(body.nodes.len());
+    let class = |place: &Place, nodes: &[Id]| match *place {
+        Place::Node(i) => nodes[i as usize],
+        Place::Input(i) => inputs[i as usize],
+        Place::Weight(i) => weights[i as usize],
+    };
+    for node in &body.nodes {
+        let mut children: Vec<Id> = node.operands.iter().map(|place| class(place, &nodes)).collect();
+        for (_, attr) in node.op.attrs() {
+            children.push(egraph.add(ENode::leaf(Head::Attr(attr))));
+        }
+        nodes.push(egraph.add(ENode::new(node.op, children)));
+    }
+    let outputs = body.outputs.iter().map(|place| class(place, &nodes)).collect();
+    (egraph.add(ENode::outputs(outputs)), nodes)
+}
+
+fn leaves(egraph: &mut EGraph<ENode, Types>, count: usize, head: impl Fn(u32) -> Head) -> Vec<Id> {
+    (0..count as u32).map(|i| egraph.add(ENode::leaf(head(i)))).collect()
+}
