@@ -46,6 +46,7 @@ pub struct Options {
     /// E-nodes per region.
     pub nodes: usize,
     /// Steps of the extractor's search per region; out of budget it returns the best found and says so.
+    /// A step is a node of the search tree; nodes with many alternatives to look at count for more.
     pub extract_budget: u64,
     /// Whether to do anything at all: without, the compiled form is the result.
     pub optimise: bool,
