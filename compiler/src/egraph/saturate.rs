@@ -64,11 +64,11 @@ pub fn saturate(region: &str, body: &Body, rules: &[Rewrite], limits: Limits) ->
         Some(StopReason::IterationLimit(_)) => Stop::Iterations,
         Some(StopReason::NodeLimit(_)) => Stop::Nodes,
         Some(reason @ (StopReason::TimeLimit(_) | StopReason::Other(_))) => {
-            return Err(Error::Clock { region: region.to_owned(), reason });
+            return Err(Error::Stopped { region: region.to_owned(), reason });
         }
         None => {
             let reason = StopReason::Other("none given".to_owned());
-            return Err(Error::Clock { region: region.to_owned(), reason });
+            return Err(Error::Stopped { region: region.to_owned(), reason });
         }
     };
     let mut fired = Vec::new();
