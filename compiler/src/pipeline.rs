@@ -1,1 +1,254 @@
-//! To be written.
+//! The order of the passes: the one place that knows it.
+//!
+//! In: a checkpoint and [`Options`]. Out: a [`Model`] that the runtime runs, or the text of any stage between. Each pass is
+//! a function of its input and options; only this file times them and verifies what they give. A graph that fails to
+//! verify after import is the user's; after any later pass it is a bug in that pass.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use tern_runtime::memory::{Block, HugePages};
+use tern_runtime::model::{EntryPoints, Model, ModelInfo};
+
+use crate::checkpoint::Checkpoint;
+use crate::codegen::jit::JitCode;
+use crate::codegen::module::Listing;
+use crate::codegen::{self, Isa, Target};
+use crate::egraph;
+use crate::graph::Graph;
+use crate::graph::arith::Profile;
+use crate::graph::verify::{VerifyErrors, verify_compiled, verify_model};
+use crate::import::{self, ImportOptions, Imported};
+use crate::schedule::{self, Schedule};
+use crate::weights::WeightError;
+
+/// What the caller decides.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Which instructions.
+    pub isa: Isa,
+    /// Which arithmetic.
+    pub profile: Profile,
+    /// The longest context, in positions, unless the model's own is shorter.
+    pub max_context: Option<u32>,
+    /// The most tokens of one step: longer prompts go in chunks of it.
+    pub max_step_tokens: u32,
+    /// How far the optimiser may go.
+    pub egraph: egraph::Options,
+    /// Pages of the packed weights.
+    pub huge_pages: HugePages,
+}
+
+impl Options {
+    /// For this machine: its highest level and that level's arithmetic.
+    ///
+    /// # Errors
+    /// [`Error::Codegen`] where tern has no level for the machine.
+    pub fn native() -> Result<Self, Error> {
+        let isa = Isa::native()?;
+        Ok(Self {
+            isa,
+            profile: isa.default_profile(),
+            max_context: None,
+            max_step_tokens: 128,
+            egraph: egraph::Options::default(),
+            huge_pages: HugePages::Ask,
+        })
+    }
+}
+
+/// A model could not be compiled.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The checkpoint is damaged, or not one that tern compiles.
+    #[error(transparent)]
+    Import(#[from] import::Error),
+    /// What was imported breaks an invariant of the graph.
+    #[error("the checkpoint gives a graph that does not verify:\n{0}")]
+    Graph(VerifyErrors),
+    /// A pass broke an invariant of the graph.
+    #[error("bug in tern: the graph does not verify after {pass}:\n{errors}")]
+    Pass {
+        /// The pass.
+        pass: &'static str,
+        /// What it broke.
+        errors: VerifyErrors,
+    },
+    /// Rewriting failed.
+    #[error(transparent)]
+    Egraph(#[from] egraph::Error),
+    /// Scheduling failed.
+    #[error(transparent)]
+    Schedule(#[from] schedule::Error),
+    /// Code generation failed.
+    #[error(transparent)]
+    Codegen(#[from] codegen::Error),
+    /// The weights could not be read.
+    #[error(transparent)]
+    Weights(#[from] WeightError),
+    /// The runtime refused the model, or there is no memory for it.
+    #[error(transparent)]
+    Runtime(#[from] tern_runtime::error::Error),
+}
+
+/// How long each pass took, in the order in which they ran.
+#[derive(Clone, Debug, Default)]
+pub struct Timings(pub Vec<(&'static str, Duration)>);
+
+impl Timings {
+    fn time<T>(&mut self, pass: &'static str, run: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        let result = run();
+        let took = start.elapsed();
+        tracing::debug!(pass, ?took);
+        self.0.push((pass, took));
+        result
+    }
+}
+
+impl fmt::Display for Timings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (pass, took) in &self.0 {
+            writeln!(f, "{:>10.3} ms  {pass}", took.as_secs_f64() * 1e3)?;
+        }
+        let total: Duration = self.0.iter().map(|(_, took)| *took).sum();
+        write!(f, "{:>10.3} ms  in all", total.as_secs_f64() * 1e3)
+    }
+}
+
+/// A model between import and code: what every stage made of it.
+#[derive(Clone, Debug)]
+pub struct Lowered {
+    /// After the `real` rules: the form that defines the result.
+    pub compiled: Graph,
+    /// After the `bitwise` rules: the same bits, sooner.
+    pub optimised: Graph,
+    /// How the optimiser got there.
+    pub report: egraph::Report,
+    /// Kernels, memory and phases of the optimised graph.
+    pub schedule: Schedule,
+    /// How long it took.
+    pub timings: Timings,
+}
+
+/// Reads a checkpoint into a graph.
+///
+/// # Errors
+/// Input or Unsupported, with the file and the tensor or key.
+pub fn import(checkpoint: &Checkpoint, options: &Options) -> Result<Imported, Error> {
+    let imported = import::import(checkpoint, &ImportOptions { max_positions: options.max_context })?;
+    verify_model(&imported.graph).map_err(Error::Graph)?;
+    Ok(imported)
+}
+
+/// Takes a graph in source form down to a schedule.
+///
+/// # Errors
+/// An op that nothing computes, or a bug.
+pub fn lower(graph: &Graph, options: &Options) -> Result<Lowered, Error> {
+    let mut timings = Timings::default();
+    let compiled = timings.time("compile_form", || egraph::compile_form(graph))?;
+    verify_compiled(&compiled).map_err(|errors| Error::Pass { pass: "the real rules", errors })?;
+    let machine = egraph::Machine::default();
+    let optimised = timings.time("optimise", || egraph::optimise(&compiled, &options.egraph, &machine))?;
+    verify_compiled(&optimised.graph).map_err(|errors| Error::Pass { pass: "the optimiser", errors })?;
+    let schedule_options = schedule::Options { max_step_tokens: options.max_step_tokens };
+    let schedule = timings.time("schedule", || schedule::schedule(&optimised.graph, &schedule_options))?;
+    Ok(Lowered { compiled, optimised: optimised.graph, report: optimised.report, schedule, timings })
+}
+
+/// How far packing has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Progress {
+    /// Bytes packed.
+    pub done_bytes: u64,
+    /// Bytes of all packed weights.
+    pub total_bytes: u64,
+}
+
+/// Compiles a lowered model into memory and packs its weights.
+///
+/// # Errors
+/// Weights that cannot be read, memory that cannot be had, or a bug.
+#[expect(unsafe_code, reason = "vouches for code that this crate generated")]
+pub fn compile_jit(
+    imported: &Imported,
+    lowered: &mut Lowered,
+    options: &Options,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Model, Error> {
+    let target = Target::new(options.isa, options.profile)?;
+    let Lowered { schedule, timings, .. } = lowered;
+    let code = timings.time("codegen", || JitCode::compile(schedule, &target, Listing::default()))?;
+    let total_bytes = schedule.weights.bytes;
+    let bytes = usize::try_from(total_bytes).map_err(codegen::Error::bug)?;
+    let mut block = Block::zeroed(bytes, 64, options.huge_pages, "packed weights")?;
+    timings.time("pack", || {
+        let mut report = |done_bytes| progress(Progress { done_bytes, total_bytes });
+        schedule.weights.pack(&imported.weights, block.as_mut_slice(), &mut report)
+    })?;
+    let entries = code.entries()?;
+    let entry = EntryPoints {
+        step: entries.step,
+        state_bytes: entries.state_bytes,
+        state_init: entries.state_init,
+        truncate: entries.truncate,
+    };
+    let info = ModelInfo {
+        name: imported.graph.name.clone(),
+        vocab: schedule.vocab,
+        max_context: schedule.max_context,
+        max_step_tokens: schedule.max_step_tokens,
+        bos: imported.facts.bos,
+        eos: imported.facts.eos.clone(),
+    };
+    // SAFETY: the entry points were compiled from the ABI's signatures and this schedule, whose checker passed; `block`
+    // holds the weights at the schedule's offsets; `code` owns the pages.
+    Ok(unsafe { Model::new(entry, block, info, Box::new(code)) }?)
+}
+
+/// A stage whose text `tern dump` prints.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stage {
+    /// The graph as imported.
+    Graph,
+    /// What the optimiser did.
+    Egraph,
+    /// The optimised graph.
+    Optimised,
+    /// Kernels, memory, phases.
+    Schedule,
+    /// Cranelift IR of every function.
+    Clif,
+    /// Assembly of every function.
+    Asm,
+}
+
+/// The text of a stage.
+///
+/// # Errors
+/// As for the passes before it.
+pub fn dump(imported: &Imported, options: &Options, stage: Stage) -> Result<String, Error> {
+    if stage == Stage::Graph {
+        return Ok(imported.graph.to_string());
+    }
+    let lowered = lower(&imported.graph, options)?;
+    let listing = Listing { clif: stage == Stage::Clif, asm: stage == Stage::Asm };
+    Ok(match stage {
+        Stage::Graph | Stage::Egraph => lowered.report.to_string(),
+        Stage::Optimised => lowered.optimised.to_string(),
+        Stage::Schedule => lowered.schedule.to_string(),
+        Stage::Clif | Stage::Asm => {
+            let target = Target::new(options.isa, options.profile)?;
+            let code = JitCode::compile(&lowered.schedule, &target, listing)?;
+            let mut text = String::new();
+            for function in code.listed() {
+                text += &format!("; {} ({} bytes)\n", function.symbol, function.code_bytes);
+                text += function.clif.as_deref().or(function.asm.as_deref()).unwrap_or_default();
+                text += "\n";
+            }
+            text
+        }
+    })
+}

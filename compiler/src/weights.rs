@@ -84,25 +84,16 @@ pub struct MemoryWeights {
 
 impl MemoryWeights {
     fn missing(weight: WeightId, kind: &str) -> WeightError {
-        WeightError {
-            name: format!("@{}", weight.0),
-            reason: format!("no {kind} data was put in memory for it"),
-        }
+        WeightError { name: format!("@{}", weight.0), reason: format!("no {kind} data was put in memory for it") }
     }
 }
 
 impl WeightData for MemoryWeights {
     fn trits(&self, weight: WeightId) -> Result<Cow<'_, Trits>, WeightError> {
-        self.trits
-            .get(&weight)
-            .map(Cow::Borrowed)
-            .ok_or_else(|| Self::missing(weight, "trit"))
+        self.trits.get(&weight).map(Cow::Borrowed).ok_or_else(|| Self::missing(weight, "trit"))
     }
 
     fn dense(&self, weight: WeightId) -> Result<Cow<'_, Dense>, WeightError> {
-        self.dense
-            .get(&weight)
-            .map(Cow::Borrowed)
-            .ok_or_else(|| Self::missing(weight, "dense"))
+        self.dense.get(&weight).map(Cow::Borrowed).ok_or_else(|| Self::missing(weight, "dense"))
     }
 }

@@ -40,20 +40,14 @@ pub fn generate(root: &Path) -> anyhow::Result<Vec<Generated>> {
     let findings = lint::lint(&tables);
     if !findings.is_empty() {
         let lines: Vec<String> = findings.iter().map(|f| f.to_string()).collect();
-        bail!(
-            "the tables break {} lints:\n{}",
-            lines.len(),
-            lines.join("\n")
-        );
+        bail!("the tables break {} lints:\n{}", lines.len(), lines.join("\n"));
     }
     emit::files(&tables)
 }
 
 /// The paths of those files whose text on disk differs.
 pub fn stale<'a>(root: &Path, files: &'a [Generated]) -> Vec<&'a str> {
-    let differs = |f: &&Generated| {
-        std::fs::read_to_string(root.join(f.path)).ok().as_deref() != Some(f.text.as_str())
-    };
+    let differs = |f: &&Generated| std::fs::read_to_string(root.join(f.path)).ok().as_deref() != Some(f.text.as_str());
     files.iter().filter(differs).map(|f| f.path).collect()
 }
 
@@ -66,11 +60,9 @@ pub fn write<'a>(root: &Path, files: &'a [Generated]) -> anyhow::Result<Vec<&'a 
     for file in files.iter().filter(|f| changed.contains(&f.path)) {
         let path = root.join(file.path);
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)
-                .with_context(|| format!("cannot make {}", folder.display()))?;
+            std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         }
-        std::fs::write(&path, &file.text)
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        std::fs::write(&path, &file.text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(changed)
 }
@@ -83,26 +75,14 @@ mod tests {
     fn committed_files_are_fresh() {
         let root = repository_root();
         let files = generate(&root).expect("the tables are sound");
-        assert_eq!(
-            stale(&root, &files),
-            Vec::<&str>::new(),
-            "run `cargo run -p tern-ir-specs`"
-        );
+        assert_eq!(stale(&root, &files), Vec::<&str>::new(), "run `cargo run -p tern-ir-specs`");
     }
 
     #[test]
     fn a_changed_file_is_named_and_rewritten() {
         let folder = std::env::temp_dir().join(format!("tern-ir-specs-{}", std::process::id()));
-        let files = [
-            Generated {
-                path: "a/b.rs",
-                text: "new".into(),
-            },
-            Generated {
-                path: "a/c.rs",
-                text: "same".into(),
-            },
-        ];
+        let files =
+            [Generated { path: "a/b.rs", text: "new".into() }, Generated { path: "a/c.rs", text: "same".into() }];
         std::fs::create_dir_all(folder.join("a")).expect("temporary folder");
         std::fs::write(folder.join("a/c.rs"), "same").expect("temporary file");
         assert_eq!(stale(&folder, &files), ["a/b.rs"]);

@@ -95,9 +95,7 @@ impl Dim {
 /// # Errors
 /// What is wrong, as a sentence.
 pub fn operand(text: &str) -> Result<Operand, String> {
-    let (head, ty) = text
-        .split_once(':')
-        .ok_or_else(|| format!("`{text}` has no `:` between name and type"))?;
+    let (head, ty) = text.split_once(':').ok_or_else(|| format!("`{text}` has no `:` between name and type"))?;
     let (is_weight, head) = match head.strip_prefix('@') {
         Some(rest) => (true, rest),
         None => (false, head),
@@ -105,22 +103,14 @@ pub fn operand(text: &str) -> Result<Operand, String> {
     let (name, at_least) = match head.split_once('{') {
         Some((name, count)) => {
             let count = count.strip_suffix("..}").and_then(|c| c.parse().ok());
-            (
-                name,
-                Some(count.ok_or_else(|| format!("`{head}` should end in {{COUNT..}}"))?),
-            )
+            (name, Some(count.ok_or_else(|| format!("`{head}` should end in {{COUNT..}}"))?))
         }
         None => (head, None),
     };
     if !is_snake_case(name) {
         return Err(format!("operand name `{name}` is not snake_case"));
     }
-    Ok(Operand {
-        name: name.into(),
-        is_weight,
-        at_least,
-        pattern: pattern(ty)?,
-    })
+    Ok(Operand { name: name.into(), is_weight, at_least, pattern: pattern(ty)? })
 }
 
 /// Reads a type.
@@ -136,9 +126,7 @@ pub fn pattern(text: &str) -> Result<Pattern, String> {
         return Ok(Pattern::Member(attr.into()));
     }
     if let Some(inner) = text.strip_prefix('(') {
-        let inner = inner
-            .strip_suffix(", ...)")
-            .ok_or_else(|| format!("`{text}` should end in `, ...)`"))?;
+        let inner = inner.strip_suffix(", ...)").ok_or_else(|| format!("`{text}` should end in `, ...)`"))?;
         return Ok(Pattern::TuplePerRepeat(tensor(inner)?));
     }
     let t = tensor(text)?;
@@ -153,30 +141,17 @@ pub fn pattern(text: &str) -> Result<Pattern, String> {
 
 fn tensor(text: &str) -> Result<Tensor, String> {
     let bad = || format!("`{text}` is not DTYPE[DIM, ...]");
-    let (dtype, dims) = text
-        .strip_suffix(']')
-        .and_then(|t| t.split_once('['))
-        .ok_or_else(bad)?;
-    let dims = dims
-        .split(',')
-        .map(|d| dim(d.trim()))
-        .collect::<Result<Vec<_>, _>>()?;
-    Ok(Tensor {
-        dtype: dtype.into(),
-        dims,
-    })
+    let (dtype, dims) = text.strip_suffix(']').and_then(|t| t.split_once('[')).ok_or_else(bad)?;
+    let dims = dims.split(',').map(|d| dim(d.trim())).collect::<Result<Vec<_>, _>>()?;
+    Ok(Tensor { dtype: dtype.into(), dims })
 }
 
 fn dim(text: &str) -> Result<Dim, String> {
     if let Some((a, b)) = text.split_once('*') {
-        return Ok(Dim::Product(
-            Box::new(dim(a.trim())?),
-            Box::new(dim(b.trim())?),
-        ));
+        return Ok(Dim::Product(Box::new(dim(a.trim())?), Box::new(dim(b.trim())?)));
     }
     let name = text.strip_suffix('\'').unwrap_or(text);
-    let capital = name.starts_with(|c: char| c.is_ascii_uppercase())
-        && name.chars().all(|c| c.is_ascii_alphanumeric());
+    let capital = name.starts_with(|c: char| c.is_ascii_uppercase()) && name.chars().all(|c| c.is_ascii_alphanumeric());
     Ok(match (text, capital) {
         ("T", _) => Dim::Tokens,
         ("W", _) => Dim::Wanted,
@@ -185,9 +160,7 @@ fn dim(text: &str) -> Result<Dim, String> {
         (_, true) => Dim::Var(name.into()),
         _ if is_snake_case(text) => Dim::Attr(text.into()),
         _ => {
-            return Err(format!(
-                "`{text}` is not a dimension: T, W, R, a capitalised name, or an attribute"
-            ));
+            return Err(format!("`{text}` is not a dimension: T, W, R, a capitalised name, or an attribute"));
         }
     })
 }
@@ -195,9 +168,7 @@ fn dim(text: &str) -> Result<Dim, String> {
 /// Whether `name` is snake_case.
 pub fn is_snake_case(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name
-            .chars()
-            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }
 
 impl fmt::Display for Dim {
@@ -220,38 +191,17 @@ mod tests {
     #[test]
     fn operands_read() {
         let w = operand("@w{2..}: trit[N', K]").expect("a good operand");
-        assert_eq!(
-            (w.name.as_str(), w.is_weight, w.at_least),
-            ("w", true, Some(2))
-        );
+        assert_eq!((w.name.as_str(), w.is_weight, w.at_least), ("w", true, Some(2)));
         let dims = vec![Dim::Each("N".into()), Dim::Var("K".into())];
-        assert_eq!(
-            w.pattern,
-            Pattern::Tensor(Tensor {
-                dtype: "trit".into(),
-                dims
-            })
-        );
+        assert_eq!(w.pattern, Pattern::Tensor(Tensor { dtype: "trit".into(), dims }));
         let x = operand("x: f32[T, H*head_dim]").expect("a good operand");
-        let product = Dim::Product(
-            Box::new(Dim::Var("H".into())),
-            Box::new(Dim::Attr("head_dim".into())),
-        );
+        let product = Dim::Product(Box::new(Dim::Var("H".into())), Box::new(Dim::Attr("head_dim".into())));
         assert_eq!(x.pattern.dims(), [&Dim::Tokens, &product]);
     }
 
     #[test]
     fn malformed_signatures_are_refused() {
-        for bad in [
-            "x",
-            "X: f32[K]",
-            "@w{2}: trit[N]",
-            "x: f32",
-            "x: f32[K",
-            "x: f32[]",
-            "x: f32[9]",
-            "kv: kv[H]",
-        ] {
+        for bad in ["x", "X: f32[K]", "@w{2}: trit[N]", "x: f32", "x: f32[K", "x: f32[]", "x: f32[9]", "kv: kv[H]"] {
             assert!(operand(bad).is_err(), "{bad}");
         }
         assert!(pattern("(f32[R, K])").is_err());

@@ -49,9 +49,7 @@ impl Expr {
             Expr::Var(_) | Expr::Leaf(_) => vec![],
             Expr::Apply(op, children) => {
                 let inner = children.iter().flat_map(Expr::applications);
-                std::iter::once((op.as_str(), children.as_slice()))
-                    .chain(inner)
-                    .collect()
+                std::iter::once((op.as_str(), children.as_slice())).chain(inner).collect()
             }
         }
     }
@@ -78,11 +76,7 @@ pub fn root(text: &str) -> Result<Root, String> {
 
 fn expr<'a>(tokens: &mut impl Iterator<Item = &'a str>) -> Result<Expr, String> {
     let token = tokens.next().ok_or("the pattern ends too early")?;
-    if token == "(" {
-        application(tokens)
-    } else {
-        atom(token)
-    }
+    if token == "(" { application(tokens) } else { atom(token) }
 }
 
 fn application<'a>(tokens: &mut impl Iterator<Item = &'a str>) -> Result<Expr, String> {
@@ -113,18 +107,12 @@ fn atom(token: &str) -> Result<Expr, String> {
 /// What is wrong, as a sentence.
 pub fn guard(text: &str) -> Result<GuardExpr, String> {
     let bad = || format!("guard `{text}` is not name(?a, ..)");
-    let (name, vars) = text
-        .strip_suffix(')')
-        .and_then(|t| t.split_once('('))
-        .ok_or_else(bad)?;
+    let (name, vars) = text.strip_suffix(')').and_then(|t| t.split_once('(')).ok_or_else(bad)?;
     let vars: Vec<String> = vars.split(',').map(|v| v.trim().to_string()).collect();
     if vars.iter().any(|v| !v.starts_with('?') || v.len() < 2) {
         return Err(bad());
     }
-    Ok(GuardExpr {
-        name: name.into(),
-        vars,
-    })
+    Ok(GuardExpr { name: name.into(), vars })
 }
 
 #[cfg(test)]
@@ -136,26 +124,13 @@ mod tests {
         let r = root("?a = (get (cat ?x ?w) 0)").expect("a good root");
         assert_eq!(r.name.as_deref(), Some("?a"));
         assert_eq!(r.expr.vars().into_iter().collect::<Vec<_>>(), ["?w", "?x"]);
-        let ops: Vec<&str> = r
-            .expr
-            .applications()
-            .into_iter()
-            .map(|(op, _)| op)
-            .collect();
+        let ops: Vec<&str> = r.expr.applications().into_iter().map(|(op, _)| op).collect();
         assert_eq!(ops, ["get", "cat"]);
     }
 
     #[test]
     fn malformed_patterns_are_refused() {
-        for bad in [
-            "",
-            "(",
-            "(add ?a",
-            "(add ?a) ?b",
-            ")",
-            "a = (add ?a ?b)",
-            "(add ? ?b)",
-        ] {
+        for bad in ["", "(", "(add ?a", "(add ?a) ?b", ")", "a = (add ?a ?b)", "(add ? ?b)"] {
             assert!(root(bad).is_err(), "{bad}");
         }
         for bad in ["ascending", "ascending(", "ascending(w)", "ascending(?)"] {

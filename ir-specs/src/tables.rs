@@ -378,18 +378,14 @@ impl Tables {
 
 fn file<T: DeserializeOwned>(folder: &Path, name: &str) -> anyhow::Result<T> {
     let path = folder.join(name);
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {}", path.display()))?;
-    toml::from_str(&text)
-        .with_context(|| format!("{} is not a table of the right shape", path.display()))
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    toml::from_str(&text).with_context(|| format!("{} is not a table of the right shape", path.display()))
 }
 
 /// The rows of a file whose only key is `key`.
 fn rows<T: DeserializeOwned>(folder: &Path, name: &str, key: &str) -> anyhow::Result<Vec<T>> {
     let mut table: BTreeMap<String, Vec<T>> = file(folder, name)?;
-    let rows = table
-        .remove(key)
-        .with_context(|| format!("{name} has no [[{key}]]"))?;
+    let rows = table.remove(key).with_context(|| format!("{name} has no [[{key}]]"))?;
     match table.keys().next() {
         Some(other) => anyhow::bail!("{name} has [[{other}]]; expected only [[{key}]]"),
         None => Ok(rows),

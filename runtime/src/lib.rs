@@ -1,3 +1,55 @@
 //! tern's runtime: runs a compiled model. It knows no compiler.
+//!
+//! Follow a token: [`tokenizer`] (text to ids), [`generate`] (the loop), [`engine`] (what the loop needs of a model),
+//! [`session`] (calls compiled code on all threads: [`threads`], [`barrier`], [`cores`]), [`model`] (the code, the
+//! weights in [`memory`]), [`sample`] (logits to an id), [`detokenize`] (ids to text, as it arrives) and [`stop`] (stop
+//! strings, held back while they may be coming).
+//!
+//! The library prints nothing, reads no environment and opens no file of the user's.
+//!
+//! ```no_run
+//! use std::ops::ControlFlow;
+//! use std::sync::Arc;
+//! use tern_runtime::generate::{Event, Request, generate};
+//! use tern_runtime::sample::{Sampler, Sampling};
+//! use tern_runtime::session::{Options, Session};
+//! use tern_runtime::{Model, Tokenizer};
+//!
+//! /// Continues `text` by at most 32 tokens on standard output.
+//! fn continue_text(model: Arc<Model>, tokenizer: &Tokenizer, text: &str) -> tern_runtime::Result<()> {
+//!     let eos = model.info().eos.clone();
+//!     let mut session = Session::new(model, &Options::default())?;
+//!     let prompt = tokenizer.encode(text)?;
+//!     let mut sampler = Sampler::new(Sampling { temperature: 0.8, seed: 1, ..Sampling::greedy() })?;
+//!     let request = Request { max_tokens: 32, eos: &eos, ..Request::new(&prompt) };
+//!     let outcome = generate(&mut session, Some(tokenizer), &mut sampler, &request, &mut |event| {
+//!         if let Event::Text(piece) = event {
+//!             print!("{piece}");
+//!         }
+//!         ControlFlow::Continue(())
+//!     })?;
+//!     eprintln!("{:.1} tokens/s", outcome.stats.decode_toks_per_s());
+//!     Ok(())
+//! }
+//! ```
 
+pub mod barrier;
+pub mod cores;
+pub mod detokenize;
+pub mod engine;
+pub mod error;
+pub mod generate;
 pub mod generated;
+pub mod memory;
+pub mod model;
+pub mod sample;
+pub mod session;
+pub mod stop;
+pub mod threads;
+pub mod tokenizer;
+
+pub use engine::{Engine, Want};
+pub use error::{Error, Result};
+pub use model::Model;
+pub use session::Session;
+pub use tokenizer::Tokenizer;

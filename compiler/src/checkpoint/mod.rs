@@ -1,1 +1,239 @@
-//! To be written.
+//! Checkpoints: bytes to named tensors.
+//!
+//! In: a folder as Hugging Face lays it out (`config.json`, `model.safetensors` or shards with an index, tokenizer
+//! files), or the same files in memory. Out: a [`Checkpoint`], whose [`Tensor`]s know name, type, shape and bytes, and
+//! decoders from stored bytes to trits and dense elements ([`packed`], [`absmean`], [`dense`]).
+//!
+//! Upholds: every length, offset and shape was checked against the files before a tensor is handed out; nothing is
+//! allocated by an unchecked number; every error names file, tensor, byte, found and expected.
+//! Deliberately knows no ops and no architectures: what a tensor means is `import`'s business.
+
+pub mod absmean;
+pub mod dense;
+mod error;
+mod header;
+pub mod histogram;
+mod index;
+mod map;
+pub mod packed;
+mod source;
+mod tensor;
+mod unique;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+pub(crate) use error::first_eight;
+pub use error::{Error, Fault, Item};
+pub use histogram::Histogram;
+pub use tensor::{StoredType, Tensor};
+
+use header::{Entry, read_header};
+use index::{INDEX, Index};
+use map::Bytes;
+use source::Source;
+
+/// The one file of a checkpoint that is not sharded.
+const SINGLE: &str = "model.safetensors";
+const MAX_CONFIG_BYTES: u64 = 4 << 20;
+const MAX_INDEX_BYTES: u64 = 64 << 20;
+const MAX_TOKENIZER_BYTES: u64 = 256 << 20;
+
+/// An open checkpoint. Cheap to clone: clones share the files.
+#[derive(Clone)]
+pub struct Checkpoint {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    name: String,
+    config_json: Vec<u8>,
+    generation_config_json: Option<Vec<u8>>,
+    tokenizer_json: Option<Vec<u8>>,
+    tokenizer_config_json: Option<Vec<u8>>,
+    shards: Vec<Shard>,
+    /// By tensor name: the shard's place in `shards`, and the entry.
+    tensors: BTreeMap<String, (usize, Entry)>,
+}
+
+struct Shard {
+    name: String,
+    bytes: Bytes,
+}
+
+impl Checkpoint {
+    /// Opens the checkpoint in the folder `dir`; the large files are mapped, not read.
+    ///
+    /// # Errors
+    /// A missing, damaged or contradictory file; a layout that tern does not read.
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        let shown = dir.display().to_string();
+        if !dir.exists() {
+            return Err(Error::input(
+                Fault::new(shown, "no such file or folder", "the folder of a checkpoint")
+                    .next("give the folder that holds config.json and model.safetensors"),
+            ));
+        }
+        if !dir.is_dir() {
+            let fault = Fault::new(shown, "a file", "the folder of a checkpoint");
+            return Err(if dir.extension().is_some_and(|e| e == "gguf") {
+                Error::unsupported(fault.next("GGUF is not read yet: use the safetensors files"))
+            } else {
+                Error::input(fault.next("give the folder that holds this file"))
+            });
+        }
+        // "." and ".." have no name of their own.
+        let full = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
+        let name = full.file_name().map_or(shown, |n| n.to_string_lossy().into_owned());
+        Self::from_source(name, Source::Folder(dir))
+    }
+
+    /// Opens a checkpoint whose files are in memory: pairs of file name and content.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn from_bytes<N, B>(name: &str, files: impl IntoIterator<Item = (N, B)>) -> Result<Self, Error>
+    where
+        N: Into<String>,
+        B: Into<Cow<'static, [u8]>>,
+    {
+        let files = files.into_iter().map(|(file, content)| {
+            let bytes = match content.into() {
+                Cow::Borrowed(bytes) => Bytes::Static(bytes),
+                Cow::Owned(bytes) => Bytes::Owned(bytes),
+            };
+            (file.into(), bytes)
+        });
+        Self::from_source(name.to_owned(), Source::Memory(files.collect()))
+    }
+
+    fn from_source(name: String, mut source: Source<'_>) -> Result<Self, Error> {
+        let config_json = source.read("config.json", MAX_CONFIG_BYTES)?.ok_or_else(|| {
+            Error::input(
+                Fault::new("config.json", "no such file", "the model's configuration")
+                    .next("give the folder that holds config.json and model.safetensors"),
+            )
+        })?;
+        let generation_config_json = source.read("generation_config.json", MAX_CONFIG_BYTES)?;
+        let tokenizer_json = source.read("tokenizer.json", MAX_TOKENIZER_BYTES)?;
+        let tokenizer_config_json = source.read("tokenizer_config.json", MAX_TOKENIZER_BYTES)?;
+        let (shards, tensors) = open_shards(&mut source)?;
+        let inner =
+            Inner { name, config_json, generation_config_json, tokenizer_json, tokenizer_config_json, shards, tensors };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The folder's name, or the name given; only for people.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+    /// `config.json`, as it is.
+    pub fn config_json(&self) -> &[u8] {
+        &self.inner.config_json
+    }
+    /// `generation_config.json`, as it is.
+    pub fn generation_config_json(&self) -> Option<&[u8]> {
+        self.inner.generation_config_json.as_deref()
+    }
+    /// `tokenizer.json`, as it is.
+    pub fn tokenizer_json(&self) -> Option<&[u8]> {
+        self.inner.tokenizer_json.as_deref()
+    }
+    /// `tokenizer_config.json`, as it is.
+    pub fn tokenizer_config_json(&self) -> Option<&[u8]> {
+        self.inner.tokenizer_config_json.as_deref()
+    }
+    /// The tensor called `name`.
+    pub fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
+        let (name, (shard, entry)) = self.inner.tensors.get_key_value(name)?;
+        self.view(name, *shard, entry)
+    }
+    /// All tensors, by name.
+    pub fn tensors(&self) -> impl Iterator<Item = Tensor<'_>> {
+        self.inner.tensors.iter().filter_map(|(name, (shard, entry))| self.view(name, *shard, entry))
+    }
+    /// Name and size in bytes of each weight file.
+    pub fn weight_files(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.inner.shards.iter().map(|s| (s.name.as_str(), s.bytes.len() as u64))
+    }
+
+    /// Never `None`: `read_header` checked the range.
+    fn view<'c>(&'c self, name: &'c str, shard: usize, entry: &'c Entry) -> Option<Tensor<'c>> {
+        let shard = self.inner.shards.get(shard)?;
+        Some(Tensor {
+            name,
+            stored: entry.stored,
+            shape: &entry.shape,
+            file: &shard.name,
+            offset_bytes: entry.start as u64,
+            bytes: shard.bytes.get(entry.start..entry.end)?,
+        })
+    }
+}
+
+impl fmt::Debug for Checkpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (files, tensors) = (self.inner.shards.len(), self.inner.tensors.len());
+        write!(f, "Checkpoint({:?}, {files} weight files, {tensors} tensors)", self.inner.name)
+    }
+}
+
+type Shards = (Vec<Shard>, BTreeMap<String, (usize, Entry)>);
+
+/// Opens the one weight file, or all that the index names.
+fn open_shards(source: &mut Source<'_>) -> Result<Shards, Error> {
+    let index = match source.has(SINGLE) {
+        true => None,
+        false => match source.read(INDEX, MAX_INDEX_BYTES)? {
+            Some(text) => Some(Index::parse(&text)?),
+            None => return Err(no_weights(source)),
+        },
+    };
+    let names = match &index {
+        Some(index) => index.shards().into_iter().map(str::to_owned).collect(),
+        None => vec![SINGLE.to_owned()],
+    };
+    let (mut shards, mut tensors) = (Vec::new(), BTreeMap::new());
+    for name in names {
+        let bytes = source.take(&name)?;
+        for entry in read_header(&name, &bytes)? {
+            if let Some((first, _)) = tensors.get(&entry.name) {
+                let first = shards.get(*first).map_or("", |s: &Shard| s.name.as_str());
+                let found = format!("a tensor that {first} holds already");
+                return Err(Error::input(Fault::new(name, found, "each tensor in one file").tensor(entry.name)));
+            }
+            tensors.insert(entry.name.clone(), (shards.len(), entry));
+        }
+        shards.push(Shard { name, bytes });
+    }
+    for (tensor, shard) in index.iter().flat_map(|i| &i.shard_of) {
+        let holder = tensors.get(tensor).and_then(|(at, _)| shards.get(*at)).map(|s| &s.name);
+        if holder != Some(shard) {
+            let found = match holder {
+                Some(other) => format!("it in {other}"),
+                None => "no such tensor".to_owned(),
+            };
+            return Err(Error::input(
+                Fault::new(shard.clone(), found, format!("the tensor here, as {INDEX} says"))
+                    .tensor(tensor.clone())
+                    .next("index and weight files are of different versions: fetch them again"),
+            ));
+        }
+    }
+    Ok((shards, tensors))
+}
+
+/// Why there are no weights: another format, or none at all.
+fn no_weights(source: &Source<'_>) -> Error {
+    let expected = "model.safetensors, or model.safetensors.index.json and its files";
+    for (suffix, format) in [(".gguf", "GGUF"), (".bin", "PyTorch"), (".npz", "NumPy")] {
+        if source.has_suffix(suffix) {
+            let fault = Fault::new(SINGLE, format!("only {format} files"), expected);
+            return Error::unsupported(fault.next(format!("{format} files are not read: fetch or write safetensors")));
+        }
+    }
+    Error::input(Fault::new(SINGLE, "no such file", expected).next("fetch the checkpoint's weight files"))
+}

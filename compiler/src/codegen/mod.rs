@@ -1,1 +1,58 @@
-//! To be written.
+//! Code generation: kernels and the step program as machine code in one Cranelift module.
+//!
+//! In: a [`Schedule`](crate::schedule::Schedule) and a [`Target`]. Out: functions in a `cranelift_module::Module`, and
+//! for the JIT the entry points of the C ABI. It upholds the one arithmetic; it never sees weights: their base address
+//! is an argument of the step.
+//!
+//! Read [`isa`] (levels), [`kernel`] (the vocabulary), `kernels/` (one file a family), [`step`] (the program that calls
+//! them), [`state`] (the caller's block), [`module`] (all of it compiled), [`jit`].
+
+pub mod isa;
+pub mod jit;
+pub mod kernel;
+pub mod kernels;
+pub mod module;
+pub mod state;
+pub mod step;
+
+pub use isa::{Isa, Target};
+
+/// Code could not be generated.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No such level.
+    #[error("unknown ISA level {found:?}; known are sse41, avx2, avx512vnni and native")]
+    UnknownIsa {
+        /// What was asked for.
+        found: String,
+    },
+    /// The level exists, but not on this CPU.
+    #[error("this CPU cannot run ISA level {isa}; use `native` or a lower level")]
+    IsaNotHere {
+        /// The level.
+        isa: &'static str,
+    },
+    /// No level runs here.
+    #[error("tern compiles for x86-64 with SSE4.1 or better, and this machine is not one")]
+    NoIsa,
+    /// The profile asks for an instruction that the level lacks.
+    #[error("ISA level {isa} has no fused multiply-add; use the arithmetic profile `plain`")]
+    NoFma {
+        /// The level.
+        isa: &'static str,
+    },
+    /// A bug in tern.
+    #[error("bug in code generation: {reason}")]
+    Bug {
+        /// What Cranelift says.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// Wraps what must not happen.
+    pub(crate) fn bug(e: impl std::fmt::Display) -> Self {
+        Error::Bug { reason: e.to_string() }
+    }
+}

@@ -20,14 +20,7 @@ pub enum DType {
 
 impl DType {
     /// All of them, in table order.
-    pub const ALL: &'static [DType] = &[
-        DType::F32,
-        DType::F16,
-        DType::Bf16,
-        DType::I32,
-        DType::Trit,
-        DType::Q8,
-    ];
+    pub const ALL: &'static [DType] = &[DType::F32, DType::F16, DType::Bf16, DType::I32, DType::Trit, DType::Q8];
 
     /// The name in the text form.
     pub const fn name(self) -> &'static str {

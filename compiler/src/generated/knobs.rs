@@ -36,10 +36,7 @@ pub static KNOBS: &[KnobSpec] = &[
     KnobSpec {
         name: "ctx",
         env: "TERN_CTX",
-        kind: KnobKind::NumberOrAuto {
-            min: 1,
-            max: 16777216,
-        },
+        kind: KnobKind::NumberOrAuto { min: 1, max: 16777216 },
         default: "auto",
         doc: "Context length in tokens; `auto` is the model's own, shortened to what memory holds.",
     },
@@ -74,30 +71,21 @@ pub static KNOBS: &[KnobSpec] = &[
     KnobSpec {
         name: "egraph-nodes",
         env: "TERN_EGRAPH_NODES",
-        kind: KnobKind::Number {
-            min: 100,
-            max: 10000000,
-        },
+        kind: KnobKind::Number { min: 100, max: 10000000 },
         default: "20000",
         doc: "The most e-nodes of one block's e-graph.",
     },
     KnobSpec {
         name: "extract-budget",
         env: "TERN_EXTRACT_BUDGET",
-        kind: KnobKind::Number {
-            min: 1,
-            max: 100000000,
-        },
+        kind: KnobKind::Number { min: 1, max: 100000000 },
         default: "200000",
         doc: "The most nodes of the extractor's search tree; beyond it the best selection found so far is taken, and the report says so.",
     },
     KnobSpec {
         name: "spin",
         env: "TERN_SPIN",
-        kind: KnobKind::Number {
-            min: 0,
-            max: 10000000,
-        },
+        kind: KnobKind::Number { min: 0, max: 10000000 },
         default: "20000",
         doc: "Turns that a thread spins at a barrier before it parks.",
     },

@@ -3,8 +3,8 @@
 
 use crate::graph::types::DType;
 use crate::spec::{
-    AttrKind, AttrSpec, Check, Constraint, DTypePattern, DimPattern, Form, OpSpec, OperandKind,
-    OperandSpec, Repeat, TensorPattern, TypePattern,
+    AttrKind, AttrSpec, Check, Constraint, DTypePattern, DimPattern, Form, OpSpec, OperandKind, OperandSpec, Repeat,
+    TensorPattern, TypePattern,
 };
 
 const fn tensor(dtype: DTypePattern, dims: &'static [DimPattern]) -> TypePattern {
@@ -12,21 +12,11 @@ const fn tensor(dtype: DTypePattern, dims: &'static [DimPattern]) -> TypePattern
 }
 
 const fn value(name: &'static str, pattern: TypePattern) -> OperandSpec {
-    OperandSpec {
-        name,
-        kind: OperandKind::Value,
-        pattern,
-        repeat: Repeat::Once,
-    }
+    OperandSpec { name, kind: OperandKind::Value, pattern, repeat: Repeat::Once }
 }
 
 const fn weight(name: &'static str, pattern: TypePattern) -> OperandSpec {
-    OperandSpec {
-        name,
-        kind: OperandKind::Weight,
-        pattern,
-        repeat: Repeat::Once,
-    }
+    OperandSpec { name, kind: OperandKind::Weight, pattern, repeat: Repeat::Once }
 }
 
 /// Every op, in table order.
@@ -61,26 +51,11 @@ pub static OPS: &[OpSpec] = &[
         form: Form::Both,
         fused: false,
         operands: &[],
-        result: TypePattern::Kv {
-            heads: DimPattern::Attr("heads"),
-            head_dim: DimPattern::Attr("head_dim"),
-        },
+        result: TypePattern::Kv { heads: DimPattern::Attr("heads"), head_dim: DimPattern::Attr("head_dim") },
         attrs: &[
-            AttrSpec {
-                name: "layer",
-                kind: AttrKind::U32,
-                doc: "the layer, counted from 0",
-            },
-            AttrSpec {
-                name: "heads",
-                kind: AttrKind::U32,
-                doc: "key/value heads",
-            },
-            AttrSpec {
-                name: "head_dim",
-                kind: AttrKind::U32,
-                doc: "elements per head",
-            },
+            AttrSpec { name: "layer", kind: AttrKind::U32, doc: "the layer, counted from 0" },
+            AttrSpec { name: "heads", kind: AttrKind::U32, doc: "key/value heads" },
+            AttrSpec { name: "head_dim", kind: AttrKind::U32, doc: "elements per head" },
         ],
         constraints: &[
             Constraint {
@@ -91,20 +66,12 @@ pub static OPS: &[OpSpec] = &[
             Constraint {
                 id: "C2",
                 text: "heads is 1 to 4096",
-                check: Check::AttrInRange {
-                    attr: "heads",
-                    min: 1,
-                    max: 4096,
-                },
+                check: Check::AttrInRange { attr: "heads", min: 1, max: 4096 },
             },
             Constraint {
                 id: "C3",
                 text: "head_dim is 1 to 4096",
-                check: Check::AttrInRange {
-                    attr: "head_dim",
-                    min: 1,
-                    max: 4096,
-                },
+                check: Check::AttrInRange { attr: "head_dim", min: 1, max: 4096 },
             },
         ],
         semantics: "kv.k[j], kv.v[j] = the rows stored at position j, for j < pos",
@@ -116,30 +83,15 @@ pub static OPS: &[OpSpec] = &[
         form: Form::Both,
         fused: false,
         operands: &[
-            value(
-                "ids",
-                tensor(DTypePattern::Is(DType::I32), &[DimPattern::Tokens]),
-            ),
-            weight(
-                "table",
-                tensor(
-                    DTypePattern::Dense,
-                    &[DimPattern::Var("V"), DimPattern::Var("H")],
-                ),
-            ),
+            value("ids", tensor(DTypePattern::Is(DType::I32), &[DimPattern::Tokens])),
+            weight("table", tensor(DTypePattern::Dense, &[DimPattern::Var("V"), DimPattern::Var("H")])),
         ],
-        result: tensor(
-            DTypePattern::Is(DType::F32),
-            &[DimPattern::Tokens, DimPattern::Var("H")],
-        ),
+        result: tensor(DTypePattern::Is(DType::F32), &[DimPattern::Tokens, DimPattern::Var("H")]),
         attrs: &[],
         constraints: &[Constraint {
             id: "C1",
             text: "ids is the value of input_ids",
-            check: Check::OperandIs {
-                operand: "ids",
-                op: "input_ids",
-            },
+            check: Check::OperandIs { operand: "ids", op: "input_ids" },
         }],
         semantics: "y[t] = f32(table[ids[t]]), exactly",
         source: "HF: nn.Embedding",
@@ -150,24 +102,11 @@ pub static OPS: &[OpSpec] = &[
         form: Form::Both,
         fused: false,
         operands: &[
-            value(
-                "x",
-                tensor(
-                    DTypePattern::Is(DType::F32),
-                    &[DimPattern::Row("R"), DimPattern::Var("K")],
-                ),
-            ),
+            value("x", tensor(DTypePattern::Is(DType::F32), &[DimPattern::Row("R"), DimPattern::Var("K")])),
             weight("g", tensor(DTypePattern::Dense, &[DimPattern::Var("K")])),
         ],
-        result: tensor(
-            DTypePattern::Is(DType::F32),
-            &[DimPattern::Row("R"), DimPattern::Var("K")],
-        ),
-        attrs: &[AttrSpec {
-            name: "eps",
-            kind: AttrKind::F32,
-            doc: "added to the mean square",
-        }],
+        result: tensor(DTypePattern::Is(DType::F32), &[DimPattern::Row("R"), DimPattern::Var("K")]),
+        attrs: &[AttrSpec { name: "eps", kind: AttrKind::F32, doc: "added to the mean square" }],
         constraints: &[Constraint {
             id: "C1",
             text: "eps is finite and greater than 0",
@@ -181,17 +120,8 @@ pub static OPS: &[OpSpec] = &[
         summary: "Rounds each row to i8 by its absmax and back to f32 (training's view of quantisation).",
         form: Form::Source,
         fused: false,
-        operands: &[value(
-            "x",
-            tensor(
-                DTypePattern::Is(DType::F32),
-                &[DimPattern::Row("R"), DimPattern::Var("K")],
-            ),
-        )],
-        result: tensor(
-            DTypePattern::Is(DType::F32),
-            &[DimPattern::Row("R"), DimPattern::Var("K")],
-        ),
+        operands: &[value("x", tensor(DTypePattern::Is(DType::F32), &[DimPattern::Row("R"), DimPattern::Var("K")]))],
+        result: tensor(DTypePattern::Is(DType::F32), &[DimPattern::Row("R"), DimPattern::Var("K")]),
         attrs: &[],
         constraints: &[Constraint {
             id: "C1",
@@ -206,17 +136,8 @@ pub static OPS: &[OpSpec] = &[
         summary: "Trits times their scale.",
         form: Form::Source,
         fused: false,
-        operands: &[weight(
-            "w",
-            tensor(
-                DTypePattern::Is(DType::Trit),
-                &[DimPattern::Var("N"), DimPattern::Var("K")],
-            ),
-        )],
-        result: tensor(
-            DTypePattern::Is(DType::F32),
-            &[DimPattern::Var("N"), DimPattern::Var("K")],
-        ),
+        operands: &[weight("w", tensor(DTypePattern::Is(DType::Trit), &[DimPattern::Var("N"), DimPattern::Var("K")]))],
+        result: tensor(DTypePattern::Is(DType::F32), &[DimPattern::Var("N"), DimPattern::Var("K")]),
         attrs: &[],
         constraints: &[],
         semantics: "y[n, k] = t[n, k] * s_w",
@@ -227,17 +148,8 @@ pub static OPS: &[OpSpec] = &[
         summary: "A dense weight as f32.",
         form: Form::Source,
         fused: false,
-        operands: &[weight(
-            "w",
-            tensor(
-                DTypePattern::Dense,
-                &[DimPattern::Var("N"), DimPattern::Var("K")],
-            ),
-        )],
-        result: tensor(
-            DTypePattern::Is(DType::F32),
-            &[DimPattern::Var("N"), DimPattern::Var("K")],
-        ),
+        operands: &[weight("w", tensor(DTypePattern::Dense, &[DimPattern::Var("N"), DimPattern::Var("K")]))],
+        result: tensor(DTypePattern::Is(DType::F32), &[DimPattern::Var("N"), DimPattern::Var("K")]),
         attrs: &[],
         constraints: &[],
         semantics: "y[n, k] = f32(w[n, k]), exactly",
@@ -249,25 +161,10 @@ pub static OPS: &[OpSpec] = &[
         form: Form::Source,
         fused: false,
         operands: &[
-            value(
-                "x",
-                tensor(
-                    DTypePattern::Is(DType::F32),
-                    &[DimPattern::Row("R"), DimPattern::Var("K")],
-                ),
-            ),
-            value(
-                "w",
-                tensor(
-                    DTypePattern::Is(DType::F32),
-                    &[DimPattern::Var("N"), DimPattern::Var("K")],
-                ),
-            ),
+            value("x", tensor(DTypePattern::Is(DType::F32), &[DimPattern::Row("R"), DimPattern::Var("K")])),
+            value("w", tensor(DTypePattern::Is(DType::F32), &[DimPattern::Var("N"), DimPattern::Var("K")])),
         ],
-        result: tensor(
-            DTypePattern::Is(DType::F32),
-            &[DimPattern::Row("R"), DimPattern::Var("N")],
-        ),
+        result: tensor(DTypePattern::Is(DType::F32), &[DimPattern::Row("R"), DimPattern::Var("N")]),
         attrs: &[],
         constraints: &[],
         semantics: "y[r, n] = sum_k x[r, k] * w[n, k], in 16 lanes (arith::dot)",
@@ -283,49 +180,26 @@ pub static OPS: &[OpSpec] = &[
                 "x",
                 tensor(
                     DTypePattern::Is(DType::F32),
-                    &[
-                        DimPattern::Tokens,
-                        DimPattern::Product(&DimPattern::Var("H"), &DimPattern::Attr("head_dim")),
-                    ],
+                    &[DimPattern::Tokens, DimPattern::Product(&DimPattern::Var("H"), &DimPattern::Attr("head_dim"))],
                 ),
             ),
-            value(
-                "positions",
-                tensor(DTypePattern::Is(DType::I32), &[DimPattern::Tokens]),
-            ),
+            value("positions", tensor(DTypePattern::Is(DType::I32), &[DimPattern::Tokens])),
             weight(
                 "table",
-                tensor(
-                    DTypePattern::Is(DType::F32),
-                    &[DimPattern::Var("P"), DimPattern::Attr("head_dim")],
-                ),
+                tensor(DTypePattern::Is(DType::F32), &[DimPattern::Var("P"), DimPattern::Attr("head_dim")]),
             ),
         ],
         result: tensor(
             DTypePattern::Is(DType::F32),
-            &[
-                DimPattern::Tokens,
-                DimPattern::Product(&DimPattern::Var("H"), &DimPattern::Attr("head_dim")),
-            ],
+            &[DimPattern::Tokens, DimPattern::Product(&DimPattern::Var("H"), &DimPattern::Attr("head_dim"))],
         ),
-        attrs: &[AttrSpec {
-            name: "head_dim",
-            kind: AttrKind::U32,
-            doc: "elements per head",
-        }],
+        attrs: &[AttrSpec { name: "head_dim", kind: AttrKind::U32, doc: "elements per head" }],
         constraints: &[
-            Constraint {
-                id: "C1",
-                text: "head_dim is even",
-                check: Check::AttrEven("head_dim"),
-            },
+            Constraint { id: "C1", text: "head_dim is even", check: Check::AttrEven("head_dim") },
             Constraint {
                 id: "C2",
                 text: "positions is the value of positions",
-                check: Check::OperandIs {
-                    operand: "positions",
-                    op: "positions",
-                },
+                check: Check::OperandIs { operand: "positions", op: "positions" },
             },
         ],
         semantics: "per head, i < head_dim/2: a' = a cos - b sin, b' = b cos + a sin, with a = x[i], b = x[head_dim/2 + i], cos and sin from the table's row of the position (arith::rope)",
@@ -337,51 +211,30 @@ pub static OPS: &[OpSpec] = &[
         form: Form::Both,
         fused: false,
         operands: &[
-            value(
-                "kv",
-                TypePattern::Kv {
-                    heads: DimPattern::Var("H"),
-                    head_dim: DimPattern::Var("D"),
-                },
-            ),
+            value("kv", TypePattern::Kv { heads: DimPattern::Var("H"), head_dim: DimPattern::Var("D") }),
             value(
                 "k",
                 tensor(
                     DTypePattern::Is(DType::F32),
-                    &[
-                        DimPattern::Tokens,
-                        DimPattern::Product(&DimPattern::Var("H"), &DimPattern::Var("D")),
-                    ],
+                    &[DimPattern::Tokens, DimPattern::Product(&DimPattern::Var("H"), &DimPattern::Var("D"))],
                 ),
             ),
             value(
                 "v",
                 tensor(
                     DTypePattern::Is(DType::F32),
-                    &[
-                        DimPattern::Tokens,
-                        DimPattern::Product(&DimPattern::Var("H"), &DimPattern::Var("D")),
-                    ],
+                    &[DimPattern::Tokens, DimPattern::Product(&DimPattern::Var("H"), &DimPattern::Var("D"))],
                 ),
             ),
-            value(
-                "positions",
-                tensor(DTypePattern::Is(DType::I32), &[DimPattern::Tokens]),
-            ),
+            value("positions", tensor(DTypePattern::Is(DType::I32), &[DimPattern::Tokens])),
         ],
-        result: TypePattern::Kv {
-            heads: DimPattern::Var("H"),
-            head_dim: DimPattern::Var("D"),
-        },
+        result: TypePattern::Kv { heads: DimPattern::Var("H"), head_dim: DimPattern::Var("D") },
         attrs: &[],
         constraints: &[
             Constraint {
                 id: "C1",
                 text: "kv is the value of kv_cache",
-                check: Check::OperandIs {
-                    operand: "kv",
-                    op: "kv_cache",
-                },
+                check: Check::OperandIs { operand: "kv", op: "kv_cache" },
             },
             Constraint {
                 id: "C2",
@@ -391,10 +244,7 @@ pub static OPS: &[OpSpec] = &[
             Constraint {
                 id: "C3",
                 text: "positions is the value of positions",
-                check: Check::OperandIs {
-                    operand: "positions",
-                    op: "positions",
-                },
+                check: Check::OperandIs { operand: "positions", op: "positions" },
             },
         ],
         semantics: "y = kv, except y.k[positions[t]] = k[t], y.v[positions[t]] = v[t]; through f16 if the cache holds f16 (arith::through_f16)",
@@ -410,42 +260,19 @@ pub static OPS: &[OpSpec] = &[
                 "q",
                 tensor(
                     DTypePattern::Is(DType::F32),
-                    &[
-                        DimPattern::Tokens,
-                        DimPattern::Product(&DimPattern::Var("Q"), &DimPattern::Var("D")),
-                    ],
+                    &[DimPattern::Tokens, DimPattern::Product(&DimPattern::Var("Q"), &DimPattern::Var("D"))],
                 ),
             ),
-            value(
-                "kv",
-                TypePattern::Kv {
-                    heads: DimPattern::Var("H"),
-                    head_dim: DimPattern::Var("D"),
-                },
-            ),
-            value(
-                "positions",
-                tensor(DTypePattern::Is(DType::I32), &[DimPattern::Tokens]),
-            ),
+            value("kv", TypePattern::Kv { heads: DimPattern::Var("H"), head_dim: DimPattern::Var("D") }),
+            value("positions", tensor(DTypePattern::Is(DType::I32), &[DimPattern::Tokens])),
         ],
         result: tensor(
             DTypePattern::Is(DType::F32),
-            &[
-                DimPattern::Tokens,
-                DimPattern::Product(&DimPattern::Var("Q"), &DimPattern::Var("D")),
-            ],
+            &[DimPattern::Tokens, DimPattern::Product(&DimPattern::Var("Q"), &DimPattern::Var("D"))],
         ),
-        attrs: &[AttrSpec {
-            name: "scale",
-            kind: AttrKind::F32,
-            doc: "multiplies q . k; 1/sqrt(head_dim) as a rule",
-        }],
+        attrs: &[AttrSpec { name: "scale", kind: AttrKind::F32, doc: "multiplies q . k; 1/sqrt(head_dim) as a rule" }],
         constraints: &[
-            Constraint {
-                id: "C1",
-                text: "scale is finite and greater than 0",
-                check: Check::AttrPositive("scale"),
-            },
+            Constraint { id: "C1", text: "scale is finite and greater than 0", check: Check::AttrPositive("scale") },
             Constraint {
                 id: "C2",
                 text: "the query heads Q are a multiple of the key/value heads H",
@@ -454,18 +281,12 @@ pub static OPS: &[OpSpec] = &[
             Constraint {
                 id: "C3",
                 text: "kv is the value of kv_write, so that the step's own rows are in it",
-                check: Check::OperandIs {
-                    operand: "kv",
-                    op: "kv_write",
-                },
+                check: Check::OperandIs { operand: "kv", op: "kv_write" },
             },
             Constraint {
                 id: "C4",
                 text: "positions is the value of positions",
-                check: Check::OperandIs {
-                    operand: "positions",
-                    op: "positions",
-                },
+                check: Check::OperandIs { operand: "positions", op: "positions" },
             },
         ],
         semantics: "y[t, h] = sum_j softmax_j(scale * q[t, h] . k[j, g]) * v[j, g] over j <= positions[t], with g = h / (Q / H), in blocks of 64 positions (arith::attention)",
@@ -477,25 +298,10 @@ pub static OPS: &[OpSpec] = &[
         form: Form::Both,
         fused: false,
         operands: &[
-            value(
-                "a",
-                tensor(
-                    DTypePattern::Is(DType::F32),
-                    &[DimPattern::Row("R"), DimPattern::Var("K")],
-                ),
-            ),
-            value(
-                "b",
-                tensor(
-                    DTypePattern::Is(DType::F32),
-                    &[DimPattern::Row("R"), DimPattern::Var("K")],
-                ),
-            ),
+            value("a", tensor(DTypePattern::Is(DType::F32), &[DimPattern::Row("R"), DimPattern::Var("K")])),
+            value("b", tensor(DTypePattern::Is(DType::F32), &[DimPattern::Row("R"), DimPattern::Var("K")])),
         ],
-        result: tensor(
-            DTypePattern::Is(DType::F32),
-            &[DimPattern::Row("R"), DimPattern::Var("K")],
-        ),
+        result: tensor(DTypePattern::Is(DType::F32), &[DimPattern::Row("R"), DimPattern::Var("K")]),
         attrs: &[],
         constraints: &[],
         semantics: "y = a + b (IEEE, one rounding)",
@@ -507,25 +313,10 @@ pub static OPS: &[OpSpec] = &[
         form: Form::Both,
         fused: false,
         operands: &[
-            value(
-                "a",
-                tensor(
-                    DTypePattern::Is(DType::F32),
-                    &[DimPattern::Row("R"), DimPattern::Var("K")],
-                ),
-            ),
-            value(
-                "b",
-                tensor(
-                    DTypePattern::Is(DType::F32),
-                    &[DimPattern::Row("R"), DimPattern::Var("K")],
-                ),
-            ),
+            value("a", tensor(DTypePattern::Is(DType::F32), &[DimPattern::Row("R"), DimPattern::Var("K")])),
+            value("b", tensor(DTypePattern::Is(DType::F32), &[DimPattern::Row("R"), DimPattern::Var("K")])),
         ],
-        result: tensor(
-            DTypePattern::Is(DType::F32),
-            &[DimPattern::Row("R"), DimPattern::Var("K")],
-        ),
+        result: tensor(DTypePattern::Is(DType::F32), &[DimPattern::Row("R"), DimPattern::Var("K")]),
         attrs: &[],
         constraints: &[],
         semantics: "y = a * b (IEEE, one rounding)",
@@ -536,17 +327,8 @@ pub static OPS: &[OpSpec] = &[
         summary: "max(x, 0) squared.",
         form: Form::Both,
         fused: false,
-        operands: &[value(
-            "x",
-            tensor(
-                DTypePattern::Is(DType::F32),
-                &[DimPattern::Row("R"), DimPattern::Var("K")],
-            ),
-        )],
-        result: tensor(
-            DTypePattern::Is(DType::F32),
-            &[DimPattern::Row("R"), DimPattern::Var("K")],
-        ),
+        operands: &[value("x", tensor(DTypePattern::Is(DType::F32), &[DimPattern::Row("R"), DimPattern::Var("K")]))],
+        result: tensor(DTypePattern::Is(DType::F32), &[DimPattern::Row("R"), DimPattern::Var("K")]),
         attrs: &[],
         constraints: &[],
         semantics: "y = max(x, 0)^2 (arith::relu2)",
@@ -557,17 +339,8 @@ pub static OPS: &[OpSpec] = &[
         summary: "x / (1 + exp(-x)).",
         form: Form::Both,
         fused: false,
-        operands: &[value(
-            "x",
-            tensor(
-                DTypePattern::Is(DType::F32),
-                &[DimPattern::Row("R"), DimPattern::Var("K")],
-            ),
-        )],
-        result: tensor(
-            DTypePattern::Is(DType::F32),
-            &[DimPattern::Row("R"), DimPattern::Var("K")],
-        ),
+        operands: &[value("x", tensor(DTypePattern::Is(DType::F32), &[DimPattern::Row("R"), DimPattern::Var("K")]))],
+        result: tensor(DTypePattern::Is(DType::F32), &[DimPattern::Row("R"), DimPattern::Var("K")]),
         attrs: &[],
         constraints: &[],
         semantics: "y = x / (1 + exp(-x)), with the one exponential (arith::silu)",
@@ -578,17 +351,8 @@ pub static OPS: &[OpSpec] = &[
         summary: "The last W rows: those whose logits the caller wants.",
         form: Form::Both,
         fused: false,
-        operands: &[value(
-            "x",
-            tensor(
-                DTypePattern::Is(DType::F32),
-                &[DimPattern::Tokens, DimPattern::Var("K")],
-            ),
-        )],
-        result: tensor(
-            DTypePattern::Is(DType::F32),
-            &[DimPattern::Wanted, DimPattern::Var("K")],
-        ),
+        operands: &[value("x", tensor(DTypePattern::Is(DType::F32), &[DimPattern::Tokens, DimPattern::Var("K")]))],
+        result: tensor(DTypePattern::Is(DType::F32), &[DimPattern::Wanted, DimPattern::Var("K")]),
         attrs: &[],
         constraints: &[],
         semantics: "y[i] = x[T - W + i]",
@@ -599,17 +363,8 @@ pub static OPS: &[OpSpec] = &[
         summary: "Each row to i8 by its absmax, with its scale and the sum of its codes.",
         form: Form::Compiled,
         fused: false,
-        operands: &[value(
-            "x",
-            tensor(
-                DTypePattern::Is(DType::F32),
-                &[DimPattern::Row("R"), DimPattern::Var("K")],
-            ),
-        )],
-        result: tensor(
-            DTypePattern::Is(DType::Q8),
-            &[DimPattern::Row("R"), DimPattern::Var("K")],
-        ),
+        operands: &[value("x", tensor(DTypePattern::Is(DType::F32), &[DimPattern::Row("R"), DimPattern::Var("K")]))],
+        result: tensor(DTypePattern::Is(DType::Q8), &[DimPattern::Row("R"), DimPattern::Var("K")]),
         attrs: &[],
         constraints: &[Constraint {
             id: "C1",
@@ -625,25 +380,10 @@ pub static OPS: &[OpSpec] = &[
         form: Form::Compiled,
         fused: false,
         operands: &[
-            value(
-                "x",
-                tensor(
-                    DTypePattern::Is(DType::Q8),
-                    &[DimPattern::Row("R"), DimPattern::Var("K")],
-                ),
-            ),
-            weight(
-                "w",
-                tensor(
-                    DTypePattern::Is(DType::Trit),
-                    &[DimPattern::Var("N"), DimPattern::Var("K")],
-                ),
-            ),
+            value("x", tensor(DTypePattern::Is(DType::Q8), &[DimPattern::Row("R"), DimPattern::Var("K")])),
+            weight("w", tensor(DTypePattern::Is(DType::Trit), &[DimPattern::Var("N"), DimPattern::Var("K")])),
         ],
-        result: tensor(
-            DTypePattern::Is(DType::I32),
-            &[DimPattern::Row("R"), DimPattern::Var("N")],
-        ),
+        result: tensor(DTypePattern::Is(DType::I32), &[DimPattern::Row("R"), DimPattern::Var("N")]),
         attrs: &[],
         constraints: &[Constraint {
             id: "C1",
@@ -659,32 +399,11 @@ pub static OPS: &[OpSpec] = &[
         form: Form::Compiled,
         fused: false,
         operands: &[
-            value(
-                "acc",
-                tensor(
-                    DTypePattern::Is(DType::I32),
-                    &[DimPattern::Row("R"), DimPattern::Var("N")],
-                ),
-            ),
-            value(
-                "x",
-                tensor(
-                    DTypePattern::Is(DType::Q8),
-                    &[DimPattern::Row("R"), DimPattern::Var("K")],
-                ),
-            ),
-            weight(
-                "w",
-                tensor(
-                    DTypePattern::Is(DType::Trit),
-                    &[DimPattern::Var("N"), DimPattern::Var("K")],
-                ),
-            ),
+            value("acc", tensor(DTypePattern::Is(DType::I32), &[DimPattern::Row("R"), DimPattern::Var("N")])),
+            value("x", tensor(DTypePattern::Is(DType::Q8), &[DimPattern::Row("R"), DimPattern::Var("K")])),
+            weight("w", tensor(DTypePattern::Is(DType::Trit), &[DimPattern::Var("N"), DimPattern::Var("K")])),
         ],
-        result: tensor(
-            DTypePattern::Is(DType::F32),
-            &[DimPattern::Row("R"), DimPattern::Var("N")],
-        ),
+        result: tensor(DTypePattern::Is(DType::F32), &[DimPattern::Row("R"), DimPattern::Var("N")]),
         attrs: &[],
         constraints: &[],
         semantics: "y[r, n] = acc[r, n] * (s_w / x.scale[r]): two roundings (arith::rescale)",
@@ -696,25 +415,10 @@ pub static OPS: &[OpSpec] = &[
         form: Form::Compiled,
         fused: false,
         operands: &[
-            value(
-                "x",
-                tensor(
-                    DTypePattern::Is(DType::F32),
-                    &[DimPattern::Row("R"), DimPattern::Var("K")],
-                ),
-            ),
-            weight(
-                "w",
-                tensor(
-                    DTypePattern::Dense,
-                    &[DimPattern::Var("N"), DimPattern::Var("K")],
-                ),
-            ),
+            value("x", tensor(DTypePattern::Is(DType::F32), &[DimPattern::Row("R"), DimPattern::Var("K")])),
+            weight("w", tensor(DTypePattern::Dense, &[DimPattern::Var("N"), DimPattern::Var("K")])),
         ],
-        result: tensor(
-            DTypePattern::Is(DType::F32),
-            &[DimPattern::Row("R"), DimPattern::Var("N")],
-        ),
+        result: tensor(DTypePattern::Is(DType::F32), &[DimPattern::Row("R"), DimPattern::Var("N")]),
         attrs: &[],
         constraints: &[],
         semantics: "y[r, n] = sum_k x[r, k] * f32(w[n, k]), in 16 lanes (arith::dot)",
@@ -726,30 +430,13 @@ pub static OPS: &[OpSpec] = &[
         form: Form::Compiled,
         fused: true,
         operands: &[
-            value(
-                "x",
-                tensor(
-                    DTypePattern::Is(DType::F32),
-                    &[DimPattern::Row("R"), DimPattern::Var("K")],
-                ),
-            ),
+            value("x", tensor(DTypePattern::Is(DType::F32), &[DimPattern::Row("R"), DimPattern::Var("K")])),
             weight("g", tensor(DTypePattern::Dense, &[DimPattern::Var("K")])),
         ],
-        result: tensor(
-            DTypePattern::Is(DType::Q8),
-            &[DimPattern::Row("R"), DimPattern::Var("K")],
-        ),
-        attrs: &[AttrSpec {
-            name: "eps",
-            kind: AttrKind::F32,
-            doc: "added to the mean square",
-        }],
+        result: tensor(DTypePattern::Is(DType::Q8), &[DimPattern::Row("R"), DimPattern::Var("K")]),
+        attrs: &[AttrSpec { name: "eps", kind: AttrKind::F32, doc: "added to the mean square" }],
         constraints: &[
-            Constraint {
-                id: "C1",
-                text: "eps is finite and greater than 0",
-                check: Check::AttrPositive("eps"),
-            },
+            Constraint { id: "C1", text: "eps is finite and greater than 0", check: Check::AttrPositive("eps") },
             Constraint {
                 id: "C2",
                 text: "K is at most 131072 (2^17), so that integer sums stay exact",
@@ -765,25 +452,10 @@ pub static OPS: &[OpSpec] = &[
         form: Form::Compiled,
         fused: true,
         operands: &[
-            value(
-                "x",
-                tensor(
-                    DTypePattern::Is(DType::Q8),
-                    &[DimPattern::Row("R"), DimPattern::Var("K")],
-                ),
-            ),
-            weight(
-                "w",
-                tensor(
-                    DTypePattern::Is(DType::Trit),
-                    &[DimPattern::Var("N"), DimPattern::Var("K")],
-                ),
-            ),
+            value("x", tensor(DTypePattern::Is(DType::Q8), &[DimPattern::Row("R"), DimPattern::Var("K")])),
+            weight("w", tensor(DTypePattern::Is(DType::Trit), &[DimPattern::Var("N"), DimPattern::Var("K")])),
         ],
-        result: tensor(
-            DTypePattern::Is(DType::F32),
-            &[DimPattern::Row("R"), DimPattern::Var("N")],
-        ),
+        result: tensor(DTypePattern::Is(DType::F32), &[DimPattern::Row("R"), DimPattern::Var("N")]),
         attrs: &[],
         constraints: &[Constraint {
             id: "C1",
@@ -799,32 +471,11 @@ pub static OPS: &[OpSpec] = &[
         form: Form::Compiled,
         fused: true,
         operands: &[
-            value(
-                "x",
-                tensor(
-                    DTypePattern::Is(DType::Q8),
-                    &[DimPattern::Row("R"), DimPattern::Var("K")],
-                ),
-            ),
-            weight(
-                "w",
-                tensor(
-                    DTypePattern::Is(DType::Trit),
-                    &[DimPattern::Var("N"), DimPattern::Var("K")],
-                ),
-            ),
-            value(
-                "residual",
-                tensor(
-                    DTypePattern::Is(DType::F32),
-                    &[DimPattern::Row("R"), DimPattern::Var("N")],
-                ),
-            ),
+            value("x", tensor(DTypePattern::Is(DType::Q8), &[DimPattern::Row("R"), DimPattern::Var("K")])),
+            weight("w", tensor(DTypePattern::Is(DType::Trit), &[DimPattern::Var("N"), DimPattern::Var("K")])),
+            value("residual", tensor(DTypePattern::Is(DType::F32), &[DimPattern::Row("R"), DimPattern::Var("N")])),
         ],
-        result: tensor(
-            DTypePattern::Is(DType::F32),
-            &[DimPattern::Row("R"), DimPattern::Var("N")],
-        ),
+        result: tensor(DTypePattern::Is(DType::F32), &[DimPattern::Row("R"), DimPattern::Var("N")]),
         attrs: &[],
         constraints: &[Constraint {
             id: "C1",
@@ -840,20 +491,11 @@ pub static OPS: &[OpSpec] = &[
         form: Form::Compiled,
         fused: true,
         operands: &[
-            value(
-                "x",
-                tensor(
-                    DTypePattern::Is(DType::Q8),
-                    &[DimPattern::Row("R"), DimPattern::Var("K")],
-                ),
-            ),
+            value("x", tensor(DTypePattern::Is(DType::Q8), &[DimPattern::Row("R"), DimPattern::Var("K")])),
             OperandSpec {
                 name: "w",
                 kind: OperandKind::Weight,
-                pattern: tensor(
-                    DTypePattern::Is(DType::Trit),
-                    &[DimPattern::Each("N"), DimPattern::Var("K")],
-                ),
+                pattern: tensor(DTypePattern::Is(DType::Trit), &[DimPattern::Each("N"), DimPattern::Var("K")]),
                 repeat: Repeat::AtLeast(2),
             },
         ],
@@ -877,11 +519,7 @@ pub static OPS: &[OpSpec] = &[
         fused: false,
         operands: &[value("tuple", TypePattern::AnyTuple)],
         result: TypePattern::Member("index"),
-        attrs: &[AttrSpec {
-            name: "index",
-            kind: AttrKind::U32,
-            doc: "which member, counted from 0",
-        }],
+        attrs: &[AttrSpec { name: "index", kind: AttrKind::U32, doc: "which member, counted from 0" }],
         constraints: &[Constraint {
             id: "C1",
             text: "index is less than the number of members",
@@ -896,30 +534,11 @@ pub static OPS: &[OpSpec] = &[
         form: Form::Compiled,
         fused: true,
         operands: &[
-            value(
-                "gate",
-                tensor(
-                    DTypePattern::Is(DType::F32),
-                    &[DimPattern::Row("R"), DimPattern::Var("K")],
-                ),
-            ),
-            value(
-                "up",
-                tensor(
-                    DTypePattern::Is(DType::F32),
-                    &[DimPattern::Row("R"), DimPattern::Var("K")],
-                ),
-            ),
+            value("gate", tensor(DTypePattern::Is(DType::F32), &[DimPattern::Row("R"), DimPattern::Var("K")])),
+            value("up", tensor(DTypePattern::Is(DType::F32), &[DimPattern::Row("R"), DimPattern::Var("K")])),
         ],
-        result: tensor(
-            DTypePattern::Is(DType::F32),
-            &[DimPattern::Row("R"), DimPattern::Var("K")],
-        ),
-        attrs: &[AttrSpec {
-            name: "act",
-            kind: AttrKind::Act,
-            doc: "the activation of the gate: relu2 or silu",
-        }],
+        result: tensor(DTypePattern::Is(DType::F32), &[DimPattern::Row("R"), DimPattern::Var("K")]),
+        attrs: &[AttrSpec { name: "act", kind: AttrKind::Act, doc: "the activation of the gate: relu2 or silu" }],
         constraints: &[],
         semantics: "y = act(gate) * up (IEEE, the product rounded once more)",
         source: "paper: Shazeer 2020 (GLU variants); own: fusion",
@@ -930,37 +549,12 @@ pub static OPS: &[OpSpec] = &[
         form: Form::Compiled,
         fused: true,
         operands: &[
-            value(
-                "x",
-                tensor(
-                    DTypePattern::Is(DType::Q8),
-                    &[DimPattern::Row("R"), DimPattern::Var("K")],
-                ),
-            ),
-            weight(
-                "gate",
-                tensor(
-                    DTypePattern::Is(DType::Trit),
-                    &[DimPattern::Var("N"), DimPattern::Var("K")],
-                ),
-            ),
-            weight(
-                "up",
-                tensor(
-                    DTypePattern::Is(DType::Trit),
-                    &[DimPattern::Var("N"), DimPattern::Var("K")],
-                ),
-            ),
+            value("x", tensor(DTypePattern::Is(DType::Q8), &[DimPattern::Row("R"), DimPattern::Var("K")])),
+            weight("gate", tensor(DTypePattern::Is(DType::Trit), &[DimPattern::Var("N"), DimPattern::Var("K")])),
+            weight("up", tensor(DTypePattern::Is(DType::Trit), &[DimPattern::Var("N"), DimPattern::Var("K")])),
         ],
-        result: tensor(
-            DTypePattern::Is(DType::F32),
-            &[DimPattern::Row("R"), DimPattern::Var("N")],
-        ),
-        attrs: &[AttrSpec {
-            name: "act",
-            kind: AttrKind::Act,
-            doc: "the activation of the gate: relu2 or silu",
-        }],
+        result: tensor(DTypePattern::Is(DType::F32), &[DimPattern::Row("R"), DimPattern::Var("N")]),
+        attrs: &[AttrSpec { name: "act", kind: AttrKind::Act, doc: "the activation of the gate: relu2 or silu" }],
         constraints: &[Constraint {
             id: "C1",
             text: "K is at most 131072 (2^17), so that integer sums stay exact",

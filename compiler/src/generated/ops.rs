@@ -170,15 +170,9 @@ impl Op {
         match *self {
             Op::InputIds => vec![],
             Op::Positions => vec![],
-            Op::KvCache {
-                layer,
-                heads,
-                head_dim,
-            } => vec![
-                ("layer", Attr::from(layer)),
-                ("heads", Attr::from(heads)),
-                ("head_dim", Attr::from(head_dim)),
-            ],
+            Op::KvCache { layer, heads, head_dim } => {
+                vec![("layer", Attr::from(layer)), ("heads", Attr::from(heads)), ("head_dim", Attr::from(head_dim))]
+            }
             Op::Embed => vec![],
             Op::RmsNorm { eps } => vec![("eps", Attr::from(eps))],
             Op::FakeQuant => vec![],
@@ -212,11 +206,9 @@ impl Op {
         Some(match (name, attrs) {
             ("input_ids", []) => Op::InputIds,
             ("positions", []) => Op::Positions,
-            ("kv_cache", [Attr::U32(a0), Attr::U32(a1), Attr::U32(a2)]) => Op::KvCache {
-                layer: *a0,
-                heads: *a1,
-                head_dim: *a2,
-            },
+            ("kv_cache", [Attr::U32(a0), Attr::U32(a1), Attr::U32(a2)]) => {
+                Op::KvCache { layer: *a0, heads: *a1, head_dim: *a2 }
+            }
             ("embed", []) => Op::Embed,
             ("rmsnorm", [Attr::F32(a0)]) => Op::RmsNorm { eps: *a0 },
             ("fake_quant", []) => Op::FakeQuant,

@@ -88,25 +88,15 @@ pub static RULES: &[RuleSpec] = &[
     RuleSpec {
         name: "concat/pair",
         why: "Two products of one x run in one phase: one barrier less, and threads split the rows of both evenly.",
-        lhs: &[
-            "?a = (ternary_linear ?x ?w1)",
-            "?b = (ternary_linear ?x ?w2)",
-        ],
-        rhs: &[
-            "?a = (get (ternary_linear_cat ?x ?w1 ?w2) 0)",
-            "?b = (get (ternary_linear_cat ?x ?w1 ?w2) 1)",
-        ],
+        lhs: &["?a = (ternary_linear ?x ?w1)", "?b = (ternary_linear ?x ?w2)"],
+        rhs: &["?a = (get (ternary_linear_cat ?x ?w1 ?w2) 0)", "?b = (get (ternary_linear_cat ?x ?w1 ?w2) 1)"],
         guards: &[Guard::Ascending(&["?w1", "?w2"])],
         class: Class::Bitwise,
     },
     RuleSpec {
         name: "concat/triple",
         why: "Q, K and V run in one phase: two barriers less, and threads split the rows of all three evenly.",
-        lhs: &[
-            "?a = (ternary_linear ?x ?w1)",
-            "?b = (ternary_linear ?x ?w2)",
-            "?c = (ternary_linear ?x ?w3)",
-        ],
+        lhs: &["?a = (ternary_linear ?x ?w1)", "?b = (ternary_linear ?x ?w2)", "?c = (ternary_linear ?x ?w3)"],
         rhs: &[
             "?a = (get (ternary_linear_cat ?x ?w1 ?w2 ?w3) 0)",
             "?b = (get (ternary_linear_cat ?x ?w1 ?w2 ?w3) 1)",

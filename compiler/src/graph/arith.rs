@@ -174,16 +174,7 @@ pub const EXP_MIN: f32 = -87.0;
 /// Above this the exponential is taken at this.
 pub const EXP_MAX: f32 = 88.0;
 /// 1/7!, 1/6!, ..., 1/1!, 1: the Taylor polynomial, whose remainder on |r| <= ln(2)/2 is 5e-9.
-pub const EXP_POLY: [f32; 8] = [
-    1.0 / 5040.0,
-    1.0 / 720.0,
-    1.0 / 120.0,
-    1.0 / 24.0,
-    1.0 / 6.0,
-    0.5,
-    1.0,
-    1.0,
-];
+pub const EXP_POLY: [f32; 8] = [1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
 
 /// e^x = 2^n * e^r with n = round(x * log2 e), r = x - n * ln 2.
 pub fn exp(p: Profile, x: f32) -> f32 {
@@ -317,7 +308,8 @@ mod tests {
 
     #[test]
     fn attention_does_not_depend_on_what_lies_behind() {
-        let rows: Vec<Vec<f32>> = (0..130).map(|j| (0..8).map(|d| ((j * 7 + d * 3) % 11) as f32 - 5.0).collect()).collect();
+        let rows: Vec<Vec<f32>> =
+            (0..130).map(|j| (0..8).map(|d| ((j * 7 + d * 3) % 11) as f32 - 5.0).collect()).collect();
         let q = [1.0, -2.0, 0.5, 0.25, -1.0, 3.0, 0.0, 1.5];
         let mut y = [0.0; 8];
         attention(Profile::Fma, &q, 130, 0.35, |j| &rows[j], |j| &rows[j], &mut y);

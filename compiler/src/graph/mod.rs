@@ -10,14 +10,13 @@ pub mod interp;
 pub mod parse;
 pub mod print;
 pub mod rope_table;
+mod signature;
 pub mod types;
 pub mod verify;
 
 pub use crate::generated::ops::Op;
 pub use attr::{Act, Attr};
-pub use types::{
-    DType, Dim, F32, Origin, RopeScaling, RopeSpec, TensorType, Type, ValueId, WeightDecl, WeightId,
-};
+pub use types::{DType, Dim, F32, Origin, RopeScaling, RopeSpec, TensorType, Type, ValueId, WeightDecl, WeightId};
 
 /// What a node reads: another node's value, or a weight.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]

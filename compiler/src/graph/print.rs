@@ -5,9 +5,7 @@
 
 use std::fmt::{self, Display, Formatter, Write};
 
-use super::{
-    Attr, F32, Graph, Node, Operand, Origin, RopeScaling, RopeSpec, ValueId, WeightDecl, WeightId,
-};
+use super::{Attr, F32, Graph, Node, Operand, Origin, RopeScaling, RopeSpec, ValueId, WeightDecl, WeightId};
 
 impl Display for ValueId {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -109,34 +107,24 @@ impl Display for RopeSpec {
         match self.scaling {
             RopeScaling::None => Ok(()),
             RopeScaling::Linear { factor } => write!(f, " linear factor {}", Number(factor)),
-            RopeScaling::Llama3 {
-                factor,
-                low_freq_factor,
-                high_freq_factor,
-                original_max_position,
-            } => write!(
+            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position } => write!(
                 f,
                 " llama3 factor {} low {} high {} original {original_max_position}",
                 Number(factor),
                 Number(low_freq_factor),
                 Number(high_freq_factor),
             ),
-            RopeScaling::Yarn {
-                factor,
-                beta_fast,
-                beta_slow,
-                attention_factor,
-                original_max_position,
-                truncate,
-            } => write!(
-                f,
-                " yarn factor {} beta_fast {} beta_slow {} attention_factor {} original {original_max_position} \
+            RopeScaling::Yarn { factor, beta_fast, beta_slow, attention_factor, original_max_position, truncate } => {
+                write!(
+                    f,
+                    " yarn factor {} beta_fast {} beta_slow {} attention_factor {} original {original_max_position} \
                  truncate {truncate}",
-                Number(factor),
-                Number(beta_fast),
-                Number(beta_slow),
-                Number(attention_factor),
-            ),
+                    Number(factor),
+                    Number(beta_fast),
+                    Number(beta_slow),
+                    Number(attention_factor),
+                )
+            }
         }
     }
 }
@@ -146,11 +134,7 @@ struct Number(F32);
 
 impl Display for Number {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        if self.0.get().is_finite() {
-            write!(f, "{}", self.0)
-        } else {
-            write!(f, "0x{:08x}", self.0.bits())
-        }
+        if self.0.get().is_finite() { write!(f, "{}", self.0) } else { write!(f, "0x{:08x}", self.0.bits()) }
     }
 }
 

@@ -45,26 +45,13 @@ fn inverse_frequencies(spec: &RopeSpec, head_dim: u32) -> Vec<f32> {
     match spec.scaling {
         RopeScaling::None => unscaled.collect(),
         RopeScaling::Linear { factor } => unscaled.map(|f| f / factor.get()).collect(),
-        RopeScaling::Llama3 {
-            factor,
-            low_freq_factor,
-            high_freq_factor,
-            original_max_position,
-        } => {
+        RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position } => {
             let (low, high) = (low_freq_factor.get(), high_freq_factor.get());
             unscaled.map(|f| llama3(f, factor.get(), low, high, original_max_position)).collect()
         }
-        RopeScaling::Yarn {
-            factor,
-            beta_fast,
-            beta_slow,
-            attention_factor: _,
-            original_max_position,
-            truncate,
-        } => {
-            let ends = [beta_fast, beta_slow].map(|rotations| {
-                yarn_dimension(rotations.get(), theta, head_dim, original_max_position)
-            });
+        RopeScaling::Yarn { factor, beta_fast, beta_slow, attention_factor: _, original_max_position, truncate } => {
+            let ends = [beta_fast, beta_slow]
+                .map(|rotations| yarn_dimension(rotations.get(), theta, head_dim, original_max_position));
             let ramp = YarnRamp::new(ends, head_dim, truncate);
             let factor = factor.get();
             let scaled = |(i, w): (usize, f32)| {
@@ -151,7 +138,13 @@ mod tests {
         assert_close(&found, &[1.0, 0.1, 0.01, 0.001]);
         let found = inverse_frequencies(&spec(500_000.0, RopeScaling::None), 16);
         let expected = [
-            1.0, 0.193922758, 0.0376060307, 0.00729266508, 0.00141421345, 0.000274248188, 5.31829573e-05,
+            1.0,
+            0.193922758,
+            0.0376060307,
+            0.00729266508,
+            0.00141421345,
+            0.000274248188,
+            5.31829573e-05,
             1.03133852e-05,
         ];
         assert_close(&found, &expected);
@@ -173,7 +166,13 @@ mod tests {
             original_max_position: 512,
         };
         let expected = [
-            1.0, 0.193922758, 0.0273441337, 0.000911583134, 0.000176776681, 3.42810235e-05, 6.64786967e-06,
+            1.0,
+            0.193922758,
+            0.0273441337,
+            0.000911583134,
+            0.000176776681,
+            3.42810235e-05,
+            6.64786967e-06,
             1.28917316e-06,
         ];
         assert_close(&inverse_frequencies(&spec(500_000.0, scaling), 16), &expected);
@@ -193,12 +192,17 @@ mod tests {
 
     #[test]
     fn yarn_interpolates_by_parts() {
-        let expected = [
-            1.0, 0.316227764, 0.100000001, 0.025693506, 0.00624999963, 0.00138349656, 0.000250000012, 7.90569466e-05,
-        ];
+        let expected =
+            [1.0, 0.316227764, 0.100000001, 0.025693506, 0.00624999963, 0.00138349656, 0.000250000012, 7.90569466e-05];
         assert_close(&inverse_frequencies(&yarn(true), 16), &expected);
         let expected = [
-            1.0, 0.316227764, 0.100000001, 0.0238701962, 0.00505697168, 0.000811290462, 0.000250000012,
+            1.0,
+            0.316227764,
+            0.100000001,
+            0.0238701962,
+            0.00505697168,
+            0.000811290462,
+            0.000250000012,
             7.90569466e-05,
         ];
         assert_close(&inverse_frequencies(&yarn(false), 16), &expected);
@@ -216,9 +220,8 @@ mod tests {
     fn rows_are_cosines_then_sines() {
         let table = rope_table(&spec(10_000.0, RopeScaling::None), 8, 4);
         assert_eq!(table.len(), 32);
-        let expected = [
-            -0.989992499, 0.955336511, 0.999550045, 0.99999553, 0.141120002, 0.295520216, 0.0299954992, 0.0029999956,
-        ];
+        let expected =
+            [-0.989992499, 0.955336511, 0.999550045, 0.99999553, 0.141120002, 0.295520216, 0.0299954992, 0.0029999956];
         assert_close(&table[24..], &expected);
         let table = rope_table(&spec(500_000.0, RopeScaling::None), 16, 1235);
         // Here the last bit of a frequency counts: 1234 times 6e-8.

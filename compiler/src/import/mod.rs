@@ -1,1 +1,87 @@
-//! To be written.
+//! Import: tensors and configuration to a graph.
+//!
+//! In: a [`Checkpoint`]. Out: an [`Imported`]: the graph in source form, the weights behind it, facts about the model and
+//! the texts that the runtime wants. One file per architecture (`bitnet.rs`, `llama.rs`), in model order.
+//!
+//! Upholds: every tensor was read or the import fails; every key of `config.json` is understood, known to change
+//! nothing, or refused. Deliberately knows no bytes (that is `checkpoint`) and rewrites nothing (that is `egraph`).
+
+mod bitnet;
+mod builder;
+mod config;
+mod error;
+mod facts;
+mod fields;
+mod frame;
+mod generation;
+mod inspect;
+mod known_keys;
+mod llama;
+mod quantization;
+mod rope;
+mod weights;
+
+pub use config::Architecture;
+pub use error::Error;
+pub use facts::ModelFacts;
+pub use generation::GenerationDefaults;
+pub use inspect::{InspectReport, KindReport, MemoryEstimate, WeightFile, inspect};
+pub use quantization::{ScaleRule, WeightFormat};
+pub use weights::CheckpointWeights;
+
+use builder::Builder;
+use config::Config;
+
+use crate::checkpoint::Checkpoint;
+use crate::graph::Graph;
+
+/// What the caller may choose.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct ImportOptions {
+    /// The longest context, in positions; the model's own if that is shorter, or if this is `None`.
+    pub max_positions: Option<u32>,
+}
+
+/// A model, imported.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Imported {
+    /// The forward pass, in source form.
+    pub graph: Graph,
+    /// The data of the graph's weights.
+    pub weights: CheckpointWeights,
+    /// What is known beside the graph.
+    pub facts: ModelFacts,
+    /// How the model's makers sample.
+    pub generation: GenerationDefaults,
+    /// `tokenizer.json`, as it is.
+    pub tokenizer_json: Option<Vec<u8>>,
+    /// `tokenizer_config.json`, as it is.
+    pub tokenizer_config_json: Option<Vec<u8>>,
+}
+
+/// Imports the model in `checkpoint`.
+///
+/// Dense tensors and packed trits are decoded only when [`Imported::weights`] is asked for them; master weights are read
+/// once here, for their scale.
+///
+/// # Errors
+/// Input: the files are damaged or contradict each other. Unsupported: the model is not one that tern compiles.
+pub fn import(checkpoint: &Checkpoint, options: &ImportOptions) -> Result<Imported, Error> {
+    let config = Config::parse(checkpoint.config_json(), options.max_positions)?;
+    let generation = generation::generation(checkpoint.generation_config_json(), config.vocab)?;
+    let mut builder = Builder::new(checkpoint, &config);
+    let frame = match config.architecture {
+        Architecture::BitNet => bitnet::build(&mut builder, &config)?,
+        Architecture::Llama => llama::build(&mut builder, &config)?,
+    };
+    let graph = builder.finish(frame.outputs())?;
+    Ok(Imported {
+        weights: CheckpointWeights::new(checkpoint, &graph.weights),
+        facts: ModelFacts::new(&config, &generation),
+        generation: generation.defaults,
+        tokenizer_json: checkpoint.tokenizer_json().map(<[u8]>::to_vec),
+        tokenizer_config_json: checkpoint.tokenizer_config_json().map(<[u8]>::to_vec),
+        graph,
+    })
+}

@@ -1,1 +1,275 @@
-//! To be written.
+//! The schedule: what is computed when, by which kernel, from and to which memory.
+//!
+//! In: a verified graph in compiled form. Out: a [`Schedule`]: distinct kernels, packed weights with their offsets,
+//! buffers with theirs, and phases of kernel calls. Threads meet between phases, so within one phase nobody reads what
+//! another thread writes ([`check`] proves it anew for every schedule). It knows no instructions and no addresses.
+//!
+//! Read [`plan`] (node to calls), [`phases`] (calls to phases), [`buffers`] (liveness to offsets), [`packing`] (weights to
+//! bytes), [`print`].
+
+pub mod buffers;
+pub mod check;
+pub mod kernel;
+pub mod layout;
+pub mod packing;
+pub mod phases;
+pub mod plan;
+pub mod print;
+
+use crate::graph::{DType, F32, Graph, ValueId};
+use kernel::KernelKind;
+use packing::WeightLayout;
+
+/// Names a kernel of one schedule.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct KernelId(pub u32);
+
+/// Names a buffer of one schedule.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct BufferId(pub u32);
+
+/// Which rows there are: all tokens of the step, or those whose logits are wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum RowSpace {
+    /// `T`.
+    Tokens,
+    /// `W`.
+    Wanted,
+}
+
+/// What a row of a buffer holds.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum RowKind {
+    /// f32, padded with zeros to a multiple of 16.
+    F32,
+    /// i32, padded likewise.
+    I32,
+    /// i8 codes padded with zeros to a multiple of 64; behind all rows one f32 scale per row, then one i32 sum per row.
+    Q8,
+}
+
+/// A range of the activation arena that holds one value for part of a step.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Buffer {
+    /// The value that it holds.
+    pub value: ValueId,
+    /// The member, where the value is a tuple.
+    pub member: u32,
+    /// What a row holds.
+    pub kind: RowKind,
+    /// Elements of a row.
+    pub cols: u32,
+    /// Which rows.
+    pub rows: RowSpace,
+    /// Bytes for the most tokens of a step.
+    pub bytes: u64,
+    /// From the start of the arena; a multiple of 64.
+    pub offset: u64,
+}
+
+/// The parts of a quantised buffer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Part {
+    /// Elements or codes.
+    Data,
+    /// `s_x`, one f32 per row.
+    Scale,
+    /// The sum of the codes, one i32 per row.
+    Sum,
+}
+
+/// One slot of a kernel's argument struct.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Arg {
+    /// A pointer into the packed weights.
+    Weights {
+        /// From their start, in bytes.
+        offset: u64,
+    },
+    /// The pointer to the token ids.
+    Ids,
+    /// The pointer to the caller's logits.
+    Logits,
+    /// A pointer to the first row of a buffer.
+    Rows {
+        /// The buffer.
+        buffer: BufferId,
+        /// Which part of it.
+        part: Part,
+        /// Skip the rows that are not wanted (a `T` buffer read in the `W` space).
+        wanted: bool,
+    },
+    /// How many rows there are.
+    RowCount(RowSpace),
+    /// First unit of this thread.
+    Lo,
+    /// Behind the last unit of this thread.
+    Hi,
+    /// The first position of the step.
+    Position,
+    /// A pointer to the cache of one layer for the step's sequence.
+    Kv {
+        /// The elements that the layers before take per position.
+        elems_before: u64,
+    },
+    /// Bytes of one head's keys (or values): context * head_dim * element.
+    KvPlaneBytes {
+        /// Elements of a head.
+        head_dim: u32,
+    },
+    /// A number.
+    F32(F32),
+}
+
+/// How a call's work is shared among threads.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Split {
+    /// By rows: a thread has the same rows in every such call of the same space.
+    Rows(RowSpace),
+    /// By a constant number of units (row tiles of a matrix, rows of the vocabulary): this call's units are
+    /// `start..start + count` of `total` shared with the other calls of its node.
+    Units {
+        /// First unit.
+        start: u32,
+        /// Units of this call.
+        count: u32,
+        /// Units of the node.
+        total: u32,
+    },
+    /// By rows times heads.
+    RowHeads {
+        /// Heads per row.
+        heads: u32,
+    },
+}
+
+/// Which kernel a call enters.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Choice {
+    /// Always the same.
+    One(KernelId),
+    /// By the number of rows.
+    ByRows {
+        /// For one row (GEMV).
+        one: KernelId,
+        /// For several (GEMM).
+        many: KernelId,
+    },
+    /// By the element type of the cache.
+    ByKv {
+        /// f32.
+        f32: KernelId,
+        /// f16.
+        f16: KernelId,
+    },
+}
+
+/// One kernel call of the step program.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Call {
+    /// The node that it computes (or a part of it).
+    pub node: ValueId,
+    /// The kernel.
+    pub kernel: Choice,
+    /// Its argument struct.
+    pub args: Vec<Arg>,
+    /// How threads share it.
+    pub split: Split,
+    /// Buffers that it reads.
+    pub reads: Vec<BufferId>,
+    /// The buffer that it writes, unless that is the cache or the caller's logits.
+    pub writes: Option<BufferId>,
+}
+
+/// Calls between two meetings of the threads.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Phase {
+    /// In order.
+    pub calls: Vec<Call>,
+}
+
+/// The cache of one layer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KvLayer {
+    /// Key/value heads.
+    pub heads: u32,
+    /// Elements of a head.
+    pub head_dim: u32,
+    /// Elements that the layers before take per position.
+    pub elems_before: u64,
+}
+
+/// A model, ready for code generation.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Schedule {
+    /// Distinct kernels; `KernelId` indexes it.
+    pub kernels: Vec<KernelKind>,
+    /// The step.
+    pub phases: Vec<Phase>,
+    /// `BufferId` indexes it.
+    pub buffers: Vec<Buffer>,
+    /// Size of the arena.
+    pub arena_bytes: u64,
+    /// Where packed weights lie.
+    pub weights: WeightLayout,
+    /// The caches, by layer.
+    pub kv_layers: Vec<KvLayer>,
+    /// Rows of the head.
+    pub vocab: u32,
+    /// Rows of the embedding: ids must be below it.
+    pub id_limit: u32,
+    /// The most positions of a sequence.
+    pub max_context: u32,
+    /// The most tokens of one step.
+    pub max_step_tokens: u32,
+}
+
+/// What the caller decides.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// The most tokens of one step: sizes the arena.
+    pub max_step_tokens: u32,
+}
+
+/// The schedule could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The graph is valid, but no kernel computes this.
+    #[error("%{node} ({op}): {reason}")]
+    Unsupported {
+        /// The node.
+        node: u32,
+        /// Its op.
+        op: &'static str,
+        /// What is missing, and what is supported.
+        reason: String,
+    },
+    /// A bug in tern.
+    #[error("bug in the schedule: {reason}")]
+    Bug {
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+/// Makes the schedule of a verified graph in compiled form.
+///
+/// # Errors
+/// An op without kernel, or a bug found by the checker.
+pub fn schedule(graph: &Graph, options: &Options) -> Result<Schedule, Error> {
+    let mut plan = plan::plan(graph, options)?;
+    plan.phases = phases::group(graph, std::mem::take(&mut plan.calls));
+    plan.arena_bytes = buffers::place(&mut plan.buffers, &plan.phases);
+    let schedule = plan.into_schedule();
+    check::check(&schedule)?;
+    Ok(schedule)
+}
+
+/// Whether a dtype is a dense weight's.
+pub(crate) fn is_dense(dtype: DType) -> bool {
+    match dtype {
+        DType::F32 | DType::F16 | DType::Bf16 => true,
+        DType::I32 | DType::Trit | DType::Q8 => false,
+    }
+}

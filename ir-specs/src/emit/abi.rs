@@ -15,25 +15,11 @@ pub(super) fn rust(table: &AbiTable) -> String {
             group = &c.group;
             let _ = write!(out, "\n// {group}\n\n");
         }
-        let _ = writeln!(
-            out,
-            "{}pub const {}: u32 = {};",
-            doc(&c.doc),
-            c.name,
-            c.value
-        );
+        let _ = writeln!(out, "{}pub const {}: u32 = {};", doc(&c.doc), c.name, c.value);
     }
     for f in &table.functions {
-        let args: Vec<String> = f
-            .args
-            .iter()
-            .map(|a| format!("{}: {}", a.name, rust_type(&a.ty)))
-            .collect();
-        let returns = if f.returns == "void" {
-            String::new()
-        } else {
-            format!(" -> {}", rust_type(&f.returns))
-        };
+        let args: Vec<String> = f.args.iter().map(|a| format!("{}: {}", a.name, rust_type(&a.ty))).collect();
+        let returns = if f.returns == "void" { String::new() } else { format!(" -> {}", rust_type(&f.returns)) };
         let mut text = format!("{}\n\n", f.doc);
         for a in &f.args {
             let _ = writeln!(text, "- `{}`: {}", a.name, a.doc);

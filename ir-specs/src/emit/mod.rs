@@ -25,45 +25,18 @@ pub fn files(tables: &Tables) -> anyhow::Result<Vec<Generated>> {
     let rust = [
         ("compiler/src/generated/mod.rs", modules()),
         ("compiler/src/generated/ops.rs", ops::rust_enum(&tables.ops)),
-        (
-            "compiler/src/generated/op_specs.rs",
-            ops::spec_table(tables)?,
-        ),
-        (
-            "compiler/src/generated/dtypes.rs",
-            small::dtypes(&tables.dtypes),
-        ),
-        (
-            "compiler/src/generated/packings.rs",
-            small::packings(&tables.packings),
-        ),
-        (
-            "compiler/src/generated/rules.rs",
-            small::rules(&tables.rules)?,
-        ),
-        (
-            "compiler/src/generated/knobs.rs",
-            small::knobs(&tables.knobs),
-        ),
-        (
-            "runtime/src/generated/mod.rs",
-            format!("{RUST_HEADER}\npub mod abi;\n"),
-        ),
+        ("compiler/src/generated/op_specs.rs", ops::spec_table(tables)?),
+        ("compiler/src/generated/dtypes.rs", small::dtypes(&tables.dtypes)),
+        ("compiler/src/generated/packings.rs", small::packings(&tables.packings)),
+        ("compiler/src/generated/rules.rs", small::rules(&tables.rules)?),
+        ("compiler/src/generated/knobs.rs", small::knobs(&tables.knobs)),
+        ("runtime/src/generated/mod.rs", format!("{RUST_HEADER}\npub mod abi;\n")),
         ("runtime/src/generated/abi.rs", abi::rust(&tables.abi)),
         ("tests/tests/generated_specs.rs", tests::root()),
         ("tests/tests/generated/mod.rs", tests::modules()),
-        (
-            "tests/tests/generated/examples.rs",
-            tests::examples(&tables.ops),
-        ),
-        (
-            "tests/tests/generated/violations.rs",
-            tests::violations(&tables.ops),
-        ),
-        (
-            "tests/tests/generated/rules.rs",
-            tests::rules(&tables.rules),
-        ),
+        ("tests/tests/generated/examples.rs", tests::examples(&tables.ops)),
+        ("tests/tests/generated/violations.rs", tests::violations(&tables.ops)),
+        ("tests/tests/generated/rules.rs", tests::rules(&tables.rules)),
     ];
     let pages = [
         ("ir-specs/OPS.md", pages::ops(tables)),
@@ -74,23 +47,17 @@ pub fn files(tables: &Tables) -> anyhow::Result<Vec<Generated>> {
     ];
     let mut files = vec![];
     for (path, text) in rust {
-        files.push(Generated {
-            path,
-            text: rustfmt(&text).with_context(|| format!("formatting {path}"))?,
-        });
+        files.push(Generated { path, text: rustfmt(&text).with_context(|| format!("formatting {path}"))? });
     }
     files.extend(pages.map(|(path, text)| Generated { path, text }));
     Ok(files)
 }
 
-const RUST_HEADER: &str =
-    "//! Written by the generator of `ir-specs` from its tables. Do not edit.\n";
+const RUST_HEADER: &str = "//! Written by the generator of `ir-specs` from its tables. Do not edit.\n";
 
 fn modules() -> String {
     let names = ["dtypes", "knobs", "op_specs", "ops", "packings", "rules"];
-    names.iter().fold(format!("{RUST_HEADER}\n"), |text, name| {
-        text + &format!("pub mod {name};\n")
-    })
+    names.iter().fold(format!("{RUST_HEADER}\n"), |text, name| text + &format!("pub mod {name};\n"))
 }
 
 /// The first lines of a generated Rust file.
@@ -138,17 +105,10 @@ fn rustfmt(text: &str) -> anyhow::Result<String> {
         .spawn()
         .context("cannot start rustfmt; install it with `rustup component add rustfmt`")?;
     // rustfmt reads all of its input before it writes, so this cannot block on a full pipe.
-    child
-        .stdin
-        .take()
-        .context("rustfmt has no input")?
-        .write_all(text.as_bytes())?;
+    child.stdin.take().context("rustfmt has no input")?.write_all(text.as_bytes())?;
     let output = child.wait_with_output()?;
     if !output.status.success() {
-        bail!(
-            "rustfmt refused the text:\n{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        bail!("rustfmt refused the text:\n{}", String::from_utf8_lossy(&output.stderr));
     }
     Ok(String::from_utf8(output.stdout)?)
 }

@@ -16,35 +16,15 @@ pub(super) fn rust_enum(ops: &[OpRow]) -> String {
     out += "/// An operation with its attributes.\n#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]\npub enum Op {\n";
     for op in ops {
         out += &doc(&op.summary);
-        let fields: String = op
-            .attrs
-            .iter()
-            .map(|a| {
-                format!(
-                    "/// `{}`: {}.\n{}: {},\n",
-                    a.name,
-                    a.doc,
-                    a.name,
-                    rust_type(a)
-                )
-            })
-            .collect();
-        out += &if fields.is_empty() {
-            format!("{},\n", op.variant)
-        } else {
-            format!("{} {{\n{fields}}},\n", op.variant)
-        };
+        let fields: String =
+            op.attrs.iter().map(|a| format!("/// `{}`: {}.\n{}: {},\n", a.name, a.doc, a.name, rust_type(a))).collect();
+        out +=
+            &if fields.is_empty() { format!("{},\n", op.variant) } else { format!("{} {{\n{fields}}},\n", op.variant) };
     }
     out += "}\n\nimpl Op {\n";
     out += "/// The name in the text form.\npub const fn name(&self) -> &'static str {\nmatch self {\n";
     for op in ops {
-        let _ = writeln!(
-            out,
-            "Op::{}{} => {},",
-            op.variant,
-            rest(op),
-            quote(&op.name)
-        );
+        let _ = writeln!(out, "Op::{}{} => {},", op.variant, rest(op), quote(&op.name));
     }
     out += "}\n}\n\n/// Its row of the op table.\npub fn spec(&self) -> &'static OpSpec {\n&OPS[match self {\n";
     for (i, op) in ops.iter().enumerate() {
@@ -53,45 +33,17 @@ pub(super) fn rust_enum(ops: &[OpRow]) -> String {
     out += "}]\n}\n\n/// Attribute names and values, in table order.\npub fn attrs(&self) -> Vec<(&'static str, Attr)> {\nmatch *self {\n";
     for op in ops {
         let names: Vec<&str> = op.attrs.iter().map(|a| a.name.as_str()).collect();
-        let pairs: Vec<String> = names
-            .iter()
-            .map(|n| format!("({}, Attr::from({n}))", quote(n)))
-            .collect();
-        let _ = writeln!(
-            out,
-            "Op::{}{} => vec![{}],",
-            op.variant,
-            bind(&names),
-            pairs.join(", ")
-        );
+        let pairs: Vec<String> = names.iter().map(|n| format!("({}, Attr::from({n}))", quote(n))).collect();
+        let _ = writeln!(out, "Op::{}{} => vec![{}],", op.variant, bind(&names), pairs.join(", "));
     }
     out += "}\n}\n\n/// Builds the op called `name` from attribute values in table order; `None` if the name, count or kind is wrong.\n";
     out += "pub fn from_parts(name: &str, attrs: &[Attr]) -> Option<Op> {\nSome(match (name, attrs) {\n";
     for op in ops {
-        let patterns: Vec<String> = op
-            .attrs
-            .iter()
-            .enumerate()
-            .map(|(i, a)| format!("Attr::{}(a{i})", kind(a.kind)))
-            .collect();
-        let fields: Vec<String> = op
-            .attrs
-            .iter()
-            .enumerate()
-            .map(|(i, a)| format!("{}: *a{i}", a.name))
-            .collect();
-        let fields = if fields.is_empty() {
-            String::new()
-        } else {
-            format!(" {{ {} }}", fields.join(", "))
-        };
-        let _ = writeln!(
-            out,
-            "({}, [{}]) => Op::{}{fields},",
-            quote(&op.name),
-            patterns.join(", "),
-            op.variant
-        );
+        let patterns: Vec<String> =
+            op.attrs.iter().enumerate().map(|(i, a)| format!("Attr::{}(a{i})", kind(a.kind))).collect();
+        let fields: Vec<String> = op.attrs.iter().enumerate().map(|(i, a)| format!("{}: *a{i}", a.name)).collect();
+        let fields = if fields.is_empty() { String::new() } else { format!(" {{ {} }}", fields.join(", ")) };
+        let _ = writeln!(out, "({}, [{}]) => Op::{}{fields},", quote(&op.name), patterns.join(", "), op.variant);
     }
     out + "_ => return None,\n})\n}\n}\n"
 }
@@ -101,11 +53,7 @@ fn rest(op: &OpRow) -> &'static str {
 }
 
 fn bind(names: &[&str]) -> String {
-    if names.is_empty() {
-        String::new()
-    } else {
-        format!(" {{ {} }}", names.join(", "))
-    }
+    if names.is_empty() { String::new() } else { format!(" {{ {} }}", names.join(", ")) }
 }
 
 fn rust_type(attr: &AttrRow) -> &'static str {
@@ -161,25 +109,12 @@ fn op_spec(op: &OpRow, tables: &Tables) -> anyhow::Result<String> {
             }
         });
     }
-    let result = type_pattern(
-        &pattern::pattern(&op.result).map_err(|e| anyhow!(e))?,
-        tables,
-    )?;
+    let result = type_pattern(&pattern::pattern(&op.result).map_err(|e| anyhow!(e))?, tables)?;
     let attrs = op.attrs.iter().map(|a| {
-        format!(
-            "AttrSpec {{ name: {}, kind: AttrKind::{}, doc: {} }}",
-            quote(&a.name),
-            kind(a.kind),
-            quote(&a.doc)
-        )
+        format!("AttrSpec {{ name: {}, kind: AttrKind::{}, doc: {} }}", quote(&a.name), kind(a.kind), quote(&a.doc))
     });
     let constraints = op.constraints.iter().map(|c| {
-        format!(
-            "Constraint {{ id: {}, text: {}, check: {} }}",
-            quote(&c.id),
-            quote(&c.text),
-            check(&c.check)
-        )
+        format!("Constraint {{ id: {}, text: {}, check: {} }}", quote(&c.id), quote(&c.text), check(&c.check))
     });
     let form = match op.form {
         FormRow::Source => "Source",
@@ -218,11 +153,7 @@ fn type_pattern(pattern: &Pattern, tables: &Tables) -> anyhow::Result<String> {
             let (dtype, dims) = parts(t)?;
             format!("TypePattern::TuplePerRepeat(TensorPattern {{ dtype: {dtype}, dims: {dims} }})")
         }
-        Pattern::Kv(h, d) => format!(
-            "TypePattern::Kv {{ heads: {}, head_dim: {} }}",
-            dim(h),
-            dim(d)
-        ),
+        Pattern::Kv(h, d) => format!("TypePattern::Kv {{ heads: {}, head_dim: {} }}", dim(h), dim(d)),
         Pattern::AnyTuple => "TypePattern::AnyTuple".into(),
         Pattern::Member(attr) => format!("TypePattern::Member({})", quote(attr)),
     })
@@ -244,10 +175,7 @@ fn check(c: &CheckRow) -> String {
     match c {
         CheckRow::AttrPositive(a) => format!("Check::AttrPositive({})", quote(a)),
         CheckRow::AttrInRange(a, min, max) => {
-            format!(
-                "Check::AttrInRange {{ attr: {}, min: {min}, max: {max} }}",
-                quote(a)
-            )
+            format!("Check::AttrInRange {{ attr: {}, min: {min}, max: {max} }}", quote(a))
         }
         CheckRow::AttrEven(a) => format!("Check::AttrEven({})", quote(a)),
         CheckRow::AttrUnique(a) => format!("Check::AttrUnique({})", quote(a)),
@@ -256,11 +184,7 @@ fn check(c: &CheckRow) -> String {
         CheckRow::DimMultipleOf(a, b) => {
             format!("Check::DimMultipleOf({}, {})", quote(a), quote(b))
         }
-        CheckRow::OperandIs(o, op) => format!(
-            "Check::OperandIs {{ operand: {}, op: {} }}",
-            quote(o),
-            quote(op)
-        ),
+        CheckRow::OperandIs(o, op) => format!("Check::OperandIs {{ operand: {}, op: {} }}", quote(o), quote(op)),
         CheckRow::SoleReader(o) => format!("Check::SoleReader({})", quote(o)),
     }
 }

@@ -4,14 +4,11 @@ use std::fmt::Write as _;
 
 use crate::pattern::{Dim, Pattern, operand, pattern};
 use crate::tables::{
-    AbiTable, AttrKindRow, CheckRow, ClassRow, FormRow, KnobKindRow, KnobRow, OpRow, PackingRow,
-    RuleRow, Tables,
+    AbiTable, AttrKindRow, CheckRow, ClassRow, FormRow, KnobKindRow, KnobRow, OpRow, PackingRow, RuleRow, Tables,
 };
 
 fn header(title: &str, table: &str) -> String {
-    format!(
-        "<!-- Written by the generator of `ir-specs` from `{table}`. Do not edit. -->\n\n# {title}\n"
-    )
+    format!("<!-- Written by the generator of `ir-specs` from `{table}`. Do not edit. -->\n\n# {title}\n")
 }
 
 /// `ir-specs/OPS.md`.
@@ -22,24 +19,11 @@ pub(super) fn ops(tables: &Tables) -> String {
             *compiled* what the schedule accepts. Arithmetic is that of `compiler/src/graph/arith.rs`, bit for bit.\n\n";
     out += "| op | form | what |\n| --- | --- | --- |\n";
     for op in &tables.ops {
-        let _ = writeln!(
-            out,
-            "| [`{0}`](#{0}) | {1} | {2} |",
-            op.name,
-            form(op),
-            cell(&op.summary)
-        );
+        let _ = writeln!(out, "| [`{0}`](#{0}) | {1} | {2} |", op.name, form(op), cell(&op.summary));
     }
     out += "\n## Element types\n\n| name | bits | meaning |\n| --- | --- | --- |\n";
     for d in &tables.dtypes {
-        let _ = writeln!(
-            out,
-            "| `{}` | {} | {} {} |",
-            d.name,
-            d.bits,
-            cell(&d.summary),
-            cell(&d.meaning)
-        );
+        let _ = writeln!(out, "| `{}` | {} | {} {} |", d.name, d.bits, cell(&d.summary), cell(&d.meaning));
     }
     for op in &tables.ops {
         out += &op_section(op);
@@ -48,12 +32,7 @@ pub(super) fn ops(tables: &Tables) -> String {
 }
 
 fn op_section(op: &OpRow) -> String {
-    let mut out = format!(
-        "\n## {}\n\n{}\n\n```text\n{}\n```\n\n",
-        op.name,
-        op.summary,
-        signature(op)
-    );
+    let mut out = format!("\n## {}\n\n{}\n\n```text\n{}\n```\n\n", op.name, op.summary, signature(op));
     let _ = writeln!(out, "- Form: {}", form(op));
     let _ = writeln!(out, "- Meaning: `{}`", op.semantics);
     let _ = writeln!(out, "- Source: {}", op.source);
@@ -69,46 +48,22 @@ fn op_section(op: &OpRow) -> String {
         let _ = writeln!(out, "- **{}**: {} (`{}`)", c.id, c.text, check(&c.check));
     }
     for e in &op.examples {
-        let note = if e.note.is_empty() {
-            "Example:"
-        } else {
-            &e.note
-        };
+        let note = if e.note.is_empty() { "Example:" } else { &e.note };
         let _ = write!(out, "\n{note}\n\n```text\n{}```\n", e.graph);
         for (i, w) in e.weights.iter().enumerate() {
-            let _ = write!(
-                out,
-                "{}`@{i}` = `{}`",
-                if i == 0 { "\nwith " } else { ", " },
-                list(w)
-            );
+            let _ = write!(out, "{}`@{i}` = `{}`", if i == 0 { "\nwith " } else { ", " }, list(w));
         }
         let expect = &e.expect;
-        let value = match (
-            &expect.f32,
-            &expect.i32,
-            &expect.codes,
-            &expect.scales,
-            &expect.tuple,
-        ) {
+        let value = match (&expect.f32, &expect.i32, &expect.codes, &expect.scales, &expect.tuple) {
             (Some(v), ..) => list(v),
             (_, Some(v), ..) => list(v),
             (_, _, Some(codes), Some(scales), _) => {
                 format!("codes {}, scales {}", list(codes), list(scales))
             }
-            (.., Some(members)) => members
-                .iter()
-                .map(|m| list(m))
-                .collect::<Vec<_>>()
-                .join(", "),
+            (.., Some(members)) => members.iter().map(|m| list(m)).collect::<Vec<_>>().join(", "),
             _ => String::new(),
         };
-        let _ = write!(
-            out,
-            " and ids `{}` gives `%{}` = `{value}`",
-            list(&e.ids),
-            e.node
-        );
+        let _ = write!(out, " and ids `{}` gives `%{}` = `{value}`", list(&e.ids), e.node);
         if e.tolerance > 0.0 {
             let _ = write!(out, " within {}", e.tolerance);
         }
@@ -129,12 +84,7 @@ fn form(op: &OpRow) -> String {
 /// `%y = add a: f32[R, K], b: f32[R, K] -> f32[R, K]`, with spacing as the patterns print.
 fn signature(op: &OpRow) -> String {
     let ty = |p: &Pattern| {
-        let dims = |dims: &[Dim]| {
-            dims.iter()
-                .map(|d| d.to_string())
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
+        let dims = |dims: &[Dim]| dims.iter().map(|d| d.to_string()).collect::<Vec<_>>().join(", ");
         match p {
             Pattern::Tensor(t) => format!("{}[{}]", t.dtype, dims(&t.dims)),
             Pattern::Kv(h, d) => format!("kv[{h}, {d}]"),
@@ -148,23 +98,12 @@ fn signature(op: &OpRow) -> String {
         .iter()
         .filter_map(|text| operand(text).ok())
         .map(|o| {
-            let count = o
-                .at_least
-                .map_or(String::new(), |n| format!(" ({n} or more)"));
-            format!(
-                "{}{}: {}{count}",
-                if o.is_weight { "@" } else { "" },
-                o.name,
-                ty(&o.pattern)
-            )
+            let count = o.at_least.map_or(String::new(), |n| format!(" ({n} or more)"));
+            format!("{}{}: {}{count}", if o.is_weight { "@" } else { "" }, o.name, ty(&o.pattern))
         })
         .collect();
     let attrs: Vec<&str> = op.attrs.iter().map(|a| a.name.as_str()).collect();
-    let attrs = if attrs.is_empty() {
-        String::new()
-    } else {
-        format!(" {{{}}}", attrs.join(", "))
-    };
+    let attrs = if attrs.is_empty() { String::new() } else { format!(" {{{}}}", attrs.join(", ")) };
     let result = pattern(&op.result).map_or(op.result.clone(), |p| ty(&p));
     format!("{}({}){attrs} -> {result}", op.name, operands.join(", "))
 }
@@ -212,22 +151,10 @@ pub(super) fn rules(rules: &[RuleRow]) -> String {
 pub(super) fn packings(rows: &[PackingRow]) -> String {
     let mut out = header("Packings", "packings.toml");
     for row in rows {
-        let bits = row
-            .bits_per_weight
-            .map_or("those of the element".to_string(), |b| b.to_string());
-        let _ = write!(
-            out,
-            "\n## {}\n\n{}\n\n{}\n\n",
-            row.name,
-            row.summary,
-            row.layout.trim()
-        );
+        let bits = row.bits_per_weight.map_or("those of the element".to_string(), |b| b.to_string());
+        let _ = write!(out, "\n## {}\n\n{}\n\n{}\n\n", row.name, row.summary, row.layout.trim());
         let _ = writeln!(out, "- Weights: {}", row.weights);
-        let _ = writeln!(
-            out,
-            "- Tile: {} rows, in blocks of {} columns",
-            row.tile_rows, row.block_cols
-        );
+        let _ = writeln!(out, "- Tile: {} rows, in blocks of {} columns", row.tile_rows, row.block_cols);
         let _ = writeln!(out, "- Bits per weight: {bits}");
         let _ = writeln!(out, "- Alignment: {} bytes", row.align_bytes);
     }
@@ -246,14 +173,7 @@ pub(super) fn knobs(rows: &[KnobRow]) -> String {
             KnobKindRow::Number => range(),
             KnobKindRow::NumberOrAuto => format!("auto, {}", range()),
         };
-        let _ = writeln!(
-            out,
-            "| `--{}` | `{}` | {values} | {} | {} |",
-            row.name,
-            row.env,
-            row.default,
-            cell(&row.doc)
-        );
+        let _ = writeln!(out, "| `--{}` | `{}` | {values} | {} | {} |", row.name, row.env, row.default, cell(&row.doc));
     }
     out
 }
@@ -266,25 +186,14 @@ pub(super) fn abi(table: &AbiTable) -> String {
     for c in &table.constants {
         if c.group != group {
             group = &c.group;
-            let _ = write!(
-                out,
-                "\n{group}:\n\n| name | value | meaning |\n| --- | --- | --- |\n"
-            );
+            let _ = write!(out, "\n{group}:\n\n| name | value | meaning |\n| --- | --- | --- |\n");
         }
         let _ = writeln!(out, "| `{}` | {} | {} |", c.name, c.value, cell(&c.doc));
     }
     out += "\n## Functions\n";
     for f in &table.functions {
-        let args: Vec<String> = f
-            .args
-            .iter()
-            .map(|a| format!("{}: {}", a.name, a.ty))
-            .collect();
-        let _ = write!(
-            out,
-            "\n### {}\n\n{}\n\n```text\n{}(",
-            f.c_name, f.doc, f.c_name
-        );
+        let args: Vec<String> = f.args.iter().map(|a| format!("{}: {}", a.name, a.ty)).collect();
+        let _ = write!(out, "\n### {}\n\n{}\n\n```text\n{}(", f.c_name, f.doc, f.c_name);
         let _ = write!(
             out,
             "{}) -> {}\n```\n\n| argument | type | what |\n| --- | --- | --- |\n",
@@ -304,12 +213,5 @@ fn cell(text: &str) -> String {
 }
 
 fn list<T: std::fmt::Display>(items: &[T]) -> String {
-    format!(
-        "[{}]",
-        items
-            .iter()
-            .map(T::to_string)
-            .collect::<Vec<_>>()
-            .join(", ")
-    )
+    format!("[{}]", items.iter().map(T::to_string).collect::<Vec<_>>().join(", "))
 }

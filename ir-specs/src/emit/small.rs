@@ -20,8 +20,7 @@ pub(super) fn dtypes(rows: &[DTypeRow]) -> String {
         out,
         "}}\n\nimpl DType {{\n/// All of them, in table order.\npub const ALL: &'static [DType] = {all};\n\n"
     );
-    out +=
-        "/// The name in the text form.\npub const fn name(self) -> &'static str {\nmatch self {\n";
+    out += "/// The name in the text form.\npub const fn name(self) -> &'static str {\nmatch self {\n";
     for row in rows {
         let _ = writeln!(out, "DType::{} => {},", row.variant, quote(&row.name));
     }
@@ -38,13 +37,7 @@ pub(super) fn packings(rows: &[PackingRow]) -> String {
     out += "use crate::graph::types::DType;\nuse crate::spec::{DTypePattern, PackingSpec};\n\n";
     out += "/// How the elements of a weight become bytes.\n#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]\npub enum Packing {\n";
     for row in rows {
-        let _ = writeln!(
-            out,
-            "{}///\n{}{},",
-            doc(&row.summary),
-            doc(&row.layout),
-            row.variant
-        );
+        let _ = writeln!(out, "{}///\n{}{},", doc(&row.summary), doc(&row.layout), row.variant);
     }
     let all = slice(rows.iter().map(|r| format!("Packing::{}", r.variant)));
     let _ = write!(
@@ -59,11 +52,7 @@ pub(super) fn packings(rows: &[PackingRow]) -> String {
     out += "/// The packing called `name`.\npub fn from_name(name: &str) -> Option<Self> {\nSelf::ALL.iter().copied().find(|p| p.name() == name)\n}\n}\n\n";
     out += "/// Every packing, in table order.\npub static PACKINGS: &[PackingSpec] = &[\n";
     for row in rows {
-        let weights = if row.weights == "dense" {
-            "DTypePattern::Dense"
-        } else {
-            "DTypePattern::Is(DType::Trit)"
-        };
+        let weights = if row.weights == "dense" { "DTypePattern::Dense" } else { "DTypePattern::Is(DType::Trit)" };
         let _ = writeln!(
             out,
             "PackingSpec {{ name: {}, summary: {}, weights: {weights}, tile_rows: {}, block_cols: {}, \

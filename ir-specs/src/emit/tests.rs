@@ -9,11 +9,8 @@ use crate::tables::{ExampleRow, ExpectRow, OpRow, RuleRow};
 
 /// `tests/tests/generated_specs.rs`.
 pub(super) fn root() -> String {
-    rust_header(
-        "Every example, constraint and rule of the spec tables, tried",
-        "ops.toml",
-    )
-    .replace("ops.toml", "*.toml")
+    rust_header("Every example, constraint and rule of the spec tables, tried", "ops.toml")
+        .replace("ops.toml", "*.toml")
         + "mod generated;\n"
 }
 
@@ -24,20 +21,11 @@ pub(super) fn modules() -> String {
 
 /// `tests/tests/generated/examples.rs`.
 pub(super) fn examples(ops: &[OpRow]) -> String {
-    let mut out = rust_header(
-        "The examples of the ops: parsed, printed, verified, interpreted, compared",
-        "ops.toml",
-    );
+    let mut out = rust_header("The examples of the ops: parsed, printed, verified, interpreted, compared", "ops.toml");
     out += "use tern_tests::spec_support::{Example, Expect, check_example};\n";
     for op in ops {
         for (i, e) in op.examples.iter().enumerate() {
-            let _ = writeln!(
-                out,
-                "\n#[test]\nfn {}_{}() {{\ncheck_example(&{});\n}}",
-                op.name,
-                i + 1,
-                example(op, e)
-            );
+            let _ = writeln!(out, "\n#[test]\nfn {}_{}() {{\ncheck_example(&{});\n}}", op.name, i + 1, example(op, e));
         }
     }
     out
@@ -62,16 +50,9 @@ fn expect(e: &ExpectRow) -> String {
         (Some(v), ..) => format!("Expect::F32({})", floats(v)),
         (_, Some(v), ..) => format!("Expect::I32({})", ints(v)),
         (_, _, Some(codes), Some(scales), _) => {
-            format!(
-                "Expect::Q8 {{ codes: {}, scales: {} }}",
-                slice(codes.iter().map(i8::to_string)),
-                floats(scales)
-            )
+            format!("Expect::Q8 {{ codes: {}, scales: {} }}", slice(codes.iter().map(i8::to_string)), floats(scales))
         }
-        (.., Some(members)) => format!(
-            "Expect::Tuple({})",
-            slice(members.iter().map(|m| floats(m)))
-        ),
+        (.., Some(members)) => format!("Expect::Tuple({})", slice(members.iter().map(|m| floats(m)))),
         // The lints have refused every other combination; the compiler of the tests would refuse this text.
         _ => "Expect::Nothing".into(),
     }
@@ -83,10 +64,7 @@ fn floats(v: &[f64]) -> String {
 
 /// `tests/tests/generated/violations.rs`.
 pub(super) fn violations(ops: &[OpRow]) -> String {
-    let mut out = rust_header(
-        "A graph against each constraint, which the verifier must refuse by name",
-        "ops.toml",
-    );
+    let mut out = rust_header("A graph against each constraint, which the verifier must refuse by name", "ops.toml");
     out += "use tern_tests::spec_support::check_violation;\n";
     for op in ops {
         for c in &op.constraints {
@@ -105,18 +83,11 @@ pub(super) fn violations(ops: &[OpRow]) -> String {
 
 /// `tests/tests/generated/rules.rs`.
 pub(super) fn rules(rules: &[RuleRow]) -> String {
-    let mut out = rust_header(
-        "Both sides of each rule, evaluated on drawn types and tensors",
-        "rules.toml",
-    );
+    let mut out = rust_header("Both sides of each rule, evaluated on drawn types and tensors", "rules.toml");
     out += "use tern_tests::spec_support::rules::check_rule;\n";
     for rule in rules {
         let name = rule.name.replace('/', "_");
-        let _ = writeln!(
-            out,
-            "\n#[test]\nfn {name}() {{\ncheck_rule({});\n}}",
-            quote(&rule.name)
-        );
+        let _ = writeln!(out, "\n#[test]\nfn {name}() {{\ncheck_rule({});\n}}", quote(&rule.name));
     }
     out
 }

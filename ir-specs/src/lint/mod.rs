@@ -27,11 +27,7 @@ pub struct Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}: {}: {} [{}]",
-            self.table, self.row, self.message, self.lint
-        )
+        write!(f, "{}: {}: {} [{}]", self.table, self.row, self.message, self.lint)
     }
 }
 
@@ -55,12 +51,7 @@ impl Report<'_> {
     /// Records a finding unless `holds`.
     fn expect(&mut self, holds: bool, lint: &'static str, message: impl FnOnce() -> String) {
         if !holds {
-            self.findings.push(Finding {
-                table: self.table,
-                row: self.row.into(),
-                lint,
-                message: message(),
-            });
+            self.findings.push(Finding { table: self.table, row: self.row.into(), lint, message: message() });
         }
     }
 
@@ -78,33 +69,21 @@ impl Report<'_> {
     /// A sentence: not empty, closed by a full stop where `stop` is set.
     fn sentence(&mut self, what: &str, text: &str, stop: bool, lint: &'static str) {
         self.expect(!text.trim().is_empty(), lint, || format!("{what} is empty"));
-        self.expect(!stop || text.trim_end().ends_with('.'), lint, || {
-            format!("{what} does not end in a full stop")
-        });
+        self.expect(!stop || text.trim_end().ends_with('.'), lint, || format!("{what} does not end in a full stop"));
     }
 }
 
 /// Reports names that stand twice in a table.
-fn unique<'a>(
-    table: &'static str,
-    names: impl Iterator<Item = &'a str>,
-    findings: &mut Vec<Finding>,
-) {
+fn unique<'a>(table: &'static str, names: impl Iterator<Item = &'a str>, findings: &mut Vec<Finding>) {
     let mut seen = BTreeSet::new();
     for name in names {
         let new = seen.insert(name);
-        Report {
-            table,
-            row: name,
-            findings,
-        }
-        .expect(new, "unique-name", || "the name stands twice".into());
+        Report { table, row: name, findings }.expect(new, "unique-name", || "the name stands twice".into());
     }
 }
 
 fn is_camel_case(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_uppercase())
-        && name.chars().all(|c| c.is_ascii_alphanumeric())
+    name.starts_with(|c: char| c.is_ascii_uppercase()) && name.chars().all(|c| c.is_ascii_alphanumeric())
 }
 
 #[cfg(test)]

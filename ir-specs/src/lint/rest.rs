@@ -18,19 +18,9 @@ fn dtypes(rows: &[DTypeRow], findings: &mut Vec<Finding>) {
     unique(TABLE, rows.iter().map(|d| d.name.as_str()), findings);
     unique(TABLE, rows.iter().map(|d| d.variant.as_str()), findings);
     for row in rows {
-        let mut report = Report {
-            table: TABLE,
-            row: &row.name,
-            findings,
-        };
-        report.expect(
-            is_snake_case(&row.name) && is_camel_case(&row.variant),
-            "case",
-            || "name or variant".into(),
-        );
-        report.expect((1..=64).contains(&row.bits), "bits", || {
-            format!("{} bits; expected 1 to 64", row.bits)
-        });
+        let mut report = Report { table: TABLE, row: &row.name, findings };
+        report.expect(is_snake_case(&row.name) && is_camel_case(&row.variant), "case", || "name or variant".into());
+        report.expect((1..=64).contains(&row.bits), "bits", || format!("{} bits; expected 1 to 64", row.bits));
         report.sentence("summary", &row.summary, true, "text");
         report.sentence("meaning", &row.meaning, true, "text");
     }
@@ -41,35 +31,19 @@ fn packings(rows: &[PackingRow], findings: &mut Vec<Finding>) {
     unique(TABLE, rows.iter().map(|p| p.name.as_str()), findings);
     unique(TABLE, rows.iter().map(|p| p.variant.as_str()), findings);
     for row in rows {
-        let mut report = Report {
-            table: TABLE,
-            row: &row.name,
-            findings,
-        };
-        report.expect(
-            is_snake_case(&row.name) && is_camel_case(&row.variant),
-            "case",
-            || "name or variant".into(),
-        );
+        let mut report = Report { table: TABLE, row: &row.name, findings };
+        report.expect(is_snake_case(&row.name) && is_camel_case(&row.variant), "case", || "name or variant".into());
         report.sentence("summary", &row.summary, true, "text");
         report.sentence("layout", &row.layout, true, "text");
         let trit = row.weights == "trit";
-        report.expect(trit || row.weights == "dense", "packing", || {
-            format!("`{}` is not trit or dense", row.weights)
-        });
+        report.expect(trit || row.weights == "dense", "packing", || format!("`{}` is not trit or dense", row.weights));
         let sized = trit == row.bits_per_weight.is_some();
-        report.expect(sized, "packing", || {
-            "bits_per_weight belongs to trits, and to them only".into()
-        });
+        report.expect(sized, "packing", || "bits_per_weight belongs to trits, and to them only".into());
         let positive = row.tile_rows > 0 && row.block_cols > 0 && row.align_bytes.is_power_of_two();
-        report.expect(positive, "packing", || {
-            "a tile is empty or the alignment is no power of two".into()
-        });
+        report.expect(positive, "packing", || "a tile is empty or the alignment is no power of two".into());
         let bits = row.bits_per_weight.unwrap_or(8);
         let whole = u64::from(bits) * u64::from(row.block_cols) % 8 == 0;
-        report.expect(whole, "packing", || {
-            "a block of columns does not fill whole bytes".into()
-        });
+        report.expect(whole, "packing", || "a block of columns does not fill whole bytes".into());
     }
 }
 
@@ -77,109 +51,59 @@ fn knobs(rows: &[KnobRow], findings: &mut Vec<Finding>) {
     const TABLE: &str = "knobs.toml";
     unique(TABLE, rows.iter().map(|k| k.name.as_str()), findings);
     for row in rows {
-        let mut report = Report {
-            table: TABLE,
-            row: &row.name,
-            findings,
-        };
+        let mut report = Report { table: TABLE, row: &row.name, findings };
         let snake = row.name.replace('-', "_");
-        report.expect(
-            is_snake_case(&snake) && !row.name.contains('_'),
-            "case",
-            || "the name is not kebab-case".into(),
-        );
+        report.expect(is_snake_case(&snake) && !row.name.contains('_'), "case", || "the name is not kebab-case".into());
         let env = format!("TERN_{}", snake.to_uppercase());
-        report.expect(row.env == env, "env", || {
-            format!("env is `{}`; expected `{env}`", row.env)
-        });
+        report.expect(row.env == env, "env", || format!("env is `{}`; expected `{env}`", row.env));
         report.sentence("doc", &row.doc, true, "text");
-        let in_range =
-            |min: u64, max: u64| row.default.parse().is_ok_and(|v: u64| min <= v && v <= max);
+        let in_range = |min: u64, max: u64| row.default.parse().is_ok_and(|v: u64| min <= v && v <= max);
         let (shaped, default) = match (row.kind, row.min, row.max) {
-            (KnobKindRow::Choice, None, None) => {
-                (!row.choices.is_empty(), row.choices.contains(&row.default))
+            (KnobKindRow::Choice, None, None) => (!row.choices.is_empty(), row.choices.contains(&row.default)),
+            (KnobKindRow::Number, Some(min), Some(max)) => (row.choices.is_empty(), in_range(min, max)),
+            (KnobKindRow::NumberOrAuto, Some(min), Some(max)) => {
+                (row.choices.is_empty(), row.default == "auto" || in_range(min, max))
             }
-            (KnobKindRow::Number, Some(min), Some(max)) => {
-                (row.choices.is_empty(), in_range(min, max))
-            }
-            (KnobKindRow::NumberOrAuto, Some(min), Some(max)) => (
-                row.choices.is_empty(),
-                row.default == "auto" || in_range(min, max),
-            ),
             _ => (false, true),
         };
-        report.expect(shaped, "values", || {
-            "a choice has choices, a number has min and max, and nothing else".into()
-        });
-        report.expect(default, "default", || {
-            format!("the default `{}` is not a possible value", row.default)
-        });
+        report.expect(shaped, "values", || "a choice has choices, a number has min and max, and nothing else".into());
+        report.expect(default, "default", || format!("the default `{}` is not a possible value", row.default));
     }
 }
 
 fn abi(table: &AbiTable, findings: &mut Vec<Finding>) {
     const TABLE: &str = "abi.toml";
-    let names = table
-        .constants
-        .iter()
-        .map(|c| c.name.as_str())
-        .chain(table.functions.iter().map(|f| f.name.as_str()));
+    let names = table.constants.iter().map(|c| c.name.as_str()).chain(table.functions.iter().map(|f| f.name.as_str()));
     unique(TABLE, names, findings);
-    unique(
-        TABLE,
-        table.functions.iter().map(|f| f.c_name.as_str()),
-        findings,
-    );
+    unique(TABLE, table.functions.iter().map(|f| f.c_name.as_str()), findings);
     let mut values = BTreeSet::new();
     for row in &table.constants {
-        let mut report = Report {
-            table: TABLE,
-            row: &row.name,
-            findings,
-        };
-        let shouting = row
-            .name
-            .chars()
-            .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
+        let mut report = Report { table: TABLE, row: &row.name, findings };
+        let shouting = row.name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
         report.expect(shouting, "case", || "the name is not SCREAMING_CASE".into());
         let new = values.insert((&row.group, row.value));
-        report.expect(new, "value", || {
-            format!("{} stands twice in the group `{}`", row.value, row.group)
-        });
+        report.expect(new, "value", || format!("{} stands twice in the group `{}`", row.value, row.group));
         report.sentence("doc", &row.doc, true, "text");
     }
     for row in &table.functions {
-        let mut report = Report {
-            table: TABLE,
-            row: &row.name,
-            findings,
-        };
+        let mut report = Report { table: TABLE, row: &row.name, findings };
         let cased = is_camel_case(&row.name) && is_snake_case(&row.c_name);
         report.expect(cased, "case", || "name or c_name".into());
         report.sentence("doc", &row.doc, true, "text");
         let named = |ty: &str| table.functions.iter().any(|f| f.name == ty);
         let scalar = |ty: &str| matches!(ty, "u8" | "u32" | "u64" | "f32");
         for arg in &row.args {
-            let pointee = arg
-                .ty
-                .strip_prefix("*const ")
-                .or_else(|| arg.ty.strip_prefix("*mut "));
+            let pointee = arg.ty.strip_prefix("*const ").or_else(|| arg.ty.strip_prefix("*mut "));
             let known = match pointee {
                 Some(ty) => scalar(ty) || ty == "void",
                 None => scalar(&arg.ty) || named(&arg.ty),
             };
-            report.expect(known, "type", || {
-                format!("`{}` is no type of the ABI", arg.ty)
-            });
-            report.expect(is_snake_case(&arg.name), "case", || {
-                format!("argument `{}`", arg.name)
-            });
+            report.expect(known, "type", || format!("`{}` is no type of the ABI", arg.ty));
+            report.expect(is_snake_case(&arg.name), "case", || format!("argument `{}`", arg.name));
             report.sentence("an argument's doc", &arg.doc, false, "text");
         }
         let known = scalar(&row.returns) || row.returns == "void";
-        report.expect(known, "type", || {
-            format!("`{}` is no type that a function returns", row.returns)
-        });
+        report.expect(known, "type", || format!("`{}` is no type that a function returns", row.returns));
     }
 }
 
@@ -189,19 +113,13 @@ mod tests {
 
     #[test]
     fn names() {
-        breaks("unique-name", |t| {
-            t.packings[0].name = t.packings[1].name.clone()
-        });
+        breaks("unique-name", |t| t.packings[0].name = t.packings[1].name.clone());
         breaks("unique-name", |t| {
             let again = t.knobs[0].clone();
             t.knobs.push(again);
         });
-        breaks("unique-name", |t| {
-            t.abi.functions[0].c_name = t.abi.functions[1].c_name.clone()
-        });
-        breaks("unique-name", |t| {
-            t.dtypes[0].variant = t.dtypes[1].variant.clone()
-        });
+        breaks("unique-name", |t| t.abi.functions[0].c_name = t.abi.functions[1].c_name.clone());
+        breaks("unique-name", |t| t.dtypes[0].variant = t.dtypes[1].variant.clone());
         breaks("case", |t| t.packings[0].variant = "t2".into());
         breaks("case", |t| t.abi.constants[0].name = "want_none".into());
         breaks("case", |t| t.abi.functions[0].args[0].name = "Ctx".into());
@@ -227,9 +145,7 @@ mod tests {
         breaks("packing", |t| t.packings[0].align_bytes = 48);
         breaks("packing", |t| t.packings[0].block_cols = 3);
         breaks("packing", |t| t.packings[1].weights = "f32".into());
-        breaks("value", |t| {
-            t.abi.constants[0].value = t.abi.constants[1].value
-        });
+        breaks("value", |t| t.abi.constants[0].value = t.abi.constants[1].value);
     }
 
     #[test]

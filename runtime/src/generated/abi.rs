@@ -85,8 +85,7 @@ pub type StateBytesFn = unsafe extern "C" fn(context: u32, n_seqs: u32, kv_type:
 /// - `context`: as given to state_bytes
 /// - `n_seqs`: as given to state_bytes
 /// - `kv_type`: as given to state_bytes
-pub type StateInitFn =
-    unsafe extern "C" fn(state: *mut u8, context: u32, n_seqs: u32, kv_type: u32) -> u32;
+pub type StateInitFn = unsafe extern "C" fn(state: *mut u8, context: u32, n_seqs: u32, kv_type: u32) -> u32;
 
 /// Forgets the tokens of `seq` from position `len` on (`len` 0 forgets all).
 ///

@@ -8,9 +8,7 @@ use super::value::{Array, KvValue, Value};
 use super::weights::Weights;
 use super::{Inputs, InterpError, KvType};
 use crate::graph::arith::{self, Profile, QuantRow};
-use crate::graph::{
-    Act, DType, Dim, Graph, Node, Op, Operand, TensorType, Type, ValueId, WeightId,
-};
+use crate::graph::{Act, DType, Dim, Graph, Node, Op, Operand, TensorType, Type, ValueId, WeightId};
 use crate::weights::{Dense, Trits};
 
 /// One step under evaluation.
@@ -37,19 +35,9 @@ impl<'s, 'w> Step<'s, 'w> {
             return Err(InterpError::NoTokens);
         }
         if inputs.pos as usize > kv.len() {
-            return Err(InterpError::PositionGap {
-                pos: inputs.pos.into(),
-                len: kv.len(),
-            });
+            return Err(InterpError::PositionGap { pos: inputs.pos.into(), len: kv.len() });
         }
-        Ok(Self {
-            graph,
-            weights,
-            profile,
-            kv,
-            inputs,
-            values: Vec::with_capacity(graph.nodes.len()),
-        })
+        Ok(Self { graph, weights, profile, kv, inputs, values: Vec::with_capacity(graph.nodes.len()) })
     }
 
     /// The value of node `index`: its override, or what its op computes.
@@ -63,11 +51,7 @@ impl<'s, 'w> Step<'s, 'w> {
                 tokens: self.inputs.ids.len(),
                 wanted: self.wanted(),
             }),
-            None => self.eval(Args {
-                step: self,
-                id,
-                node,
-            }),
+            None => self.eval(Args { step: self, id, node }),
         }
     }
 
@@ -76,25 +60,12 @@ impl<'s, 'w> Step<'s, 'w> {
         Ok(match a.node.op {
             Op::InputIds => {
                 let ids = self.inputs.ids.iter();
-                Value::I32(Array::new(
-                    1,
-                    ids.map(|&id| as_i32(id)).collect::<Result<_, _>>()?,
-                ))
+                Value::I32(Array::new(1, ids.map(|&id| as_i32(id)).collect::<Result<_, _>>()?))
             }
             Op::Positions => Value::I32(Array::new(1, self.positions()?)),
-            Op::KvCache {
-                layer,
-                heads,
-                head_dim,
-            } => {
-                let cache = self
-                    .kv
-                    .layer(layer, heads, head_dim, self.inputs.pos as usize);
-                Value::Kv(cache.ok_or(InterpError::Store {
-                    layer,
-                    heads,
-                    head_dim,
-                })?)
+            Op::KvCache { layer, heads, head_dim } => {
+                let cache = self.kv.layer(layer, heads, head_dim, self.inputs.pos as usize);
+                Value::Kv(cache.ok_or(InterpError::Store { layer, heads, head_dim })?)
             }
             Op::Embed => Value::F32(embed(a.i32(0)?, a.dense(1)?, a.weight_dims(1)?)?),
             Op::RmsNorm { eps } => Value::F32(rmsnorm(p, a.f32(0)?, a.dense(1)?, eps.get())),
@@ -106,10 +77,7 @@ impl<'s, 'w> Step<'s, 'w> {
             })),
             Op::Dequant => {
                 let (w, scale) = (a.trits(0)?, a.scale(0)?);
-                Value::F32(Array::new(
-                    w.cols,
-                    w.data.iter().map(|&t| f32::from(t) * scale).collect(),
-                ))
+                Value::F32(Array::new(w.cols, w.data.iter().map(|&t| f32::from(t) * scale).collect()))
             }
             Op::Widen => {
                 let (w, [_, k]) = (a.dense(0)?, a.weight_dims(0)?);
@@ -119,13 +87,9 @@ impl<'s, 'w> Step<'s, 'w> {
                 let (x, w) = (a.f32(0)?, a.f32(1)?);
                 Value::F32(matmul(p, x, w.rows, |n, row| row.copy_from_slice(w.row(n))))
             }
-            Op::Rope { head_dim } => {
-                Value::F32(self.rope(a.f32(0)?, a.i32(1)?, a.dense(2)?, head_dim as usize)?)
-            }
+            Op::Rope { head_dim } => Value::F32(self.rope(a.f32(0)?, a.i32(1)?, a.dense(2)?, head_dim as usize)?),
             Op::KvWrite => Value::Kv(self.kv_write(a.kv(0)?, a.f32(1)?, a.f32(2)?, a.i32(3)?)?),
-            Op::Attention { scale } => {
-                Value::F32(attention(p, a.f32(0)?, a.kv(1)?, a.i32(2)?, scale.get())?)
-            }
+            Op::Attention { scale } => Value::F32(attention(p, a.f32(0)?, a.kv(1)?, a.i32(2)?, scale.get())?),
             Op::Add => Value::F32(zip(a.f32(0)?, a.f32(1)?, |x, y| x + y)),
             Op::Mul => Value::F32(zip(a.f32(0)?, a.f32(1)?, |x, y| x * y)),
             Op::Relu2 => Value::F32(map(a.f32(0)?, arith::relu2)),
@@ -142,32 +106,19 @@ impl<'s, 'w> Step<'s, 'w> {
                 let (x, w, [n, _]) = (a.f32(0)?, a.dense(1)?, a.weight_dims(1)?);
                 Value::F32(matmul(p, x, n, |n, row| Weights::widen_row(w, n, row)))
             }
-            Op::RmsNormQuantize { eps } => {
-                Value::Q8(quantize(&rmsnorm(p, a.f32(0)?, a.dense(1)?, eps.get())))
-            }
+            Op::RmsNormQuantize { eps } => Value::Q8(quantize(&rmsnorm(p, a.f32(0)?, a.dense(1)?, eps.get()))),
             Op::TernaryLinear => Value::F32(a.ternary_linear(0, 1)?),
-            Op::TernaryLinearAdd => {
-                Value::F32(zip(a.f32(2)?, &a.ternary_linear(0, 1)?, |r, y| r + y))
-            }
+            Op::TernaryLinearAdd => Value::F32(zip(a.f32(2)?, &a.ternary_linear(0, 1)?, |r, y| r + y)),
             Op::TernaryLinearCat => {
-                let members =
-                    (1..a.node.operands.len()).map(|w| Ok(Value::F32(a.ternary_linear(0, w)?)));
+                let members = (1..a.node.operands.len()).map(|w| Ok(Value::F32(a.ternary_linear(0, w)?)));
                 Value::Tuple(members.collect::<Result<_, InterpError>>()?)
             }
             Op::Get { index } => match a.value(0)? {
-                Value::Tuple(members) => members
-                    .get(index as usize)
-                    .cloned()
-                    .ok_or_else(|| a.unusable(0))?,
+                Value::Tuple(members) => members.get(index as usize).cloned().ok_or_else(|| a.unusable(0))?,
                 _ => return Err(a.unusable(0)),
             },
             Op::Glu { act } => Value::F32(glu(p, act, a.f32(0)?, a.f32(1)?)),
-            Op::TernaryGlu { act } => Value::F32(glu(
-                p,
-                act,
-                &a.ternary_linear(0, 1)?,
-                &a.ternary_linear(0, 2)?,
-            )),
+            Op::TernaryGlu { act } => Value::F32(glu(p, act, &a.ternary_linear(0, 1)?, &a.ternary_linear(0, 2)?)),
         })
     }
 
@@ -178,13 +129,8 @@ impl<'s, 'w> Step<'s, 'w> {
 
     fn positions(&self) -> Result<Vec<i32>, InterpError> {
         let positions = (0..self.inputs.ids.len() as u64).map(|i| u64::from(self.inputs.pos) + i);
-        let beyond = |pos: u64| InterpError::BeyondContext {
-            pos: pos as i64,
-            rows: i32::MAX as usize,
-        };
-        positions
-            .map(|pos| i32::try_from(pos).map_err(|_| beyond(pos)))
-            .collect()
+        let beyond = |pos: u64| InterpError::BeyondContext { pos: pos as i64, rows: i32::MAX as usize };
+        positions.map(|pos| i32::try_from(pos).map_err(|_| beyond(pos))).collect()
     }
 
     fn rope(
@@ -198,14 +144,8 @@ impl<'s, 'w> Step<'s, 'w> {
         let mut y = x.clone();
         let mut angles = vec![0.0; head_dim]; // [head_dim]: cosines, sines
         for (row, &pos) in y.data.chunks_exact_mut(x.cols).zip(&positions.data) {
-            let beyond = InterpError::BeyondContext {
-                pos: pos.into(),
-                rows,
-            };
-            let p = usize::try_from(pos)
-                .ok()
-                .filter(|&p| p < rows)
-                .ok_or(beyond)?;
+            let beyond = InterpError::BeyondContext { pos: pos.into(), rows };
+            let p = usize::try_from(pos).ok().filter(|&p| p < rows).ok_or(beyond)?;
             Weights::widen_row(table, p, &mut angles);
             for head in row.chunks_exact_mut(head_dim) {
                 arith::rope(self.profile, head, &angles);
@@ -223,10 +163,7 @@ impl<'s, 'w> Step<'s, 'w> {
     ) -> Result<KvValue, InterpError> {
         for (i, &pos) in positions.data.iter().enumerate() {
             if usize::try_from(pos).ok() != Some(cache.len() + i) {
-                return Err(InterpError::PositionGap {
-                    pos: pos.into(),
-                    len: cache.len() + i,
-                });
+                return Err(InterpError::PositionGap { pos: pos.into(), len: cache.len() + i });
             }
         }
         let stored = |x: &Array<f32>| -> Vec<f32> {
@@ -243,15 +180,9 @@ impl<'s, 'w> Step<'s, 'w> {
 
     fn is_of_type(&self, value: &Value, ty: &Type) -> bool {
         match (value, ty) {
-            (Value::Kv(cache), Type::Kv { heads, head_dim }) => {
-                cache.shape() == (*heads as usize, *head_dim as usize)
-            }
+            (Value::Kv(cache), Type::Kv { heads, head_dim }) => cache.shape() == (*heads as usize, *head_dim as usize),
             (Value::Tuple(values), Type::Tuple(types)) => {
-                values.len() == types.len()
-                    && values
-                        .iter()
-                        .zip(types)
-                        .all(|(v, t)| self.is_of_tensor_type(v, t))
+                values.len() == types.len() && values.iter().zip(types).all(|(v, t)| self.is_of_tensor_type(v, t))
             }
             (value, Type::Tensor(t)) => self.is_of_tensor_type(value, t),
             _ => false,
@@ -273,9 +204,7 @@ impl<'s, 'w> Step<'s, 'w> {
         match (value, ty.dtype) {
             (Value::F32(x), DType::F32) => is_whole(x.rows, x.cols, x.data.len()),
             (Value::I32(x), DType::I32) => is_whole(x.rows, x.cols, x.data.len()),
-            (Value::Q8(x), DType::Q8) => {
-                x.len() == rows && x.iter().all(|row| row.codes.len() == cols)
-            }
+            (Value::Q8(x), DType::Q8) => x.len() == rows && x.iter().all(|row| row.codes.len() == cols),
             _ => false,
         }
     }
@@ -291,18 +220,12 @@ struct Args<'a, 'w> {
 
 impl<'a> Args<'a, '_> {
     fn unusable(&self, index: usize) -> InterpError {
-        InterpError::Operand {
-            value: self.id.0,
-            op: self.node.op.name(),
-            index,
-        }
+        InterpError::Operand { value: self.id.0, op: self.node.op.name(), index }
     }
 
     fn value(&self, index: usize) -> Result<&'a Value, InterpError> {
         match self.node.operands.get(index) {
-            Some(Operand::Value(id)) => {
-                self.step.values.get(id.0 as usize).and_then(Option::as_ref)
-            }
+            Some(Operand::Value(id)) => self.step.values.get(id.0 as usize).and_then(Option::as_ref),
             _ => None,
         }
         .ok_or_else(|| self.unusable(index))
@@ -373,61 +296,31 @@ impl<'a> Args<'a, '_> {
 }
 
 fn as_i32(id: u32) -> Result<i32, InterpError> {
-    i32::try_from(id).map_err(|_| InterpError::Token {
-        id: id.into(),
-        vocab: i32::MAX as usize,
-    })
+    i32::try_from(id).map_err(|_| InterpError::Token { id: id.into(), vocab: i32::MAX as usize })
 }
 
 fn map(x: &Array<f32>, f: impl Fn(f32) -> f32) -> Array<f32> {
-    Array {
-        rows: x.rows,
-        cols: x.cols,
-        data: x.data.iter().map(|&v| f(v)).collect(),
-    }
+    Array { rows: x.rows, cols: x.cols, data: x.data.iter().map(|&v| f(v)).collect() }
 }
 
 fn zip(x: &Array<f32>, y: &Array<f32>, f: impl Fn(f32, f32) -> f32) -> Array<f32> {
-    Array {
-        rows: x.rows,
-        cols: x.cols,
-        data: x.data.iter().zip(&y.data).map(|(&a, &b)| f(a, b)).collect(),
-    }
+    Array { rows: x.rows, cols: x.cols, data: x.data.iter().zip(&y.data).map(|(&a, &b)| f(a, b)).collect() }
 }
 
 /// `f(row of x, row of y)` for each row.
 fn map_rows(x: &Array<f32>, f: impl Fn(&[f32], &mut [f32])) -> Array<f32> {
-    let mut y = Array {
-        rows: x.rows,
-        cols: x.cols,
-        data: vec![0.0; x.data.len()],
-    };
-    for (x, y) in x
-        .data
-        .chunks_exact(x.cols)
-        .zip(y.data.chunks_exact_mut(x.cols))
-    {
+    let mut y = Array { rows: x.rows, cols: x.cols, data: vec![0.0; x.data.len()] };
+    for (x, y) in x.data.chunks_exact(x.cols).zip(y.data.chunks_exact_mut(x.cols)) {
         f(x, y);
     }
     y
 }
 
-fn embed(
-    ids: &Array<i32>,
-    table: &Dense,
-    [vocab, k]: [usize; 2],
-) -> Result<Array<f32>, InterpError> {
+fn embed(ids: &Array<i32>, table: &Dense, [vocab, k]: [usize; 2]) -> Result<Array<f32>, InterpError> {
     let mut y = vec![0.0; ids.data.len() * k]; // [T, K]
     for (&id, row) in ids.data.iter().zip(y.chunks_exact_mut(k)) {
         let token = usize::try_from(id).ok().filter(|&token| token < vocab);
-        Weights::widen_row(
-            table,
-            token.ok_or(InterpError::Token {
-                id: id.into(),
-                vocab,
-            })?,
-            row,
-        );
+        Weights::widen_row(table, token.ok_or(InterpError::Token { id: id.into(), vocab })?, row);
     }
     Ok(Array::new(k, y))
 }
@@ -443,12 +336,7 @@ fn quantize(x: &Array<f32>) -> Vec<QuantRow> {
 }
 
 /// y[r, n] = dot(x[r], w[n]); `weight_row` writes row n of w.
-fn matmul(
-    p: Profile,
-    x: &Array<f32>,
-    n: usize,
-    weight_row: impl Fn(usize, &mut [f32]),
-) -> Array<f32> {
+fn matmul(p: Profile, x: &Array<f32>, n: usize, weight_row: impl Fn(usize, &mut [f32])) -> Array<f32> {
     let mut y = vec![0.0; x.rows * n]; // [R, N]
     let mut w = vec![0.0; x.cols]; // [K]
     for col in 0..n {
@@ -465,11 +353,7 @@ fn ternary_matmul(x: &[QuantRow], w: &Trits) -> Array<i32> {
     let mut acc = Vec::with_capacity(x.len() * w.rows); // [R, N]
     for row in x {
         for trits in w.data.chunks_exact(w.cols) {
-            let products = row
-                .codes
-                .iter()
-                .zip(trits)
-                .map(|(&code, &t)| i32::from(code) * i32::from(t));
+            let products = row.codes.iter().zip(trits).map(|(&code, &t)| i32::from(code) * i32::from(t));
             acc.push(products.sum());
         }
     }
@@ -478,15 +362,8 @@ fn ternary_matmul(x: &[QuantRow], w: &Trits) -> Array<i32> {
 
 fn rescale(acc: &Array<i32>, weight_scale: f32, x: &[QuantRow]) -> Array<f32> {
     let rows = acc.data.chunks_exact(acc.cols).zip(x);
-    let data = rows.flat_map(|(acc, q)| {
-        acc.iter()
-            .map(|&acc| arith::rescale(acc, weight_scale, q.scale))
-    });
-    Array {
-        rows: acc.rows,
-        cols: acc.cols,
-        data: data.collect(),
-    }
+    let data = rows.flat_map(|(acc, q)| acc.iter().map(|&acc| arith::rescale(acc, weight_scale, q.scale)));
+    Array { rows: acc.rows, cols: acc.cols, data: data.collect() }
 }
 
 fn glu(p: Profile, act: Act, gate: &Array<f32>, up: &Array<f32>) -> Array<f32> {
@@ -507,35 +384,11 @@ fn attention(
     let (heads, head_dim) = cache.shape();
     let group = q.cols / head_dim / heads;
     let mut y = q.clone(); // [T, Hq * D], overwritten
-    for ((q, y), &pos) in q
-        .data
-        .chunks_exact(q.cols)
-        .zip(y.data.chunks_exact_mut(q.cols))
-        .zip(&positions.data)
-    {
-        let gap = InterpError::PositionGap {
-            pos: pos.into(),
-            len: cache.len(),
-        };
-        let n = usize::try_from(pos)
-            .ok()
-            .filter(|&pos| pos < cache.len())
-            .ok_or(gap)?
-            + 1;
-        for (h, (q, y)) in q
-            .chunks_exact(head_dim)
-            .zip(y.chunks_exact_mut(head_dim))
-            .enumerate()
-        {
-            arith::attention(
-                p,
-                q,
-                n,
-                scale,
-                |j| cache.key(j, h / group),
-                |j| cache.value(j, h / group),
-                y,
-            );
+    for ((q, y), &pos) in q.data.chunks_exact(q.cols).zip(y.data.chunks_exact_mut(q.cols)).zip(&positions.data) {
+        let gap = InterpError::PositionGap { pos: pos.into(), len: cache.len() };
+        let n = usize::try_from(pos).ok().filter(|&pos| pos < cache.len()).ok_or(gap)? + 1;
+        for (h, (q, y)) in q.chunks_exact(head_dim).zip(y.chunks_exact_mut(head_dim)).enumerate() {
+            arith::attention(p, q, n, scale, |j| cache.key(j, h / group), |j| cache.value(j, h / group), y);
         }
     }
     Ok(y)

@@ -49,27 +49,13 @@ impl KvStore {
     pub fn new(graph: &Graph, kv_type: KvType) -> Self {
         let mut layers = BTreeMap::new();
         for node in &graph.nodes {
-            if let Op::KvCache {
-                layer,
-                heads,
-                head_dim,
-            } = node.op
-            {
+            if let Op::KvCache { layer, heads, head_dim } = node.op {
                 let (heads, head_dim) = (heads as usize, head_dim as usize);
-                let rows = LayerRows {
-                    heads,
-                    head_dim,
-                    keys: Vec::new(),
-                    values: Vec::new(),
-                };
+                let rows = LayerRows { heads, head_dim, keys: Vec::new(), values: Vec::new() };
                 layers.insert(layer, Arc::new(rows));
             }
         }
-        Self {
-            kv_type,
-            len: 0,
-            layers,
-        }
+        Self { kv_type, len: 0, layers }
     }
 
     /// How keys and values are kept.
@@ -93,13 +79,7 @@ impl KvStore {
     }
 
     /// The cache of a layer before a step at `pos`; `None` if the store has no such cache.
-    pub(super) fn layer(
-        &self,
-        layer: u32,
-        heads: u32,
-        head_dim: u32,
-        pos: usize,
-    ) -> Option<KvValue> {
+    pub(super) fn layer(&self, layer: u32, heads: u32, head_dim: u32, pos: usize) -> Option<KvValue> {
         let rows = self.layers.get(&layer)?;
         let same = rows.heads == heads as usize && rows.head_dim == head_dim as usize;
         // A graph that does not return a cache never fills it.
@@ -115,14 +95,7 @@ impl KvStore {
 
     /// Keeps the rows that a step wrote; the sequence then has `len` positions.
     pub(super) fn commit(&mut self, written: Vec<KvValue>, len: usize) {
-        for KvValue {
-            layer,
-            stored,
-            start,
-            keys,
-            values,
-        } in written
-        {
+        for KvValue { layer, stored, start, keys, values } in written {
             // Else the rows count as shared and would be copied.
             drop(stored);
             if let Some(rows) = self.layers.get_mut(&layer) {

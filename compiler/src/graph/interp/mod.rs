@@ -61,12 +61,7 @@ static NO_OVERRIDES: BTreeMap<ValueId, Value> = BTreeMap::new();
 impl<'a> Inputs<'a> {
     /// Ids at a position, nothing overridden.
     pub fn new(ids: &'a [u32], pos: u32, want: Want) -> Self {
-        Self {
-            ids,
-            pos,
-            want,
-            overrides: &NO_OVERRIDES,
-        }
+        Self { ids, pos, want, overrides: &NO_OVERRIDES }
     }
 }
 
@@ -119,9 +114,7 @@ pub enum InterpError {
         rows: usize,
     },
     /// Input: the caches are not those of this graph.
-    #[error(
-        "the store has no cache of layer {layer} with {heads} heads of {head_dim}: make it from this graph"
-    )]
+    #[error("the store has no cache of layer {layer} with {heads} heads of {head_dim}: make it from this graph")]
     Store {
         /// The layer.
         layer: u32,
@@ -171,11 +164,7 @@ impl<'a> Interp<'a> {
     ///
     /// # Errors
     /// If the graph does not [`verify`].
-    pub fn new(
-        graph: &'a Graph,
-        weights: &'a dyn WeightData,
-        profile: Profile,
-    ) -> Result<Self, InterpError> {
+    pub fn new(graph: &'a Graph, weights: &'a dyn WeightData, profile: Profile) -> Result<Self, InterpError> {
         verify(graph)?;
         let mut last_reader: Vec<usize> = (0..graph.nodes.len()).collect();
         for (i, node) in graph.nodes.iter().enumerate() {
@@ -188,12 +177,7 @@ impl<'a> Interp<'a> {
         for id in &graph.outputs {
             last_reader[id.0 as usize] = usize::MAX;
         }
-        Ok(Self {
-            graph,
-            weights: Weights::new(graph, weights),
-            profile,
-            last_reader,
-        })
+        Ok(Self { graph, weights: Weights::new(graph, weights), profile, last_reader })
     }
 
     /// One forward pass: the logits of the wanted rows, and the caches extended by `ids`.
@@ -202,30 +186,15 @@ impl<'a> Interp<'a> {
     ///
     /// # Errors
     /// If an input is out of range or a weight cannot be had; the store is then as it was.
-    pub fn step(
-        &self,
-        kv: &mut KvStore,
-        ids: &[u32],
-        pos: u32,
-        want: Want,
-    ) -> Result<StepOutput, InterpError> {
+    pub fn step(&self, kv: &mut KvStore, ids: &[u32], pos: u32, want: Want) -> Result<StepOutput, InterpError> {
         let inputs = Inputs::new(ids, pos, want);
         let mut values = self.evaluate(kv, &inputs, false)?;
-        let logits = match self
-            .graph
-            .outputs
-            .first()
-            .and_then(|id| values[id.0 as usize].take())
-        {
+        let logits = match self.graph.outputs.first().and_then(|id| values[id.0 as usize].take()) {
             Some(Value::F32(logits)) => logits,
             _ => return Err(InterpError::NoLogits),
         };
         self.commit(kv, &inputs, &mut values.iter_mut().map(Option::take));
-        Ok(StepOutput {
-            logits: logits.data,
-            rows: logits.rows,
-            vocab: logits.cols,
-        })
+        Ok(StepOutput { logits: logits.data, rows: logits.rows, vocab: logits.cols })
     }
 
     /// Like [`step`](Self::step), for any graph: the value of every node, in the graph's order.
@@ -233,22 +202,13 @@ impl<'a> Interp<'a> {
     /// # Errors
     /// As for `step`; or if an override is not of its node's type.
     pub fn trace(&self, kv: &mut KvStore, inputs: &Inputs<'_>) -> Result<Vec<Value>, InterpError> {
-        let values: Vec<Value> = self
-            .evaluate(kv, inputs, true)?
-            .into_iter()
-            .flatten()
-            .collect();
+        let values: Vec<Value> = self.evaluate(kv, inputs, true)?.into_iter().flatten().collect();
         self.commit(kv, inputs, &mut values.iter().map(|v| Some(v.clone())));
         Ok(values)
     }
 
     /// All values; unless `keep`, a value is dropped after its last reader.
-    fn evaluate(
-        &self,
-        kv: &KvStore,
-        inputs: &Inputs<'_>,
-        keep: bool,
-    ) -> Result<Vec<Option<Value>>, InterpError> {
+    fn evaluate(&self, kv: &KvStore, inputs: &Inputs<'_>, keep: bool) -> Result<Vec<Option<Value>>, InterpError> {
         let mut step = Step::new(self.graph, &self.weights, self.profile, kv, inputs)?;
         for (i, node) in self.graph.nodes.iter().enumerate() {
             let value = step.value_of(i, node)?;
@@ -267,12 +227,7 @@ impl<'a> Interp<'a> {
     }
 
     /// Keeps the caches among the graph's results.
-    fn commit(
-        &self,
-        kv: &mut KvStore,
-        inputs: &Inputs<'_>,
-        values: &mut dyn Iterator<Item = Option<Value>>,
-    ) {
+    fn commit(&self, kv: &mut KvStore, inputs: &Inputs<'_>, values: &mut dyn Iterator<Item = Option<Value>>) {
         let mut is_output = vec![false; self.graph.nodes.len()];
         for id in &self.graph.outputs {
             is_output[id.0 as usize] = true;
@@ -300,3 +255,7 @@ pub fn eval_graph(
     let mut kv = KvStore::new(graph, KvType::F32);
     Interp::new(graph, weights, profile)?.trace(&mut kv, inputs)
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests;

@@ -25,16 +25,8 @@ impl<T> Array<T> {
     /// # Panics
     /// If `data` is not whole rows.
     pub fn new(cols: usize, data: Vec<T>) -> Self {
-        assert!(
-            cols > 0 && data.len().is_multiple_of(cols),
-            "{} elements in rows of {cols}",
-            data.len()
-        );
-        Self {
-            rows: data.len() / cols,
-            cols,
-            data,
-        }
+        assert!(cols > 0 && data.len().is_multiple_of(cols), "{} elements in rows of {cols}", data.len());
+        Self { rows: data.len() / cols, cols, data }
     }
 
     /// Row `i`.
@@ -108,11 +100,7 @@ impl KvValue {
 
     fn row<'a>(&self, position: usize, head: usize, old: &'a [f32], new: &'a [f32]) -> &'a [f32] {
         let head_dim = self.stored.head_dim;
-        let (rows, position) = if position < self.start {
-            (old, position)
-        } else {
-            (new, position - self.start)
-        };
+        let (rows, position) = if position < self.start { (old, position) } else { (new, position - self.start) };
         let at = position * self.stored.width() + head * head_dim;
         &rows[at..at + head_dim]
     }

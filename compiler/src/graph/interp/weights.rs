@@ -19,12 +19,7 @@ pub(super) struct Weights<'a> {
 impl<'a> Weights<'a> {
     pub(super) fn new(graph: &'a Graph, data: &'a dyn WeightData) -> Self {
         let n = graph.weights.len();
-        Self {
-            graph,
-            data,
-            trits: vec![OnceCell::new(); n],
-            dense: vec![OnceCell::new(); n],
-        }
+        Self { graph, data, trits: vec![OnceCell::new(); n], dense: vec![OnceCell::new(); n] }
     }
 
     pub(super) fn trits(&self, id: WeightId) -> Result<&Trits, WeightError> {
@@ -34,19 +29,9 @@ impl<'a> Weights<'a> {
         }
         let trits = self.data.trits(id)?;
         let declared = self.dims(id);
-        if [trits.rows, trits.cols] != declared[..]
-            || trits.rows.checked_mul(trits.cols) != Some(trits.data.len())
-        {
-            let found = format!(
-                "{} trits as {} x {}",
-                trits.data.len(),
-                trits.rows,
-                trits.cols
-            );
-            return Err(self.error(
-                id,
-                format!("the graph declares {declared:?}, the data has {found}"),
-            ));
+        if [trits.rows, trits.cols] != declared[..] || trits.rows.checked_mul(trits.cols) != Some(trits.data.len()) {
+            let found = format!("{} trits as {} x {}", trits.data.len(), trits.rows, trits.cols);
+            return Err(self.error(id, format!("the graph declares {declared:?}, the data has {found}")));
         }
         if let Some(t) = trits.data.iter().find(|t| !(-1..=1).contains(*t)) {
             return Err(self.error(id, format!("{t} is not a trit")));
@@ -69,13 +54,7 @@ impl<'a> Weights<'a> {
         };
         if elems != Some(dense.len()) || dtype != self.graph.weight(id).ty.dtype {
             let (ty, found) = (&self.graph.weight(id).ty, dense.len());
-            return Err(self.error(
-                id,
-                format!(
-                    "the graph declares {ty}, the data has {found} of {}",
-                    dtype.name()
-                ),
-            ));
+            return Err(self.error(id, format!("the graph declares {ty}, the data has {found} of {}", dtype.name())));
         }
         Ok(cell.get_or_init(|| dense))
     }
@@ -95,20 +74,10 @@ impl<'a> Weights<'a> {
 
     /// The declared dimensions; the verifier allows only constants.
     fn dims(&self, id: WeightId) -> Vec<usize> {
-        self.graph
-            .weight(id)
-            .ty
-            .dims
-            .iter()
-            .filter_map(|d| d.as_const())
-            .map(|n| n as usize)
-            .collect()
+        self.graph.weight(id).ty.dims.iter().filter_map(|d| d.as_const()).map(|n| n as usize).collect()
     }
 
     fn error(&self, id: WeightId, reason: String) -> WeightError {
-        WeightError {
-            name: self.graph.weight(id).name.clone(),
-            reason,
-        }
+        WeightError { name: self.graph.weight(id).name.clone(), reason }
     }
 }

@@ -28,15 +28,7 @@ pub(super) struct Parser<'p, 't> {
 
 impl<'p, 't> Parser<'p, 't> {
     pub(super) fn new(tokens: &'p [Token<'t>], end: usize, faults: &'p mut Faults) -> Self {
-        Self {
-            tokens,
-            at: 0,
-            end,
-            faults,
-            graph: Graph::default(),
-            next_value: 0,
-            next_weight: 0,
-        }
+        Self { tokens, at: 0, end, faults, graph: Graph::default(), next_value: 0, next_weight: 0 }
     }
 
     /// The whole text.
@@ -76,10 +68,7 @@ impl<'p, 't> Parser<'p, 't> {
                     }
                     if !returned {
                         let offset = self.tokens[start].offset;
-                        self.faults.add(
-                            offset,
-                            "the graph returns nothing: expected `return` before `}`",
-                        );
+                        self.faults.add(offset, "the graph returns nothing: expected `return` before `}`");
                     }
                     return;
                 }
@@ -89,20 +78,14 @@ impl<'p, 't> Parser<'p, 't> {
                 }
                 Some(Kind::Weight(id)) if block.is_none() && !returned => self.weight(id),
                 Some(Kind::Value(id)) if !returned => self.node(id, block),
-                Some(Kind::Word("block")) if block.is_none() && !returned => {
-                    self.block().map(|id| block = Some(id))
-                }
+                Some(Kind::Word("block")) if block.is_none() && !returned => self.block().map(|id| block = Some(id)),
                 Some(_) if returned => Err(self.fail("`}` after `return`")),
                 Some(_) if block.is_some() => Err(self.fail("a node or `}`")),
                 Some(_) => Err(self.fail("a weight, a node, `block`, `return` or `}`")),
             };
             if statement.is_err() {
                 self.at = self.at.max(start + 1);
-                while self
-                    .tokens
-                    .get(self.at)
-                    .is_some_and(|token| !token.starts_line)
-                {
+                while self.tokens.get(self.at).is_some_and(|token| !token.starts_line) {
                     self.at += 1;
                 }
             }
@@ -146,12 +129,7 @@ impl<'p, 't> Parser<'p, 't> {
         } else {
             None
         };
-        self.graph.declare(WeightDecl {
-            name,
-            ty,
-            scale,
-            origin,
-        });
+        self.graph.declare(WeightDecl { name, ty, scale, origin });
         Ok(())
     }
 
@@ -172,12 +150,7 @@ impl<'p, 't> Parser<'p, 't> {
         let ty = self.value_type()?;
         match build_op(name, &attrs) {
             Ok(op) => {
-                self.graph.push(Node {
-                    op,
-                    operands,
-                    ty,
-                    block,
-                });
+                self.graph.push(Node { op, operands, ty, block });
                 Ok(())
             }
             Err(message) => {
@@ -238,8 +211,7 @@ impl<'p, 't> Parser<'p, 't> {
     /// Faults an id that is not the next one.
     fn count_up(&mut self, sigil: char, found: u32, expected: u32) {
         if found != expected {
-            let message =
-                format!("expected {sigil}{expected}, found {sigil}{found}: ids count up from 0");
+            let message = format!("expected {sigil}{expected}, found {sigil}{found}: ids count up from 0");
             self.faults.add(self.tokens[self.at].offset, message);
         }
     }
@@ -260,10 +232,7 @@ impl<'p, 't> Parser<'p, 't> {
             Some(token) => (token.offset, token.kind.to_string()),
             None => (self.end, "the end of the text".to_owned()),
         };
-        self.faults.add(
-            offset,
-            format!("expected {expected}, found {}", short(&found)),
-        );
+        self.faults.add(offset, format!("expected {expected}, found {}", short(&found)));
         GivenUp
     }
 

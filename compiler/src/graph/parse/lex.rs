@@ -70,11 +70,7 @@ pub(super) fn tokens<'t>(text: &'t str, faults: &mut Faults) -> Vec<Token<'t>> {
             break;
         };
         match lexer.token(first) {
-            Ok(kind) => tokens.push(Token {
-                kind,
-                offset,
-                starts_line,
-            }),
+            Ok(kind) => tokens.push(Token { kind, offset, starts_line }),
             Err(message) => faults.add(offset, message),
         }
         if faults.is_full() {
@@ -114,10 +110,7 @@ impl<'t> Lexer<'t> {
                 match digits.parse() {
                     Ok(id) if first == '%' => Ok(Kind::Value(id)),
                     Ok(id) => Ok(Kind::Weight(id)),
-                    Err(_) => Err(format!(
-                        "`{first}{}` is not an id: expected {first} and a number",
-                        short(digits)
-                    )),
+                    Err(_) => Err(format!("`{first}{}` is not an id: expected {first} and a number", short(digits))),
                 }
             }
             '{' | '}' | '[' | ']' | '(' | ')' | ',' | ':' | '=' => {
@@ -145,11 +138,8 @@ impl<'t> Lexer<'t> {
         }
         let text = &self.text[start..self.at];
         if let Some(digits) = text.strip_prefix("0x") {
-            let bits = u32::from_str_radix(digits, 16)
-                .ok()
-                .filter(|_| digits.len() == 8);
-            let bits =
-                bits.ok_or_else(|| format!("`{}` must have 8 hexadecimal digits", short(text)))?;
+            let bits = u32::from_str_radix(digits, 16).ok().filter(|_| digits.len() == 8);
+            let bits = bits.ok_or_else(|| format!("`{}` must have 8 hexadecimal digits", short(text)))?;
             return Ok(Kind::Real(F32::from_bits(bits)));
         }
         if text.bytes().all(|b| b.is_ascii_digit()) {
@@ -202,20 +192,13 @@ impl<'t> Lexer<'t> {
             't' => Ok('\t'),
             'r' => Ok('\r'),
             'u' => {
-                let digits = self
-                    .rest()
-                    .get(..4)
-                    .filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()));
+                let digits = self.rest().get(..4).filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()));
                 let digits = digits.ok_or("\\u needs 4 hexadecimal digits")?;
                 self.at += 4;
-                let code = u32::from_str_radix(digits, 16)
-                    .ok()
-                    .and_then(char::from_u32);
+                let code = u32::from_str_radix(digits, 16).ok().and_then(char::from_u32);
                 code.ok_or_else(|| format!("\\u{digits} is not a character"))
             }
-            _ => Err(format!(
-                "unknown escape \\{c}: known are \\\" \\\\ \\/ \\n \\t \\r \\u"
-            )),
+            _ => Err(format!("unknown escape \\{c}: known are \\\" \\\\ \\/ \\n \\t \\r \\u")),
         }
     }
 }
@@ -226,7 +209,5 @@ fn is_word(c: char) -> bool {
 
 /// The start of a text that is too long to show.
 pub(super) fn short(text: &str) -> &str {
-    text.char_indices()
-        .nth(40)
-        .map_or(text, |(i, _)| &text[..i])
+    text.char_indices().nth(40).map_or(text, |(i, _)| &text[..i])
 }

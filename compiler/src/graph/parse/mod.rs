@@ -69,11 +69,7 @@ pub fn parse(text: &str) -> Result<Graph, ParseErrors> {
     let mut faults = Faults::default();
     let tokens = lex::tokens(text, &mut faults);
     let graph = Parser::new(&tokens, text.len(), &mut faults).graph();
-    if faults.0.is_empty() {
-        Ok(graph)
-    } else {
-        Err(faults.locate(text))
-    }
+    if faults.0.is_empty() { Ok(graph) } else { Err(faults.locate(text)) }
 }
 
 /// Errors by byte offset.
@@ -104,11 +100,7 @@ impl Faults {
             at = offset;
             let chars = text[line_start..offset].chars().count();
             let column = u32::try_from(chars).unwrap_or(u32::MAX).saturating_add(1);
-            errors.push(ParseError {
-                line,
-                column,
-                message,
-            });
+            errors.push(ParseError { line, column, message });
         }
         ParseErrors(errors)
     }

@@ -46,44 +46,53 @@ fn a_printed_graph_is_the_text_that_was_parsed() {
         if matches!(spec.scaling, RopeScaling::Yarn { truncate: false, original_max_position: 2048, .. })));
     assert_eq!(graph.nodes[2].op, Op::RmsNorm { eps: F32::new(1e-5) });
     assert_eq!(graph.nodes[4].op.attrs()[0].1, Attr::Act(crate::graph::Act::Silu));
-    assert_eq!(graph.nodes.iter().map(|n| n.block).collect::<Vec<_>>(), [
-        None, None, Some(0), Some(0), None, Some(0), Some(1)
-    ]);
+    assert_eq!(
+        graph.nodes.iter().map(|n| n.block).collect::<Vec<_>>(),
+        [None, None, Some(0), Some(0), None, Some(0), Some(1)]
+    );
     let Type::Tuple(members) = &graph.nodes[3].ty else { panic!("not a tuple") };
     assert_eq!((members[1].dtype, &members[1].dims[..]), (DType::F32, &[Dim::Wanted, Dim::Const(320)][..]));
 }
 
 #[test]
 fn white_space_and_comments_do_not_matter() {
-    let graph = parse("// c\ngraph\"g\"{%0=input_ids:i32[T]// }\r\n%1 =\n  add %0 ,%0:f32[ T,1 ]return %1}//").expect("right");
+    let graph =
+        parse("// c\ngraph\"g\"{%0=input_ids:i32[T]// }\r\n%1 =\n  add %0 ,%0:f32[ T,1 ]return %1}//").expect("right");
     assert_eq!(graph.nodes.len(), 2);
     assert!(parse("graph \"empty\" { return }").expect("right").nodes.is_empty());
 }
 
 #[test]
 fn every_error_is_reported_with_its_place() {
-    let found = errors("  %0 = input_ids : i33[T]\n  %1 = nonsense : i32[T]\n  €\n  %2 = add %0 %1 : f32[T]\n  return %2");
-    assert_eq!(found, [
-        "2:20: expected an element type, found `i33`",
-        "3:8: there is no op `nonsense`",
-        "4:3: '€' has no meaning here",
-        "5:15: expected `:`, found %1",
-    ]);
+    let found =
+        errors("  %0 = input_ids : i33[T]\n  %1 = nonsense : i32[T]\n  €\n  %2 = add %0 %1 : f32[T]\n  return %2");
+    assert_eq!(
+        found,
+        [
+            "2:20: expected an element type, found `i33`",
+            "3:8: there is no op `nonsense`",
+            "4:3: '€' has no meaning here",
+            "5:15: expected `:`, found %1",
+        ]
+    );
 }
 
 #[test]
 fn columns_count_characters() {
-    assert_eq!(errors("/"), ["2:1: '/' has no meaning here", "3:1: the graph returns nothing: expected `return` before `}`"]);
+    assert_eq!(
+        errors("/"),
+        ["2:1: '/' has no meaning here", "3:1: the graph returns nothing: expected `return` before `}`"]
+    );
     assert_eq!(errors("  @0 \"ää\" f32[1] = dense\n  return"), ["2:11: expected `:`, found `f32`"]);
 }
 
 #[test]
 fn ids_count_up() {
     let body = "  %1 = input_ids : i32[T]\n  %2 = input_ids : i32[T]\n  @3 \"w\" : f32[1] = dense\n  return";
-    assert_eq!(errors(body), [
-        "2:3: expected %0, found %1: ids count up from 0",
-        "4:3: expected @0, found @3: ids count up from 0",
-    ]);
+    assert_eq!(
+        errors(body),
+        ["2:3: expected %0, found %1: ids count up from 0", "4:3: expected @0, found @3: ids count up from 0",]
+    );
 }
 
 #[test]
@@ -91,10 +100,14 @@ fn attributes_are_checked_against_the_op() {
     let node = |text: &str| errors(&format!("  %0 = {text} : i32[T]\n  return"));
     assert_eq!(node("rmsnorm {epsilon = 1.0}"), ["2:8: the attributes of `rmsnorm` are: eps"]);
     assert_eq!(node("rmsnorm"), ["2:8: the attributes of `rmsnorm` are: eps"]);
-    assert_eq!(node("rmsnorm {eps = 1}"), ["2:8: attribute eps of `rmsnorm` must be a real number such as 1.0, found 1"]);
-    assert_eq!(node("kv_cache {heads = 1, layer = 2, head_dim = 3}"), [
-        "2:8: the attributes of `kv_cache` are, in this order: layer, heads, head_dim"
-    ]);
+    assert_eq!(
+        node("rmsnorm {eps = 1}"),
+        ["2:8: attribute eps of `rmsnorm` must be a real number such as 1.0, found 1"]
+    );
+    assert_eq!(
+        node("kv_cache {heads = 1, layer = 2, head_dim = 3}"),
+        ["2:8: the attributes of `kv_cache` are, in this order: layer, heads, head_dim"]
+    );
     assert_eq!(node("input_ids {x = 1}"), ["2:8: `input_ids` has no attributes"]);
     assert_eq!(node("glu {act = gelu}"), ["2:19: expected a number, `relu2` or `silu`, found `gelu`"]);
     assert_eq!(node("rope {head_dim = -1}"), ["2:8: attribute head_dim of `rope` must be a whole number, found -1.0"]);
@@ -121,7 +134,7 @@ fn the_frame_is_checked() {
     assert_eq!(error("graph \"g\" {"), "1:12: expected `}`, found the end of the text");
     assert_eq!(error("graph \"g\" { }"), "1:13: the graph returns nothing: expected `return` before `}`");
     assert_eq!(error("graph \"g\" { return }\n}"), "2:1: `}` after the end of the graph");
-    assert_eq!(errors("  return\n  %0 = input_ids : i32[T]"), ["3:3: expected `}` after `return`, found %0"]);
+    assert_eq!(errors("  return\n  %0 = input_ids : i32[T]"), ["3:6: expected `}` after `return`, found `=`"]);
     assert_eq!(errors("  block 0 {\n  return\n  }\n  return"), ["3:3: expected a node or `}`, found `return`"]);
 }
 

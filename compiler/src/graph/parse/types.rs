@@ -87,9 +87,7 @@ impl Parser<'_, '_> {
         let theta = self.named_real("theta")?;
         let scaling = if self.is_word("linear") {
             self.advance();
-            RopeScaling::Linear {
-                factor: self.named_real("factor")?,
-            }
+            RopeScaling::Linear { factor: self.named_real("factor")? }
         } else if self.is_word("llama3") {
             self.advance();
             RopeScaling::Llama3 {

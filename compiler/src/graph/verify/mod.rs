@@ -21,12 +21,16 @@
 //!
 //! - V10: no op that only the source form has.
 
+mod constraints;
 mod weights;
 
 use std::fmt;
 
-use super::infer::{infer, operand_types};
+use super::infer::operand_types;
+use super::signature::Bindings;
 use super::{DType, Dim, Graph, Node, Op, Operand, Type, ValueId, WeightId};
+use crate::spec::Form;
+use constraints::Surroundings;
 
 /// Where in a graph something is wrong.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -56,16 +60,8 @@ pub enum Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Place::Node {
-                value,
-                op,
-                block: Some(block),
-            } => write!(f, "{value} ({op}, block {block})"),
-            Place::Node {
-                value,
-                op,
-                block: None,
-            } => write!(f, "{value} ({op})"),
+            Place::Node { value, op, block: Some(block) } => write!(f, "{value} ({op}, block {block})"),
+            Place::Node { value, op, block: None } => write!(f, "{value} ({op})"),
             Place::Weight { weight, name } => write!(f, "{weight} ({name:?})"),
             Place::Output(index) => write!(f, "result {index}"),
             Place::Outputs => f.write_str("results"),
@@ -142,21 +138,19 @@ pub fn is_compiled_form(graph: &Graph) -> bool {
 }
 
 fn is_source_only(op: Op) -> bool {
-    matches!(op, Op::FakeQuant | Op::Dequant | Op::Widen | Op::MatMul)
+    op.spec().form == Form::Source
 }
 
 /// Collects violations.
 struct Checker<'g> {
     graph: &'g Graph,
+    surroundings: Surroundings,
     errors: Vec<VerifyError>,
 }
 
 impl<'g> Checker<'g> {
     fn well_formed(graph: &'g Graph) -> Self {
-        let mut checker = Self {
-            graph,
-            errors: Vec::new(),
-        };
+        let mut checker = Self { graph, surroundings: Surroundings::new(graph), errors: Vec::new() };
         checker.weights();
         for (i, node) in graph.nodes.iter().enumerate() {
             checker.node(ValueId(i as u32), node);
@@ -166,37 +160,22 @@ impl<'g> Checker<'g> {
     }
 
     fn finish(self) -> Result<(), VerifyErrors> {
-        if self.errors.is_empty() {
-            Ok(())
-        } else {
-            Err(VerifyErrors(self.errors))
-        }
+        if self.errors.is_empty() { Ok(()) } else { Err(VerifyErrors(self.errors)) }
     }
 
     fn add(&mut self, place: Place, invariant: &str, message: String) {
-        self.errors.push(VerifyError {
-            place,
-            invariant: invariant.to_owned(),
-            message,
-        });
+        self.errors.push(VerifyError { place, invariant: invariant.to_owned(), message });
     }
 
     /// V1 to V3.
     fn node(&mut self, value: ValueId, node: &Node) {
-        let place = Place::Node {
-            value,
-            op: node.op.name(),
-            block: node.block,
-        };
+        let place = Place::Node { value, op: node.op.name(), block: node.block };
         let before = self.errors.len();
         for operand in &node.operands {
             let message = match *operand {
                 Operand::Value(id) if id >= value => format!("{id} does not come before it"),
                 Operand::Weight(id) if id.0 as usize >= self.graph.weights.len() => {
-                    format!(
-                        "{id} is not declared: the table has {} weights",
-                        self.graph.weights.len()
-                    )
+                    format!("{id} is not declared: the table has {} weights", self.graph.weights.len())
                 }
                 Operand::Value(_) | Operand::Weight(_) => continue,
             };
@@ -206,14 +185,15 @@ impl<'g> Checker<'g> {
             return;
         }
         let operands = operand_types(self.graph, node).unwrap_or_default();
-        match infer(node.op, &operands) {
+        let bindings = Bindings::new(node.op, &operands);
+        self.constraints(&place, value, node, bindings.as_ref().ok());
+        if self.errors.len() > before {
+            return;
+        }
+        match bindings.and_then(|bindings| bindings.result()) {
             Ok(ty) if ty == node.ty => {}
-            Ok(ty) => self.add(
-                place.clone(),
-                "V2",
-                format!("the type is {ty}, found {}", node.ty),
-            ),
-            Err(error) => self.add(place.clone(), "V2", error.to_string()),
+            Ok(ty) => self.add(place, "V2", format!("the type is {ty}, found {}", node.ty)),
+            Err(error) => self.add(place, "V2", error.to_string()),
         }
     }
 
@@ -235,9 +215,7 @@ impl<'g> Checker<'g> {
                                 format!("the cache {id} is not written by a kv_write of a kv_cache")
                             }
                             Some(layer) if last_layer >= Some(layer) => {
-                                format!(
-                                    "the cache of layer {layer} comes after that of a later layer or twice"
-                                )
+                                format!("the cache of layer {layer} comes after that of a later layer or twice")
                             }
                             Some(layer) => {
                                 last_layer = Some(layer);
@@ -267,31 +245,21 @@ impl<'g> Checker<'g> {
         let node = |id: &ValueId| self.graph.nodes.get(id.0 as usize);
         let results: Vec<&Node> = self.graph.outputs.iter().filter_map(node).collect();
         let is_logits = |node: &Node| {
-            node.ty.tensor().is_some_and(|t| {
-                t.dtype == DType::F32 && matches!(t.dims[..], [Dim::Wanted, Dim::Const(_)])
-            })
+            node.ty
+                .tensor()
+                .is_some_and(|t| t.dtype == DType::F32 && matches!(t.dims[..], [Dim::Wanted, Dim::Const(_)]))
         };
-        let tensors = results
-            .iter()
-            .filter(|node| node.ty.tensor().is_some())
-            .count();
+        let tensors = results.iter().filter(|node| node.ty.tensor().is_some()).count();
         let mut messages = Vec::new();
         if tensors != 1 || !results.first().is_some_and(|node| is_logits(node)) {
-            messages.push(
-                "the first result, and no other tensor, must be the logits f32[W, N]".to_owned(),
-            );
+            messages.push("the first result, and no other tensor, must be the logits f32[W, N]".to_owned());
         }
-        let written: Vec<u32> = results
-            .iter()
-            .filter_map(|node| self.written_layer(node))
-            .collect();
+        let written: Vec<u32> = results.iter().filter_map(|node| self.written_layer(node)).collect();
         for node in &self.graph.nodes {
             if let Op::KvCache { layer, .. } = node.op
                 && !written.contains(&layer)
             {
-                messages.push(format!(
-                    "the cache of layer {layer} is not written and returned"
-                ));
+                messages.push(format!("the cache of layer {layer} is not written and returned"));
             }
         }
         for message in messages {
@@ -303,17 +271,12 @@ impl<'g> Checker<'g> {
     fn compiled(&mut self) {
         for (i, node) in self.graph.nodes.iter().enumerate() {
             if is_source_only(node.op) {
-                let place = Place::Node {
-                    value: ValueId(i as u32),
-                    op: node.op.name(),
-                    block: node.block,
-                };
-                self.add(
-                    place,
-                    "V10",
-                    "the op has no kernel: run the rules of class `real` first".to_owned(),
-                );
+                let place = Place::Node { value: ValueId(i as u32), op: node.op.name(), block: node.block };
+                self.add(place, "V10", "the op has no kernel: run the rules of class `real` first".to_owned());
             }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,10 +10,7 @@ impl Checker<'_> {
     pub(super) fn weights(&mut self) {
         for (i, weight) in self.graph.weights.iter().enumerate() {
             for (invariant, message) in violations(weight) {
-                let place = Place::Weight {
-                    weight: WeightId(i as u32),
-                    name: weight.name.clone(),
-                };
+                let place = Place::Weight { weight: WeightId(i as u32), name: weight.name.clone() };
                 self.add(place, invariant, message);
             }
         }
@@ -27,33 +24,19 @@ fn violations(weight: &WeightDecl) -> Vec<(&'static str, String)> {
         DType::F32 | DType::F16 | DType::Bf16 => true,
         DType::Trit => false,
         DType::I32 | DType::Q8 => {
-            found.push((
-                "V4",
-                format!(
-                    "a weight cannot be {}: expected f32, f16, bf16 or trit",
-                    ty.dtype.name()
-                ),
-            ));
+            found.push(("V4", format!("a weight cannot be {}: expected f32, f16, bf16 or trit", ty.dtype.name())));
             return found;
         }
     };
     let is_number = |dim: &Dim| dim.as_const().is_some_and(|n| n > 0);
     if !matches!(ty.dims.len(), 1 | 2) || !ty.dims.iter().all(is_number) {
-        found.push((
-            "V4",
-            format!("{ty} must have one or two dimensions, numbers of at least 1"),
-        ));
+        found.push(("V4", format!("{ty} must have one or two dimensions, numbers of at least 1")));
     }
     match weight.scale {
         None if !is_dense => found.push(("V5", "a trit weight needs a scale".to_owned())),
-        Some(scale) if is_dense => {
-            found.push(("V5", format!("a dense weight has no scale, found {scale}")))
-        }
+        Some(scale) if is_dense => found.push(("V5", format!("a dense weight has no scale, found {scale}"))),
         Some(scale) if !(scale.get().is_finite() && scale.get() >= 0.0) => {
-            found.push((
-                "V5",
-                format!("the scale must be finite and not negative, found {scale}"),
-            ));
+            found.push(("V5", format!("the scale must be finite and not negative, found {scale}")));
         }
         None | Some(_) => {}
     }
@@ -61,25 +44,16 @@ fn violations(weight: &WeightDecl) -> Vec<(&'static str, String)> {
         Origin::Dense if is_dense => {}
         Origin::Dense => found.push(("V6", "a tensor stored dense does not give trits".to_owned())),
         Origin::HfPacked | Origin::OnlineAbsmean if is_dense || ty.dims.len() != 2 => {
-            found.push((
-                "V6",
-                format!("{} gives trit[N, K], found {ty}", weight.origin),
-            ));
+            found.push(("V6", format!("{} gives trit[N, K], found {ty}", weight.origin)));
         }
         Origin::HfPacked | Origin::OnlineAbsmean => {}
         Origin::RopeTable(spec) => {
             let is_even = matches!(ty.dims[..], [_, Dim::Const(width)] if width.is_multiple_of(2));
             if ty.dtype != DType::F32 || !is_even {
-                found.push((
-                    "V7",
-                    format!("a rotary table is f32[P, head_dim] with an even head_dim, found {ty}"),
-                ));
+                found.push(("V7", format!("a rotary table is f32[P, head_dim] with an even head_dim, found {ty}")));
             }
             if !is_sound(spec) {
-                found.push((
-                    "V7",
-                    format!("the numbers of `{spec}` must be finite, positive and in order"),
-                ));
+                found.push(("V7", format!("the numbers of `{spec}` must be finite, positive and in order")));
             }
         }
     }
@@ -93,12 +67,7 @@ fn is_sound(spec: &RopeSpec) -> bool {
         && match spec.scaling {
             RopeScaling::None => true,
             RopeScaling::Linear { factor } => positive(factor),
-            RopeScaling::Llama3 {
-                factor,
-                low_freq_factor: low,
-                high_freq_factor: high,
-                original_max_position,
-            } => {
+            RopeScaling::Llama3 { factor, low_freq_factor: low, high_freq_factor: high, original_max_position } => {
                 positive(factor)
                     && positive(low)
                     && positive(high)
@@ -113,9 +82,7 @@ fn is_sound(spec: &RopeSpec) -> bool {
                 original_max_position,
                 truncate: _,
             } => {
-                [factor, beta_fast, beta_slow, attention_factor]
-                    .into_iter()
-                    .all(positive)
+                [factor, beta_fast, beta_slow, attention_factor].into_iter().all(positive)
                     && beta_slow.get() <= beta_fast.get()
                     && spec.theta.get() > 1.0
                     && original_max_position > 0

@@ -1,0 +1,142 @@
+//! Full-precision master weights made ternary: the absmean rule of online quantisation.
+//!
+//! In: an `F32`, `F16` or `BF16` matrix W. Out: its trits and the factor that turns them back into weights.
+//!
+//!   s = 1 / max(mean|W|, 1e-5)     T = clamp(round_half_even(W * s), -1, 1)     s_w = 1 / s
+//!
+//! all in f32 but the mean, whose sum is taken in f64 over 16 lanes (lane i takes elements i, i + 16, ... in row-major
+//! order; lanes fold 8, 4, 2, 1) and which is rounded to f32 once: the same on every machine. A matrix that is ternary
+//! already is refused: its zeros would shrink the mean, and with it every weight.
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use super::dense;
+use super::error::Error;
+use super::tensor::Tensor;
+use crate::weights::Trits;
+
+/// Lanes of the sum.
+const LANES: usize = 16;
+/// The least mean.
+const MEAN_FLOOR: f32 = 1e-5;
+
+/// The two scales of a matrix.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct AbsmeanScale {
+    /// s: multiplies a master weight before rounding.
+    pub quantise: f32,
+    /// s_w = 1 / s: multiplies a trit.
+    pub weight: f32,
+}
+
+/// The scales of `tensor`.
+///
+/// # Errors
+/// Another element type, elements that are not finite, a matrix that is ternary already.
+pub fn scale(tensor: &Tensor<'_>) -> Result<AbsmeanScale, Error> {
+    scale_of(tensor, &dense::widen(tensor)?)
+}
+
+/// The `rows` x `cols` trits of `tensor`.
+///
+/// # Errors
+/// As [`scale`]; a tensor of another size.
+pub fn trits(tensor: &Tensor<'_>, rows: usize, cols: usize) -> Result<Trits, Error> {
+    let weights = dense::widen(tensor)?;
+    if tensor.shape() != [rows, cols] {
+        let found = format!("shape {:?}", tensor.shape());
+        return Err(Error::input(tensor.fault(found, format!("[{rows}, {cols}]"))));
+    }
+    let AbsmeanScale { quantise, .. } = scale_of(tensor, &weights)?;
+    let data = weights.iter().map(|w| (w * quantise).round_ties_even().clamp(-1.0, 1.0) as i8);
+    Ok(Trits { rows, cols, data: data.collect() })
+}
+
+fn scale_of(tensor: &Tensor<'_>, weights: &[f32]) -> Result<AbsmeanScale, Error> {
+    refuse_ternary(tensor, weights)?;
+    let mut lanes = [0.0f64; LANES];
+    for chunk in weights.chunks(LANES) {
+        for (lane, w) in lanes.iter_mut().zip(chunk) {
+            *lane += f64::from(w.abs());
+        }
+    }
+    let mut width = LANES / 2;
+    while width > 0 {
+        let (low, high) = lanes.split_at_mut(width);
+        for (a, b) in low.iter_mut().zip(high) {
+            *a += *b;
+        }
+        width /= 2;
+    }
+    let sum = lanes.first().copied().unwrap_or(0.0);
+    let mean = (sum / weights.len().max(1) as f64) as f32;
+    let quantise = 1.0 / mean.max(MEAN_FLOOR);
+    Ok(AbsmeanScale { quantise, weight: 1.0 / quantise })
+}
+
+/// Zeros beside one single magnitude: the work of a quantiser, not of training.
+fn refuse_ternary(tensor: &Tensor<'_>, weights: &[f32]) -> Result<(), Error> {
+    let magnitude = weights.iter().map(|w| w.abs()).find(|&w| w != 0.0).unwrap_or(0.0);
+    let zeros = weights.contains(&0.0);
+    if magnitude == 0.0 || !zeros || weights.iter().any(|w| *w != 0.0 && w.abs() != magnitude) {
+        return Ok(());
+    }
+    Err(Error::unsupported(
+        tensor
+            .fault(
+                format!("weights that are ternary already ({magnitude} times -1, 0, +1)"),
+                "full-precision master weights, as quantization_mode \"online\" means",
+            )
+            .next("taking their mean again would shrink them; use the packed checkpoint"),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::StoredType;
+
+    fn check(weights: &[f32], body: impl Fn(&Tensor<'_>)) {
+        let bytes: Vec<u8> = weights.iter().flat_map(|w| w.to_le_bytes()).collect();
+        let shape = [1, weights.len()];
+        let stored = StoredType::F32;
+        let (name, file) = ("w", "f");
+        body(&Tensor { name, stored, shape: &shape, file, offset_bytes: 0, bytes: &bytes });
+    }
+
+    #[test]
+    fn the_rule_rounds_half_to_even() {
+        // mean|W| = 1, so s = 1: 0.5 and -0.5 round to 0, 1.5 to 2 and then to 1.
+        check(&[0.5, -0.5, 1.5, -1.5], |t| {
+            let AbsmeanScale { quantise, weight } = scale(t).expect("finite");
+            assert_eq!((quantise, weight), (1.0, 1.0));
+            assert_eq!(trits(t, 1, 4).expect("finite").data, [0, 0, 1, -1]);
+        });
+    }
+
+    #[test]
+    fn the_mean_has_a_floor() {
+        check(&[0.0; 5], |t| {
+            assert_eq!(scale(t).expect("finite").quantise, 1.0 / 1e-5);
+            assert_eq!(trits(t, 1, 5).expect("finite").data, [0; 5]);
+        });
+    }
+
+    #[test]
+    fn the_mean_is_taken_over_every_lane() {
+        let weights: Vec<f32> = (1..=37).map(|i| i as f32).collect();
+        check(&weights, |t| assert_eq!(scale(t).expect("finite").quantise, 1.0 / 19.0));
+    }
+
+    #[test]
+    fn ternary_weights_are_refused() {
+        check(&[0.3, 0.0, -0.3, 0.3], |t| {
+            assert!(matches!(scale(t), Err(Error::Unsupported(_))));
+        });
+        check(&[0.3, -0.3], |t| assert!(scale(t).is_ok(), "no zeros: the mean is the scale"));
+    }
+
+    #[test]
+    fn the_shape_must_agree() {
+        check(&[1.0, 2.0], |t| assert!(trits(t, 2, 1).is_err()));
+    }
+}

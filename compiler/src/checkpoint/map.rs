@@ -1,0 +1,56 @@
+//! The bytes of a file, mapped, owned or built in.
+//!
+//! In: a path. Out: [`Bytes`], a read-only view that lives as long as the checkpoint. Holds the only `unsafe` of the
+//! readers. Deliberately does not interpret a byte.
+#![expect(unsafe_code, reason = "mapping a file is unsafe: see the argument at the one block")]
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use std::fs::{self, File};
+use std::io;
+use std::ops::Deref;
+use std::path::Path;
+
+use memmap2::Mmap;
+
+/// Bytes that nobody in this program writes.
+pub(super) enum Bytes {
+    /// Part of the program.
+    Static(&'static [u8]),
+    /// Read or built in memory.
+    Owned(Vec<u8>),
+    /// A mapped file.
+    Mapped(Mmap),
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Bytes::Static(bytes) => bytes,
+            Bytes::Owned(bytes) => bytes,
+            Bytes::Mapped(map) => map,
+        }
+    }
+}
+
+/// Maps the regular file at `path`, whole.
+pub(super) fn map_file(path: &Path) -> io::Result<Bytes> {
+    // Asked before opening: opening a pipe would wait for a writer.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    let file = File::open(path)?;
+    // Some systems refuse to map nothing.
+    if file.metadata()?.len() == 0 {
+        return Ok(Bytes::Owned(Vec::new()));
+    }
+    // SAFETY: the mapping is read-only and private to this program, but another process may write to the file or
+    // shorten it while we hold the map, and no check of ours can rule that out. What we do about it: every length,
+    // offset and shape is read and checked once, at open, against the length of the mapping, which never changes, and
+    // is kept in memory of our own; element data is only ever copied out, and what the decoders check afterwards is the
+    // copy. So bytes that change give wrong numbers or an error, never an access outside the mapping. A file that is
+    // shortened gives SIGBUS when a lost page is touched: the program ends, it does not read other memory.
+    let map = unsafe { Mmap::map(&file)? };
+    Ok(Bytes::Mapped(map))
+}

@@ -1,0 +1,147 @@
+//! Compiling into memory and entering what was compiled.
+//!
+//! In: a schedule and a target of this machine. Out: [`JitCode`], which owns the code pages and hands out the entry
+//! points. Pages are written first, then made executable and never written again.
+
+#![expect(unsafe_code, reason = "compiled code is entered through function pointers, and its pages are freed by hand")]
+
+use cranelift_jit::{ArenaMemoryProvider, JITBuilder, JITModule};
+use cranelift_module::default_libcall_names;
+use tern_runtime::generated::abi::{StateBytesFn, StateInitFn, StepFn, TruncateFn};
+
+use super::module::{self, Compiled, Listed, Listing};
+use super::{Error, Target};
+use crate::schedule::Schedule;
+use crate::schedule::kernel::KernelKind;
+
+/// Address space reserved for code: near calls reach all of it. Only what is used is ever backed by memory.
+const RESERVED_BYTES: usize = 256 << 20;
+
+/// The code of one model in memory; the pages live as long as this.
+pub struct JitCode {
+    /// `Some` until dropped.
+    module: Option<JITModule>,
+    compiled: Compiled,
+}
+
+// SAFETY: after `finalize_definitions` the module is never touched again but to free its pages in `drop`, which has
+// exclusive access; the code itself is immutable.
+unsafe impl Send for JitCode {}
+// SAFETY: as above: shared access only reads addresses.
+unsafe impl Sync for JitCode {}
+
+/// The entry points of a compiled model.
+#[derive(Clone, Copy)]
+pub struct Entries {
+    /// `step`.
+    pub step: StepFn,
+    /// `state_bytes`.
+    pub state_bytes: StateBytesFn,
+    /// `state_init`.
+    pub state_init: StateInitFn,
+    /// `truncate`.
+    pub truncate: TruncateFn,
+}
+
+impl JitCode {
+    /// Compiles a model.
+    ///
+    /// # Errors
+    /// [`Error::Bug`]: a verified schedule must compile, and the system must give pages.
+    pub fn compile(schedule: &Schedule, target: &Target, listing: Listing) -> Result<JitCode, Error> {
+        let mut module = new_module(target, RESERVED_BYTES)?;
+        let compiled = module::compile(&mut module, schedule, target, listing)?;
+        module.finalize_definitions().map_err(Error::bug)?;
+        Ok(JitCode { module: Some(module), compiled })
+    }
+
+    /// Every function, for people.
+    pub fn listed(&self) -> &[Listed] {
+        &self.compiled.listed
+    }
+
+    /// The addresses of the entry points: valid as long as `self` lives.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] if the pages are gone.
+    pub fn entries(&self) -> Result<Entries, Error> {
+        let module = self.module.as_ref().ok_or_else(|| Error::bug("the code pages are gone"))?;
+        let address = |id| module.get_finalized_function(id);
+        // SAFETY: `module::compile` gave each function the parameters and the result of its type in the ABI table, with
+        // the system's C calling convention.
+        unsafe {
+            Ok(Entries {
+                step: std::mem::transmute::<*const u8, StepFn>(address(self.compiled.step)),
+                state_bytes: std::mem::transmute::<*const u8, StateBytesFn>(address(self.compiled.state_bytes)),
+                state_init: std::mem::transmute::<*const u8, StateInitFn>(address(self.compiled.state_init)),
+                truncate: std::mem::transmute::<*const u8, TruncateFn>(address(self.compiled.truncate)),
+            })
+        }
+    }
+}
+
+/// One kernel in memory: what tests and benches call directly.
+pub struct JitKernel {
+    module: Option<JITModule>,
+    entry: unsafe extern "C" fn(*const u64),
+}
+
+impl JitKernel {
+    /// Compiles one kernel.
+    ///
+    /// # Errors
+    /// [`Error::Bug`]: a kernel must compile.
+    pub fn compile(kind: &KernelKind, target: &Target) -> Result<JitKernel, Error> {
+        let mut module = new_module(target, 1 << 20)?;
+        let id = module::compile_kernel(&mut module, kind, target)?;
+        module.finalize_definitions().map_err(Error::bug)?;
+        let address = module.get_finalized_function(id);
+        // SAFETY: a kernel takes one pointer and gives nothing, in the system's C calling convention.
+        let entry = unsafe { std::mem::transmute::<*const u8, unsafe extern "C" fn(*const u64)>(address) };
+        Ok(JitKernel { module: Some(module), entry })
+    }
+
+    /// Runs the kernel.
+    ///
+    /// # Safety
+    /// `args` must be the argument struct that the kernel's [`KernelKind`] documents, every pointer in it valid for what
+    /// the kernel reads and writes.
+    pub unsafe fn call(&self, args: &[u64]) {
+        // SAFETY: promised by the caller.
+        unsafe { (self.entry)(args.as_ptr()) }
+    }
+}
+
+impl Drop for JitKernel {
+    fn drop(&mut self) {
+        if let Some(module) = self.module.take() {
+            // SAFETY: the only pointer to the code is `entry`, which goes with `self`.
+            unsafe { module.free_memory() };
+        }
+    }
+}
+
+/// Compiles one kernel for its listing alone.
+///
+/// # Errors
+/// [`Error::Bug`]: a kernel must compile.
+pub fn list_kernel(kind: &KernelKind, target: &Target, listing: Listing) -> Result<Listed, Error> {
+    module::list_kernel(&mut new_module(target, 1 << 20)?, kind, target, listing)
+}
+
+fn new_module(target: &Target, reserved_bytes: usize) -> Result<JITModule, Error> {
+    let mut builder = JITBuilder::with_isa(target.cranelift.clone(), default_libcall_names());
+    let arena = ArenaMemoryProvider::new_with_size(reserved_bytes).map_err(Error::bug)?;
+    builder.memory_provider(Box::new(arena));
+    Ok(JITModule::new(builder))
+}
+
+impl Drop for JitCode {
+    fn drop(&mut self) {
+        if let Some(module) = self.module.take() {
+            // SAFETY: the entry points are handed out with the promise that they live no longer than `self`; the runtime
+            // keeps `self` beside them.
+            unsafe { module.free_memory() };
+        }
+    }
+}

@@ -1,0 +1,397 @@
+//! A small vocabulary for writing kernels in CLIF.
+//!
+//! In: a function under construction. Out: its instructions, in the written order. It upholds the one arithmetic of
+//! [`crate::graph::arith`]: 16-lane reductions in four 128-bit registers, `madd` by profile, selections for minimum and
+//! maximum. Kernels are leaves: everything they read comes through one struct of 8-byte slots.
+
+use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
+use cranelift_codegen::ir::{self, InstBuilder, MemFlagsData, Type, Value, types};
+use cranelift_frontend::FunctionBuilder;
+
+use super::isa::{Isa, Target};
+use crate::graph::DType;
+use crate::graph::arith::{self, Profile};
+
+/// Four f32: one register of a row.
+pub const F32X4: Type = types::F32X4;
+/// Four i32.
+pub const I32X4: Type = types::I32X4;
+/// Sixteen bytes.
+pub const I8X16: Type = types::I8X16;
+/// Eight i16.
+pub const I16X8: Type = types::I16X8;
+
+/// Sixteen f32 in four registers: one step of a reduction.
+pub type Lanes = [Value; 4];
+
+/// A kernel under construction.
+pub struct Kernel<'a, 'f> {
+    /// Cranelift's builder, for instructions that need no name of ours.
+    pub b: &'a mut FunctionBuilder<'f>,
+    /// The arithmetic.
+    pub profile: Profile,
+    /// The level.
+    pub isa: Isa,
+    /// The argument struct.
+    args: Value,
+}
+
+impl<'a, 'f> Kernel<'a, 'f> {
+    /// Starts the body: one parameter, the pointer to the argument struct.
+    pub fn new(b: &'a mut FunctionBuilder<'f>, target: &Target) -> Self {
+        let entry = b.create_block();
+        b.append_block_params_for_function_params(entry);
+        b.switch_to_block(entry);
+        b.seal_block(entry);
+        let args = b.block_params(entry)[0];
+        Self { b, profile: target.profile, isa: target.isa, args }
+    }
+
+    /// Ends the body.
+    pub fn finish(self) {
+        self.b.ins().return_(&[]);
+    }
+
+    // ---- arguments and constants ----
+
+    /// The pointer or 64-bit number in slot `slot`.
+    pub fn arg(&mut self, slot: usize) -> Value {
+        self.b.ins().load(types::I64, flags(), self.args, (slot * 8) as i32)
+    }
+
+    /// The f32 in the low half of slot `slot`.
+    pub fn arg_f32(&mut self, slot: usize) -> Value {
+        self.b.ins().load(types::F32, flags(), self.args, (slot * 8) as i32)
+    }
+
+    /// A 64-bit number.
+    pub fn int(&mut self, v: i64) -> Value {
+        self.b.ins().iconst(types::I64, v)
+    }
+
+    /// An f32.
+    pub fn f32(&mut self, v: f32) -> Value {
+        self.b.ins().f32const(v)
+    }
+
+    /// Four times the same f32.
+    pub fn splat_f32(&mut self, v: f32) -> Value {
+        let v = self.b.ins().f32const(v);
+        self.b.ins().splat(F32X4, v)
+    }
+
+    /// Four times the same i32.
+    pub fn splat_i32(&mut self, v: i32) -> Value {
+        let v = self.b.ins().iconst(types::I32, i64::from(v));
+        self.b.ins().splat(I32X4, v)
+    }
+
+    /// Sixteen times the same byte.
+    pub fn splat_u8(&mut self, v: u8) -> Value {
+        let v = self.b.ins().iconst(types::I8, i64::from(v));
+        self.b.ins().splat(I8X16, v)
+    }
+
+    /// Four zeros.
+    pub fn zero(&mut self) -> Value {
+        self.splat_f32(0.0)
+    }
+
+    /// base + offset.
+    pub fn at(&mut self, base: Value, offset: i64) -> Value {
+        if offset == 0 { base } else { self.b.ins().iadd_imm_s(base, offset) }
+    }
+
+    /// base + index * stride.
+    pub fn row(&mut self, base: Value, index: Value, stride: i64) -> Value {
+        let offset = self.b.ins().imul_imm_s(index, stride);
+        self.b.ins().iadd(base, offset)
+    }
+
+    // ---- memory ----
+
+    /// Loads a value of `ty` at `base + offset`.
+    pub fn load(&mut self, ty: Type, base: Value, offset: i32) -> Value {
+        self.b.ins().load(ty, flags(), base, offset)
+    }
+
+    /// Stores at `base + offset`.
+    pub fn store(&mut self, v: Value, base: Value, offset: i32) {
+        self.b.ins().store(flags(), v, base, offset);
+    }
+
+    /// Sixteen f32 from `base + offset`.
+    pub fn load16(&mut self, base: Value, offset: i32) -> Lanes {
+        std::array::from_fn(|i| self.load(F32X4, base, offset + 16 * i as i32))
+    }
+
+    /// Sixteen f32 to `base + offset`.
+    pub fn store16(&mut self, v: Lanes, base: Value, offset: i32) {
+        for (i, v) in v.into_iter().enumerate() {
+            self.store(v, base, offset + 16 * i as i32);
+        }
+    }
+
+    /// Four elements of a dense dtype at `base + offset`, widened to f32.
+    pub fn load4_widened(&mut self, dtype: DType, base: Value, offset: i32) -> Value {
+        match dtype {
+            DType::F16 => {
+                let bits = self.b.ins().uload16x4(flags(), base, offset);
+                self.f32_from_f16(bits)
+            }
+            DType::Bf16 => {
+                let bits = self.b.ins().uload16x4(flags(), base, offset);
+                let bits = self.b.ins().ishl_imm_s(bits, 16);
+                self.cast(F32X4, bits)
+            }
+            DType::F32 | DType::I32 | DType::Trit | DType::Q8 => self.load(F32X4, base, offset),
+        }
+    }
+
+    /// `uload16x4` of a half-full register would read past the end; this loads `count` < 4 f32 or f16 elements one by one,
+    /// the missing ones being zero.
+    pub fn load_partial(&mut self, dtype: DType, base: Value, offset: i32, count: usize) -> Value {
+        if dtype == DType::F16 {
+            let mut bits = self.splat_i32(0);
+            for i in 0..count {
+                let h = self.b.ins().uload16(types::I32, flags(), base, offset + 2 * i as i32);
+                bits = self.b.ins().insertlane(bits, h, i as u8);
+            }
+            return self.f32_from_f16(bits);
+        }
+        let mut v = self.zero();
+        for i in 0..count {
+            let x = self.load(types::F32, base, offset + 4 * i as i32);
+            v = self.b.ins().insertlane(v, x, i as u8);
+        }
+        v
+    }
+
+    // ---- arithmetic ----
+
+    /// Reinterprets the bits of a vector.
+    pub fn cast(&mut self, ty: Type, v: Value) -> Value {
+        self.b.ins().bitcast(ty, MemFlagsData::new().with_endianness(ir::Endianness::Little), v)
+    }
+
+    /// a * b + c, by profile.
+    pub fn madd(&mut self, a: Value, b: Value, c: Value) -> Value {
+        match self.profile {
+            Profile::Fma => self.b.ins().fma(a, b, c),
+            Profile::Plain => {
+                let ab = self.b.ins().fmul(a, b);
+                self.b.ins().fadd(ab, c)
+            }
+        }
+    }
+
+    /// `arith::max` of vectors, in the form that becomes one instruction.
+    pub fn max(&mut self, a: Value, b: Value) -> Value {
+        let less = self.b.ins().fcmp(FloatCC::LessThan, b, a);
+        let mask = self.cast(F32X4, less);
+        self.b.ins().bitselect(mask, a, b)
+    }
+
+    /// `arith::min` of vectors, in the form that becomes one instruction.
+    pub fn min(&mut self, a: Value, b: Value) -> Value {
+        let less = self.b.ins().fcmp(FloatCC::LessThan, a, b);
+        let mask = self.cast(F32X4, less);
+        self.b.ins().bitselect(mask, a, b)
+    }
+
+    /// `arith::max` of scalars.
+    pub fn max_scalar(&mut self, a: Value, b: Value) -> Value {
+        let less = self.b.ins().fcmp(FloatCC::LessThan, b, a);
+        self.b.ins().select(less, a, b)
+    }
+
+    /// The sum of 16 lanes, folded 8, 4, 2, 1, as a scalar.
+    pub fn fold16(&mut self, v: Lanes) -> Value {
+        let a = self.b.ins().fadd(v[0], v[2]);
+        let b = self.b.ins().fadd(v[1], v[3]);
+        let v = self.b.ins().fadd(a, b);
+        let high = self.swap_halves(v);
+        let v = self.b.ins().fadd(v, high);
+        let first = self.b.ins().extractlane(v, 0);
+        let second = self.b.ins().extractlane(v, 1);
+        self.b.ins().fadd(first, second)
+    }
+
+    /// Lanes 2, 3, 0, 1.
+    fn swap_halves(&mut self, v: Value) -> Value {
+        let bytes = self.cast(I8X16, v);
+        let mask: [u8; 16] = std::array::from_fn(|i| ((i + 8) % 16) as u8);
+        let mask = self.b.func.dfg.immediates.push(ir::ConstantData::from(&mask[..]));
+        let swapped = self.b.ins().shuffle(bytes, bytes, mask);
+        self.cast(F32X4, swapped)
+    }
+
+    /// The sum of four i32 lanes of each of four vectors: `[sum a, sum b, sum c, sum d]`.
+    pub fn sum_each(&mut self, v: [Value; 4]) -> Value {
+        let ab = self.b.ins().iadd_pairwise(v[0], v[1]);
+        let cd = self.b.ins().iadd_pairwise(v[2], v[3]);
+        self.b.ins().iadd_pairwise(ab, cd)
+    }
+
+    /// `arith::exp` of a vector.
+    pub fn exp(&mut self, x: Value) -> Value {
+        let (lo, hi) = (self.splat_f32(arith::EXP_MIN), self.splat_f32(arith::EXP_MAX));
+        let x = self.max(x, lo);
+        let x = self.min(x, hi);
+        let magic = self.splat_f32(arith::ROUND_MAGIC);
+        let log2_e = self.splat_f32(arith::LOG2_E);
+        let t = self.madd(x, log2_e, magic);
+        let n = self.b.ins().fsub(t, magic);
+        let (ln2_hi, ln2_lo) = (self.splat_f32(-arith::LN2_HI), self.splat_f32(-arith::LN2_LO));
+        let r = self.madd(n, ln2_hi, x);
+        let r = self.madd(n, ln2_lo, r);
+        let mut poly = self.splat_f32(arith::EXP_POLY[0]);
+        for c in &arith::EXP_POLY[1..] {
+            let c = self.splat_f32(*c);
+            poly = self.madd(poly, r, c);
+        }
+        let bits = self.cast(I32X4, t);
+        let bias = self.splat_i32((arith::ROUND_MAGIC.to_bits() as i32).wrapping_sub(127));
+        let exponent = self.b.ins().isub(bits, bias);
+        let power = self.b.ins().ishl_imm_s(exponent, 23);
+        let power = self.cast(F32X4, power);
+        self.b.ins().fmul(poly, power)
+    }
+
+    /// `arith::silu` of a vector.
+    pub fn silu(&mut self, x: Value) -> Value {
+        let minus = self.b.ins().fneg(x);
+        let e = self.exp(minus);
+        let one = self.splat_f32(1.0);
+        let sum = self.b.ins().fadd(one, e);
+        self.b.ins().fdiv(x, sum)
+    }
+
+    /// `arith::relu2` of a vector.
+    pub fn relu2(&mut self, x: Value) -> Value {
+        let zero = self.zero();
+        let m = self.max(x, zero);
+        self.b.ins().fmul(m, m)
+    }
+
+    /// Four f16, each in the low half of an i32 lane, to f32: the exponent is moved by a multiplication with 2^112, which
+    /// is exact for subnormals too.
+    fn f32_from_f16(&mut self, bits: Value) -> Value {
+        let low = self.splat_i32(0x7fff);
+        let magnitude = self.b.ins().band(bits, low);
+        let magnitude = self.b.ins().ishl_imm_s(magnitude, 13);
+        let magnitude = self.cast(F32X4, magnitude);
+        let power = self.splat_f32(f32::from_bits((127 + 112) << 23));
+        let magnitude = self.b.ins().fmul(magnitude, power);
+        let magnitude = self.cast(I32X4, magnitude);
+        let sign = self.splat_i32(0x8000);
+        let sign = self.b.ins().band(bits, sign);
+        let sign = self.b.ins().ishl_imm_s(sign, 16);
+        let v = self.b.ins().bor(magnitude, sign);
+        self.cast(F32X4, v)
+    }
+
+    /// Four f32 to f16 as in `arith::through_f16`, each in the low half of an i32 lane.
+    pub fn f16_from_f32(&mut self, x: Value) -> Value {
+        let (lo, hi) = (self.splat_f32(-arith::F16_MAX), self.splat_f32(arith::F16_MAX));
+        let x = self.max(x, lo);
+        let x = self.min(x, hi);
+        let bits = self.cast(I32X4, x);
+        let mask = self.splat_i32(0x7fff_ffff);
+        let magnitude = self.b.ins().band(bits, mask);
+        // Normal: round half even by adding 0xfff plus the lowest kept bit, then move the exponent's bias from 127 to 15.
+        let kept = self.b.ins().ushr_imm_u(magnitude, 13);
+        let one = self.splat_i32(1);
+        let odd = self.b.ins().band(kept, one);
+        let adjust = self.splat_i32(0xfff - ((127 - 15) << 23));
+        let normal = self.b.ins().iadd(magnitude, odd);
+        let normal = self.b.ins().iadd(normal, adjust);
+        let normal = self.b.ins().ushr_imm_u(normal, 13);
+        // Subnormal: adding 0.5 puts the unit in the last place at 2^-24, so the addition itself rounds.
+        let half = self.splat_f32(0.5);
+        let magnitude_f32 = self.cast(F32X4, magnitude);
+        let sum = self.b.ins().fadd(magnitude_f32, half);
+        let sum = self.cast(I32X4, sum);
+        let half_bits = self.splat_i32(0.5f32.to_bits() as i32);
+        let subnormal = self.b.ins().isub(sum, half_bits);
+        let least_normal = self.splat_i32((127 - 14) << 23);
+        let is_subnormal = self.b.ins().icmp(IntCC::SignedLessThan, magnitude, least_normal);
+        let h = self.b.ins().bitselect(is_subnormal, subnormal, normal);
+        let sign = self.b.ins().ushr_imm_u(bits, 16);
+        let sign_mask = self.splat_i32(0x8000);
+        let sign = self.b.ins().band(sign, sign_mask);
+        self.b.ins().bor(h, sign)
+    }
+
+    // ---- loops ----
+
+    /// `for i in (lo..hi).step_by(step)`, carrying values around; gives what they are at the end.
+    ///
+    /// The test stands at the bottom, one branch a turn; `lo < hi` is tested once before.
+    pub fn fold_range(
+        &mut self,
+        lo: Value,
+        hi: Value,
+        step: i64,
+        init: &[Value],
+        body: impl FnOnce(&mut Self, Value, &[Value]) -> Vec<Value>,
+    ) -> Vec<Value> {
+        let (head, done) = (self.b.create_block(), self.b.create_block());
+        self.b.append_block_param(head, types::I64);
+        for v in init {
+            let ty = self.b.func.dfg.value_type(*v);
+            self.b.append_block_param(head, ty);
+            self.b.append_block_param(done, ty);
+        }
+        let init_args: Vec<ir::BlockArg> = init.iter().map(|v| (*v).into()).collect();
+        let mut head_args = vec![lo.into()];
+        head_args.extend(init_args.iter().copied());
+        let some = self.b.ins().icmp(IntCC::SignedLessThan, lo, hi);
+        self.b.ins().brif(some, head, &head_args, done, &init_args);
+
+        self.b.switch_to_block(head);
+        let params = self.b.block_params(head).to_vec();
+        let carried = body(self, params[0], &params[1..]);
+        let carried: Vec<ir::BlockArg> = carried.into_iter().map(Into::into).collect();
+        let next = self.b.ins().iadd_imm_s(params[0], step);
+        let more = self.b.ins().icmp(IntCC::SignedLessThan, next, hi);
+        let mut next_args = vec![next.into()];
+        next_args.extend(carried.iter().copied());
+        self.b.ins().brif(more, head, &next_args, done, &carried);
+        self.b.seal_block(head);
+        self.b.seal_block(done);
+        self.b.switch_to_block(done);
+        self.b.block_params(done).to_vec()
+    }
+
+    /// `for i in (lo..hi).step_by(step)`.
+    pub fn for_range(&mut self, lo: Value, hi: Value, step: i64, body: impl FnOnce(&mut Self, Value)) {
+        self.fold_range(lo, hi, step, &[], |k, i, _| {
+            body(k, i);
+            vec![]
+        });
+    }
+
+    /// `for offset in (0..bytes).step_by(step)`, with a constant end.
+    pub fn for_bytes(&mut self, bytes: i64, step: i64, body: impl FnOnce(&mut Self, Value)) {
+        let (lo, hi) = (self.int(0), self.int(bytes));
+        self.for_range(lo, hi, step, body);
+    }
+
+    /// As [`Kernel::for_bytes`], carrying values.
+    pub fn fold_bytes(
+        &mut self,
+        bytes: i64,
+        step: i64,
+        init: &[Value],
+        body: impl FnOnce(&mut Self, Value, &[Value]) -> Vec<Value>,
+    ) -> Vec<Value> {
+        let (lo, hi) = (self.int(0), self.int(bytes));
+        self.fold_range(lo, hi, step, init, body)
+    }
+}
+
+/// Memory that is there and may be unaligned: every access of a kernel is inside a buffer that the schedule sized.
+pub fn flags() -> MemFlagsData {
+    MemFlagsData::new().with_notrap()
+}

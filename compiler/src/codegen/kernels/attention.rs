@@ -1,0 +1,260 @@
+//! Causal attention of one query head over the cache, in blocks of 64 absolute positions.
+//!
+//! Equation, per block: s_j = scale * (q . k_j), m' = max(m, max s), c = e^(m - m'), p_j = e^(s_j - m'),
+//! l = l c + sum p, o = o c + sum_j p_j v_j; at the end o / l. Only 64 scores are ever held. A query's result depends on
+//! absolute positions alone, so prefill, chunks and decode agree.
+
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{ConstantData, InstBuilder, StackSlotData, StackSlotKind, Value, types};
+
+use super::row_bytes;
+use crate::codegen::kernel::{F32X4, I32X4, Kernel, Lanes};
+use crate::graph::DType;
+use crate::graph::arith::ATTENTION_BLOCK;
+use crate::schedule::kernel::KvElem;
+
+/// The shape of the kernel.
+pub(super) struct Shape {
+    /// Query heads.
+    pub(super) q_heads: u32,
+    /// Key/value heads.
+    pub(super) kv_heads: u32,
+    /// Elements of a head.
+    pub(super) head_dim: u32,
+    /// Multiplies every score.
+    pub(super) scale: f32,
+    /// Element type of the cache.
+    pub(super) elem: KvElem,
+}
+
+const BLOCK: i64 = ATTENTION_BLOCK as i64;
+
+/// Args: q, cache, plane bytes, out, position, lo, hi (tokens times query heads).
+pub(super) fn attention(k: &mut Kernel<'_, '_>, shape: &Shape) {
+    let [q, cache, plane_bytes, out, position, lo, hi] = std::array::from_fn(|slot| k.arg(slot));
+    let cols = shape.q_heads * shape.head_dim;
+    let slot = k.b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, BLOCK as u32 * 4, 4));
+    let scores = k.b.ins().stack_addr(types::I64, slot, 0);
+    k.for_range(lo, hi, 1, |k, unit| {
+        let token = k.b.ins().udiv_imm_u(unit, i64::from(shape.q_heads));
+        let head = k.b.ins().urem_imm_u(unit, i64::from(shape.q_heads));
+        let group = k.b.ins().udiv_imm_u(head, i64::from(shape.q_heads / shape.kv_heads));
+        let head_offset = k.b.ins().imul_imm_s(head, i64::from(shape.head_dim) * 4);
+        let [q_row, out_row] = [q, out].map(|base| k.row(base, token, row_bytes(cols)));
+        let q = k.b.ins().iadd(q_row, head_offset);
+        let y = k.b.ins().iadd(out_row, head_offset);
+        let pair_bytes = k.b.ins().iadd(plane_bytes, plane_bytes);
+        let plane_offset = k.b.ins().imul(group, pair_bytes);
+        let keys = k.b.ins().iadd(cache, plane_offset);
+        let values = k.b.ins().iadd(keys, plane_bytes);
+        let last = k.b.ins().iadd(position, token);
+        let n = k.at(last, 1);
+        one_head(k, shape, q, keys, values, y, n, scores);
+        // Every head writes the zeros behind the row: the same bytes, whoever comes last.
+        let zero = k.f32(0.0);
+        for offset in (i64::from(cols) * 4..row_bytes(cols)).step_by(4) {
+            k.store(zero, out_row, offset as i32);
+        }
+    });
+}
+
+#[expect(clippy::too_many_arguments, reason = "the addresses of one head")]
+fn one_head(
+    k: &mut Kernel<'_, '_>,
+    shape: &Shape,
+    q: Value,
+    keys: Value,
+    values: Value,
+    y: Value,
+    n: Value,
+    scores: Value,
+) {
+    each_part(k, shape.head_dim, |k, part| {
+        let zero = if part.vector { k.zero() } else { k.f32(0.0) };
+        k.store(zero, y, part.offset * 4);
+    });
+    let row = i64::from(shape.head_dim * shape.elem.bytes());
+    let (zero, none) = (k.int(0), k.f32(0.0));
+    let least = k.f32(f32::MIN);
+    let carried = k.fold_range(zero, n, BLOCK, &[least, none], |k, start, carried| {
+        let (old_max, old_sum) = (carried[0], carried[1]);
+        let left = k.b.ins().isub(n, start);
+        let full = k.int(BLOCK);
+        let count = k.b.ins().smin(left, full);
+        let [keys, values] = [keys, values].map(|base| k.row(base, start, row));
+
+        let new_max = block_scores(k, shape, q, keys, count, scores, old_max);
+        let difference = k.b.ins().fsub(old_max, new_max);
+        let difference = k.b.ins().splat(F32X4, difference);
+        let correction = k.exp(difference);
+        let correction_1 = k.b.ins().extractlane(correction, 0);
+        let sum = block_weights(k, scores, count, new_max);
+        let new_sum = k.madd(old_sum, correction_1, sum);
+        add_values(k, shape, values, y, count, scores, correction_1);
+        vec![new_max, new_sum]
+    });
+    let one = k.f32(1.0);
+    let inverse = k.b.ins().fdiv(one, carried[1]);
+    each_part(k, shape.head_dim, |k, part| {
+        let ty = if part.vector { F32X4 } else { types::F32 };
+        let v = k.load(ty, y, part.offset * 4);
+        let factor = if part.vector { k.b.ins().splat(F32X4, inverse) } else { inverse };
+        let v = k.b.ins().fmul(v, factor);
+        k.store(v, y, part.offset * 4);
+    });
+}
+
+/// Writes the scores of a block; gives the new maximum.
+fn block_scores(
+    k: &mut Kernel<'_, '_>,
+    shape: &Shape,
+    q: Value,
+    keys: Value,
+    count: Value,
+    scores: Value,
+    old_max: Value,
+) -> Value {
+    let zero = k.int(0);
+    k.fold_range(zero, count, 1, &[old_max], |k, j, max| {
+        let key = k.row(keys, j, i64::from(shape.head_dim * shape.elem.bytes()));
+        let lanes = dot(k, shape, q, key);
+        let s = k.fold16(lanes);
+        let scale = k.f32(shape.scale);
+        let s = k.b.ins().fmul(s, scale);
+        let at = k.row(scores, j, 4);
+        k.store(s, at, 0);
+        vec![k.max_scalar(s, max[0])]
+    })[0]
+}
+
+/// The 16 lanes of q . key; a last short step is padded with zeros.
+fn dot(k: &mut Kernel<'_, '_>, shape: &Shape, q: Value, key: Value) -> Lanes {
+    let dtype = shape.elem.dtype();
+    let zero = k.zero();
+    let mut acc = [zero; 4];
+    let padded = shape.head_dim.next_multiple_of(16);
+    for d in (0..padded).step_by(4) {
+        let lane = (d / 4 % 4) as usize;
+        let have = shape.head_dim.saturating_sub(d).min(4) as usize;
+        let (q_offset, key_offset) = ((d * 4) as i32, (d * shape.elem.bytes()) as i32);
+        let (a, b) = match have {
+            0 => (zero, zero),
+            4 => (k.load(F32X4, q, q_offset), k.load4_widened(dtype, key, key_offset)),
+            _ => (k.load_partial(DType::F32, q, q_offset, have), k.load_partial(dtype, key, key_offset, have)),
+        };
+        acc[lane] = k.madd(a, b, acc[lane]);
+    }
+    acc
+}
+
+/// Turns the scores into weights e^(s - max), zero behind `count`; gives their sum.
+fn block_weights(k: &mut Kernel<'_, '_>, scores: Value, count: Value, max: Value) -> Value {
+    let zero = k.zero();
+    let count = k.b.ins().ireduce(types::I32, count);
+    let lanes = k.fold_bytes(BLOCK * 4, 64, &[zero; 4], |k, offset, acc| {
+        let at = k.b.ins().iadd(scores, offset);
+        let count = k.b.ins().splat(I32X4, count);
+        let max = k.b.ins().splat(F32X4, max);
+        let first = k.b.ins().ushr_imm_u(offset, 2);
+        let first = k.b.ins().ireduce(types::I32, first);
+        let first = k.b.ins().splat(I32X4, first);
+        (0..4)
+            .map(|i| {
+                let s = k.load(F32X4, at, 16 * i as i32);
+                let difference = k.b.ins().fsub(s, max);
+                let p = k.exp(difference);
+                let lane = lane_numbers(k, 4 * i as i32);
+                let index = k.b.ins().iadd(first, lane);
+                let inside = k.b.ins().icmp(IntCC::SignedLessThan, index, count);
+                let bits = k.cast(I32X4, p);
+                let bits = k.b.ins().band(bits, inside);
+                let p = k.cast(F32X4, bits);
+                k.store(p, at, 16 * i as i32);
+                k.b.ins().fadd(acc[i], p)
+            })
+            .collect()
+    });
+    k.fold16([lanes[0], lanes[1], lanes[2], lanes[3]])
+}
+
+/// first, first + 1, first + 2, first + 3.
+fn lane_numbers(k: &mut Kernel<'_, '_>, first: i32) -> Value {
+    let bytes: Vec<u8> = (first..first + 4).flat_map(|i| i.to_le_bytes()).collect();
+    let constant = k.b.func.dfg.constants.insert(ConstantData::from(&bytes[..]));
+    k.b.ins().vconst(I32X4, constant)
+}
+
+/// y = y * correction + sum_j p_j v_j, in strips of up to 16 elements that stay in registers.
+fn add_values(
+    k: &mut Kernel<'_, '_>,
+    shape: &Shape,
+    values: Value,
+    y: Value,
+    count: Value,
+    weights: Value,
+    correction: Value,
+) {
+    let mut parts = parts(shape.head_dim);
+    let row = i64::from(shape.head_dim * shape.elem.bytes());
+    while !parts.is_empty() {
+        let strip: Vec<Part> = parts.drain(..parts.len().min(4)).collect();
+        let start: Vec<Value> = strip
+            .iter()
+            .map(|part| {
+                let ty = if part.vector { F32X4 } else { types::F32 };
+                let v = k.load(ty, y, part.offset * 4);
+                let c = if part.vector { k.b.ins().splat(F32X4, correction) } else { correction };
+                k.b.ins().fmul(v, c)
+            })
+            .collect();
+        let zero = k.int(0);
+        let sums = k.fold_range(zero, count, 1, &start, |k, j, acc| {
+            let at = k.row(weights, j, 4);
+            let p = k.load(types::F32, at, 0);
+            let value = k.row(values, j, row);
+            strip
+                .iter()
+                .zip(acc)
+                .map(|(part, acc)| {
+                    let v = part.load(k, shape.elem, value);
+                    let p = if part.vector { k.b.ins().splat(F32X4, p) } else { p };
+                    k.madd(p, v, *acc)
+                })
+                .collect()
+        });
+        for (part, sum) in strip.iter().zip(sums) {
+            k.store(sum, y, part.offset * 4);
+        }
+    }
+}
+
+/// A piece of a head that is handled at once: four elements, or one behind the last four.
+struct Part {
+    offset: i32,
+    vector: bool,
+}
+
+impl Part {
+    /// Loads the piece of a cached row, widened.
+    fn load(&self, k: &mut Kernel<'_, '_>, elem: KvElem, row: Value) -> Value {
+        let offset = self.offset * elem.bytes() as i32;
+        if self.vector {
+            return k.load4_widened(elem.dtype(), row, offset);
+        }
+        let v = k.load_partial(elem.dtype(), row, offset, 1);
+        k.b.ins().extractlane(v, 0)
+    }
+}
+
+fn parts(head_dim: u32) -> Vec<Part> {
+    let whole = head_dim as i32 / 4 * 4;
+    let vectors = (0..whole).step_by(4).map(|offset| Part { offset, vector: true });
+    let singles = (whole..head_dim as i32).map(|offset| Part { offset, vector: false });
+    vectors.chain(singles).collect()
+}
+
+fn each_part(k: &mut Kernel<'_, '_>, head_dim: u32, mut body: impl FnMut(&mut Kernel<'_, '_>, &Part)) {
+    for part in parts(head_dim) {
+        body(k, &part);
+    }
+}

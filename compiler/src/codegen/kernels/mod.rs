@@ -1,0 +1,41 @@
+//! One file per family of kernels; [`emit`] finds the right one.
+//!
+//! In: a [`KernelKind`]. Out: the body of a leaf function `fn(args: *const Slot)`. Every kernel gives the bits of
+//! [`crate::graph::arith`]; every row that it writes ends in zeros up to its padded length.
+
+mod attention;
+mod dense;
+mod kv_write;
+mod map;
+mod norm;
+mod rope;
+mod ternary;
+mod top_k;
+
+use super::kernel::Kernel;
+use crate::graph::DType;
+use crate::schedule::kernel::KernelKind;
+use crate::schedule::packing;
+
+/// Writes the body of a kernel.
+pub fn emit(kind: &KernelKind, k: &mut Kernel<'_, '_>) {
+    match *kind {
+        KernelKind::Embed { dtype, cols } => dense::embed(k, dtype, cols),
+        KernelKind::Norm { eps, out, cols } => norm::norm(k, eps.map(|e| e.get()), out, cols),
+        KernelKind::Ternary { rows, cols, epilogue, regime } => ternary::ternary(k, rows, cols, epilogue, regime),
+        KernelKind::Rescale { cols } => map::rescale(k, cols),
+        KernelKind::Dense { dtype, cols, out_row_bytes, .. } => dense::dense(k, dtype, cols, out_row_bytes),
+        KernelKind::Rope { cols, head_dim } => rope::rope(k, cols, head_dim),
+        KernelKind::KvWrite { heads, head_dim, elem } => kv_write::kv_write(k, heads, head_dim, elem),
+        KernelKind::Attention { q_heads, kv_heads, head_dim, scale, elem } => {
+            attention::attention(k, &attention::Shape { q_heads, kv_heads, head_dim, scale: scale.get(), elem });
+        }
+        KernelKind::Map { op, cols } => map::map(k, op, cols),
+        KernelKind::TopK { vocab } => top_k::top_k(k, vocab),
+    }
+}
+
+/// Bytes from one padded row of `cols` f32 to the next.
+fn row_bytes(cols: u32) -> i64 {
+    packing::dense_row_bytes(DType::F32, cols) as i64
+}

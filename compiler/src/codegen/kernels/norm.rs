@@ -1,0 +1,139 @@
+//! RMSNorm, quantisation, and both in one pass over the row.
+
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{InstBuilder, Value};
+
+use super::row_bytes;
+use crate::codegen::kernel::{F32X4, I32X4, Kernel, Lanes};
+use crate::graph::arith::{ABSMAX_FLOOR, ROUND_MAGIC};
+use crate::schedule::{RowKind, layout};
+
+/// Args: x, g, out, scales, sums, lo, hi (rows).
+pub(super) fn norm(k: &mut Kernel<'_, '_>, eps: Option<f32>, out_kind: RowKind, cols: u32) {
+    let [x0, g, out0, scales, sums, lo, hi] = std::array::from_fn(|slot| k.arg(slot));
+    k.for_range(lo, hi, 1, |k, row| {
+        let x = k.row(x0, row, row_bytes(cols));
+        let out = k.row(out0, row, layout::row_bytes(out_kind, cols) as i64);
+        // y = (x * r) * g, computed anew in each pass: cheaper than a row of scratch.
+        let r = eps.map(|eps| inverse_rms(k, x, cols, eps));
+        let y = |k: &mut Kernel<'_, '_>, offset: Value| normalised(k, x, g, r, offset);
+        match out_kind {
+            RowKind::F32 | RowKind::I32 => k.for_bytes(row_bytes(cols), 64, |k, offset| {
+                let v = y(k, offset);
+                let at = k.b.ins().iadd(out, offset);
+                k.store16(v, at, 0);
+            }),
+            RowKind::Q8 => {
+                let scale = row_scale(k, cols, &y);
+                let sum = write_codes(k, cols, scale, out, &y);
+                let scale_at = k.row(scales, row, 4);
+                k.store(scale, scale_at, 0);
+                let sum_at = k.row(sums, row, 4);
+                k.store(sum, sum_at, 0);
+            }
+        }
+    });
+}
+
+/// r = 1 / sqrt(dot(x, x) / K + eps).
+fn inverse_rms(k: &mut Kernel<'_, '_>, x: Value, cols: u32, eps: f32) -> Value {
+    let zero = k.zero();
+    let lanes = k.fold_bytes(row_bytes(cols), 64, &[zero; 4], |k, offset, acc| {
+        let at = k.b.ins().iadd(x, offset);
+        let v = k.load16(at, 0);
+        (0..4).map(|i| k.madd(v[i], v[i], acc[i])).collect()
+    });
+    let total = k.fold16([lanes[0], lanes[1], lanes[2], lanes[3]]);
+    let (n, eps, one) = (k.f32(cols as f32), k.f32(eps), k.f32(1.0));
+    let mean = k.b.ins().fdiv(total, n);
+    let mean = k.b.ins().fadd(mean, eps);
+    let root = k.b.ins().sqrt(mean);
+    k.b.ins().fdiv(one, root)
+}
+
+fn normalised(k: &mut Kernel<'_, '_>, x: Value, g: Value, r: Option<Value>, offset: Value) -> Lanes {
+    let at = k.b.ins().iadd(x, offset);
+    let v = k.load16(at, 0);
+    let Some(r) = r else { return v };
+    let r = k.b.ins().splat(F32X4, r);
+    let g_at = k.b.ins().iadd(g, offset);
+    let g = k.load16(g_at, 0);
+    std::array::from_fn(|i| {
+        let xr = k.b.ins().fmul(v[i], r);
+        k.b.ins().fmul(xr, g[i])
+    })
+}
+
+/// 127 / max(max|y|, 1e-5), the maximum taken over the bits of |y| as integers.
+fn row_scale(k: &mut Kernel<'_, '_>, cols: u32, y: &impl Fn(&mut Kernel<'_, '_>, Value) -> Lanes) -> Value {
+    let floor = k.splat_i32(ABSMAX_FLOOR.to_bits() as i32);
+    let lanes = k.fold_bytes(row_bytes(cols), 64, &[floor; 4], |k, offset, acc| {
+        let v = y(k, offset);
+        let mask = k.splat_i32(0x7fff_ffff);
+        (0..4)
+            .map(|i| {
+                let bits = k.cast(I32X4, v[i]);
+                let magnitude = k.b.ins().band(bits, mask);
+                k.b.ins().smax(magnitude, acc[i])
+            })
+            .collect()
+    });
+    let a = k.b.ins().smax(lanes[0], lanes[1]);
+    let b = k.b.ins().smax(lanes[2], lanes[3]);
+    let v = k.b.ins().smax(a, b);
+    let mut most = k.b.ins().extractlane(v, 0);
+    for lane in 1..4 {
+        let other = k.b.ins().extractlane(v, lane);
+        let greater = k.b.ins().icmp(IntCC::SignedGreaterThan, other, most);
+        most = k.b.ins().select(greater, other, most);
+    }
+    let most = k.cast(cranelift_codegen::ir::types::F32, most);
+    let top = k.f32(127.0);
+    k.b.ins().fdiv(top, most)
+}
+
+/// Rounds, stores the codes and the zeros behind them; gives the sum of the codes.
+fn write_codes(
+    k: &mut Kernel<'_, '_>,
+    cols: u32,
+    scale: Value,
+    out: Value,
+    y: &impl Fn(&mut Kernel<'_, '_>, Value) -> Lanes,
+) -> Value {
+    let zero = k.splat_i32(0);
+    let total = k.fold_bytes(row_bytes(cols), 64, &[zero], |k, offset, acc| {
+        let v = y(k, offset);
+        let scale = k.b.ins().splat(F32X4, scale);
+        let q: Lanes = std::array::from_fn(|i| round_code(k, v[i], scale));
+        let a = k.b.ins().snarrow(q[0], q[1]);
+        let b = k.b.ins().snarrow(q[2], q[3]);
+        let codes = k.b.ins().snarrow(a, b);
+        // Four bytes of f32 become one byte of code.
+        let place = k.b.ins().ushr_imm_u(offset, 2);
+        let at = k.b.ins().iadd(out, place);
+        k.store(codes, at, 0);
+        let ab = k.b.ins().iadd(q[0], q[1]);
+        let cd = k.b.ins().iadd(q[2], q[3]);
+        let sum = k.b.ins().iadd(ab, cd);
+        vec![k.b.ins().iadd(acc[0], sum)]
+    });
+    let zeros = k.splat_u8(0);
+    let written = row_bytes(cols) / 4;
+    for offset in (written..layout::row_bytes(RowKind::Q8, cols) as i64).step_by(16) {
+        k.store(zeros, out, offset as i32);
+    }
+    let sums = k.sum_each([total[0]; 4]);
+    k.b.ins().extractlane(sums, 0)
+}
+
+/// clamp(v * scale, -128, 127), rounded half to even, as i32.
+fn round_code(k: &mut Kernel<'_, '_>, v: Value, scale: Value) -> Value {
+    let (least, most, magic) = (k.splat_f32(-128.0), k.splat_f32(127.0), k.splat_f32(ROUND_MAGIC));
+    let t = k.b.ins().fmul(v, scale);
+    let t = k.max(t, least);
+    let t = k.min(t, most);
+    let t = k.b.ins().fadd(t, magic);
+    let bits = k.cast(I32X4, t);
+    let bias = k.splat_i32(ROUND_MAGIC.to_bits() as i32);
+    k.b.ins().isub(bits, bias)
+}

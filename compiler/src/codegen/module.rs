@@ -1,0 +1,193 @@
+//! All functions of a model, compiled into one Cranelift module.
+//!
+//! In: a schedule, a target, any `Module` (JIT now, objects alike). Out: the ids of the entry points, and on request the
+//! text of every function, before (CLIF) and after (assembly).
+
+use cranelift_codegen::Context;
+use cranelift_codegen::ir::{AbiParam, FuncRef, Function, Signature, Type, UserFuncName, types};
+use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
+use cranelift_module::{FuncId, Linkage, Module};
+
+use super::kernel::Kernel;
+use super::state::{self, StateLayout};
+use super::step::{self, Callees};
+use super::{Error, Target, kernels};
+use crate::schedule::Schedule;
+use crate::schedule::kernel::KernelKind;
+
+/// What is compiled beside the code itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Listing {
+    /// Keep the CLIF of every function.
+    pub clif: bool,
+    /// Keep the assembly of every function.
+    pub asm: bool,
+}
+
+/// One compiled function, for people.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// Its symbol.
+    pub symbol: String,
+    /// CLIF, if asked for.
+    pub clif: Option<String>,
+    /// Assembly, if asked for.
+    pub asm: Option<String>,
+    /// Machine code, in bytes.
+    pub code_bytes: usize,
+}
+
+/// The compiled entry points.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// `step`.
+    pub step: FuncId,
+    /// `state_bytes`.
+    pub state_bytes: FuncId,
+    /// `state_init`.
+    pub state_init: FuncId,
+    /// `truncate`.
+    pub truncate: FuncId,
+    /// Every function, kernels first.
+    pub listed: Vec<Listed>,
+}
+
+const I32: Type = types::I32;
+const I64: Type = types::I64;
+
+/// Compiles a model into `module`.
+///
+/// # Errors
+/// [`Error::Bug`]: a verified schedule must compile.
+pub fn compile(
+    module: &mut dyn Module,
+    schedule: &Schedule,
+    target: &Target,
+    listing: Listing,
+) -> Result<Compiled, Error> {
+    let layout = StateLayout::new(schedule);
+    let mut functions = Functions::new(module, target, listing);
+    let ids = schedule.kernels.iter().map(|kind| functions.kernel(kind)).collect::<Result<Vec<_>, _>>()?;
+    let top_k = functions.kernel(&KernelKind::TopK { vocab: schedule.vocab })?;
+    let state_bytes = functions.entry("tern_state_bytes", &[I32, I32, I32], I64, |b, _, _| {
+        state::emit_state_bytes(b, &layout);
+    })?;
+    let state_init = functions.entry("tern_state_init", &[I64, I32, I32, I32], I32, |b, _, _| {
+        state::emit_state_init(b, &layout);
+    })?;
+    let truncate = functions.entry("tern_truncate", &[I64, I32, I32], I32, |b, _, _| {
+        state::emit_truncate(b, &layout);
+    })?;
+    let step_params = [I64, I64, I64, I32, I32, I32, I32, I64, I32, I32, I64, I64];
+    let step = functions.entry("tern_step", &step_params, I32, |b, module, one_pointer| {
+        let mut refer =
+            |id: FuncId, b: &mut FunctionBuilder<'_>| -> FuncRef { module.declare_func_in_func(id, b.func) };
+        let callees = Callees {
+            kernels: ids.iter().map(|id| refer(*id, b)).collect(),
+            top_k: refer(top_k, b),
+            barrier: b.import_signature(one_pointer),
+        };
+        step::emit_step(b, schedule, &layout, callees);
+    })?;
+    Ok(Compiled { step, state_bytes, state_init, truncate, listed: functions.listed })
+}
+
+/// Compiles one kernel, exported, into `module`.
+///
+/// # Errors
+/// [`Error::Bug`]: a kernel must compile.
+pub fn compile_kernel(module: &mut dyn Module, kind: &KernelKind, target: &Target) -> Result<FuncId, Error> {
+    Functions::new(module, target, Listing::default()).kernel(kind)
+}
+
+/// Compiles one kernel and lists it.
+///
+/// # Errors
+/// [`Error::Bug`]: a kernel must compile.
+pub fn list_kernel(
+    module: &mut dyn Module,
+    kind: &KernelKind,
+    target: &Target,
+    listing: Listing,
+) -> Result<Listed, Error> {
+    let mut functions = Functions::new(module, target, listing);
+    functions.kernel(kind)?;
+    functions.listed.pop().ok_or_else(|| Error::bug("nothing was listed"))
+}
+
+struct Functions<'m> {
+    module: &'m mut dyn Module,
+    target: &'m Target,
+    listing: Listing,
+    context: Context,
+    builder: FunctionBuilderContext,
+    listed: Vec<Listed>,
+}
+
+impl<'m> Functions<'m> {
+    fn new(module: &'m mut dyn Module, target: &'m Target, listing: Listing) -> Self {
+        let (context, builder) = (Context::new(), FunctionBuilderContext::new());
+        Self { module, target, listing, context, builder, listed: Vec::new() }
+    }
+
+    fn signature(&self, params: &[Type], result: Option<Type>) -> Signature {
+        let mut signature = self.module.make_signature();
+        signature.params.extend(params.iter().map(|ty| AbiParam::new(*ty)));
+        signature.returns.extend(result.map(AbiParam::new));
+        signature
+    }
+
+    /// A leaf: one pointer in, nothing out.
+    fn kernel(&mut self, kind: &KernelKind) -> Result<FuncId, Error> {
+        let signature = self.signature(&[I64], None);
+        let target = self.target;
+        let symbol = format!("{}_{kind}", target.isa.name());
+        self.define(&symbol, Linkage::Local, signature, |b, _| {
+            let mut kernel = Kernel::new(b, target);
+            kernels::emit(kind, &mut kernel);
+            kernel.finish();
+        })
+    }
+
+    /// A function of the C ABI; `body` also gets the module and the signature of a barrier.
+    fn entry(
+        &mut self,
+        symbol: &str,
+        params: &[Type],
+        result: Type,
+        body: impl FnOnce(&mut FunctionBuilder<'_>, &mut dyn Module, Signature),
+    ) -> Result<FuncId, Error> {
+        let signature = self.signature(params, Some(result));
+        let one_pointer = self.signature(&[I64], None);
+        self.define(symbol, Linkage::Export, signature, |b, module| body(b, module, one_pointer))
+    }
+
+    fn define(
+        &mut self,
+        symbol: &str,
+        linkage: Linkage,
+        signature: Signature,
+        body: impl FnOnce(&mut FunctionBuilder<'_>, &mut dyn Module),
+    ) -> Result<FuncId, Error> {
+        let id = self.module.declare_function(symbol, linkage, &signature).map_err(Error::bug)?;
+        self.context.func = Function::with_name_signature(UserFuncName::user(0, id.as_u32()), signature);
+        let mut b = FunctionBuilder::new(&mut self.context.func, &mut self.builder);
+        body(&mut b, self.module);
+        b.seal_all_blocks();
+        b.finalize(self.module.target_config());
+        let clif = self.listing.clif.then(|| self.context.func.display().to_string());
+        self.context.set_disasm(self.listing.asm);
+        self.module
+            .define_function(id, &mut self.context)
+            .map_err(|e| Error::Bug { reason: format!("{symbol}: {e:?}") })?;
+        let compiled = self.context.compiled_code();
+        self.listed.push(Listed {
+            symbol: symbol.to_owned(),
+            clif,
+            asm: compiled.and_then(|c| c.vcode.clone()),
+            code_bytes: compiled.map_or(0, |c| c.code_info().total_size as usize),
+        });
+        self.module.clear_context(&mut self.context);
+        Ok(id)
+    }
+}

@@ -1,0 +1,206 @@
+//! The caller's state block: its layout, and the functions that size, make and cut it.
+//!
+//! ```text
+//! 0       magic u64 | context u32 | n_seqs u32 | kv_type u32 | 0 u32 | kv_offset u64 | kv_seq_bytes u64 | column_bytes u64
+//! 64      the activation arena, then one row of logits for top-k
+//! ...     the length of every sequence, u32 each
+//! ...     the cache: per sequence, layer and head a plane of keys and a plane of values, [context, head_dim] each
+//! ```
+//! `column_bytes` is context * bytes of an element, so a plane takes head_dim times that.
+
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{InstBuilder, Value, types};
+use cranelift_frontend::FunctionBuilder;
+use tern_runtime::generated::abi;
+
+use super::kernel::flags;
+use crate::schedule::{Schedule, layout};
+
+/// Offset of the magic number.
+pub const MAGIC: i32 = 0;
+/// Offset of the context length.
+pub const CONTEXT: i32 = 8;
+/// Offset of the number of sequences.
+pub const N_SEQS: i32 = 12;
+/// Offset of the KV type.
+pub const KV_TYPE: i32 = 16;
+/// Offset of the cache's offset.
+pub const KV_OFFSET: i32 = 24;
+/// Offset of the bytes of one sequence's cache.
+pub const KV_SEQ_BYTES: i32 = 32;
+/// Offset of context * element bytes.
+pub const COLUMN_BYTES: i32 = 40;
+/// Where the arena starts.
+pub const ARENA: u64 = 64;
+/// The most sequences of a state.
+pub const MAX_SEQS: u32 = 4096;
+
+/// Where things lie in the state of one model.
+#[derive(Clone, Copy, Debug)]
+pub struct StateLayout {
+    /// Tells this model's states from others.
+    pub magic: u64,
+    /// The row of logits for top-k.
+    pub logits: u64,
+    /// The sequences' lengths.
+    pub lengths: u64,
+    /// Elements of all layers' caches per position.
+    pub kv_elems: u64,
+    /// The most positions of a sequence.
+    pub max_context: u32,
+}
+
+impl StateLayout {
+    /// The layout for a schedule.
+    pub fn new(schedule: &Schedule) -> Self {
+        let logits = ARENA + schedule.arena_bytes;
+        let kv_elems =
+            schedule.kv_layers.last().map_or(0, |l| l.elems_before + 2 * u64::from(l.heads) * u64::from(l.head_dim));
+        let text = format!("{schedule:?}");
+        Self {
+            magic: fnv1a(text.as_bytes()),
+            logits,
+            lengths: layout::round_up(logits + 4 * u64::from(schedule.vocab), layout::ALIGN_BYTES),
+            kv_elems,
+            max_context: schedule.max_context,
+        }
+    }
+}
+
+/// FNV-1a, 64 bits.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// `state_bytes(context, n_seqs, kv_type) -> u64`.
+pub fn emit_state_bytes(b: &mut FunctionBuilder<'_>, l: &StateLayout) {
+    let p = start(b);
+    let refuse = b.create_block();
+    guard_request(b, l, &p, refuse);
+    let (kv_offset, seq_bytes, _) = sizes(b, l, &p);
+    let n_seqs = b.ins().uextend(types::I64, p[1]);
+    let kv = b.ins().imul(seq_bytes, n_seqs);
+    let total = b.ins().iadd(kv_offset, kv);
+    b.ins().return_(&[total]);
+    b.switch_to_block(refuse);
+    let none = b.ins().iconst(types::I64, 0);
+    b.ins().return_(&[none]);
+}
+
+/// `state_init(state, context, n_seqs, kv_type) -> status`.
+pub fn emit_state_init(b: &mut FunctionBuilder<'_>, l: &StateLayout) {
+    let p = start(b);
+    let (state, request) = (p[0], [p[1], p[2], p[3]]);
+    let refuse = b.create_block();
+    guard_request(b, l, &request, refuse);
+    let (kv_offset, seq_bytes, column_bytes) = sizes(b, l, &request);
+    let magic = b.ins().iconst(types::I64, l.magic as i64);
+    for (v, offset) in [
+        (magic, MAGIC),
+        (request[0], CONTEXT),
+        (request[1], N_SEQS),
+        (request[2], KV_TYPE),
+        (kv_offset, KV_OFFSET),
+        (seq_bytes, KV_SEQ_BYTES),
+        (column_bytes, COLUMN_BYTES),
+    ] {
+        b.ins().store(flags(), v, state, offset);
+    }
+    status(b, abi::STATUS_OK);
+    b.switch_to_block(refuse);
+    status(b, abi::STATUS_BAD_STATE);
+}
+
+/// `truncate(state, seq, len) -> status`.
+pub fn emit_truncate(b: &mut FunctionBuilder<'_>, l: &StateLayout) {
+    let p = start(b);
+    let (state, seq, len) = (p[0], p[1], p[2]);
+    check_state(b, l, state);
+    check_seq(b, state, seq);
+    let at = length_address(b, l, state, seq);
+    let have = b.ins().load(types::I32, flags(), at, 0);
+    let longer = b.ins().icmp(IntCC::UnsignedGreaterThan, len, have);
+    fail_if(b, longer, abi::STATUS_BAD_POSITION);
+    b.ins().store(flags(), len, at, 0);
+    status(b, abi::STATUS_OK);
+}
+
+/// Opens the body; gives the parameters.
+pub fn start(b: &mut FunctionBuilder<'_>) -> Vec<Value> {
+    let entry = b.create_block();
+    b.append_block_params_for_function_params(entry);
+    b.switch_to_block(entry);
+    b.block_params(entry).to_vec()
+}
+
+/// Returns a status.
+pub fn status(b: &mut FunctionBuilder<'_>, code: u32) {
+    let code = b.ins().iconst(types::I32, i64::from(code));
+    b.ins().return_(&[code]);
+}
+
+/// Returns `code` if `condition` holds.
+pub fn fail_if(b: &mut FunctionBuilder<'_>, condition: Value, code: u32) {
+    let (bad, good) = (b.create_block(), b.create_block());
+    b.ins().brif(condition, bad, &[], good, &[]);
+    b.switch_to_block(bad);
+    status(b, code);
+    b.switch_to_block(good);
+}
+
+/// Returns `STATUS_BAD_STATE` unless the block is a state of this model.
+pub fn check_state(b: &mut FunctionBuilder<'_>, l: &StateLayout, state: Value) {
+    let found = b.ins().load(types::I64, flags(), state, MAGIC);
+    let wrong = b.ins().icmp_imm_s(IntCC::NotEqual, found, l.magic as i64);
+    fail_if(b, wrong, abi::STATUS_BAD_STATE);
+}
+
+/// Returns `STATUS_BAD_SEQUENCE` unless the state has the sequence.
+pub fn check_seq(b: &mut FunctionBuilder<'_>, state: Value, seq: Value) {
+    let n_seqs = b.ins().load(types::I32, flags(), state, N_SEQS);
+    let beyond = b.ins().icmp(IntCC::UnsignedGreaterThanOrEqual, seq, n_seqs);
+    fail_if(b, beyond, abi::STATUS_BAD_SEQUENCE);
+}
+
+/// Where the length of a sequence is stored.
+pub fn length_address(b: &mut FunctionBuilder<'_>, l: &StateLayout, state: Value, seq: Value) -> Value {
+    let seq = b.ins().uextend(types::I64, seq);
+    let offset = b.ins().ishl_imm_s(seq, 2);
+    let base = b.ins().iadd_imm_s(state, l.lengths as i64);
+    b.ins().iadd(base, offset)
+}
+
+/// Jumps to `refuse` unless 1 <= context <= most, 1 <= n_seqs <= 4096 and the KV type is known.
+fn guard_request(
+    b: &mut FunctionBuilder<'_>,
+    l: &StateLayout,
+    request: &[Value],
+    refuse: cranelift_codegen::ir::Block,
+) {
+    for (value, least, most) in
+        [(request[0], 1, l.max_context), (request[1], 1, MAX_SEQS), (request[2], abi::KV_F32, abi::KV_F16)]
+    {
+        // value - least <= most - least, unsigned: one comparison for both ends.
+        let from_least = b.ins().iadd_imm_s(value, -i64::from(least));
+        let inside = b.ins().icmp_imm_u(IntCC::UnsignedLessThanOrEqual, from_least, i64::from(most - least));
+        let next = b.create_block();
+        b.ins().brif(inside, next, &[], refuse, &[]);
+        b.switch_to_block(next);
+    }
+}
+
+/// (offset of the cache, bytes of one sequence's cache, column bytes).
+fn sizes(b: &mut FunctionBuilder<'_>, l: &StateLayout, request: &[Value]) -> (Value, Value, Value) {
+    let n_seqs = b.ins().uextend(types::I64, request[1]);
+    let lengths_bytes = b.ins().ishl_imm_s(n_seqs, 2);
+    let end = b.ins().iadd_imm_s(lengths_bytes, l.lengths as i64 + 63);
+    let kv_offset = b.ins().band_imm_s(end, !63);
+    let context = b.ins().uextend(types::I64, request[0]);
+    // f32 = 0 takes 4 bytes, f16 = 1 takes 2.
+    let four = b.ins().iconst(types::I64, 4);
+    let kv_type = b.ins().uextend(types::I64, request[2]);
+    let elem_bytes = b.ins().ushr(four, kv_type);
+    let column_bytes = b.ins().imul(context, elem_bytes);
+    let seq_bytes = b.ins().imul_imm_s(column_bytes, l.kv_elems as i64);
+    (kv_offset, seq_bytes, column_bytes)
+}

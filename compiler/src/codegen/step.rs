@@ -1,0 +1,370 @@
+//! The step program: one function, run by every thread, that checks its request and calls the kernels phase by phase.
+//!
+//! ABI: `ir-specs/ABI.md`. Every thread makes the same checks on the same data, so all of them return the same status and
+//! none is left waiting at a barrier; the length of the sequence is written by thread 0 behind the last barrier.
+
+use std::collections::BTreeMap;
+
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{FuncRef, InstBuilder, SigRef, StackSlotData, StackSlotKind, Value, types};
+use cranelift_frontend::FunctionBuilder;
+use tern_runtime::generated::abi;
+
+use super::kernel::flags;
+use super::state::{self, StateLayout};
+use crate::schedule::{Arg, Call, Choice, Part, Phase, RowKind, RowSpace, Schedule, Split, layout};
+
+/// The most ids that a step selects.
+pub const MAX_TOP_K: u32 = 4096;
+
+/// What the program calls.
+pub struct Callees {
+    /// By `KernelId`.
+    pub kernels: Vec<FuncRef>,
+    /// Selects the largest logits.
+    pub top_k: FuncRef,
+    /// The barrier's signature.
+    pub barrier: SigRef,
+}
+
+/// Values that hold for the whole step.
+struct Step<'s> {
+    schedule: &'s Schedule,
+    callees: Callees,
+    model: Value,
+    state: Value,
+    ids: Value,
+    logits: Value,
+    /// The argument struct, rewritten for every call.
+    args: Value,
+    position: Value,
+    /// n and w, 64-bit.
+    rows: BTreeMap<u8, Value>,
+    kv_type: Value,
+    /// The cache of the step's sequence.
+    cache: Value,
+    column_bytes: Value,
+    tid: Value,
+    n_threads: Value,
+    barrier: Value,
+    barrier_ctx: Value,
+    /// This thread's share of each kind of work: first unit and behind the last.
+    shares: BTreeMap<Share, (Value, Value)>,
+}
+
+/// A kind of work.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Share {
+    Rows(u8),
+    Units(u32),
+    RowHeads(u32),
+}
+
+fn space_key(space: RowSpace) -> u8 {
+    match space {
+        RowSpace::Tokens => 0,
+        RowSpace::Wanted => 1,
+    }
+}
+
+/// Writes the body of `step`.
+pub fn emit_step(b: &mut FunctionBuilder<'_>, schedule: &Schedule, l: &StateLayout, callees: Callees) {
+    let p = state::start(b);
+    let [model, state, ids, n, pos, seq, want, out, tid, n_threads, barrier, barrier_ctx] =
+        std::array::from_fn(|i| p[i]);
+    let length_at = check_request(b, schedule, l, state, ids, [n, pos, seq, want]);
+
+    let n64 = b.ins().uextend(types::I64, n);
+    let kind = b.ins().band_imm_u(want, 0xff);
+    let wanted = wanted_rows(b, kind, n64);
+    let is_top_k = b.ins().icmp_imm_u(IntCC::Equal, kind, i64::from(abi::WANT_TOP_K));
+    let own_logits = b.ins().iadd_imm_s(state, l.logits as i64);
+    let logits = b.ins().select(is_top_k, own_logits, out);
+    let seq64 = b.ins().uextend(types::I64, seq);
+    let kv_offset = b.ins().load(types::I64, flags(), state, state::KV_OFFSET);
+    let seq_bytes = b.ins().load(types::I64, flags(), state, state::KV_SEQ_BYTES);
+    let seq_offset = b.ins().imul(seq64, seq_bytes);
+    let kv_offset = b.ins().iadd(kv_offset, seq_offset);
+    let slots = schedule.phases.iter().flat_map(|p| &p.calls).map(|c| c.args.len()).max().unwrap_or(0).max(4) as u32;
+    let slot = b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, slots * 8, 3));
+    let mut step = Step {
+        schedule,
+        callees,
+        model,
+        state,
+        ids,
+        logits,
+        args: b.ins().stack_addr(types::I64, slot, 0),
+        position: b.ins().uextend(types::I64, pos),
+        rows: BTreeMap::from([(0, n64), (1, wanted)]),
+        kv_type: b.ins().load(types::I32, flags(), state, state::KV_TYPE),
+        cache: b.ins().iadd(state, kv_offset),
+        column_bytes: b.ins().load(types::I64, flags(), state, state::COLUMN_BYTES),
+        tid: b.ins().uextend(types::I64, tid),
+        n_threads: b.ins().uextend(types::I64, n_threads),
+        barrier,
+        barrier_ctx,
+        shares: BTreeMap::new(),
+    };
+    step.share_work(b);
+    for phase in &schedule.phases {
+        step.phase(b, phase);
+    }
+    step.finish(b, out, want, is_top_k, length_at, n, pos);
+}
+
+/// Refuses what the model cannot do; gives the address of the sequence's length.
+fn check_request(
+    b: &mut FunctionBuilder<'_>,
+    schedule: &Schedule,
+    l: &StateLayout,
+    state: Value,
+    ids: Value,
+    [n, pos, seq, want]: [Value; 4],
+) -> Value {
+    state::check_state(b, l, state);
+    let from_one = b.ins().iadd_imm_s(n, -1);
+    let bad_count =
+        b.ins().icmp_imm_u(IntCC::UnsignedGreaterThanOrEqual, from_one, i64::from(schedule.max_step_tokens));
+    state::fail_if(b, bad_count, abi::STATUS_BAD_COUNT);
+    state::check_seq(b, state, seq);
+    let length_at = state::length_address(b, l, state, seq);
+    let length = b.ins().load(types::I32, flags(), length_at, 0);
+    let gap = b.ins().icmp(IntCC::UnsignedGreaterThan, pos, length);
+    state::fail_if(b, gap, abi::STATUS_BAD_POSITION);
+    // pos is at most a length now, so 64 bits cannot overflow.
+    let (pos, n) = (b.ins().uextend(types::I64, pos), b.ins().uextend(types::I64, n));
+    let end = b.ins().iadd(pos, n);
+    let context = b.ins().load(types::I32, flags(), state, state::CONTEXT);
+    let context = b.ins().uextend(types::I64, context);
+    let beyond = b.ins().icmp(IntCC::UnsignedGreaterThan, end, context);
+    state::fail_if(b, beyond, abi::STATUS_BAD_POSITION);
+    check_want(b, schedule, want);
+    check_ids(b, schedule, ids, n);
+    length_at
+}
+
+/// `want` is a kind in the low byte, and k above it for top-k only.
+fn check_want(b: &mut FunctionBuilder<'_>, schedule: &Schedule, want: Value) {
+    let kind = b.ins().band_imm_u(want, 0xff);
+    let k = b.ins().ushr_imm_u(want, 8);
+    let is_top_k = b.ins().icmp_imm_u(IntCC::Equal, kind, i64::from(abi::WANT_TOP_K));
+    let from_one = b.ins().iadd_imm_s(k, -1);
+    let most = schedule.vocab.min(MAX_TOP_K);
+    let bad_k = b.ins().icmp_imm_u(IntCC::UnsignedGreaterThanOrEqual, from_one, i64::from(most));
+    let bad_kind = b.ins().icmp_imm_u(IntCC::UnsignedGreaterThan, want, i64::from(abi::WANT_ALL));
+    let bad = b.ins().select(is_top_k, bad_k, bad_kind);
+    state::fail_if(b, bad, abi::STATUS_BAD_WANT);
+}
+
+fn check_ids(b: &mut FunctionBuilder<'_>, schedule: &Schedule, ids: Value, n: Value) {
+    let (head, next, done) = (b.create_block(), b.create_block(), b.create_block());
+    b.append_block_param(head, types::I64);
+    let zero = b.ins().iconst(types::I64, 0);
+    b.ins().jump(head, &[zero.into()]);
+    b.switch_to_block(head);
+    let i = b.block_params(head)[0];
+    let offset = b.ins().ishl_imm_s(i, 2);
+    let at = b.ins().iadd(ids, offset);
+    let id = b.ins().load(types::I32, flags(), at, 0);
+    let bad = b.ins().icmp_imm_u(IntCC::UnsignedGreaterThanOrEqual, id, i64::from(schedule.id_limit));
+    b.ins().jump(next, &[]);
+    b.switch_to_block(next);
+    state::fail_if(b, bad, abi::STATUS_BAD_TOKEN);
+    let i = b.ins().iadd_imm_s(i, 1);
+    let more = b.ins().icmp(IntCC::UnsignedLessThan, i, n);
+    b.ins().brif(more, head, &[i.into()], done, &[]);
+    b.switch_to_block(done);
+}
+
+/// w: none 0, last and top-k 1, all n.
+fn wanted_rows(b: &mut FunctionBuilder<'_>, kind: Value, n: Value) -> Value {
+    let (zero, one) = (b.ins().iconst(types::I64, 0), b.ins().iconst(types::I64, 1));
+    let all = b.ins().icmp_imm_u(IntCC::Equal, kind, i64::from(abi::WANT_ALL));
+    let none = b.ins().icmp_imm_u(IntCC::Equal, kind, i64::from(abi::WANT_NONE));
+    let some = b.ins().select(all, n, one);
+    b.ins().select(none, zero, some)
+}
+
+/// The rows that a call works on.
+fn space_of(call: &Call) -> RowSpace {
+    match call.split {
+        Split::Rows(space) => space,
+        Split::RowHeads { .. } => RowSpace::Tokens,
+        Split::Units { .. } => call
+            .args
+            .iter()
+            .find_map(|arg| if let Arg::RowCount(space) = arg { Some(*space) } else { None })
+            .unwrap_or(RowSpace::Tokens),
+    }
+}
+
+impl Step<'_> {
+    /// Computes every share of this thread once, at the start: units * tid / threads to units * (tid + 1) / threads.
+    fn share_work(&mut self, b: &mut FunctionBuilder<'_>) {
+        let schedule = self.schedule;
+        for call in schedule.phases.iter().flat_map(|p| &p.calls) {
+            let (share, units) = match call.split {
+                Split::Rows(space) => (Share::Rows(space_key(space)), self.rows[&space_key(space)]),
+                Split::Units { total, .. } => (Share::Units(total), b.ins().iconst(types::I64, i64::from(total))),
+                Split::RowHeads { heads } => {
+                    (Share::RowHeads(heads), b.ins().imul_imm_s(self.rows[&0], i64::from(heads)))
+                }
+            };
+            if self.shares.contains_key(&share) {
+                continue;
+            }
+            let next = b.ins().iadd_imm_s(self.tid, 1);
+            let ends = [self.tid, next].map(|t| {
+                let product = b.ins().imul(units, t);
+                b.ins().udiv(product, self.n_threads)
+            });
+            self.shares.insert(share, (ends[0], ends[1]));
+        }
+    }
+
+    fn phase(&self, b: &mut FunctionBuilder<'_>, phase: &Phase) {
+        // The head is skipped, barrier and all, where no logits are wanted.
+        let skip = phase.calls.iter().all(|c| space_of(c) == RowSpace::Wanted).then(|| {
+            let (body, after) = (b.create_block(), b.create_block());
+            b.ins().brif(self.rows[&1], body, &[], after, &[]);
+            b.switch_to_block(body);
+            after
+        });
+        for call in &phase.calls {
+            self.call(b, call);
+        }
+        self.meet(b);
+        if let Some(after) = skip {
+            b.ins().jump(after, &[]);
+            b.switch_to_block(after);
+        }
+    }
+
+    fn meet(&self, b: &mut FunctionBuilder<'_>) {
+        b.ins().call_indirect(self.callees.barrier, self.barrier, &[self.barrier_ctx]);
+    }
+
+    fn call(&self, b: &mut FunctionBuilder<'_>, call: &Call) {
+        let (lo, hi) = self.range(b, call.split);
+        for (slot, arg) in call.args.iter().enumerate() {
+            let value = self.arg(b, *arg, lo, hi);
+            b.ins().store(flags(), value, self.args, 8 * slot as i32);
+        }
+        match call.kernel {
+            Choice::One(kernel) => {
+                b.ins().call(self.callees.kernels[kernel.0 as usize], &[self.args]);
+            }
+            Choice::ByRows { one, many } => {
+                let rows = self.rows[&space_key(space_of(call))];
+                let single = b.ins().icmp_imm_u(IntCC::Equal, rows, 1);
+                self.either(b, single, one.0, many.0);
+            }
+            Choice::ByKv { f32, f16 } => {
+                let is_f32 = b.ins().icmp_imm_u(IntCC::Equal, self.kv_type, i64::from(abi::KV_F32));
+                self.either(b, is_f32, f32.0, f16.0);
+            }
+        }
+    }
+
+    fn either(&self, b: &mut FunctionBuilder<'_>, condition: Value, yes: u32, no: u32) {
+        let (yes_block, no_block, after) = (b.create_block(), b.create_block(), b.create_block());
+        b.ins().brif(condition, yes_block, &[], no_block, &[]);
+        for (block, kernel) in [(yes_block, yes), (no_block, no)] {
+            b.switch_to_block(block);
+            b.ins().call(self.callees.kernels[kernel as usize], &[self.args]);
+            b.ins().jump(after, &[]);
+        }
+        b.switch_to_block(after);
+    }
+
+    /// This thread's units of a call.
+    fn range(&self, b: &mut FunctionBuilder<'_>, split: Split) -> (Value, Value) {
+        match split {
+            Split::Rows(space) => self.shares[&Share::Rows(space_key(space))],
+            Split::RowHeads { heads } => self.shares[&Share::RowHeads(heads)],
+            Split::Units { start, count, total } => {
+                let (lo, hi) = self.shares[&Share::Units(total)];
+                if start == 0 && count == total {
+                    return (lo, hi);
+                }
+                // The part of lo..hi that falls on start..start + count, from start.
+                let (zero, count) = (b.ins().iconst(types::I64, 0), b.ins().iconst(types::I64, i64::from(count)));
+                let ends = [lo, hi].map(|v| {
+                    let v = b.ins().iadd_imm_s(v, -i64::from(start));
+                    let v = b.ins().smax(v, zero);
+                    b.ins().smin(v, count)
+                });
+                (ends[0], ends[1])
+            }
+        }
+    }
+
+    fn arg(&self, b: &mut FunctionBuilder<'_>, arg: Arg, lo: Value, hi: Value) -> Value {
+        match arg {
+            Arg::Weights { offset } => b.ins().iadd_imm_s(self.model, offset as i64),
+            Arg::Ids => self.ids,
+            Arg::Logits => self.logits,
+            Arg::Rows { buffer, part, wanted } => {
+                let buffer = &self.schedule.buffers[buffer.0 as usize];
+                let rows = self.schedule.max_step_tokens;
+                let inner = match (buffer.kind, part) {
+                    (RowKind::Q8, Part::Scale) => layout::scale_offset(buffer.cols, rows),
+                    (RowKind::Q8, Part::Sum) => layout::sum_offset(buffer.cols, rows),
+                    (_, Part::Data) | (RowKind::F32 | RowKind::I32, _) => 0,
+                };
+                let base = b.ins().iadd_imm_s(self.state, (state::ARENA + buffer.offset + inner) as i64);
+                if !wanted {
+                    return base;
+                }
+                let unwanted = b.ins().isub(self.rows[&0], self.rows[&1]);
+                let skipped = b.ins().imul_imm_s(unwanted, layout::row_bytes(buffer.kind, buffer.cols) as i64);
+                b.ins().iadd(base, skipped)
+            }
+            Arg::RowCount(space) => self.rows[&space_key(space)],
+            Arg::Lo => lo,
+            Arg::Hi => hi,
+            Arg::Position => self.position,
+            Arg::Kv { elems_before } => {
+                let before = b.ins().imul_imm_s(self.column_bytes, elems_before as i64);
+                b.ins().iadd(self.cache, before)
+            }
+            Arg::KvPlaneBytes { head_dim } => b.ins().imul_imm_s(self.column_bytes, i64::from(head_dim)),
+            Arg::F32(v) => b.ins().iconst(types::I64, i64::from(v.bits())),
+        }
+    }
+
+    /// Thread 0 selects, if asked to, and writes the length; all threads return.
+    #[expect(clippy::too_many_arguments, reason = "the rest of the request")]
+    fn finish(
+        &self,
+        b: &mut FunctionBuilder<'_>,
+        out: Value,
+        want: Value,
+        is_top_k: Value,
+        length_at: Value,
+        n: Value,
+        pos: Value,
+    ) {
+        let (first, select, write, done) = (b.create_block(), b.create_block(), b.create_block(), b.create_block());
+        b.ins().brif(self.tid, done, &[], first, &[]);
+        b.switch_to_block(first);
+        b.ins().brif(is_top_k, select, &[], write, &[]);
+        b.switch_to_block(select);
+        let k = b.ins().ushr_imm_u(want, 8);
+        let k = b.ins().uextend(types::I64, k);
+        let ids_bytes = b.ins().ishl_imm_s(k, 2);
+        let values = b.ins().iadd(out, ids_bytes);
+        for (slot, value) in [self.logits, k, out, values].into_iter().enumerate() {
+            b.ins().store(flags(), value, self.args, 8 * slot as i32);
+        }
+        b.ins().call(self.callees.top_k, &[self.args]);
+        b.ins().jump(write, &[]);
+        b.switch_to_block(write);
+        let length = b.ins().iadd(pos, n);
+        b.ins().store(flags(), length, length_at, 0);
+        b.ins().jump(done, &[]);
+        b.switch_to_block(done);
+        state::status(b, abi::STATUS_OK);
+    }
+}

@@ -1,0 +1,236 @@
+//! Builds a graph node by node, with the weights that the nodes read.
+//!
+//! In: calls in model order. Out: a [`Graph`] in source form. Upholds: every node has the type that inference gives it;
+//! every weight was found in the checkpoint with its shape and type; every tensor of the checkpoint was read, or the
+//! import fails. Missing tensors are collected, so that one message names them.
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use std::collections::BTreeSet;
+
+use super::config::{CONFIG, Config};
+use super::error::Error;
+use super::quantization::{ScaleRule, WeightFormat};
+use crate::checkpoint::{self, Checkpoint, Fault, StoredType, Tensor, absmean, dense, packed};
+use crate::graph::infer::{infer, operand_types};
+use crate::graph::{
+    DType, Dim, F32, Graph, Node, Op, Operand, Origin, RopeSpec, TensorType, Type, ValueId, WeightDecl, WeightId,
+};
+
+/// Buffers of the rotary embedding that old exporters wrote; the table is generated instead.
+const IGNORED_SUFFIX: &str = "rotary_emb.inv_freq";
+
+/// A graph in the making.
+pub(super) struct Builder<'c> {
+    checkpoint: &'c Checkpoint,
+    config: &'c Config,
+    graph: Graph,
+    /// The block that new nodes belong to.
+    block: Option<u32>,
+    used: BTreeSet<String>,
+    missing: Vec<String>,
+}
+
+impl<'c> Builder<'c> {
+    pub(super) fn new(checkpoint: &'c Checkpoint, config: &'c Config) -> Self {
+        let graph = Graph { name: checkpoint.name().to_owned(), ..Graph::default() };
+        let (used, missing) = (BTreeSet::new(), Vec::new());
+        Self { checkpoint, config, graph, block: None, used, missing }
+    }
+
+    /// New nodes belong to `block`.
+    pub(super) fn enter(&mut self, block: u32) {
+        self.block = Some(block);
+    }
+
+    /// New nodes belong to no block.
+    pub(super) fn leave(&mut self) {
+        self.block = None;
+    }
+
+    /// `op` of `operands`.
+    pub(super) fn op(&mut self, op: Op, operands: impl IntoIterator<Item = Operand>) -> Result<ValueId, Error> {
+        let placeholder = Type::Tuple(Vec::new());
+        let operands = operands.into_iter().collect();
+        let mut node = Node { op, operands, ty: placeholder, block: self.block };
+        let types = operand_types(&self.graph, &node)
+            .ok_or_else(|| Error::Bug(format!("{} reads a value or weight that does not exist", op.name())))?;
+        // The shapes of all weights were checked against the configuration: what is left is our mistake.
+        node.ty = infer(op, &types).map_err(|e| Error::Bug(e.to_string()))?;
+        Ok(self.graph.push(node))
+    }
+
+    /// `op` of values only.
+    pub(super) fn values<const N: usize>(&mut self, op: Op, values: [ValueId; N]) -> Result<ValueId, Error> {
+        self.op(op, values.map(Operand::Value))
+    }
+
+    /// rmsnorm(x) with the weight called `name`; `elems` long.
+    pub(super) fn rmsnorm(&mut self, x: ValueId, name: &str, elems: u32, eps: F32) -> Result<ValueId, Error> {
+        let gain = self.dense(name, &[elems])?;
+        self.op(Op::RmsNorm { eps }, [Operand::Value(x), Operand::Weight(gain)])
+    }
+
+    /// The ternary layer called `name`: `inputs` to `outputs` elements, activations quantised.
+    pub(super) fn bitlinear(&mut self, x: ValueId, name: &str, inputs: u32, outputs: u32) -> Result<ValueId, Error> {
+        let x = match self.config.quantization.input_norm_eps {
+            None => x,
+            Some(eps) => self.rmsnorm(x, &format!("{name}.rms_norm.weight"), inputs, eps)?,
+        };
+        let weight = self.ternary(name, outputs, inputs)?;
+        let quantised = self.values(Op::FakeQuant, [x])?; // [R, inputs]
+        let matrix = self.op(Op::Dequant, [Operand::Weight(weight)])?; // [outputs, inputs]
+        self.values(Op::MatMul, [quantised, matrix]) // [R, outputs]
+    }
+
+    /// The dense tensor called `name`, of `shape`.
+    pub(super) fn dense(&mut self, name: &str, shape: &[u32]) -> Result<WeightId, Error> {
+        let dtype = match self.find(name) {
+            None => DType::F32,
+            Some(tensor) => {
+                let dtype = match tensor.stored() {
+                    StoredType::F32 => DType::F32,
+                    StoredType::F16 => DType::F16,
+                    StoredType::Bf16 => DType::Bf16,
+                    StoredType::U8 | StoredType::Other(_) => {
+                        return Err(dense::wrong_type(&tensor).into());
+                    }
+                };
+                check_shape(&tensor, shape)?;
+                dtype
+            }
+        };
+        Ok(self.declare(name, dtype, shape, None, Origin::Dense))
+    }
+
+    /// The ternary matrix of the layer called `name`, `rows` x `cols`.
+    fn ternary(&mut self, name: &str, rows: u32, cols: u32) -> Result<WeightId, Error> {
+        let quantization = self.config.quantization;
+        let weight_name = format!("{name}.weight");
+        let (n, k) = (rows as usize, cols as usize);
+        let tensor = self.find(&weight_name);
+        let (scale, origin) = match quantization.format {
+            WeightFormat::HfPacked => {
+                if let Some(tensor) = tensor {
+                    packed::check(&tensor, n, k)?;
+                }
+                let scale = match self.find(&format!("{name}.weight_scale")) {
+                    None => 1.0,
+                    Some(scale) => packed_scale(&scale, quantization.scale_rule)?,
+                };
+                (scale, Origin::HfPacked)
+            }
+            WeightFormat::OnlineMaster => {
+                let scale = match tensor {
+                    None => 1.0,
+                    Some(tensor) => {
+                        check_shape(&tensor, &[rows, cols])?;
+                        absmean::scale(&tensor)?.weight
+                    }
+                };
+                (scale, Origin::OnlineAbsmean)
+            }
+        };
+        let scale = Some(F32::new(scale));
+        Ok(self.declare(&weight_name, DType::Trit, &[rows, cols], scale, origin))
+    }
+
+    /// The generated table of rotations.
+    pub(super) fn rope_table(&mut self, spec: RopeSpec, shape: [u32; 2]) -> WeightId {
+        self.declare("rope", DType::F32, &shape, None, Origin::RopeTable(spec))
+    }
+
+    /// The matrix of the head: a tensor of its own, or the embedding table `embed`.
+    pub(super) fn head_weight(&mut self, embed: WeightId, embed_name: &str, name: &str) -> Result<WeightId, Error> {
+        if !self.config.tied {
+            return self.dense(name, &[self.config.vocab, self.config.hidden]);
+        }
+        // Some exporters write the tied head as well. Equal, it is the same; else one of them would go unread.
+        if let Some(head) = self.checkpoint.tensor(name) {
+            let same = self.checkpoint.tensor(embed_name).is_some_and(|e| e.same_data(&head));
+            if !same {
+                let fault = head.fault("other data than the embedding's", "none, or the same");
+                return Err(Error::input(
+                    fault.next("config.json has tie_word_embeddings true: if the head is of its own, say so there"),
+                ));
+            }
+            self.used.insert(name.to_owned());
+        }
+        Ok(embed)
+    }
+
+    /// The finished graph, if every tensor was found and every tensor was read.
+    pub(super) fn finish(mut self, outputs: Vec<ValueId>) -> Result<Graph, Error> {
+        let unread: Vec<&str> = self
+            .checkpoint
+            .tensors()
+            .map(|t| t.name())
+            .filter(|name| !self.used.contains(*name) && !name.ends_with(IGNORED_SUFFIX))
+            .collect();
+        let architecture = self.config.architecture;
+        let unread_text = checkpoint::first_eight(&unread);
+        if !self.missing.is_empty() {
+            let missing = checkpoint::first_eight(&self.missing);
+            let mut fault = Fault::new(
+                "the weight files",
+                format!("no tensors {missing}"),
+                format!("the tensors of {architecture} as {CONFIG} describes it"),
+            );
+            if !unread.is_empty() {
+                fault = fault.next(format!("tensors that nothing asked for: {unread_text}"));
+            }
+            return Err(Error::input(fault));
+        }
+        if !unread.is_empty() {
+            let found = format!("tensors that {architecture} does not read: {unread_text}");
+            let fault = Fault::new("the weight files", found, "only tensors that the model reads");
+            return Err(Error::unsupported(fault.next(
+                "they may change what the model computes (biases, further norms): \
+                 such variants are not implemented",
+            )));
+        }
+        self.graph.outputs = outputs;
+        Ok(self.graph)
+    }
+
+    /// The tensor called `name`; remembers that it was asked for.
+    fn find(&mut self, name: &str) -> Option<Tensor<'c>> {
+        let found = self.checkpoint.tensor(name);
+        match found {
+            Some(_) => {
+                self.used.insert(name.to_owned());
+            }
+            None => self.missing.push(name.to_owned()),
+        }
+        found
+    }
+
+    fn declare(&mut self, name: &str, dtype: DType, shape: &[u32], scale: Option<F32>, origin: Origin) -> WeightId {
+        let dims: Vec<Dim> = shape.iter().map(|&d| Dim::Const(d)).collect();
+        let ty = TensorType::new(dtype, dims);
+        self.graph.declare(WeightDecl { name: name.to_owned(), ty, scale, origin })
+    }
+}
+
+fn check_shape(tensor: &Tensor<'_>, shape: &[u32]) -> Result<(), Error> {
+    if tensor.shape().iter().map(|&d| d as u64).eq(shape.iter().map(|&d| u64::from(d))) {
+        return Ok(());
+    }
+    let fault =
+        tensor.fault(format!("{} {:?}", tensor.stored(), tensor.shape()), format!("shape {shape:?}, as {CONFIG} says"));
+    Err(Error::input(fault.next("config.json and the weights must be of the same model")))
+}
+
+/// The factor that multiplies a trit.
+fn packed_scale(tensor: &Tensor<'_>, rule: ScaleRule) -> Result<f32, Error> {
+    let stored = dense::positive_scalar(tensor)?;
+    let scale = match rule {
+        ScaleRule::Multiplies => stored,
+        ScaleRule::Divides => 1.0 / stored,
+        ScaleRule::Absmean => return Err(Error::Bug("packed weights have a stored scale".into())),
+    };
+    if scale.is_finite() && scale > 0.0 {
+        return Ok(scale);
+    }
+    let expected = "a number whose reciprocal is finite";
+    Err(Error::input(tensor.fault(stored.to_string(), expected)))
+}

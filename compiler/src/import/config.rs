@@ -1,0 +1,331 @@
+//! `config.json`: the numbers that the importers need, and a refusal of all that they would misread.
+//!
+//! In: the text of `config.json`, in both dialects. Out: a [`Config`] whose numbers are in range and fit each other.
+//! Numbers that shape the model must be in the file: the defaults of the file's own ecosystem differ between versions.
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::error::Error;
+use super::fields::{Fields, parse_object};
+use super::known_keys::refuse_meaningful;
+use super::quantization::{Quantization, quantization};
+use super::rope::{MAX_POSITIONS, rope_spec};
+use crate::checkpoint::Fault;
+use crate::graph::arith::MAX_K;
+use crate::graph::{F32, RopeSpec};
+
+/// The file's name.
+pub(super) const CONFIG: &str = "config.json";
+const MAX_VOCAB: u32 = 1 << 24;
+const MAX_LAYERS: u32 = 10_000;
+const MAX_HEAD_DIM: u32 = 4096;
+/// Elements of a rotary table: 512 MiB of f32.
+const MAX_ROPE_ELEMS: u64 = 1 << 27;
+
+/// A graph that tern can import.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[non_exhaustive]
+pub enum Architecture {
+    /// BitNet b1.58 2B-4T: squared ReLU, norms in front of the output and down projections.
+    #[serde(rename = "BitNetForCausalLM")]
+    BitNet,
+    /// Llama with ternary projections: SiLU, no further norms.
+    #[serde(rename = "LlamaForCausalLM")]
+    Llama,
+}
+
+impl Architecture {
+    /// The name in `architectures`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Architecture::BitNet => "BitNetForCausalLM",
+            Architecture::Llama => "LlamaForCausalLM",
+        }
+    }
+
+    const fn model_type(self) -> &'static str {
+        match self {
+            Architecture::BitNet => "bitnet",
+            Architecture::Llama => "llama",
+        }
+    }
+
+    const fn hidden_act(self) -> &'static str {
+        match self {
+            Architecture::BitNet => "relu2",
+            Architecture::Llama => "silu",
+        }
+    }
+
+    /// The base of the rotary embedding where the file gives none.
+    const fn default_theta(self) -> f32 {
+        match self {
+            Architecture::BitNet => 500_000.0,
+            Architecture::Llama => 10_000.0,
+        }
+    }
+}
+
+impl fmt::Display for Architecture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The numbers of a model.
+pub(super) struct Config {
+    pub(super) architecture: Architecture,
+    pub(super) vocab: u32,
+    pub(super) hidden: u32,
+    pub(super) intermediate: u32,
+    pub(super) layers: u32,
+    pub(super) heads: u32,
+    pub(super) kv_heads: u32,
+    pub(super) head_dim: u32,
+    /// Rows of the rotary table.
+    pub(super) positions: u32,
+    pub(super) eps: F32,
+    pub(super) rope: RopeSpec,
+    pub(super) tied: bool,
+    pub(super) quantization: Quantization,
+    pub(super) bos: Option<u32>,
+    pub(super) eos: Vec<u32>,
+}
+
+impl Config {
+    /// Elements of all query heads of a token.
+    pub(super) fn q_elems(&self) -> u32 {
+        self.heads.saturating_mul(self.head_dim)
+    }
+    /// Elements of all key (or value) heads of a token.
+    pub(super) fn kv_elems(&self) -> u32 {
+        self.kv_heads.saturating_mul(self.head_dim)
+    }
+
+    /// Reads `text`; the rotary table gets at most `max_positions` rows.
+    pub(super) fn parse(text: &[u8], max_positions: Option<u32>) -> Result<Self, Error> {
+        let map = parse_object(CONFIG, text)?;
+        let mut fields = Fields::new(CONFIG, &map);
+        let architecture = architecture(&mut fields)?;
+        let quantization = quantization(&mut fields)?;
+        check_activation(&mut fields, architecture)?;
+
+        let vocab = fields.need_u32("vocab_size", 1..=MAX_VOCAB)?;
+        let hidden = fields.need_u32("hidden_size", 1..=MAX_K)?;
+        let intermediate = fields.need_u32("intermediate_size", 1..=MAX_K)?;
+        let layers = fields.need_u32("num_hidden_layers", 1..=MAX_LAYERS)?;
+        let heads = fields.need_u32("num_attention_heads", 1..=MAX_K)?;
+        let kv_heads = fields.u32("num_key_value_heads", 1..=heads)?.unwrap_or(heads);
+        if !heads.is_multiple_of(kv_heads) {
+            let expected = format!("a divisor of num_attention_heads, {heads}");
+            return Err(Error::input(fields.fault("num_key_value_heads", expected)));
+        }
+        let head_dim = head_dim(&mut fields, hidden, heads)?;
+
+        let trained = fields.need_u32("max_position_embeddings", 1..=MAX_POSITIONS)?;
+        let rope = rope_spec(&mut fields, architecture.default_theta(), trained)?;
+        let positions = positions(&fields, trained, max_positions, head_dim)?;
+        let eps = fields.need_positive("rms_norm_eps")?;
+        let tied = fields.boolean("tie_word_embeddings")?.unwrap_or(false);
+        let bos = fields.token_ids("bos_token_id", vocab)?.first().copied();
+        let eos = fields.token_ids("eos_token_id", vocab)?;
+        refuse_meaningful(&mut fields, layers)?;
+
+        Ok(Self {
+            architecture,
+            vocab,
+            hidden,
+            intermediate,
+            layers,
+            heads,
+            kv_heads,
+            head_dim,
+            positions,
+            eps,
+            rope,
+            tied,
+            quantization,
+            bos,
+            eos,
+        })
+    }
+}
+
+/// Which graph the model is.
+fn architecture(fields: &mut Fields<'_>) -> Result<Architecture, Error> {
+    let expected = "BitNetForCausalLM or LlamaForCausalLM, with ternary projections";
+    let names = fields.list("architectures")?.map(Vec::as_slice).unwrap_or_default();
+    let model_type = fields.text("model_type")?;
+    let architecture = match (names, model_type) {
+        ([one], _) => match one.as_str() {
+            Some("BitNetForCausalLM" | "BitnetForCausalLM") => Architecture::BitNet,
+            Some("LlamaForCausalLM") => Architecture::Llama,
+            _ => {
+                let fault = fields.fault("architectures", expected);
+                return Err(Error::unsupported(fault.next("other architectures are not imported yet")));
+            }
+        },
+        ([], Some("bitnet")) => Architecture::BitNet,
+        ([], Some("llama")) => Architecture::Llama,
+        ([], None) => return Err(fields.missing("architectures", expected)),
+        ([], Some(_)) => {
+            let fault = fields.fault("model_type", "\"bitnet\" or \"llama\"");
+            return Err(Error::unsupported(fault.next("other models are not imported yet")));
+        }
+        _ => {
+            return Err(Error::unsupported(fields.fault("architectures", format!("one name: {expected}"))));
+        }
+    };
+    if model_type.is_some_and(|t| t != architecture.model_type()) {
+        let expected = format!("{:?}, which goes with {architecture}", architecture.model_type());
+        return Err(Error::unsupported(
+            fields.fault("model_type", expected).next("the model may be of another family"),
+        ));
+    }
+    Ok(architecture)
+}
+
+fn check_activation(fields: &mut Fields<'_>, architecture: Architecture) -> Result<(), Error> {
+    let wanted = architecture.hidden_act();
+    match fields.text("hidden_act")? {
+        Some(act) if act == wanted => Ok(()),
+        Some(_) => {
+            let fault = fields.fault("hidden_act", format!("{wanted:?} for {architecture}"));
+            Err(Error::unsupported(fault.next("other activation functions are not implemented")))
+        }
+        None => Err(fields.missing("hidden_act", &format!("{wanted:?}"))),
+    }
+}
+
+/// The length of a head: given, or an equal share of the hidden size.
+fn head_dim(fields: &mut Fields<'_>, hidden: u32, heads: u32) -> Result<u32, Error> {
+    let head_dim = match fields.u32("head_dim", 1..=MAX_HEAD_DIM)? {
+        Some(given) => given,
+        None => match hidden.checked_div(heads) {
+            Some(share) if hidden.is_multiple_of(heads) && share <= MAX_HEAD_DIM => share,
+            _ => {
+                let expected = format!("it, since {hidden} / {heads} heads is no possible length");
+                return Err(Error::input(fields.fault("head_dim", expected)));
+            }
+        },
+    };
+    if head_dim % 2 != 0 {
+        let found = format!("heads of {head_dim} elements");
+        let fault = Fault::new(CONFIG, found, "an even number, whose halves rotate as pairs");
+        return Err(Error::input(fault.key("head_dim")));
+    }
+    if u64::from(heads).saturating_mul(u64::from(head_dim)) > u64::from(MAX_K) {
+        let found = format!("{heads} heads of {head_dim} elements");
+        let fault = Fault::new(CONFIG, found, format!("at most {MAX_K} elements in all"));
+        return Err(Error::unsupported(fault.key("num_attention_heads")));
+    }
+    Ok(head_dim)
+}
+
+/// Rows of the rotary table: as many as trained, or as wanted.
+fn positions(fields: &Fields<'_>, trained: u32, wanted: Option<u32>, head_dim: u32) -> Result<u32, Error> {
+    if wanted == Some(0) {
+        return Err(Error::input(Fault::new("import options", "a context of 0 positions", "at least 1")));
+    }
+    let rows = trained.min(wanted.unwrap_or(trained));
+    if u64::from(rows).saturating_mul(u64::from(head_dim)) > MAX_ROPE_ELEMS {
+        let limit = MAX_ROPE_ELEMS.checked_div(u64::from(head_dim)).unwrap_or(0);
+        let fault = fields.fault("max_position_embeddings", format!("at most {limit} positions"));
+        return Err(Error::unsupported(fault.next("ask for a shorter context")));
+    }
+    Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn valid() -> Value {
+        json!({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 33,
+            "hidden_size": 64, "intermediate_size": 100, "num_hidden_layers": 2, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "hidden_act": "silu", "max_position_embeddings": 128,
+            "rms_norm_eps": 1e-5, "quantization_config": {"quant_method": "bitnet"}})
+    }
+
+    fn with(key: &str, value: Value) -> Result<Config, Error> {
+        let mut config = valid();
+        config[key] = value;
+        Config::parse(config.to_string().as_bytes(), None)
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_class() {
+        let config = with("bos_token_id", json!(3)).expect("valid");
+        assert_eq!((config.head_dim, config.positions, config.tied), (16, 128, false));
+        assert_eq!(config.rope.theta.get(), 10_000.0);
+        assert_eq!((config.bos, config.eos.len()), (Some(3), 0));
+        assert_eq!(with("eos_token_id", json!([1, 2])).expect("valid").eos, [1, 2]);
+        assert_eq!(with("head_dim", json!(80)).expect("valid").q_elems(), 320);
+    }
+
+    #[test]
+    fn a_shorter_context_cuts_the_table() {
+        let text = valid().to_string();
+        let rows = |n| Config::parse(text.as_bytes(), Some(n)).map(|c| c.positions);
+        assert_eq!(rows(16).expect("valid"), 16);
+        assert_eq!(rows(4096).expect("valid"), 128);
+        assert!(rows(0).is_err());
+    }
+
+    #[test]
+    fn wrong_values_name_their_key() {
+        for (key, value) in [
+            ("vocab_size", json!(0)),
+            ("vocab_size", json!("512")),
+            ("vocab_size", json!(-1)),
+            ("vocab_size", json!(1u64 << 40)),
+            ("hidden_size", json!(null)),
+            ("hidden_size", json!(1 << 20)),
+            ("hidden_size", json!(64.5)),
+            ("intermediate_size", json!([])),
+            ("num_hidden_layers", json!(0)),
+            ("num_hidden_layers", json!(4_000_000_000u32)),
+            ("num_attention_heads", json!(0)),
+            ("num_key_value_heads", json!(3)),
+            ("num_key_value_heads", json!(8)),
+            ("head_dim", json!(15)),
+            ("head_dim", json!(0)),
+            ("max_position_embeddings", json!(0)),
+            ("max_position_embeddings", json!(1u64 << 33)),
+            ("rms_norm_eps", json!(0)),
+            ("rms_norm_eps", json!(1e-60)),
+            ("rms_norm_eps", json!("1e-5")),
+            ("tie_word_embeddings", json!("yes")),
+            ("bos_token_id", json!(33)),
+            ("eos_token_id", json!([1, 33])),
+            ("eos_token_id", json!(-1)),
+            ("hidden_act", json!("gelu")),
+            ("architectures", json!(["Qwen3ForCausalLM"])),
+            ("architectures", json!(["LlamaForCausalLM", "LlamaModel"])),
+            ("architectures", json!("LlamaForCausalLM")),
+            ("model_type", json!("mistral")),
+            ("quantization_config", json!(null)),
+            ("quantization_config", json!([1])),
+        ] {
+            let error = with(key, value.clone()).map(|_| ()).expect_err("no valid value");
+            assert!(error.to_string().contains(&format!("key {key:?}")), "{value}: {error}");
+        }
+        for text in ["", "[]", "{", "null", "{\"a\": 1e999}"] {
+            assert!(Config::parse(text.as_bytes(), None).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_table_too_large_is_refused() {
+        let mut config = valid();
+        config["head_dim"] = json!(4096);
+        config["max_position_embeddings"] = json!(1 << 24);
+        let text = config.to_string();
+        assert!(Config::parse(text.as_bytes(), None).is_err());
+        assert!(Config::parse(text.as_bytes(), Some(1024)).is_ok());
+    }
+}

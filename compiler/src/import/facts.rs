@@ -1,0 +1,107 @@
+//! What is known of a model beside its graph, for callers and for people.
+//!
+//! In: the importer's findings. Out: [`ModelFacts`], which serialises to the JSON of `tern inspect`.
+
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+
+use super::config::{Architecture, Config};
+use super::generation::Generation;
+use super::quantization::{ScaleRule, WeightFormat};
+use crate::graph::{RopeScaling, RopeSpec};
+
+/// Facts about a model.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct ModelFacts {
+    /// The graph.
+    pub architecture: Architecture,
+    /// Tokens of the vocabulary.
+    pub vocab: u32,
+    /// Elements of a hidden state.
+    pub hidden: u32,
+    /// Transformer blocks.
+    pub layers: u32,
+    /// Query heads.
+    pub heads: u32,
+    /// Key/value heads.
+    pub kv_heads: u32,
+    /// Elements of a head.
+    pub head_dim: u32,
+    /// Elements of the feed-forward layer.
+    pub intermediate: u32,
+    /// The longest context, in positions: that of the model, or the shorter one asked for.
+    pub max_positions: u32,
+    /// The token that begins a text.
+    pub bos: Option<u32>,
+    /// The tokens that end a text: those of `generation_config.json`, then further ones of `config.json`.
+    pub eos: Vec<u32>,
+    /// The rotary embedding.
+    #[serde(serialize_with = "rope")]
+    pub rope: RopeSpec,
+    /// How the trits are stored.
+    pub format: WeightFormat,
+    /// Where the factor that turns a trit into a weight comes from.
+    pub scale_rule: ScaleRule,
+    /// Whether the embedding table is also the head.
+    pub tied: bool,
+}
+
+impl ModelFacts {
+    pub(super) fn new(config: &Config, generation: &Generation) -> Self {
+        let mut eos = Vec::new();
+        for id in generation.eos.iter().chain(&config.eos) {
+            if !eos.contains(id) {
+                eos.push(*id);
+            }
+        }
+        Self {
+            architecture: config.architecture,
+            vocab: config.vocab,
+            hidden: config.hidden,
+            layers: config.layers,
+            heads: config.heads,
+            kv_heads: config.kv_heads,
+            head_dim: config.head_dim,
+            intermediate: config.intermediate,
+            max_positions: config.positions,
+            bos: generation.bos.or(config.bos),
+            eos,
+            rope: config.rope,
+            format: config.quantization.format,
+            scale_rule: config.quantization.scale_rule,
+            tied: config.tied,
+        }
+    }
+}
+
+/// The keys of `config.json`, flat, with `rope_type` first.
+fn rope<S: Serializer>(spec: &RopeSpec, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(None)?;
+    let kind = match spec.scaling {
+        RopeScaling::None => "default",
+        RopeScaling::Linear { .. } => "linear",
+        RopeScaling::Llama3 { .. } => "llama3",
+        RopeScaling::Yarn { .. } => "yarn",
+    };
+    map.serialize_entry("rope_type", kind)?;
+    map.serialize_entry("rope_theta", &spec.theta.get())?;
+    match spec.scaling {
+        RopeScaling::None => {}
+        RopeScaling::Linear { factor } => map.serialize_entry("factor", &factor.get())?,
+        RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position } => {
+            map.serialize_entry("factor", &factor.get())?;
+            map.serialize_entry("low_freq_factor", &low_freq_factor.get())?;
+            map.serialize_entry("high_freq_factor", &high_freq_factor.get())?;
+            map.serialize_entry("original_max_position_embeddings", &original_max_position)?;
+        }
+        RopeScaling::Yarn { factor, beta_fast, beta_slow, attention_factor, original_max_position, truncate } => {
+            map.serialize_entry("factor", &factor.get())?;
+            map.serialize_entry("beta_fast", &beta_fast.get())?;
+            map.serialize_entry("beta_slow", &beta_slow.get())?;
+            map.serialize_entry("attention_factor", &attention_factor.get())?;
+            map.serialize_entry("original_max_position_embeddings", &original_max_position)?;
+            map.serialize_entry("truncate", &truncate)?;
+        }
+    }
+    map.end()
+}

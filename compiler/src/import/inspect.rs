@@ -1,0 +1,230 @@
+//! What `tern inspect` says about a checkpoint.
+//!
+//! In: a checkpoint. Out: an [`InspectReport`]: the model's facts, its trits counted, its sizes on disk and in memory.
+//! Reads every weight once, so damage anywhere comes to light.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use super::error::Error;
+use super::facts::ModelFacts;
+use super::{ImportOptions, import};
+use crate::checkpoint::{Checkpoint, Histogram};
+use crate::graph::{DType, Dim, Origin, TensorType, WeightDecl, WeightId};
+
+/// A file of weights.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct WeightFile {
+    /// Its name.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// The ternary matrices of one kind, such as `q_proj`, over all layers.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct KindReport {
+    /// The last part of their names.
+    pub kind: String,
+    /// How many there are.
+    pub matrices: u32,
+    /// Their trits.
+    pub trits: Histogram,
+    /// The least factor that turns a trit into a weight.
+    pub scale_min: f32,
+    /// The greatest.
+    pub scale_max: f32,
+    /// Their size on disk, without scales.
+    pub disk_bytes: u64,
+}
+
+/// What the model needs in memory, as an estimate before scheduling.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct MemoryEstimate {
+    /// The trits at two bits each.
+    pub ternary_bytes: u64,
+    /// Dense tensors, as they are stored.
+    pub dense_bytes: u64,
+    /// The table of rotations.
+    pub rope_bytes: u64,
+    /// Keys and values of one position in f16.
+    pub kv_f16_bytes_per_position: u64,
+    /// Keys and values of the longest context in f16.
+    pub kv_f16_bytes: u64,
+}
+
+/// A checkpoint, described.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[non_exhaustive]
+pub struct InspectReport {
+    /// The checkpoint's name.
+    pub name: String,
+    /// The model's facts.
+    pub facts: ModelFacts,
+    /// The files of weights.
+    pub files: Vec<WeightFile>,
+    /// Tensors in them.
+    pub tensors: u64,
+    /// All trits.
+    pub trits: Histogram,
+    /// Bits on disk per ternary weight, without scales.
+    pub bits_per_weight: f64,
+    /// By kind of matrix.
+    pub kinds: Vec<KindReport>,
+    /// Elements of dense tensors.
+    pub dense_elems: u64,
+    /// Memory.
+    pub memory: MemoryEstimate,
+}
+
+/// Describes the model in `checkpoint`.
+///
+/// # Errors
+/// As [`import`], and damage in the weights.
+pub fn inspect(checkpoint: &Checkpoint) -> Result<InspectReport, Error> {
+    let imported = import(checkpoint, &ImportOptions::default())?;
+    let facts = imported.facts;
+    let mut kinds: BTreeMap<String, KindReport> = BTreeMap::new();
+    let (mut dense_elems, mut dense_bytes, mut rope_bytes) = (0, 0, 0);
+    for (index, decl) in imported.graph.weights.iter().enumerate() {
+        let id = WeightId(index as u32);
+        match decl.origin {
+            Origin::Dense => {
+                imported.weights.read_dense(id)?;
+                dense_elems += elems(&decl.ty);
+                dense_bytes += elems(&decl.ty) * elem_bytes(decl.ty.dtype);
+            }
+            // Generated, so there is nothing to check.
+            Origin::RopeTable(_) => rope_bytes += elems(&decl.ty) * elem_bytes(decl.ty.dtype),
+            Origin::HfPacked | Origin::OnlineAbsmean => {
+                let trits = Histogram::of(&imported.weights.read_trits(id)?.data);
+                let disk_bytes = checkpoint.tensor(&decl.name).map_or(0, |t| t.len_bytes() as u64);
+                count(&mut kinds, decl, trits, disk_bytes);
+            }
+        }
+    }
+    let mut trits = Histogram::default();
+    kinds.values().for_each(|k| trits += k.trits);
+    let disk_bytes: u64 = kinds.values().map(|k| k.disk_bytes).sum();
+    let kv_elems = 2 * u64::from(facts.layers) * u64::from(facts.kv_heads) * u64::from(facts.head_dim);
+    Ok(InspectReport {
+        name: checkpoint.name().to_owned(),
+        files: checkpoint.weight_files().map(|(name, bytes)| WeightFile { name: name.to_owned(), bytes }).collect(),
+        tensors: checkpoint.tensors().count() as u64,
+        bits_per_weight: disk_bytes as f64 * 8.0 / trits.total().max(1) as f64,
+        kinds: kinds.into_values().collect(),
+        dense_elems,
+        memory: MemoryEstimate {
+            ternary_bytes: trits.total().div_ceil(4),
+            dense_bytes,
+            rope_bytes,
+            kv_f16_bytes_per_position: 2 * kv_elems,
+            kv_f16_bytes: 2 * kv_elems * u64::from(facts.max_positions),
+        },
+        trits,
+        facts,
+    })
+}
+
+/// Adds the matrix `decl` to its kind.
+fn count(kinds: &mut BTreeMap<String, KindReport>, decl: &WeightDecl, trits: Histogram, disk_bytes: u64) {
+    let layer = decl.name.strip_suffix(".weight").unwrap_or(&decl.name);
+    let kind = layer.rsplit('.').next().unwrap_or(layer);
+    let scale = decl.scale.map_or(1.0, |s| s.get());
+    let report = kinds.entry(kind.to_owned()).or_insert_with(|| KindReport {
+        kind: kind.to_owned(),
+        matrices: 0,
+        trits: Histogram::default(),
+        scale_min: scale,
+        scale_max: scale,
+        disk_bytes: 0,
+    });
+    report.matrices += 1;
+    report.trits += trits;
+    report.scale_min = report.scale_min.min(scale);
+    report.scale_max = report.scale_max.max(scale);
+    report.disk_bytes += disk_bytes;
+}
+
+fn elems(ty: &TensorType) -> u64 {
+    ty.dims.iter().filter_map(|d| Dim::as_const(*d)).map(u64::from).product()
+}
+
+fn elem_bytes(dtype: DType) -> u64 {
+    match dtype {
+        DType::F32 | DType::I32 => 4,
+        DType::F16 | DType::Bf16 => 2,
+        DType::Trit | DType::Q8 => 1,
+    }
+}
+
+impl fmt::Display for InspectReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (m, t) = (&self.facts, &self.trits);
+        let percent = |n: u64| 100.0 * n as f64 / t.total().max(1) as f64;
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        writeln!(f, "{}: {}", self.name, m.architecture)?;
+        writeln!(
+            f,
+            "  shape       {} layers, hidden {}, feed-forward {}, vocabulary {}",
+            m.layers, m.hidden, m.intermediate, m.vocab
+        )?;
+        writeln!(
+            f,
+            "  attention   {} heads over {} key/value heads of {}, context {} positions",
+            m.heads, m.kv_heads, m.head_dim, m.max_positions
+        )?;
+        writeln!(f, "  head        {}", if m.tied { "tied to the embedding" } else { "of its own" })?;
+        let format = match m.format {
+            super::WeightFormat::HfPacked => "Hugging Face BitNet, four trits to a byte",
+            super::WeightFormat::OnlineMaster => "full-precision master weights",
+        };
+        let rule = match m.scale_rule {
+            super::ScaleRule::Multiplies => "the stored scale multiplies",
+            super::ScaleRule::Divides => "the stored scale divides",
+            super::ScaleRule::Absmean => "scale = mean of the absolute weights",
+        };
+        writeln!(f, "  format      {format}; {rule}")?;
+        writeln!(
+            f,
+            "  trits       {} in all: {} -1 ({:.1} %), {} 0 ({:.1} %), {} +1 ({:.1} %)",
+            t.total(),
+            t.minus,
+            percent(t.minus),
+            t.zero,
+            percent(t.zero),
+            t.plus,
+            percent(t.plus)
+        )?;
+        writeln!(f, "  on disk     {:.2} bits per ternary weight", self.bits_per_weight)?;
+        for k in &self.kinds {
+            let zeros = 100.0 * k.trits.zero as f64 / k.trits.total().max(1) as f64;
+            writeln!(
+                f,
+                "    {:<10} {:>4} matrices, {:>12} trits, {zeros:.1} % zero, scale {} to {}",
+                k.kind,
+                k.matrices,
+                k.trits.total(),
+                k.scale_min,
+                k.scale_max
+            )?;
+        }
+        writeln!(f, "  dense       {} elements", self.dense_elems)?;
+        for file in &self.files {
+            writeln!(f, "  file        {}, {:.1} MiB", file.name, mib(file.bytes))?;
+        }
+        writeln!(f, "  tensors     {}", self.tensors)?;
+        let memory = &self.memory;
+        write!(
+            f,
+            "  memory      {:.1} MiB ternary at 2 bits, {:.1} MiB dense, {:.1} MiB rotations, \
+             {:.1} MiB cache (f16, full context)",
+            mib(memory.ternary_bytes),
+            mib(memory.dense_bytes),
+            mib(memory.rope_bytes),
+            mib(memory.kv_f16_bytes)
+        )
+    }
+}

@@ -1,0 +1,161 @@
+//! `quantization_config`: how the ternary matrices are stored and what their scale means.
+//!
+//! In: the keys of Hugging Face's BitNet quantiser. Out: a [`Quantization`].
+//!
+//! | `linear_class` | `quantization_mode` | stored | a trit t stands for |
+//! | --- | --- | --- | --- |
+//! | `bitlinear` (default) | `offline` (default) | packed trits, `weight_scale` | t / weight_scale |
+//! | `autobitlinear` | `offline` | packed trits, `weight_scale` | t * weight_scale |
+//! | `autobitlinear` | `online` | master weights | t * max(mean of the absolute weights, 1e-5) |
+//!
+//! Source: Hugging Face transformers, `utils/quantization_config.py` and `integrations/bitnet.py`.
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use serde::Serialize;
+
+use super::error::Error;
+use super::fields::Fields;
+use crate::graph::F32;
+
+/// How the trits are stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum WeightFormat {
+    /// Hugging Face BitNet packing, four trits to a byte.
+    HfPacked,
+    /// Full-precision master weights, made ternary at import.
+    OnlineMaster,
+}
+
+/// Where the factor that turns a trit into a weight comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ScaleRule {
+    /// The stored `weight_scale` is it.
+    Multiplies,
+    /// Its reciprocal is stored.
+    Divides,
+    /// The mean of the absolute master weights.
+    Absmean,
+}
+
+/// What `quantization_config` says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Quantization {
+    pub(super) format: WeightFormat,
+    pub(super) scale_rule: ScaleRule,
+    /// An RMSNorm with this epsilon in front of every ternary layer's quantisation.
+    pub(super) input_norm_eps: Option<F32>,
+}
+
+/// What tern compiles, for the error messages.
+const SUPPORTED: &str = "a quantization_config with quant_method \"bitnet\"";
+/// The epsilon of the input norms, if the config does not say.
+const INPUT_NORM_EPS: f32 = 1e-6;
+
+/// Reads `quantization_config`.
+pub(super) fn quantization(config: &mut Fields<'_>) -> Result<Quantization, Error> {
+    let Some(mut fields) = config.object("quantization_config")? else {
+        let fault = config.fault("quantization_config", SUPPORTED);
+        return Err(Error::unsupported(
+            fault.next("models with dense weights, or ternary values stored as dense weights, are not compiled yet"),
+        ));
+    };
+    if fields.text("quant_method")? != Some("bitnet") {
+        let fault = fields.fault("quant_method", "\"bitnet\"");
+        return Err(Error::unsupported(fault.next("other quantisation methods are not compiled")));
+    }
+    let class = fields.text("linear_class")?.unwrap_or("bitlinear");
+    let mode = fields.text("quantization_mode")?.unwrap_or("offline");
+    let (format, scale_rule) = match (class, mode) {
+        ("bitlinear", "offline") => (WeightFormat::HfPacked, ScaleRule::Divides),
+        ("autobitlinear", "offline") => (WeightFormat::HfPacked, ScaleRule::Multiplies),
+        ("autobitlinear", "online") => (WeightFormat::OnlineMaster, ScaleRule::Absmean),
+        ("bitlinear", "online") => {
+            let expected = "\"offline\", the only mode of linear_class \"bitlinear\"";
+            return Err(Error::input(fields.fault("quantization_mode", expected)));
+        }
+        ("bitlinear" | "autobitlinear", _) => {
+            let fault = fields.fault("quantization_mode", "\"offline\" or \"online\"");
+            return Err(Error::unsupported(fault));
+        }
+        _ => {
+            let fault = fields.fault("linear_class", "\"bitlinear\" or \"autobitlinear\"");
+            return Err(Error::unsupported(fault));
+        }
+    };
+    for module in fields.list("modules_to_not_convert")?.into_iter().flatten() {
+        // These are never ternary, listed or not.
+        if !matches!(module.as_str(), Some("lm_head" | "embed_tokens" | "model.embed_tokens")) {
+            let fault = fields.fault("modules_to_not_convert", "null, or [\"lm_head\"]");
+            return Err(Error::unsupported(fault.next("dense layers among the ternary ones are not compiled yet")));
+        }
+    }
+    let eps = fields.positive("rms_norm_eps")?.unwrap_or(F32::new(INPUT_NORM_EPS));
+    let input_norm_eps = fields.boolean("use_rms_norm")?.unwrap_or(false).then_some(eps);
+    fields.refuse_unread()?;
+    Ok(Quantization { format, scale_rule, input_norm_eps })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn read(config: Value) -> Result<Quantization, Error> {
+        let outer = json!({ "quantization_config": config });
+        let map = outer.as_object().expect("an object");
+        quantization(&mut Fields::new("config.json", map))
+    }
+
+    #[test]
+    fn the_scale_rule_follows_class_and_mode() {
+        for (config, format, rule) in [
+            (json!({}), WeightFormat::HfPacked, ScaleRule::Divides),
+            (json!({"linear_class": "bitlinear"}), WeightFormat::HfPacked, ScaleRule::Divides),
+            (json!({"linear_class": "autobitlinear"}), WeightFormat::HfPacked, ScaleRule::Multiplies),
+            (
+                json!({"linear_class": "autobitlinear", "quantization_mode": "online"}),
+                WeightFormat::OnlineMaster,
+                ScaleRule::Absmean,
+            ),
+        ] {
+            let mut config = config;
+            config["quant_method"] = json!("bitnet");
+            let got = read(config.clone()).expect("valid");
+            assert_eq!((got.format, got.scale_rule), (format, rule), "{config}");
+            assert_eq!(got.input_norm_eps, None);
+        }
+    }
+
+    #[test]
+    fn input_norms_have_an_epsilon() {
+        let read = |extra: Value| {
+            let mut config = json!({"quant_method": "bitnet", "use_rms_norm": true});
+            config["rms_norm_eps"] = extra;
+            read(config).expect("valid").input_norm_eps
+        };
+        assert_eq!(read(json!(null)), Some(F32::new(1e-6)));
+        assert_eq!(read(json!(1e-5)), Some(F32::new(1e-5)));
+    }
+
+    #[test]
+    fn everything_else_is_refused() {
+        for config in [
+            json!(null),
+            json!({}),
+            json!({"quant_method": "gptq"}),
+            json!({"quant_method": "bitnet", "linear_class": "bitlinear", "quantization_mode": "online"}),
+            json!({"quant_method": "bitnet", "linear_class": "other"}),
+            json!({"quant_method": "bitnet", "quantization_mode": "later"}),
+            json!({"quant_method": "bitnet", "modules_to_not_convert": ["q_proj"]}),
+            json!({"quant_method": "bitnet", "modules_to_not_convert": "lm_head"}),
+            json!({"quant_method": "bitnet", "bits": 2}),
+            json!({"quant_method": "bitnet", "use_rms_norm": "yes"}),
+        ] {
+            assert!(read(config.clone()).is_err(), "{config}");
+        }
+    }
+}

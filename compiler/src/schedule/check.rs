@@ -1,0 +1,104 @@
+//! An independent look at a schedule: does every call find what it reads?
+//!
+//! It knows nothing of liveness. It plays the phases on a map of the arena that remembers which buffer wrote which bytes
+//! last, and demands: (K1) what a call reads was written by an earlier call and not overwritten since; (K2) within a
+//! phase no call writes bytes that another one reads or writes, unless both are split by the same rows of one buffer;
+//! (K3) every buffer lies in the arena, aligned; (K4) packed weights do not overlap and lie in their block.
+
+use super::layout::ALIGN_BYTES;
+use super::{BufferId, Call, Error, Schedule, Split};
+
+/// Checks K1 to K4.
+///
+/// # Errors
+/// [`Error::Bug`] with the first violation.
+pub fn check(schedule: &Schedule) -> Result<(), Error> {
+    extents(schedule)?;
+    weights(schedule)?;
+    // Who wrote each range last: disjoint, sorted by start.
+    let mut owners: Vec<(u64, u64, BufferId)> = Vec::new();
+    for (index, phase) in schedule.phases.iter().enumerate() {
+        for (position, call) in phase.calls.iter().enumerate() {
+            for read in &call.reads {
+                if !owns(&owners, schedule, *read) {
+                    return Err(bug(format!(
+                        "K1: phase {index}: %{} reads buffer {} which is not there",
+                        call.node.0, read.0
+                    )));
+                }
+            }
+            for other in &phase.calls[..position] {
+                conflicts(schedule, index, other, call)?;
+            }
+            if let Some(write) = call.writes {
+                let (start, end) = range(schedule, write);
+                owners.retain(|(s, e, _)| *e <= start || *s >= end);
+                owners.push((start, end, write));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn range(schedule: &Schedule, id: BufferId) -> (u64, u64) {
+    let buffer = &schedule.buffers[id.0 as usize];
+    (buffer.offset, buffer.offset + buffer.bytes)
+}
+
+fn owns(owners: &[(u64, u64, BufferId)], schedule: &Schedule, id: BufferId) -> bool {
+    let (start, end) = range(schedule, id);
+    owners.contains(&(start, end, id))
+}
+
+fn overlap(a: (u64, u64), b: (u64, u64)) -> bool {
+    a.0 < b.1 && b.0 < a.1
+}
+
+/// K2 for two calls of one phase, `first` before `second`.
+fn conflicts(schedule: &Schedule, phase: usize, first: &Call, second: &Call) -> Result<(), Error> {
+    let same_rows = matches!((first.split, second.split), (Split::Rows(a), Split::Rows(b)) if a == b);
+    let touches = |call: &Call| call.reads.iter().chain(&call.writes).copied().collect::<Vec<_>>();
+    for (writer, other) in [(first, second), (second, first)] {
+        let Some(write) = writer.writes else { continue };
+        for touched in touches(other) {
+            let harmless = touched == write && same_rows && std::ptr::eq(writer, first);
+            if overlap(range(schedule, write), range(schedule, touched)) && !harmless {
+                return Err(bug(format!(
+                    "K2: phase {phase}: %{} writes buffer {} while %{} uses buffer {}",
+                    writer.node.0, write.0, other.node.0, touched.0
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// K3.
+fn extents(schedule: &Schedule) -> Result<(), Error> {
+    for (id, buffer) in schedule.buffers.iter().enumerate() {
+        let aligned = buffer.offset.is_multiple_of(ALIGN_BYTES);
+        if !aligned || buffer.offset + buffer.bytes > schedule.arena_bytes {
+            return Err(bug(format!("K3: buffer {id} at {} lies outside the arena or askew", buffer.offset)));
+        }
+    }
+    Ok(())
+}
+
+/// K4.
+fn weights(schedule: &Schedule) -> Result<(), Error> {
+    let mut end = 0;
+    for placed in &schedule.weights.placed {
+        if placed.offset < end || !placed.offset.is_multiple_of(ALIGN_BYTES) {
+            return Err(bug(format!("K4: packed weight at {} overlaps the one before or lies askew", placed.offset)));
+        }
+        end = placed.offset + placed.layout.bytes();
+    }
+    if end > schedule.weights.bytes {
+        return Err(bug(format!("K4: packed weights end at {end}, behind their block of {}", schedule.weights.bytes)));
+    }
+    Ok(())
+}
+
+fn bug(reason: String) -> Error {
+    Error::Bug { reason }
+}

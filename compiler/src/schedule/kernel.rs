@@ -1,0 +1,226 @@
+//! Kernels as data: what one computes, its shapes, and the symbol that spells both out.
+//!
+//! Two calls with equal [`KernelKind`] share one kernel, whatever weights they read.
+
+use std::fmt;
+
+use super::RowKind;
+use crate::graph::{Act, DType, F32};
+
+/// The element type of the key/value cache.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum KvElem {
+    /// f32.
+    F32,
+    /// f16.
+    F16,
+}
+
+impl KvElem {
+    /// Bytes of an element.
+    pub const fn bytes(self) -> u32 {
+        match self {
+            KvElem::F32 => 4,
+            KvElem::F16 => 2,
+        }
+    }
+    /// The dtype of an element.
+    pub const fn dtype(self) -> DType {
+        match self {
+            KvElem::F32 => DType::F32,
+            KvElem::F16 => DType::F16,
+        }
+    }
+}
+
+/// What a ternary kernel does with its exact i32 sums.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Epilogue {
+    /// Stores them.
+    Sums,
+    /// Stores acc * (s_w / s_x).
+    Scale,
+    /// Stores residual + acc * (s_w / s_x).
+    ScaleAdd,
+    /// Reads a second matrix, interleaved tile by tile with the first, and stores act(gate) * up.
+    Glu(Act),
+}
+
+/// How many rows of activations a ternary kernel is made for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Regime {
+    /// One: decode.
+    Gemv,
+    /// Several: prefill, in tiles of tokens.
+    Gemm,
+}
+
+/// One element-by-element operation.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum MapOp {
+    /// a + b.
+    Add,
+    /// a * b.
+    Mul,
+    /// act(a).
+    Act(Act),
+    /// act(a) * b.
+    Glu(Act),
+}
+
+impl MapOp {
+    /// How many rows it reads.
+    pub const fn operands(self) -> usize {
+        match self {
+            MapOp::Act(_) => 1,
+            MapOp::Add | MapOp::Mul | MapOp::Glu(_) => 2,
+        }
+    }
+}
+
+/// What a kernel computes. All numbers are constants in its code.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum KernelKind {
+    /// Rows of a dense table, by id. Args: table, ids, out, lo, hi (tokens).
+    Embed {
+        /// Element type of the table.
+        dtype: DType,
+        /// Elements of a row.
+        cols: u32,
+    },
+    /// Normalise, quantise, or both. Args: x, g, out, scales, sums, lo, hi (rows).
+    Norm {
+        /// `Some(eps)`: RMSNorm first.
+        eps: Option<F32>,
+        /// `F32` or `Q8`.
+        out: RowKind,
+        /// Elements of a row.
+        cols: u32,
+    },
+    /// i8 codes times trits. Args: w, codes, scales, sums, out, rows, lo, hi (tiles), s_w, then residual or s_w of up.
+    Ternary {
+        /// N.
+        rows: u32,
+        /// K.
+        cols: u32,
+        /// What follows the sums.
+        epilogue: Epilogue,
+        /// One row of activations or several.
+        regime: Regime,
+    },
+    /// acc * (s_w / s_x). Args: acc, scales, out, s_w, lo, hi (rows).
+    Rescale {
+        /// Elements of a row.
+        cols: u32,
+    },
+    /// f32 rows times dense rows. Args: w, x, out, rows, lo, hi (rows of w).
+    Dense {
+        /// Element type of the weight.
+        dtype: DType,
+        /// N: elements from one result row to the next (results are not padded: they are the caller's).
+        rows: u32,
+        /// K.
+        cols: u32,
+        /// Bytes from one result row to the next.
+        out_row_bytes: u32,
+    },
+    /// Rotary embedding. Args: x, table, out, position, lo, hi (tokens).
+    Rope {
+        /// Elements of a row.
+        cols: u32,
+        /// Elements of a head.
+        head_dim: u32,
+    },
+    /// Keys and values into the cache. Args: k, v, cache, plane bytes, position, lo, hi (tokens).
+    KvWrite {
+        /// Key/value heads.
+        heads: u32,
+        /// Elements of a head.
+        head_dim: u32,
+        /// Element type of the cache.
+        elem: KvElem,
+    },
+    /// Causal attention. Args: q, cache, plane bytes, out, position, lo, hi (tokens times query heads).
+    Attention {
+        /// Query heads.
+        q_heads: u32,
+        /// Key/value heads.
+        kv_heads: u32,
+        /// Elements of a head.
+        head_dim: u32,
+        /// Multiplies every score.
+        scale: F32,
+        /// Element type of the cache.
+        elem: KvElem,
+    },
+    /// Element by element. Args: a, b (or nothing), out, lo, hi (rows).
+    Map {
+        /// The operation.
+        op: MapOp,
+        /// Elements of a row.
+        cols: u32,
+    },
+    /// The k largest logits with their ids, largest first. Args: logits, k, ids, values.
+    TopK {
+        /// How many logits.
+        vocab: u32,
+    },
+}
+
+/// The symbol without ISA and prefix: op, types, tile, shape.
+impl fmt::Display for KernelKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            KernelKind::Embed { dtype, cols } => write!(f, "embed_{}__{cols}", dtype.name()),
+            KernelKind::Norm { eps, out, cols } => {
+                let name = match (eps, out) {
+                    (Some(_), RowKind::Q8) => "rmsnorm_quantize_f32_q8",
+                    (Some(_), RowKind::F32 | RowKind::I32) => "rmsnorm_f32",
+                    (None, _) => "quantize_f32_q8",
+                };
+                write!(f, "{name}__{cols}")?;
+                match eps {
+                    Some(eps) => write!(f, "_eps{:08x}", eps.bits()),
+                    None => Ok(()),
+                }
+            }
+            KernelKind::Ternary { rows, cols, epilogue, regime } => {
+                let regime = match regime {
+                    Regime::Gemv => "gemv",
+                    Regime::Gemm => "gemm",
+                };
+                let epilogue = match epilogue {
+                    Epilogue::Sums => "i32",
+                    Epilogue::Scale => "scale",
+                    Epilogue::ScaleAdd => "scale_add",
+                    Epilogue::Glu(Act::Relu2) => "relu2_mul",
+                    Epilogue::Glu(Act::Silu) => "silu_mul",
+                };
+                write!(f, "{regime}_q8xt2_8x64_{epilogue}__{rows}x{cols}")
+            }
+            KernelKind::Rescale { cols } => write!(f, "rescale_i32_f32__{cols}"),
+            KernelKind::Dense { dtype, rows, cols, .. } => write!(f, "dense_f32x{}__{rows}x{cols}", dtype.name()),
+            KernelKind::Rope { cols, head_dim } => write!(f, "rope_f32__{cols}_d{head_dim}"),
+            KernelKind::KvWrite { heads, head_dim, elem } => {
+                write!(f, "kv_write_f32_{}__{heads}x{head_dim}", elem.dtype().name())
+            }
+            KernelKind::Attention { q_heads, kv_heads, head_dim, scale, elem } => write!(
+                f,
+                "attention_f32x{}__{q_heads}q{kv_heads}kv{head_dim}_s{:08x}",
+                elem.dtype().name(),
+                scale.bits()
+            ),
+            KernelKind::Map { op, cols } => {
+                let name = match op {
+                    MapOp::Add => "add",
+                    MapOp::Mul => "mul",
+                    MapOp::Act(act) => act.name(),
+                    MapOp::Glu(Act::Relu2) => "glu_relu2",
+                    MapOp::Glu(Act::Silu) => "glu_silu",
+                };
+                write!(f, "{name}_f32__{cols}")
+            }
+            KernelKind::TopK { vocab } => write!(f, "top_k_f32__{vocab}"),
+        }
+    }
+}

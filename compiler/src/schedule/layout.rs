@@ -1,0 +1,72 @@
+//! How rows lie in memory. One place for every stride that schedule, packing and kernels share.
+
+use super::RowKind;
+
+/// f32 and i32 rows are padded to this many elements: one step of a 16-lane reduction.
+pub const ROW_ELEMS: u64 = 16;
+
+/// Rows of i8 codes are padded to this many: one column block of the 2-bit packing.
+pub const CODE_ELEMS: u64 = 64;
+
+/// Rows of weights that one tile of the 2-bit packing holds.
+pub const TILE_ROWS: u64 = 8;
+
+/// Alignment of every buffer and every packed weight, in bytes: a cache line.
+pub const ALIGN_BYTES: u64 = 64;
+
+/// `n` rounded up to a multiple of `step`.
+pub const fn round_up(n: u64, step: u64) -> u64 {
+    n.div_ceil(step) * step
+}
+
+/// Bytes from one row to the next.
+pub const fn row_bytes(kind: RowKind, cols: u32) -> u64 {
+    match kind {
+        RowKind::F32 | RowKind::I32 => round_up(cols as u64, ROW_ELEMS) * 4,
+        RowKind::Q8 => round_up(cols as u64, CODE_ELEMS),
+    }
+}
+
+/// Bytes of a buffer of `rows` rows.
+pub const fn buffer_bytes(kind: RowKind, cols: u32, rows: u32) -> u64 {
+    let data = row_bytes(kind, cols) * rows as u64;
+    match kind {
+        RowKind::F32 | RowKind::I32 => data,
+        RowKind::Q8 => data + 2 * round_up(rows as u64 * 4, ALIGN_BYTES),
+    }
+}
+
+/// Offset of the scales in a quantised buffer of `rows` rows.
+pub const fn scale_offset(cols: u32, rows: u32) -> u64 {
+    row_bytes(RowKind::Q8, cols) * rows as u64
+}
+
+/// Offset of the sums in a quantised buffer of `rows` rows.
+pub const fn sum_offset(cols: u32, rows: u32) -> u64 {
+    scale_offset(cols, rows) + round_up(rows as u64 * 4, ALIGN_BYTES)
+}
+
+/// Tiles of a ternary matrix with `rows` rows. Even, so that a tile is written to every padded element of a result row.
+pub const fn tiles(rows: u32) -> u32 {
+    (round_up(rows as u64, ROW_ELEMS) / TILE_ROWS) as u32
+}
+
+/// Bytes of one tile of a ternary matrix with `cols` columns, 2 bits a trit.
+pub const fn tile_bytes(cols: u32) -> u64 {
+    TILE_ROWS * round_up(cols as u64, CODE_ELEMS) / 4
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn padding_covers_awkward_shapes() {
+        assert_eq!(row_bytes(RowKind::F32, 420), 432 * 4);
+        assert_eq!(row_bytes(RowKind::Q8, 420), 448);
+        assert_eq!(tiles(420), 54);
+        assert_eq!(u64::from(tiles(1)) * TILE_ROWS, ROW_ELEMS);
+        assert_eq!(tile_bytes(64), 128);
+        assert_eq!(buffer_bytes(RowKind::Q8, 64, 3), 3 * 64 + 128);
+    }
+}

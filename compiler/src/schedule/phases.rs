@@ -1,0 +1,72 @@
+//! Calls to phases: as few meetings of the threads as the data allows.
+//!
+//! A call may join the phase of its producer only where both are split by the rows of the same space: then a thread
+//! reads what it wrote itself. Everything else waits for the next phase.
+
+use std::collections::BTreeMap;
+
+use super::{Call, Phase, Split};
+use crate::graph::{Graph, Op, Operand, ValueId};
+
+/// All calls of one node, which stay together.
+struct Item {
+    node: ValueId,
+    calls: Vec<Call>,
+    needs: Vec<ValueId>,
+}
+
+/// Puts every call into the earliest phase that its operands allow, in graph order within a phase.
+pub fn group(graph: &Graph, calls: Vec<Call>) -> Vec<Phase> {
+    let mut items: Vec<Item> = Vec::new();
+    for call in calls {
+        match items.last_mut() {
+            Some(item) if item.node == call.node => item.calls.push(call),
+            _ => items.push(Item { node: call.node, needs: needs(graph, call.node), calls: vec![call] }),
+        }
+    }
+    // When each computed value is there, and how its producer was split.
+    let mut produced: BTreeMap<ValueId, (usize, Split)> = BTreeMap::new();
+    let mut phases: Vec<Phase> = Vec::new();
+    for item in items {
+        let split = item.calls[0].split;
+        let mut phase = 0;
+        for value in &item.needs {
+            if let Some((at, by)) = produced.get(value) {
+                let same_rows = matches!((by, split), (Split::Rows(a), Split::Rows(b)) if *a == b);
+                phase = phase.max(if same_rows { *at } else { at + 1 });
+            }
+        }
+        produced.insert(item.node, (phase, split));
+        while phases.len() <= phase {
+            phases.push(Phase::default());
+        }
+        phases[phase].calls.extend(item.calls);
+    }
+    phases
+}
+
+/// The values with kernels that `node` depends on, views looked through.
+fn needs(graph: &Graph, node: ValueId) -> Vec<ValueId> {
+    let mut found = Vec::new();
+    let mut stack: Vec<ValueId> = values(graph, node);
+    while let Some(value) = stack.pop() {
+        if matches!(graph.node(value).op, Op::Get { .. } | Op::WantedRows) {
+            stack.extend(values(graph, value));
+        } else {
+            found.push(value);
+        }
+    }
+    found
+}
+
+fn values(graph: &Graph, node: ValueId) -> Vec<ValueId> {
+    graph
+        .node(node)
+        .operands
+        .iter()
+        .filter_map(|operand| match operand {
+            Operand::Value(v) => Some(*v),
+            Operand::Weight(_) => None,
+        })
+        .collect()
+}

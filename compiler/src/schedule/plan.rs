@@ -1,0 +1,543 @@
+//! Nodes to kernel calls.
+//!
+//! In: a verified graph in compiled form. Out: calls in graph order, the buffers and packed weights that they name, the
+//! distinct kernels. Not decided here: when a call runs (`phases`) and where a buffer lies (`buffers`).
+
+use std::collections::BTreeMap;
+
+use super::kernel::{Epilogue, KernelKind, KvElem, MapOp, Regime};
+use super::packing::{Layout, WeightLayout};
+use super::{
+    Arg, Buffer, BufferId, Call, Choice, Error, KernelId, KvLayer, Options, Part, Phase, RowKind, RowSpace, Schedule,
+    Split, is_dense, layout,
+};
+use crate::graph::arith::MAX_K;
+use crate::graph::{Act, DType, Dim, F32, Graph, Op, Operand, TensorType, Type, ValueId, WeightId};
+
+/// A schedule whose calls are not yet in phases.
+#[derive(Debug)]
+pub struct Plan {
+    /// In graph order.
+    pub calls: Vec<Call>,
+    /// Filled in by `phases`.
+    pub phases: Vec<Phase>,
+    /// Offsets filled in by `buffers`.
+    pub buffers: Vec<Buffer>,
+    /// Filled in by `buffers`.
+    pub arena_bytes: u64,
+    kernels: Vec<KernelKind>,
+    weights: WeightLayout,
+    kv_layers: Vec<KvLayer>,
+    vocab: u32,
+    id_limit: u32,
+    max_context: u32,
+    max_step_tokens: u32,
+}
+
+impl Plan {
+    /// The finished schedule.
+    pub fn into_schedule(self) -> Schedule {
+        Schedule {
+            kernels: self.kernels,
+            phases: self.phases,
+            buffers: self.buffers,
+            arena_bytes: self.arena_bytes,
+            weights: self.weights,
+            kv_layers: self.kv_layers,
+            vocab: self.vocab,
+            id_limit: self.id_limit,
+            max_context: self.max_context,
+            max_step_tokens: self.max_step_tokens,
+        }
+    }
+}
+
+/// Where a value is found.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// In a buffer; `wanted`: only its wanted rows.
+    Buffer { id: BufferId, wanted: bool },
+    /// In the cache of a layer (index into `kv_layers`).
+    Kv(usize),
+    /// In the caller's memory: ids, positions, logits.
+    Caller,
+}
+
+struct Planner<'g> {
+    graph: &'g Graph,
+    plan: Plan,
+    kernel_ids: BTreeMap<String, KernelId>,
+    /// By value; tuples have one place per member.
+    places: BTreeMap<ValueId, Vec<Place>>,
+}
+
+/// Plans every node.
+///
+/// # Errors
+/// A node that no kernel computes.
+pub fn plan(graph: &Graph, options: &Options) -> Result<Plan, Error> {
+    let plan = Plan {
+        calls: Vec::new(),
+        phases: Vec::new(),
+        buffers: Vec::new(),
+        arena_bytes: 0,
+        kernels: Vec::new(),
+        weights: WeightLayout::default(),
+        kv_layers: Vec::new(),
+        vocab: 0,
+        id_limit: u32::MAX,
+        max_context: u32::MAX,
+        max_step_tokens: options.max_step_tokens,
+    };
+    let mut planner = Planner { graph, plan, kernel_ids: BTreeMap::new(), places: BTreeMap::new() };
+    for index in 0..graph.nodes.len() {
+        planner.node(ValueId(index as u32))?;
+    }
+    if planner.plan.max_context == u32::MAX {
+        return Err(Error::Bug { reason: "no rotary table: the longest context is not known".into() });
+    }
+    Ok(planner.plan)
+}
+
+impl<'g> Planner<'g> {
+    fn node(&mut self, id: ValueId) -> Result<(), Error> {
+        let node = self.graph.node(id);
+        let places = match node.op {
+            Op::InputIds | Op::Positions => vec![Place::Caller],
+            Op::KvCache { heads, head_dim, .. } => self.kv_cache(heads, head_dim),
+            Op::Get { index } => vec![self.place(id, 0, index)?],
+            Op::WantedRows => match self.place(id, 0, 0)? {
+                Place::Buffer { id, .. } => vec![Place::Buffer { id, wanted: true }],
+                Place::Kv(_) | Place::Caller => {
+                    return Err(self.unsupported(id, "wanted_rows of a value without rows"));
+                }
+            },
+            Op::Embed => self.embed(id)?,
+            Op::RmsNorm { eps } => self.norm(id, Some(eps), RowKind::F32)?,
+            Op::Quantize => self.norm(id, None, RowKind::Q8)?,
+            Op::RmsNormQuantize { eps } => self.norm(id, Some(eps), RowKind::Q8)?,
+            Op::Rope { head_dim } => self.rope(id, head_dim)?,
+            Op::KvWrite => self.kv_write(id)?,
+            Op::Attention { scale } => self.attention(id, scale)?,
+            Op::Add => self.map(id, MapOp::Add)?,
+            Op::Mul => self.map(id, MapOp::Mul)?,
+            Op::Relu2 => self.map(id, MapOp::Act(Act::Relu2))?,
+            Op::Silu => self.map(id, MapOp::Act(Act::Silu))?,
+            Op::Glu { act } => self.map(id, MapOp::Glu(act))?,
+            Op::TernaryMatMul => self.ternary(id, Epilogue::Sums)?,
+            Op::TernaryLinear => self.ternary(id, Epilogue::Scale)?,
+            Op::TernaryLinearAdd => self.ternary(id, Epilogue::ScaleAdd)?,
+            Op::TernaryGlu { act } => self.ternary(id, Epilogue::Glu(act))?,
+            Op::TernaryLinearCat => self.ternary_cat(id)?,
+            Op::Rescale => self.rescale(id)?,
+            Op::DenseMatMul => self.dense(id)?,
+            Op::FakeQuant | Op::Dequant | Op::Widen | Op::MatMul => {
+                return Err(self.unsupported(id, "this op is of the source form; run the `real` rules first"));
+            }
+        };
+        self.places.insert(id, places);
+        Ok(())
+    }
+
+    // ---- one method per kind of node, in the order of a forward pass ----
+
+    fn embed(&mut self, id: ValueId) -> Result<Vec<Place>, Error> {
+        let table = self.weight(id, 1)?;
+        let (rows, cols, dtype) = self.dense_shape(id, table)?;
+        self.plan.id_limit = rows;
+        let offset = self.plan.weights.place(Layout::Rows { weight: table, rows, cols, dtype });
+        let out = self.buffer(id, 0, RowKind::F32, cols, RowSpace::Tokens);
+        let kernel = self.kernel(KernelKind::Embed { dtype, cols });
+        let args = vec![Arg::Weights { offset }, Arg::Ids, rows_of(out), Arg::Lo, Arg::Hi];
+        self.call(id, Choice::One(kernel), args, Split::Rows(RowSpace::Tokens), vec![], Some(out));
+        Ok(vec![here(out)])
+    }
+
+    fn norm(&mut self, id: ValueId, eps: Option<F32>, kind: RowKind) -> Result<Vec<Place>, Error> {
+        let (cols, space) = self.rows_type(id, id)?;
+        let (x, x_arg) = self.input(id, 0)?;
+        let gain = match eps {
+            // A row of f32, whatever the checkpoint holds: it is read once per row of activations.
+            Some(_) => self.vector(id, 1)?,
+            None => 0,
+        };
+        let out = self.buffer(id, 0, kind, cols, space);
+        let kernel = self.kernel(KernelKind::Norm { eps, out: kind, cols });
+        let args = vec![
+            x_arg,
+            Arg::Weights { offset: gain },
+            rows_of(out),
+            part_of(out, Part::Scale),
+            part_of(out, Part::Sum),
+            Arg::Lo,
+            Arg::Hi,
+        ];
+        self.call(id, Choice::One(kernel), args, Split::Rows(space), vec![x], Some(out));
+        Ok(vec![here(out)])
+    }
+
+    fn rope(&mut self, id: ValueId, head_dim: u32) -> Result<Vec<Place>, Error> {
+        let (cols, space) = self.rows_type(id, id)?;
+        let (x, x_arg) = self.input(id, 0)?;
+        let table = self.weight(id, 2)?;
+        let (rows, table_cols, dtype) = self.dense_shape(id, table)?;
+        if dtype != DType::F32 || table_cols != head_dim {
+            return Err(self.unsupported(id, "a rotary table must be f32[positions, head_dim]"));
+        }
+        self.plan.max_context = self.plan.max_context.min(rows);
+        let offset = self.plan.weights.place(Layout::Rows { weight: table, rows, cols: table_cols, dtype });
+        let out = self.buffer(id, 0, RowKind::F32, cols, space);
+        let kernel = self.kernel(KernelKind::Rope { cols, head_dim });
+        let args = vec![x_arg, Arg::Weights { offset }, rows_of(out), Arg::Position, Arg::Lo, Arg::Hi];
+        self.call(id, Choice::One(kernel), args, Split::Rows(space), vec![x], Some(out));
+        Ok(vec![here(out)])
+    }
+
+    fn kv_cache(&mut self, heads: u32, head_dim: u32) -> Vec<Place> {
+        let elems_before =
+            self.plan.kv_layers.last().map_or(0, |l| l.elems_before + 2 * u64::from(l.heads) * u64::from(l.head_dim));
+        self.plan.kv_layers.push(KvLayer { heads, head_dim, elems_before });
+        vec![Place::Kv(self.plan.kv_layers.len() - 1)]
+    }
+
+    fn kv_write(&mut self, id: ValueId) -> Result<Vec<Place>, Error> {
+        let index = self.kv(id, 0)?;
+        let KvLayer { heads, head_dim, elems_before } = self.plan.kv_layers[index];
+        let (k, k_arg) = self.input(id, 1)?;
+        let (v, v_arg) = self.input(id, 2)?;
+        let kernel = self.by_kv(|elem| KernelKind::KvWrite { heads, head_dim, elem });
+        let args = vec![
+            k_arg,
+            v_arg,
+            Arg::Kv { elems_before },
+            Arg::KvPlaneBytes { head_dim },
+            Arg::Position,
+            Arg::Lo,
+            Arg::Hi,
+        ];
+        self.call(id, kernel, args, Split::Rows(RowSpace::Tokens), vec![k, v], None);
+        Ok(vec![Place::Kv(index)])
+    }
+
+    fn attention(&mut self, id: ValueId, scale: F32) -> Result<Vec<Place>, Error> {
+        let (cols, space) = self.rows_type(id, id)?;
+        let (q, q_arg) = self.input(id, 0)?;
+        let index = self.kv(id, 1)?;
+        let KvLayer { heads: kv_heads, head_dim, elems_before } = self.plan.kv_layers[index];
+        let q_heads = cols / head_dim;
+        let out = self.buffer(id, 0, RowKind::F32, cols, space);
+        let kernel = self.by_kv(|elem| KernelKind::Attention { q_heads, kv_heads, head_dim, scale, elem });
+        let args = vec![
+            q_arg,
+            Arg::Kv { elems_before },
+            Arg::KvPlaneBytes { head_dim },
+            rows_of(out),
+            Arg::Position,
+            Arg::Lo,
+            Arg::Hi,
+        ];
+        self.call(id, kernel, args, Split::RowHeads { heads: q_heads }, vec![q], Some(out));
+        Ok(vec![here(out)])
+    }
+
+    fn map(&mut self, id: ValueId, op: MapOp) -> Result<Vec<Place>, Error> {
+        let (cols, space) = self.rows_type(id, id)?;
+        let (a, a_arg) = self.input(id, 0)?;
+        let (mut reads, mut args) = (vec![a], vec![a_arg]);
+        if op.operands() == 2 {
+            let (b, b_arg) = self.input(id, 1)?;
+            reads.push(b);
+            args.push(b_arg);
+        } else {
+            args.push(a_arg);
+        }
+        let out = self.buffer(id, 0, RowKind::F32, cols, space);
+        args.extend([rows_of(out), Arg::Lo, Arg::Hi]);
+        let kernel = self.kernel(KernelKind::Map { op, cols });
+        self.call(id, Choice::One(kernel), args, Split::Rows(space), reads, Some(out));
+        Ok(vec![here(out)])
+    }
+
+    fn ternary(&mut self, id: ValueId, epilogue: Epilogue) -> Result<Vec<Place>, Error> {
+        let w = self.weight(id, 1)?;
+        let (rows, cols, scale) = self.trit_shape(id, w)?;
+        let (offset, last) = match epilogue {
+            Epilogue::Sums | Epilogue::Scale => {
+                (self.plan.weights.place(Layout::Tiles { weight: w, rows, cols }), Arg::F32(F32::new(0.0)))
+            }
+            Epilogue::ScaleAdd => {
+                let (_, arg) = self.input(id, 2)?;
+                (self.plan.weights.place(Layout::Tiles { weight: w, rows, cols }), arg)
+            }
+            Epilogue::Glu(_) => {
+                let up = self.weight(id, 2)?;
+                let (_, _, up_scale) = self.trit_shape(id, up)?;
+                (self.plan.weights.place(Layout::TilePairs { first: w, second: up, rows, cols }), Arg::F32(up_scale))
+            }
+        };
+        let mut extra_reads = Vec::new();
+        if epilogue == Epilogue::ScaleAdd {
+            extra_reads.push(self.input(id, 2)?.0);
+        }
+        let kind = if epilogue == Epilogue::Sums { RowKind::I32 } else { RowKind::F32 };
+        let tiles = layout::tiles(rows);
+        let split = Split::Units { start: 0, count: tiles, total: tiles };
+        let out = self.ternary_call(id, 0, kind, epilogue, (rows, cols), offset, scale, last, split, extra_reads)?;
+        Ok(vec![out])
+    }
+
+    fn ternary_cat(&mut self, id: ValueId) -> Result<Vec<Place>, Error> {
+        let members = self.graph.node(id).operands.len() - 1;
+        let weights: Vec<WeightId> = (1..=members).map(|i| self.weight(id, i)).collect::<Result<_, _>>()?;
+        let mut total = 0;
+        for w in &weights {
+            total += layout::tiles(self.trit_shape(id, *w)?.0);
+        }
+        let (mut start, mut places) = (0, Vec::new());
+        for (member, w) in weights.into_iter().enumerate() {
+            let (rows, cols, scale) = self.trit_shape(id, w)?;
+            let offset = self.plan.weights.place(Layout::Tiles { weight: w, rows, cols });
+            let count = layout::tiles(rows);
+            let split = Split::Units { start, count, total };
+            let last = Arg::F32(F32::new(0.0));
+            let (member, shape) = (member as u32, (rows, cols));
+            places.push(self.ternary_call(
+                id,
+                member,
+                RowKind::F32,
+                Epilogue::Scale,
+                shape,
+                offset,
+                scale,
+                last,
+                split,
+                vec![],
+            )?);
+            start += count;
+        }
+        Ok(places)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one slot of the kernel's argument struct each")]
+    fn ternary_call(
+        &mut self,
+        id: ValueId,
+        member: u32,
+        kind: RowKind,
+        epilogue: Epilogue,
+        (rows, cols): (u32, u32),
+        offset: u64,
+        scale: F32,
+        last: Arg,
+        split: Split,
+        extra_reads: Vec<BufferId>,
+    ) -> Result<Place, Error> {
+        let (x, space) = match self.place(id, 0, 0)? {
+            Place::Buffer { id, wanted: false } => (id, self.buffer_space(id)),
+            Place::Buffer { .. } | Place::Kv(_) | Place::Caller => {
+                return Err(self.unsupported(id, "x must be a whole quantised buffer"));
+            }
+        };
+        let part = |part| Arg::Rows { buffer: x, part, wanted: false };
+        let out = self.buffer(id, member, kind, rows, space);
+        let kernel = Choice::ByRows {
+            one: self.kernel(KernelKind::Ternary { rows, cols, epilogue, regime: Regime::Gemv }),
+            many: self.kernel(KernelKind::Ternary { rows, cols, epilogue, regime: Regime::Gemm }),
+        };
+        let args = vec![
+            Arg::Weights { offset },
+            part(Part::Data),
+            part(Part::Scale),
+            part(Part::Sum),
+            rows_of(out),
+            Arg::RowCount(space),
+            Arg::Lo,
+            Arg::Hi,
+            Arg::F32(scale),
+            last,
+        ];
+        let mut reads = vec![x];
+        reads.extend(extra_reads);
+        self.call(id, kernel, args, split, reads, Some(out));
+        Ok(here(out))
+    }
+
+    fn rescale(&mut self, id: ValueId) -> Result<Vec<Place>, Error> {
+        let (cols, space) = self.rows_type(id, id)?;
+        let (acc, acc_arg) = self.input(id, 0)?;
+        let (x, _) = self.input(id, 1)?;
+        let w = self.weight(id, 2)?;
+        let (_, _, scale) = self.trit_shape(id, w)?;
+        let out = self.buffer(id, 0, RowKind::F32, cols, space);
+        let kernel = self.kernel(KernelKind::Rescale { cols });
+        let args = vec![acc_arg, part_of(x, Part::Scale), rows_of(out), Arg::F32(scale), Arg::Lo, Arg::Hi];
+        self.call(id, Choice::One(kernel), args, Split::Rows(space), vec![acc, x], Some(out));
+        Ok(vec![here(out)])
+    }
+
+    fn dense(&mut self, id: ValueId) -> Result<Vec<Place>, Error> {
+        let w = self.weight(id, 1)?;
+        let (rows, cols, dtype) = self.dense_shape(id, w)?;
+        let (x, x_arg) = self.input(id, 0)?;
+        let (_, space) = self.rows_type(id, id)?;
+        let offset = self.plan.weights.place(Layout::Rows { weight: w, rows, cols, dtype });
+        let split = Split::Units { start: 0, count: rows, total: rows };
+        let is_logits = self.graph.outputs.first() == Some(&id);
+        let used = self.graph.nodes.iter().any(|n| n.operands.contains(&Operand::Value(id)));
+        let (place, out_arg, writes, out_row_bytes) = if is_logits && !used && space == RowSpace::Wanted {
+            self.plan.vocab = rows;
+            (Place::Caller, Arg::Logits, None, 4 * u64::from(rows))
+        } else {
+            // Rows of a buffer must end in zeros; this kernel writes no padding.
+            if !u64::from(rows).is_multiple_of(layout::ROW_ELEMS) {
+                return Err(self.unsupported(id, "a dense product within the model must have a multiple of 16 rows"));
+            }
+            let out = self.buffer(id, 0, RowKind::F32, rows, space);
+            (here(out), rows_of(out), Some(out), layout::row_bytes(RowKind::F32, rows))
+        };
+        let out_row_bytes = u32::try_from(out_row_bytes).map_err(|_| self.unsupported(id, "too many rows"))?;
+        let kernel = self.kernel(KernelKind::Dense { dtype, rows, cols, out_row_bytes });
+        let args = vec![Arg::Weights { offset }, x_arg, out_arg, Arg::RowCount(space), Arg::Lo, Arg::Hi];
+        self.call(id, Choice::One(kernel), args, split, vec![x], writes);
+        Ok(vec![place])
+    }
+
+    // ---- looking things up ----
+
+    fn operand_value(&self, id: ValueId, index: usize) -> Option<ValueId> {
+        match self.graph.node(id).operands.get(index)? {
+            Operand::Value(v) => Some(*v),
+            Operand::Weight(_) => None,
+        }
+    }
+
+    fn place(&self, id: ValueId, index: usize, member: u32) -> Result<Place, Error> {
+        self.operand_value(id, index)
+            .and_then(|v| self.places.get(&v)?.get(member as usize).copied())
+            .ok_or_else(|| self.bug(id, "operand has no place"))
+    }
+
+    /// The buffer of an operand, and the pointer to its first row.
+    fn input(&self, id: ValueId, index: usize) -> Result<(BufferId, Arg), Error> {
+        match self.place(id, index, 0)? {
+            Place::Buffer { id, wanted } => Ok((id, Arg::Rows { buffer: id, part: Part::Data, wanted })),
+            Place::Kv(_) | Place::Caller => Err(self.unsupported(id, "an operand has no rows in the arena")),
+        }
+    }
+
+    fn kv(&self, id: ValueId, index: usize) -> Result<usize, Error> {
+        match self.place(id, index, 0)? {
+            Place::Kv(layer) => Ok(layer),
+            Place::Buffer { .. } | Place::Caller => Err(self.bug(id, "operand is no cache")),
+        }
+    }
+
+    fn weight(&self, id: ValueId, index: usize) -> Result<WeightId, Error> {
+        match self.graph.node(id).operands.get(index) {
+            Some(Operand::Weight(w)) => Ok(*w),
+            Some(Operand::Value(_)) | None => Err(self.bug(id, "operand is no weight")),
+        }
+    }
+
+    /// The f32 vector of operand `index`: its offset among the packed weights.
+    fn vector(&mut self, id: ValueId, index: usize) -> Result<u64, Error> {
+        let w = self.weight(id, index)?;
+        match self.graph.weight(w).ty.row_elems() {
+            Some(len) if is_dense(self.graph.weight(w).ty.dtype) => {
+                Ok(self.plan.weights.place(Layout::Vector { weight: w, len }))
+            }
+            _ => Err(self.bug(id, "operand is no dense vector")),
+        }
+    }
+
+    fn dense_shape(&self, id: ValueId, w: WeightId) -> Result<(u32, u32, DType), Error> {
+        let ty = &self.graph.weight(w).ty;
+        match (ty.dims.as_slice(), is_dense(ty.dtype)) {
+            ([Dim::Const(rows), Dim::Const(cols)], true) => Ok((*rows, *cols, ty.dtype)),
+            _ => Err(self.unsupported(id, "a dense weight must have two constant dimensions")),
+        }
+    }
+
+    fn trit_shape(&self, id: ValueId, w: WeightId) -> Result<(u32, u32, F32), Error> {
+        let decl = self.graph.weight(w);
+        match (decl.ty.dims.as_slice(), decl.ty.dtype, decl.scale) {
+            ([Dim::Const(rows), Dim::Const(cols)], DType::Trit, Some(scale)) if *cols <= MAX_K => {
+                Ok((*rows, *cols, scale))
+            }
+            _ => Err(self.unsupported(id, "a ternary weight must be trit[N, K] with one scale and K <= 131072")),
+        }
+    }
+
+    /// Row length and row space of the type of `value`.
+    fn rows_type(&self, id: ValueId, value: ValueId) -> Result<(u32, RowSpace), Error> {
+        let tensor = match &self.graph.node(value).ty {
+            Type::Tensor(TensorType { dims, .. }) => dims.as_slice(),
+            Type::Kv { .. } | Type::Tuple(_) => &[],
+        };
+        match tensor {
+            [Dim::Tokens, Dim::Const(cols)] => Ok((*cols, RowSpace::Tokens)),
+            [Dim::Wanted, Dim::Const(cols)] => Ok((*cols, RowSpace::Wanted)),
+            _ => Err(self.unsupported(id, "its type must be [T, N] or [W, N]")),
+        }
+    }
+
+    fn buffer_space(&self, id: BufferId) -> RowSpace {
+        self.plan.buffers[id.0 as usize].rows
+    }
+
+    // ---- making things ----
+
+    fn buffer(&mut self, value: ValueId, member: u32, kind: RowKind, cols: u32, rows: RowSpace) -> BufferId {
+        let bytes = layout::buffer_bytes(kind, cols, self.plan.max_step_tokens);
+        self.plan.buffers.push(Buffer { value, member, kind, cols, rows, bytes, offset: 0 });
+        BufferId(self.plan.buffers.len() as u32 - 1)
+    }
+
+    fn kernel(&mut self, kind: KernelKind) -> KernelId {
+        let next = KernelId(self.plan.kernels.len() as u32);
+        // Keyed by the symbol: two kinds with one symbol would be a clash at link time.
+        let id = *self.kernel_ids.entry(kind.to_string()).or_insert(next);
+        if id == next {
+            self.plan.kernels.push(kind);
+        }
+        id
+    }
+
+    fn by_kv(&mut self, kind: impl Fn(KvElem) -> KernelKind) -> Choice {
+        Choice::ByKv { f32: self.kernel(kind(KvElem::F32)), f16: self.kernel(kind(KvElem::F16)) }
+    }
+
+    fn call(
+        &mut self,
+        node: ValueId,
+        kernel: Choice,
+        args: Vec<Arg>,
+        split: Split,
+        reads: Vec<BufferId>,
+        writes: Option<BufferId>,
+    ) {
+        self.plan.calls.push(Call { node, kernel, args, split, reads, writes });
+    }
+
+    fn unsupported(&self, id: ValueId, reason: &str) -> Error {
+        let node = id.0;
+        let op = self.graph.nodes.get(node as usize).map_or("?", |n| n.op.name());
+        Error::Unsupported { node, op, reason: reason.to_owned() }
+    }
+
+    fn bug(&self, id: ValueId, reason: &str) -> Error {
+        Error::Bug { reason: format!("%{} ({}): {reason}", id.0, self.graph.node(id).op.name()) }
+    }
+}
+
+fn rows_of(buffer: BufferId) -> Arg {
+    Arg::Rows { buffer, part: Part::Data, wanted: false }
+}
+
+fn part_of(buffer: BufferId, part: Part) -> Arg {
+    Arg::Rows { buffer, part, wanted: false }
+}
+
+fn here(id: BufferId) -> Place {
+    Place::Buffer { id, wanted: false }
+}

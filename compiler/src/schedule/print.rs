@@ -1,0 +1,122 @@
+//! The schedule as text: kernels, weights, arena, then the step phase by phase. Only for people.
+
+use std::fmt;
+
+use super::packing::Layout;
+use super::{Arg, Buffer, Call, Choice, Part, RowKind, RowSpace, Schedule, Split};
+use crate::graph::WeightId;
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "schedule: {} kernels, {} phases, arena {} bytes, weights {} bytes, {} tokens a step, {} positions",
+            self.kernels.len(),
+            self.phases.len(),
+            self.arena_bytes,
+            self.weights.bytes,
+            self.max_step_tokens,
+            self.max_context
+        )?;
+        writeln!(f, "\nkernels")?;
+        for (id, kernel) in self.kernels.iter().enumerate() {
+            writeln!(f, "  k{id} {kernel}")?;
+        }
+        writeln!(f, "\nweights (offset, bytes, packing)")?;
+        for placed in &self.weights.placed {
+            let (packing, weights) = packing(&placed.layout);
+            write!(f, "  {:>12} {:>10} {packing:<12}", placed.offset, placed.layout.bytes())?;
+            for weight in weights {
+                write!(f, " @{}", weight.0)?;
+            }
+            writeln!(f)?;
+        }
+        writeln!(f, "\nbuffers (offset, bytes, rows)")?;
+        for (id, buffer) in self.buffers.iter().enumerate() {
+            writeln!(f, "  b{id:<4} {:>10} {:>10} {}", buffer.offset, buffer.bytes, rows(buffer))?;
+        }
+        for (index, phase) in self.phases.iter().enumerate() {
+            writeln!(f, "\nphase {index}")?;
+            for call in &phase.calls {
+                self.call(f, call)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Schedule {
+    fn call(&self, f: &mut fmt::Formatter<'_>, call: &Call) -> fmt::Result {
+        write!(f, "  %{:<4} ", call.node.0)?;
+        match call.kernel {
+            Choice::One(k) => write!(f, "{}", self.kernels[k.0 as usize])?,
+            Choice::ByRows { one, many } => {
+                write!(f, "{} | {}", self.kernels[one.0 as usize], self.kernels[many.0 as usize])?;
+            }
+            Choice::ByKv { f32, f16 } => {
+                write!(f, "{} | {}", self.kernels[f32.0 as usize], self.kernels[f16.0 as usize])?;
+            }
+        }
+        match call.split {
+            Split::Rows(space) => write!(f, "  by rows of {}", letter(space))?,
+            Split::Units { start, count, total } => write!(f, "  units {start}..{} of {total}", start + count)?,
+            Split::RowHeads { heads } => write!(f, "  by rows of T x {heads} heads")?,
+        }
+        f.write_str("  (")?;
+        for (i, arg) in call.args.iter().enumerate() {
+            if i > 0 {
+                f.write_str(", ")?;
+            }
+            write_arg(f, *arg)?;
+        }
+        f.write_str(")\n")
+    }
+}
+
+fn write_arg(f: &mut fmt::Formatter<'_>, arg: Arg) -> fmt::Result {
+    match arg {
+        Arg::Weights { offset } => write!(f, "w+{offset}"),
+        Arg::Ids => f.write_str("ids"),
+        Arg::Logits => f.write_str("logits"),
+        Arg::Rows { buffer, part, wanted } => {
+            let part = match part {
+                Part::Data => "",
+                Part::Scale => ".scale",
+                Part::Sum => ".sum",
+            };
+            write!(f, "b{}{part}{}", buffer.0, if wanted { "[wanted]" } else { "" })
+        }
+        Arg::RowCount(space) => f.write_str(letter(space)),
+        Arg::Lo => f.write_str("lo"),
+        Arg::Hi => f.write_str("hi"),
+        Arg::Position => f.write_str("position"),
+        Arg::Kv { elems_before } => write!(f, "kv+{elems_before}"),
+        Arg::KvPlaneBytes { head_dim } => write!(f, "plane({head_dim})"),
+        Arg::F32(v) => write!(f, "{v}"),
+    }
+}
+
+fn letter(space: RowSpace) -> &'static str {
+    match space {
+        RowSpace::Tokens => "T",
+        RowSpace::Wanted => "W",
+    }
+}
+
+fn rows(buffer: &Buffer) -> String {
+    let kind = match buffer.kind {
+        RowKind::F32 => "f32",
+        RowKind::I32 => "i32",
+        RowKind::Q8 => "q8",
+    };
+    format!("{kind}[{}, {}] %{}.{}", letter(buffer.rows), buffer.cols, buffer.value.0, buffer.member)
+}
+
+fn packing(layout: &Layout) -> (String, Vec<WeightId>) {
+    match *layout {
+        Layout::Tiles { weight, .. } => ("t2_8x64".into(), vec![weight]),
+        Layout::TilePairs { first, second, .. } => ("t2_8x64 pair".into(), vec![first, second]),
+        Layout::Rows { weight, dtype, .. } => (format!("{} rows", dtype.name()), vec![weight]),
+        Layout::Vector { weight, .. } => ("f32 vector".into(), vec![weight]),
+    }
+}

@@ -1,0 +1,336 @@
+//! A session: one model, a state, the threads that run it.
+//!
+//! In: token ids. Out: logits, from compiled code. It upholds that compiled code only ever gets requests that it can
+//! meet (ids, counts, positions and sequences are checked first), that a long request is split into steps, and that a
+//! failed request leaves its sequence as it was. Every call through the ABI of this crate is here.
+
+#![expect(unsafe_code, reason = "calls compiled code through the C ABI; each block argues its safety")]
+
+use std::ffi::c_void;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::barrier::Barrier;
+use crate::cores::physical_cores;
+use crate::engine::{Engine, Want, check_step};
+use crate::error::{Error, Result};
+use crate::generated::abi;
+use crate::memory::{Block, HugePages, MIN_ALIGNMENT_BYTES};
+use crate::model::{Model, ModelInfo};
+use crate::threads::ThreadPool;
+
+/// Element type of the cached keys and values.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum KvType {
+    /// Exact.
+    F32,
+    /// Half the memory and half the reading; rounds keys and values to 11 bits.
+    F16,
+}
+
+impl KvType {
+    /// The name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            KvType::F32 => "f32",
+            KvType::F16 => "f16",
+        }
+    }
+
+    /// The ABI's number.
+    const fn code(self) -> u32 {
+        match self {
+            KvType::F32 => abi::KV_F32,
+            KvType::F16 => abi::KV_F16,
+        }
+    }
+}
+
+/// How a session is set up.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Threads, the caller's included; `None`: one per physical core.
+    pub threads: Option<usize>,
+    /// Tokens that each sequence can hold; `None`: the model's longest context.
+    pub context: Option<u32>,
+    /// Element type of keys and values.
+    pub kv: KvType,
+    /// Independent sequences.
+    pub n_seqs: u32,
+    /// Pages of the state.
+    pub huge_pages: HugePages,
+    /// Turns that a waiting thread spins before it sleeps; `None`: as many as suit the machine.
+    pub spins: Option<u32>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { threads: None, context: None, kv: KvType::F16, n_seqs: 1, huge_pages: HugePages::Ask, spins: None }
+    }
+}
+
+/// Runs one model over one or several sequences.
+pub struct Session {
+    // The pool is dropped first: its threads end before the memory goes that they worked on.
+    pool: ThreadPool,
+    model: Arc<Model>,
+    state: Block,
+    context: u32,
+    /// Tokens of each sequence.
+    lens: Vec<u32>,
+    /// The last step's rows, f32 `[rows, vocab]`.
+    logits: Vec<f32>,
+    /// The worst status of the threads of the running step.
+    status: Arc<AtomicU32>,
+}
+
+impl Session {
+    /// Allocates a state and starts the threads.
+    ///
+    /// # Errors
+    /// `BadContext`, `BadSequence` or `BadThreadCount` for impossible options, `NoState` for a state that the model
+    /// was not compiled for, `OutOfMemory` or `ThreadSpawn` if the system refuses.
+    pub fn new(model: Arc<Model>, options: &Options) -> Result<Self> {
+        let max = model.info().max_context;
+        let context = options.context.unwrap_or(max);
+        if context == 0 || context > max {
+            return Err(Error::BadContext { asked: context, max });
+        }
+        let (n_seqs, kv) = (options.n_seqs, options.kv);
+        if n_seqs == 0 {
+            return Err(Error::BadSequence { seq: 0, n_seqs });
+        }
+        let no_state = || Error::NoState { context, n_seqs, kv: kv.name() };
+        // SAFETY: the maker of the model promises that its entry points obey the ABI; this one takes any numbers.
+        let bytes = unsafe { (model.entry.state_bytes)(context, n_seqs, kv.code()) };
+        let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes > 0).ok_or_else(no_state)?;
+        let mut state = Block::zeroed(bytes, MIN_ALIGNMENT_BYTES, options.huge_pages, "keys and values")?;
+        // SAFETY: the block is zeroed, aligned to 64 bytes and of the size that `state_bytes` gave for the same numbers.
+        let status = unsafe { (model.entry.state_init)(state.as_mut_ptr(), context, n_seqs, kv.code()) };
+        if status != abi::STATUS_OK {
+            return Err(Error::Status { function: "state_init", status });
+        }
+        let lens = vec![0; n_seqs as usize];
+        let n_threads = options.threads.unwrap_or_else(physical_cores);
+        let pool = match options.spins {
+            None => ThreadPool::new(n_threads)?,
+            Some(spins) => ThreadPool::with_spins(n_threads, spins)?,
+        };
+        Ok(Self { pool, model, state, context, lens, logits: Vec::new(), status: Arc::new(AtomicU32::new(0)) })
+    }
+
+    /// What a user must know of the model.
+    pub fn info(&self) -> &ModelInfo {
+        self.model.info()
+    }
+
+    /// Threads that run a step.
+    pub fn n_threads(&self) -> usize {
+        self.pool.n_threads()
+    }
+
+    /// Bytes of the state: keys, values and scratch memory of all sequences.
+    pub fn state_bytes(&self) -> usize {
+        self.state.len()
+    }
+
+    /// Tokens of sequence `seq`.
+    ///
+    /// # Errors
+    /// `BadSequence`.
+    pub fn len_of(&self, seq: u32) -> Result<usize> {
+        let n_seqs = self.lens.len() as u32;
+        self.lens.get(seq as usize).map(|len| *len as usize).ok_or(Error::BadSequence { seq, n_seqs })
+    }
+
+    /// Appends `ids` to sequence `seq`, in as many steps as it takes; the wanted logits, f32 `[rows, vocab]`.
+    ///
+    /// # Errors
+    /// `EmptyPrompt`, `TokenOutOfVocab`, `ContextFull`, `BadSequence` before any work; `OutOfMemory` if the logits
+    /// need too much. The sequence is then as before.
+    pub fn step_in(&mut self, seq: u32, ids: &[u32], want: Want) -> Result<&[f32]> {
+        let held = self.len_of(seq)?;
+        let vocab = self.vocab();
+        check_step(ids, vocab, held, self.context as usize)?;
+        self.resize_logits(want.rows(ids.len()))?;
+        let chunk_tokens = self.step_tokens();
+        let n_chunks = ids.len().div_ceil(chunk_tokens);
+        for (i, chunk) in ids.chunks(chunk_tokens).enumerate() {
+            let (abi_want, first_row) = match want {
+                Want::All => (abi::WANT_ALL, i * chunk_tokens),
+                Want::Last if i + 1 == n_chunks => (abi::WANT_LAST, 0),
+                Want::Last | Want::None => (abi::WANT_NONE, 0),
+            };
+            let done = self.run_step(seq, chunk, abi_want, first_row * vocab);
+            if let Err(e) = done {
+                self.truncate_in(seq, held)?;
+                return Err(e);
+            }
+            self.lens[seq as usize] += chunk.len() as u32;
+        }
+        Ok(&self.logits)
+    }
+
+    /// Forgets all tokens of sequence `seq` from position `len` on.
+    ///
+    /// # Errors
+    /// `BadSequence`, or `BadTruncation` if the sequence is shorter.
+    pub fn truncate_in(&mut self, seq: u32, len: usize) -> Result<()> {
+        let held = self.len_of(seq)?;
+        if len > held {
+            return Err(Error::BadTruncation { len, held });
+        }
+        // SAFETY: `state_init` made the state; no step is running, since `&mut self` is held.
+        let status = unsafe { (self.model.entry.truncate)(self.state.as_mut_ptr(), seq, len as u32) };
+        if status != abi::STATUS_OK {
+            return Err(Error::Status { function: "truncate", status });
+        }
+        self.lens[seq as usize] = len as u32;
+        Ok(())
+    }
+
+    /// Remembers `ids` without computing logits, to continue later.
+    ///
+    /// # Errors
+    /// As [`Engine::step`].
+    pub fn prefill(&mut self, ids: &[u32]) -> Result<()> {
+        self.step(ids, Want::None).map(drop)
+    }
+
+    /// The logits of every one of `ids` as a text of its own, f32 `[ids.len(), vocab]`. The first sequence starts anew.
+    ///
+    /// # Errors
+    /// As [`Engine::step`].
+    pub fn logits_all(&mut self, ids: &[u32]) -> Result<&[f32]> {
+        self.truncate(0)?;
+        self.step(ids, Want::All)
+    }
+
+    /// Makes `logits` hold `rows` rows.
+    fn resize_logits(&mut self, rows: usize) -> Result<()> {
+        let vocab = self.vocab();
+        let elems = rows.checked_mul(vocab).unwrap_or(usize::MAX);
+        let bytes = elems.saturating_mul(size_of::<f32>());
+        self.logits.truncate(elems);
+        let missing = elems - self.logits.len();
+        self.logits.try_reserve_exact(missing).map_err(|_| Error::OutOfMemory { bytes, what: "logits" })?;
+        self.logits.resize(elems, 0.0);
+        Ok(())
+    }
+
+    /// One step on all threads; rows go to `logits[first_elem..]`.
+    fn run_step(&mut self, seq: u32, ids: &[u32], want: u32, first_elem: usize) -> Result<()> {
+        let out = self.logits.get_mut(first_elem..).map_or(std::ptr::null_mut(), <[f32]>::as_mut_ptr);
+        let call = StepCall {
+            step: self.model.entry.step,
+            model: self.model.weights.as_ptr(),
+            state: self.state.as_mut_ptr(),
+            tokens: ids.as_ptr(),
+            n: ids.len() as u32,
+            pos: self.lens[seq as usize],
+            seq,
+            want,
+            out,
+            n_threads: self.pool.n_threads() as u32,
+        };
+        self.status.store(abi::STATUS_OK, Ordering::Relaxed);
+        let status = Arc::clone(&self.status);
+        self.pool.run(move |tid, barrier| {
+            // SAFETY: `run` returns only after every thread has returned from this closure, so the weights, the state,
+            // the ids and the logits, all borrowed by this method, outlive the call, and `&mut self` keeps every other
+            // user away. The ids and counts were checked; `logits` has a row for each that `want` names.
+            let found = unsafe { call.enter(tid, barrier) };
+            status.fetch_max(found, Ordering::Relaxed);
+        });
+        match self.status.load(Ordering::Relaxed) {
+            abi::STATUS_OK => Ok(()),
+            status => Err(Error::Status { function: "step", status }),
+        }
+    }
+}
+
+impl Engine for Session {
+    fn vocab(&self) -> usize {
+        self.info().vocab as usize
+    }
+
+    fn context(&self) -> usize {
+        self.context as usize
+    }
+
+    fn len(&self) -> usize {
+        self.lens[0] as usize
+    }
+
+    fn step_tokens(&self) -> usize {
+        self.info().max_step_tokens as usize
+    }
+
+    fn step(&mut self, ids: &[u32], want: Want) -> Result<&[f32]> {
+        self.step_in(0, ids, want)
+    }
+
+    fn truncate(&mut self, len: usize) -> Result<()> {
+        self.truncate_in(0, len)
+    }
+}
+
+/// The arguments of one step, but for those that differ between threads.
+#[derive(Clone, Copy)]
+struct StepCall {
+    step: abi::StepFn,
+    model: *const u8,
+    state: *mut u8,
+    tokens: *const u32,
+    n: u32,
+    pos: u32,
+    seq: u32,
+    want: u32,
+    out: *mut f32,
+    n_threads: u32,
+}
+
+// SAFETY: the pointers are only used by `enter`, whose caller promises that they are valid on the thread that calls.
+unsafe impl Send for StepCall {}
+// SAFETY: as above; the struct itself is never written after it is made.
+unsafe impl Sync for StepCall {}
+
+impl StepCall {
+    /// Runs thread `tid`'s share.
+    ///
+    /// # Safety
+    /// The pointers are valid for what the ABI says that a step reads and writes, until every one of the `n_threads`
+    /// threads has returned, and nobody else uses that memory meanwhile.
+    unsafe fn enter(&self, tid: u32, barrier: &Barrier) -> u32 {
+        let ctx = std::ptr::from_ref(barrier).cast_mut().cast::<c_void>();
+        // SAFETY: the caller's promise, and `meet` gets the barrier that it expects.
+        unsafe {
+            (self.step)(
+                self.model,
+                self.state,
+                self.tokens,
+                self.n,
+                self.pos,
+                self.seq,
+                self.want,
+                self.out,
+                tid,
+                self.n_threads,
+                meet,
+                ctx,
+            )
+        }
+    }
+}
+
+/// The pool's barrier, as compiled code calls it.
+///
+/// # Safety
+/// `ctx` points to the [`Barrier`] of the running job.
+unsafe extern "C" fn meet(ctx: *mut c_void) {
+    // SAFETY: the caller's promise; a Barrier is only ever used through shared references.
+    unsafe { &*ctx.cast::<Barrier>() }.wait();
+}
+
+#[cfg(test)]
+mod tests;

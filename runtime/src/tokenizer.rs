@@ -1,0 +1,202 @@
+//! Text to token ids and back, by a checkpoint's `tokenizer.json`.
+//!
+//! In: the bytes of `tokenizer.json` and `tokenizer_config.json`, the config's BOS id, the vocabulary's size. Out: a
+//! [`Tokenizer`]. It upholds that every id that it gives is below the vocabulary's size, and the BOS rule: BOS comes
+//! first if the checkpoint defines one, unless the text starts with it already or `add_bos_token` is false. Templates,
+//! truncation and padding of the file are not used: they serve training.
+
+use serde::Deserialize;
+
+use crate::detokenize::{Decoding, StreamDecoder};
+use crate::error::{Error, Result};
+
+const FILE: &str = "tokenizer.json";
+const CONFIG_FILE: &str = "tokenizer_config.json";
+
+/// A checkpoint's tokenizer.
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    decoding: Decoding,
+    vocab: u32,
+    /// The id that goes in front of a text.
+    bos: Option<u32>,
+}
+
+/// The keys of `tokenizer_config.json` that matter here.
+#[derive(Deserialize, Default)]
+struct Config {
+    add_bos_token: Option<bool>,
+    bos_token: Option<SpecialToken>,
+}
+
+/// A special token is written as its text or as an object around it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum SpecialToken {
+    Text(String),
+    Object { content: String },
+}
+
+impl SpecialToken {
+    fn text(&self) -> &str {
+        match self {
+            SpecialToken::Text(text) | SpecialToken::Object { content: text } => text,
+        }
+    }
+}
+
+impl Tokenizer {
+    /// Reads the files' bytes. `config_bos` is `bos_token_id` of the model's config; `vocab` its vocabulary's size.
+    ///
+    /// # Errors
+    /// `BadTokenizer` if a file is no tokenizer or names a BOS token that does not exist, `UnsupportedDecoder` if the
+    /// ids cannot be turned back into text here.
+    pub fn from_json(json: &[u8], config_json: Option<&[u8]>, config_bos: Option<u32>, vocab: u32) -> Result<Self> {
+        let bad = |reason: String| Error::BadTokenizer { file: FILE, reason };
+        let decoding = Decoding::from_json(json)?;
+        let mut inner = tokenizers::Tokenizer::from_bytes(json).map_err(|e| bad(e.to_string()))?;
+        inner.with_truncation(None).map_err(|e| bad(e.to_string()))?;
+        inner.with_padding(None);
+        let config: Config = match config_json {
+            None => Config::default(),
+            Some(bytes) => serde_json::from_slice(bytes)
+                .map_err(|e| Error::BadTokenizer { file: CONFIG_FILE, reason: e.to_string() })?,
+        };
+        let bos = match (config.add_bos_token, &config.bos_token) {
+            (Some(false), _) => None,
+            (_, Some(token)) => Some(inner.token_to_id(token.text()).ok_or_else(|| Error::BadTokenizer {
+                file: CONFIG_FILE,
+                reason: format!("bos_token {:?} is no token of {FILE}", token.text()),
+            })?),
+            (_, None) => config_bos,
+        };
+        if let Some(id) = bos.filter(|id| *id >= vocab) {
+            return Err(bad(format!("the BOS id {id} is not below the vocabulary's {vocab} tokens")));
+        }
+        Ok(Self { inner, decoding, vocab, bos })
+    }
+
+    /// The id that goes in front of a text.
+    pub fn bos(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// The id of the token that is written `token`.
+    pub fn id_of(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// The ids of `text` with BOS in front, by the rule of this module. Special tokens written in the text count as
+    /// such.
+    ///
+    /// # Errors
+    /// `BadText` if the tokenizer refuses, or gives an id that the model does not have.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let mut ids = self.encode_without_bos(text)?;
+        if let Some(bos) = self.bos.filter(|bos| ids.first() != Some(bos)) {
+            ids.insert(0, bos);
+        }
+        Ok(ids)
+    }
+
+    /// The ids of `text` alone.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_without_bos(&self, text: &str) -> Result<Vec<u32>> {
+        let bad = |reason: String| Error::BadText { reason };
+        let encoding = self.inner.encode_fast(text, false).map_err(|e| bad(e.to_string()))?;
+        let ids = encoding.get_ids().to_vec();
+        match ids.iter().find(|id| **id >= self.vocab) {
+            Some(id) => Err(bad(format!(
+                "it contains token {id}, and the model's vocabulary has {} tokens: the tokenizer is of another model",
+                self.vocab
+            ))),
+            None => Ok(ids),
+        }
+    }
+
+    /// The text of `ids`, without special tokens; bytes that are no UTF-8 become U+FFFD.
+    pub fn decode(&self, ids: &[u32]) -> String {
+        let mut stream = self.stream(true);
+        let mut text: String = ids.iter().map(|id| stream.push(*id)).collect();
+        text.push_str(&stream.finish());
+        text
+    }
+
+    /// Turns ids into text as they come. `at_start`: no text comes before them, so a space that the tokenizer puts in
+    /// front of every text is taken away.
+    pub fn stream(&self, at_start: bool) -> StreamDecoder<'_> {
+        StreamDecoder::new(self, at_start)
+    }
+
+    pub(crate) fn decoding(&self) -> &Decoding {
+        &self.decoding
+    }
+
+    /// How token `id` is written in the file; `None` for special tokens and for ids without a token.
+    pub(crate) fn written(&self, id: u32) -> Option<String> {
+        let special = |id| self.inner.get_added_tokens_decoder().get(&id).is_some_and(|token| token.special);
+        self.inner.id_to_token(id).filter(|_| !special(id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detokenize::samples::{BYTE_LEVEL, METASPACE};
+
+    fn tokenizer(config_json: Option<&str>, config_bos: Option<u32>) -> Result<Tokenizer> {
+        Tokenizer::from_json(BYTE_LEVEL.as_bytes(), config_json.map(str::as_bytes), config_bos, 300)
+    }
+
+    fn encode(config_json: Option<&str>, config_bos: Option<u32>, text: &str) -> Vec<u32> {
+        tokenizer(config_json, config_bos).expect("a tokenizer").encode(text).expect("ids")
+    }
+
+    #[test]
+    fn bos_comes_first_and_once() {
+        let by_text = Some(r#"{"bos_token": "<s>"}"#);
+        let by_object = Some(r#"{"bos_token": {"content": "<s>", "lstrip": false}, "add_bos_token": true}"#);
+        let never = Some(r#"{"bos_token": "<s>", "add_bos_token": false}"#);
+        let none = Some(r#"{"bos_token": null}"#);
+        let (a, s) = (1, 0);
+        assert_eq!(encode(by_text, None, "a"), [s, a]);
+        assert_eq!(encode(by_object, None, "a"), [s, a]);
+        assert_eq!(encode(by_text, None, "<s>a"), [s, a]);
+        assert_eq!(encode(by_text, None, ""), [s]);
+        assert_eq!(encode(never, Some(0), "a"), [a]);
+        assert_eq!(encode(none, None, "a"), [a]);
+        assert_eq!(encode(none, Some(0), "a"), [s, a]);
+        assert_eq!(encode(None, Some(0), "a"), [s, a]);
+        assert_eq!(encode(None, None, "a"), [a]);
+    }
+
+    #[test]
+    fn ids_beyond_the_vocabulary_are_refused() {
+        let t = Tokenizer::from_json(BYTE_LEVEL.as_bytes(), None, None, 2).expect("a tokenizer");
+        assert!(t.encode("a").is_ok());
+        assert!(matches!(t.encode("ab"), Err(Error::BadText { .. })));
+        let e = tokenizer(None, Some(300)).err().expect("a bad BOS id");
+        assert!(e.to_string().contains("300"), "{e}");
+    }
+
+    #[test]
+    fn broken_files_are_errors() {
+        for json in ["", "{", "[]", "{}", r#"{"model": 1, "decoder": {"type": "ByteLevel"}}"#, "\u{feff}"] {
+            assert!(Tokenizer::from_json(json.as_bytes(), None, None, 300).is_err(), "{json:?}");
+        }
+        let e = tokenizer(Some(r#"{"bos_token": "<nope>"}"#), None).err().expect("an unknown token");
+        assert!(e.to_string().contains("<nope>"), "{e}");
+        assert!(tokenizer(Some("{"), None).is_err());
+        assert!(tokenizer(Some(r#"{"bos_token": 7}"#), None).is_err());
+    }
+
+    #[test]
+    fn text_comes_back() {
+        let t = tokenizer(None, Some(0)).expect("a tokenizer");
+        assert_eq!(t.decode(&t.encode("ab €a").expect("ids")), "ab €a");
+        let t = Tokenizer::from_json(METASPACE.as_bytes(), None, None, 300).expect("a tokenizer");
+        assert_eq!(t.decode(&t.encode("the sea").expect("ids")), "the sea");
+    }
+}

@@ -1,0 +1,57 @@
+//! End to end: every fixture meets its golden logits, on the interpreter and compiled, in both arithmetic profiles.
+
+use tern_compiler::graph::interp::KvType as InterpKv;
+use tern_runtime::engine::{Engine, Want};
+use tern_runtime::session::KvType;
+use tern_tests::engines::{Loaded, options, session, targets};
+use tern_tests::golden::{Golden, argmax, assert_close, assert_near};
+
+fn check(name: &str) {
+    let loaded = Loaded::fixture(name);
+    let golden = Golden::read(&tern_tests::fixtures::golden(name));
+    let vocab = loaded.imported.facts.vocab as usize;
+    for (isa, profile) in targets() {
+        let (lowered, model) = loaded.compile(&options(isa, profile));
+        let what = format!("{name} {} {}", isa.name(), profile.name());
+        let mut jit = session(&model, 2, KvType::F32);
+        for (ids, want, close) in
+            [(&golden.input_ids, &golden.logits, true), (&golden.long_input_ids, &golden.long_logits, false)]
+        {
+            let interpreted = loaded.interpret(&lowered.compiled, profile, InterpKv::F32, ids);
+            let compiled = jit.logits_all(ids).expect("the ids fit");
+            for (engine, logits) in [("interp", &interpreted[..]), ("jit", compiled)] {
+                let assert = if close { assert_close } else { assert_near };
+                assert(want, logits, vocab, &format!("{what} {engine}"));
+            }
+        }
+        // The greedy continuation, id by id.
+        jit.truncate(0).expect("forgetting works");
+        let mut ids = golden.prompt_ids.clone();
+        let mut next = argmax(jit.step(&ids, Want::Last).expect("the prompt fits")) as u32;
+        while ids.len() < golden.greedy_ids.len() {
+            ids.push(next);
+            next = argmax(jit.step(&[next], Want::Last).expect("there is room")) as u32;
+        }
+        assert_eq!(ids, golden.greedy_ids, "{what}");
+    }
+}
+
+#[test]
+fn bitnet_packed() {
+    check("bitnet-packed");
+}
+
+#[test]
+fn bitnet_online() {
+    check("bitnet-online");
+}
+
+#[test]
+fn llama_bitlinear() {
+    check("llama-bitlinear");
+}
+
+#[test]
+fn tern_demo() {
+    check("tern-demo");
+}

@@ -1,0 +1,546 @@
+//! One suite for every kernel at every ISA level and profile that this machine has, held to `graph::arith` bit for bit.
+//!
+//! Shapes are awkward on purpose: 1, a tile more or less one, K that is no multiple of the block; data is random, all
+//! zero, all plus or minus one, and at the ends of i8. Rows must end in zeros up to their padded length, and nothing
+//! beyond them may be written.
+
+#![expect(unsafe_code, reason = "kernels are called through their argument structs")]
+
+use tern_compiler::codegen::jit::JitKernel;
+use tern_compiler::codegen::{Isa, Target};
+use tern_compiler::graph::arith::{self, Profile, QuantRow};
+use tern_compiler::graph::{Act, DType, F32};
+use tern_compiler::schedule::kernel::{Epilogue, KernelKind, KvElem, MapOp, Regime};
+use tern_compiler::schedule::packing::{dense_row_bytes, pack_tiles};
+use tern_compiler::schedule::{RowKind, layout};
+use tern_compiler::weights::Trits;
+use tern_tests::rng::Rng;
+
+/// What stands behind every buffer; must survive.
+const CANARY: u32 = 0x7fc0_dead;
+
+/// Every level and profile that runs here.
+fn targets() -> Vec<Target> {
+    let mut found = Vec::new();
+    for isa in Isa::ALL.iter().copied().filter(|isa| isa.is_available()) {
+        for profile in [Profile::Plain, Profile::Fma] {
+            if profile == Profile::Plain || isa.has_fma() {
+                found.push(Target::new(isa, profile).expect("the level is here"));
+            }
+        }
+    }
+    assert!(!found.is_empty(), "this machine has none of tern's ISA levels");
+    found
+}
+
+fn name(target: &Target, what: &str) -> String {
+    format!("{} {} {what}", target.isa.name(), target.profile.name())
+}
+
+/// Rows of 4-byte elements, padded to 16, full of garbage, a canary row behind.
+struct Rows {
+    stride: usize,
+    data: Vec<u32>,
+}
+
+impl Rows {
+    fn garbage(rows: usize, cols: usize) -> Self {
+        let stride = cols.next_multiple_of(16);
+        let mut data = vec![0xffff_ffff; rows * stride];
+        data.extend([CANARY; 16]);
+        Self { stride, data }
+    }
+    /// Rows with zeros behind them, as every kernel leaves them.
+    fn of(rows: &[Vec<f32>]) -> Self {
+        let cols = rows.first().map_or(0, Vec::len);
+        let mut this = Self::garbage(rows.len(), cols);
+        for (i, row) in rows.iter().enumerate() {
+            for j in 0..this.stride {
+                this.data[i * this.stride + j] = row.get(j).map_or(0, |v| v.to_bits());
+            }
+        }
+        this
+    }
+    fn at(&mut self) -> u64 {
+        self.data.as_mut_ptr() as u64
+    }
+    /// Compares with what is expected, padding and canary included.
+    #[track_caller]
+    fn expect(&self, want: &[Vec<u32>], what: &str) {
+        for (i, row) in want.iter().enumerate() {
+            for j in 0..self.stride {
+                let (found, want) = (self.data[i * self.stride + j], row.get(j).copied().unwrap_or(0));
+                // Padding may be minus zero: it counts as zero in every sum.
+                let same = found == want || (j >= row.len() && found == 0x8000_0000);
+                assert!(same, "{what}: row {i} column {j}: found {found:08x}, expected {want:08x}");
+            }
+        }
+        let canary = &self.data[self.data.len() - 16..];
+        assert!(canary.iter().all(|c| *c == CANARY), "{what}: wrote behind the buffer");
+    }
+}
+
+fn bits(rows: &[Vec<f32>]) -> Vec<Vec<u32>> {
+    rows.iter().map(|r| r.iter().map(|v| v.to_bits()).collect()).collect()
+}
+
+fn random_rows(rng: &mut Rng, rows: usize, cols: usize, size: f32) -> Vec<Vec<f32>> {
+    (0..rows).map(|_| rng.floats(cols, size)).collect()
+}
+
+fn run(target: &Target, kind: KernelKind, args: &[u64]) {
+    let kernel = JitKernel::compile(&kind, target).expect("a kernel compiles");
+    // SAFETY: every test passes the struct that the kind documents, with buffers of the sizes it implies.
+    unsafe { kernel.call(args) };
+}
+
+/// Quantised rows in the three parts that kernels read.
+struct Quantised {
+    rows: Vec<QuantRow>,
+    codes: Vec<i8>,
+    scales: Vec<f32>,
+    sums: Vec<i32>,
+}
+
+impl Quantised {
+    fn of(rows: Vec<QuantRow>) -> Self {
+        let mut this = Self { codes: vec![], scales: vec![], sums: vec![], rows };
+        for row in &this.rows {
+            let start = this.codes.len();
+            this.codes.extend(&row.codes);
+            this.codes.resize(start + row.codes.len().next_multiple_of(64), 0);
+            this.scales.push(row.scale);
+            this.sums.push(row.sum);
+        }
+        this
+    }
+    fn from_codes(codes: Vec<Vec<i8>>, rng: &mut Rng) -> Self {
+        Self::of(
+            codes
+                .into_iter()
+                .map(|codes| {
+                    let sum = codes.iter().map(|c| i32::from(*c)).sum();
+                    QuantRow { codes, scale: rng.unit().abs() * 50.0 + 1.0, sum }
+                })
+                .collect(),
+        )
+    }
+}
+
+fn dot_exact(codes: &[i8], trits: &[i8]) -> i32 {
+    codes.iter().zip(trits).map(|(c, t)| i32::from(*c) * i32::from(*t)).sum()
+}
+
+/// One ternary product of every epilogue, against plain sums.
+fn check_ternary(target: &Target, n: usize, k: usize, x: &Quantised, gate: &Trits, up: &Trits, rng: &mut Rng) {
+    let (s_gate, s_up) = (rng.unit().abs() + 0.01, rng.unit().abs() + 0.01);
+    let tokens = x.rows.len();
+    let residual = random_rows(rng, tokens, n, 3.0);
+    let linear = |w: &Trits, s: f32| -> Vec<Vec<f32>> {
+        x.rows
+            .iter()
+            .map(|row| {
+                (0..n).map(|i| arith::rescale(dot_exact(&row.codes, &w.data[i * k..][..k]), s, row.scale)).collect()
+            })
+            .collect()
+    };
+    let tile = layout::tile_bytes(k as u32) as usize;
+    let tiles = layout::tiles(n as u32) as usize;
+    let regimes: &[Regime] = if tokens == 1 { &[Regime::Gemv, Regime::Gemm] } else { &[Regime::Gemm] };
+    for &regime in regimes {
+        for epilogue in
+            [Epilogue::Sums, Epilogue::Scale, Epilogue::ScaleAdd, Epilogue::Glu(Act::Relu2), Epilogue::Glu(Act::Silu)]
+        {
+            let glu = matches!(epilogue, Epilogue::Glu(_));
+            let stride = if glu { 2 * tile } else { tile };
+            let mut packed = vec![0u8; stride * tiles];
+            pack_tiles(gate, &mut packed, stride);
+            let mut residual_rows = Rows::of(&residual);
+            let mut last = 0;
+            if glu {
+                pack_tiles(up, &mut packed[tile..], stride);
+                last = u64::from(s_up.to_bits());
+            } else if epilogue == Epilogue::ScaleAdd {
+                last = residual_rows.at();
+            }
+            let want: Vec<Vec<u32>> = match epilogue {
+                Epilogue::Sums => x
+                    .rows
+                    .iter()
+                    .map(|r| (0..n).map(|i| dot_exact(&r.codes, &gate.data[i * k..][..k]) as u32).collect())
+                    .collect(),
+                Epilogue::Scale => bits(&linear(gate, s_gate)),
+                Epilogue::ScaleAdd => bits(
+                    &linear(gate, s_gate)
+                        .iter()
+                        .zip(&residual)
+                        .map(|(y, r)| y.iter().zip(r).map(|(y, r)| r + y).collect())
+                        .collect::<Vec<_>>(),
+                ),
+                Epilogue::Glu(act) => bits(
+                    &linear(gate, s_gate)
+                        .iter()
+                        .zip(&linear(up, s_up))
+                        .map(|(g, u)| g.iter().zip(u).map(|(g, u)| activation(target.profile, act, *g) * u).collect())
+                        .collect::<Vec<_>>(),
+                ),
+            };
+            let kind = KernelKind::Ternary { rows: n as u32, cols: k as u32, epilogue, regime };
+            let mut out = Rows::garbage(tokens, n);
+            // In two parts, as two threads would.
+            let middle = tiles as u64 / 2;
+            for (lo, hi) in [(0, middle), (middle, tiles as u64)] {
+                let args = [
+                    packed.as_ptr() as u64,
+                    x.codes.as_ptr() as u64,
+                    x.scales.as_ptr() as u64,
+                    x.sums.as_ptr() as u64,
+                    out.at(),
+                    tokens as u64,
+                    lo,
+                    hi,
+                    u64::from(s_gate.to_bits()),
+                    last,
+                ];
+                run(target, kind, &args);
+            }
+            out.expect(&want, &name(target, &format!("{kind} tokens {tokens}")));
+        }
+    }
+}
+
+fn activation(p: Profile, act: Act, x: f32) -> f32 {
+    match act {
+        Act::Relu2 => arith::relu2(x),
+        Act::Silu => arith::silu(p, x),
+    }
+}
+
+#[test]
+fn ternary_products_on_awkward_shapes() {
+    let mut rng = Rng::new(1);
+    for target in targets() {
+        for (n, k, tokens) in
+            [(1, 1, 1), (7, 63, 2), (8, 64, 3), (9, 65, 4), (15, 129, 5), (16, 420, 1), (17, 1000, 17), (33, 191, 8)]
+        {
+            let gate = Trits { rows: n, cols: k, data: rng.trits(n * k) };
+            let up = Trits { rows: n, cols: k, data: rng.trits(n * k) };
+            let codes = (0..tokens).map(|_| rng.codes(k)).collect();
+            let x = Quantised::from_codes(codes, &mut rng);
+            check_ternary(&target, n, k, &x, &gate, &up, &mut rng);
+        }
+    }
+}
+
+#[test]
+fn ternary_products_at_the_extremes() {
+    let mut rng = Rng::new(2);
+    let (n, k) = (9, 2560);
+    for target in targets() {
+        for weight in [-1i8, 0, 1] {
+            for code in [-128i8, 127] {
+                let w = Trits { rows: n, cols: k, data: vec![weight; n * k] };
+                let x = Quantised::from_codes(vec![vec![code; k]; 2], &mut rng);
+                check_ternary(&target, n, k, &x, &w, &w, &mut rng);
+            }
+        }
+    }
+}
+
+#[test]
+fn norm_and_quantise() {
+    let mut rng = Rng::new(3);
+    for target in targets() {
+        for cols in [1, 15, 16, 17, 64, 420, 1000, 2560] {
+            for eps in [None, Some(1e-5f32)] {
+                let mut rows = random_rows(&mut rng, 3, cols, 4.0);
+                rows.push(vec![0.0; cols]);
+                rows.push(vec![1e-30; cols]);
+                let gain = rng.floats(cols, 2.0);
+                let y: Vec<Vec<f32>> = rows
+                    .iter()
+                    .map(|x| match eps {
+                        Some(eps) => {
+                            let mut y = vec![0.0; cols];
+                            arith::rmsnorm(target.profile, x, &gain, eps, &mut y);
+                            y
+                        }
+                        None => x.clone(),
+                    })
+                    .collect();
+                let (mut x_rows, mut g) = (Rows::of(&rows), Rows::of(std::slice::from_ref(&gain)));
+                let n = rows.len();
+                let eps = eps.map(F32::new);
+                let what = name(&target, &format!("norm {eps:?} {cols}"));
+                if eps.is_some() {
+                    let mut out = Rows::garbage(n, cols);
+                    let kind = KernelKind::Norm { eps, out: RowKind::F32, cols: cols as u32 };
+                    run(&target, kind, &[x_rows.at(), g.at(), out.at(), 0, 0, 0, n as u64]);
+                    out.expect(&bits(&y), &what);
+                }
+                let stride = cols.next_multiple_of(64);
+                let mut codes = vec![99i8; stride * n];
+                let (mut scales, mut sums) = (vec![0f32; n], vec![0i32; n]);
+                let kind = KernelKind::Norm { eps, out: RowKind::Q8, cols: cols as u32 };
+                let pointers = [codes.as_mut_ptr() as u64, scales.as_mut_ptr() as u64, sums.as_mut_ptr() as u64];
+                let args = [x_rows.at(), g.at(), pointers[0], pointers[1], pointers[2], 0, n as u64];
+                run(&target, kind, &args);
+                for (i, y) in y.iter().enumerate() {
+                    let want = arith::quantize(y);
+                    assert_eq!(&codes[i * stride..][..cols], want.codes, "{what} row {i}");
+                    assert!(
+                        codes[i * stride + cols..(i + 1) * stride].iter().all(|c| *c == 0),
+                        "{what} row {i} padding"
+                    );
+                    assert_eq!((scales[i].to_bits(), sums[i]), (want.scale.to_bits(), want.sum), "{what} row {i}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn rescaling() {
+    let mut rng = Rng::new(4);
+    for target in targets() {
+        for cols in [1, 16, 33] {
+            let acc: Vec<Vec<i32>> = (0..2).map(|_| (0..cols).map(|_| rng.bits() as i32 >> 8).collect()).collect();
+            let scales = [3.5f32, 0.7];
+            let as_bits: Vec<Vec<f32>> =
+                acc.iter().map(|r| r.iter().map(|v| f32::from_bits(*v as u32)).collect()).collect();
+            let (mut input, mut out) = (Rows::of(&as_bits), Rows::garbage(2, cols));
+            let s_w = 0.37f32;
+            let args = [input.at(), scales.as_ptr() as u64, out.at(), u64::from(s_w.to_bits()), 0, 2];
+            run(&target, KernelKind::Rescale { cols: cols as u32 }, &args);
+            let want: Vec<Vec<f32>> =
+                acc.iter().zip(scales).map(|(r, s)| r.iter().map(|v| arith::rescale(*v, s_w, s)).collect()).collect();
+            out.expect(&bits(&want), &name(&target, "rescale"));
+        }
+    }
+}
+
+#[test]
+fn element_by_element() {
+    let mut rng = Rng::new(5);
+    let acts = [Act::Relu2, Act::Silu];
+    for target in targets() {
+        for cols in [1, 5, 16, 100] {
+            let mut a = random_rows(&mut rng, 3, cols, 10.0);
+            let b = random_rows(&mut rng, 3, cols, 10.0);
+            a[0][0] = 200.0;
+            a[1][0] = -200.0;
+            a[2][0] = -0.0;
+            let ops = [MapOp::Add, MapOp::Mul].into_iter().chain(acts.map(MapOp::Act)).chain(acts.map(MapOp::Glu));
+            for op in ops {
+                let want: Vec<Vec<f32>> = a
+                    .iter()
+                    .zip(&b)
+                    .map(|(a, b)| {
+                        a.iter()
+                            .zip(b)
+                            .map(|(a, b)| match op {
+                                MapOp::Add => a + b,
+                                MapOp::Mul => a * b,
+                                MapOp::Act(act) => activation(target.profile, act, *a),
+                                MapOp::Glu(act) => activation(target.profile, act, *a) * b,
+                            })
+                            .collect()
+                    })
+                    .collect();
+                let (mut a_rows, mut b_rows, mut out) = (Rows::of(&a), Rows::of(&b), Rows::garbage(3, cols));
+                run(&target, KernelKind::Map { op, cols: cols as u32 }, &[a_rows.at(), b_rows.at(), out.at(), 0, 3]);
+                out.expect(&bits(&want), &name(&target, &format!("{op:?} {cols}")));
+            }
+        }
+    }
+}
+
+/// Dense rows of a dtype, packed, and what they are as f32.
+fn dense(rng: &mut Rng, dtype: DType, rows: usize, cols: usize) -> (Vec<u8>, Vec<Vec<f32>>) {
+    let stride = dense_row_bytes(dtype, cols as u32) as usize;
+    let mut packed = vec![0u8; rows * stride];
+    let mut values = Vec::new();
+    for row in packed.chunks_exact_mut(stride) {
+        let mut widened = Vec::new();
+        for (i, x) in rng.floats(cols, 1.0).into_iter().enumerate() {
+            // Some subnormals of f16 among them.
+            let x = if i % 7 == 3 { x * 1e-6 } else { x };
+            match dtype {
+                DType::F16 => {
+                    let h = half::f16::from_f32(x);
+                    row[2 * i..2 * i + 2].copy_from_slice(&h.to_le_bytes());
+                    widened.push(h.to_f32());
+                }
+                DType::Bf16 => {
+                    let h = half::bf16::from_f32(x);
+                    row[2 * i..2 * i + 2].copy_from_slice(&h.to_le_bytes());
+                    widened.push(h.to_f32());
+                }
+                _ => {
+                    row[4 * i..4 * i + 4].copy_from_slice(&x.to_le_bytes());
+                    widened.push(x);
+                }
+            }
+        }
+        values.push(widened);
+    }
+    (packed, values)
+}
+
+#[test]
+fn embedding_and_dense_products() {
+    let mut rng = Rng::new(6);
+    for target in targets() {
+        for dtype in [DType::F32, DType::F16, DType::Bf16] {
+            for (vocab, cols) in [(1, 1), (3, 16), (5, 17), (37, 420)] {
+                let (table, values) = dense(&mut rng, dtype, vocab, cols);
+                let ids: Vec<u32> = (0..4).map(|_| rng.below(vocab) as u32).collect();
+                let mut out = Rows::garbage(4, cols);
+                let kind = KernelKind::Embed { dtype, cols: cols as u32 };
+                run(&target, kind, &[table.as_ptr() as u64, ids.as_ptr() as u64, out.at(), 0, 4]);
+                let want: Vec<Vec<f32>> = ids.iter().map(|id| values[*id as usize].clone()).collect();
+                out.expect(&bits(&want), &name(&target, &format!("embed {dtype:?} {cols}")));
+
+                let x = random_rows(&mut rng, 2, cols, 2.0);
+                let mut x_rows = Rows::of(&x);
+                let mut logits = vec![CANARY; 2 * vocab + 1];
+                let (rows, out_row_bytes) = (vocab as u32, 4 * vocab as u32);
+                let kind = KernelKind::Dense { dtype, rows, cols: cols as u32, out_row_bytes };
+                let args = [table.as_ptr() as u64, x_rows.at(), logits.as_mut_ptr() as u64, 2, 0, vocab as u64];
+                run(&target, kind, &args);
+                for (i, x) in x.iter().enumerate() {
+                    for (v, w) in values.iter().enumerate() {
+                        let want = arith::dot(target.profile, x, w).to_bits();
+                        assert_eq!(
+                            logits[i * vocab + v],
+                            want,
+                            "{}",
+                            name(&target, &format!("dense {dtype:?} {cols}"))
+                        );
+                    }
+                }
+                assert_eq!(logits[2 * vocab], CANARY);
+            }
+        }
+    }
+}
+
+#[test]
+fn rotary_embedding() {
+    let mut rng = Rng::new(7);
+    for target in targets() {
+        for (heads, head_dim) in [(1, 2), (3, 10), (2, 64), (5, 80), (1, 100), (2, 128)] {
+            let cols = heads * head_dim;
+            let x = random_rows(&mut rng, 3, cols, 2.0);
+            let table = random_rows(&mut rng, 8, head_dim, 1.0);
+            let (mut x_rows, mut table_rows, mut out) = (Rows::of(&x), Rows::of(&table), Rows::garbage(3, cols));
+            let kind = KernelKind::Rope { cols: cols as u32, head_dim: head_dim as u32 };
+            run(&target, kind, &[x_rows.at(), table_rows.at(), out.at(), 4, 0, 3]);
+            let mut want = x.clone();
+            for (t, row) in want.iter_mut().enumerate() {
+                for head in row.chunks_exact_mut(head_dim) {
+                    arith::rope(target.profile, head, &table[4 + t]);
+                }
+            }
+            out.expect(&bits(&want), &name(&target, &format!("rope {heads}x{head_dim}")));
+        }
+    }
+}
+
+/// Writes rows into a cache with the kernel, then attends to them with the kernel; both against `arith`.
+fn check_attention(target: &Target, (q_heads, kv_heads, head_dim): (usize, usize, usize), elem: KvElem, n: usize) {
+    let mut rng = Rng::new((q_heads * 1000 + head_dim + n) as u64);
+    let context = n + 5;
+    let kv_cols = kv_heads * head_dim;
+    let mut keys = random_rows(&mut rng, n, kv_cols, 2.0);
+    let values = random_rows(&mut rng, n, kv_cols, 2.0);
+    keys[0][0] = 1e6;
+    keys[n - 1][kv_cols - 1] = -3e-7;
+    let plane_bytes = context * head_dim * elem.bytes() as usize;
+    let mut cache = vec![0xaau8; kv_heads * 2 * plane_bytes];
+    let (mut k_rows, mut v_rows) = (Rows::of(&keys), Rows::of(&values));
+    let (heads, dim) = (kv_heads as u32, head_dim as u32);
+    let kind = KernelKind::KvWrite { heads, head_dim: dim, elem };
+    // In two chunks: rows 0..first, then the rest at their positions.
+    let first = n / 2;
+    for (start, rows) in [(0, first), (first, n - first)] {
+        let offset = (start * k_rows.stride * 4) as u64;
+        let (k_at, v_at) = (k_rows.at() + offset, v_rows.at() + offset);
+        let args = [k_at, v_at, cache.as_mut_ptr() as u64, plane_bytes as u64, start as u64, 0, rows as u64];
+        run(target, kind, &args);
+    }
+    let stored = |x: f32| match elem {
+        KvElem::F32 => x,
+        KvElem::F16 => arith::through_f16(x),
+    };
+    let what = name(target, &format!("attention {q_heads}/{kv_heads}x{head_dim} {elem:?} n={n}"));
+    let cut = |rows: &[Vec<f32>], head: usize| -> Vec<Vec<f32>> {
+        rows.iter().map(|r| r[head * head_dim..][..head_dim].iter().map(|x| stored(*x)).collect()).collect()
+    };
+    // The queries of the last three positions.
+    let tokens = n.min(3);
+    let position = n - tokens;
+    let q = random_rows(&mut rng, tokens, q_heads * head_dim, 1.0);
+    let mut q_rows = Rows::of(&q);
+    let mut out = Rows::garbage(tokens, q_heads * head_dim);
+    let scale = 1.0 / (head_dim as f32).sqrt();
+    let kind =
+        KernelKind::Attention { q_heads: q_heads as u32, kv_heads: heads, head_dim: dim, scale: F32::new(scale), elem };
+    let units = (tokens * q_heads) as u64;
+    for (lo, hi) in [(0, units / 2), (units / 2, units)] {
+        let args = [q_rows.at(), cache.as_ptr() as u64, plane_bytes as u64, out.at(), position as u64, lo, hi];
+        run(target, kind, &args);
+    }
+    let mut want = vec![vec![0f32; q_heads * head_dim]; tokens];
+    for h in 0..q_heads {
+        let (keys, values) = (cut(&keys, h / (q_heads / kv_heads)), cut(&values, h / (q_heads / kv_heads)));
+        for t in 0..tokens {
+            let range = h * head_dim..(h + 1) * head_dim;
+            let y = &mut want[t][range.clone()];
+            let n = position + t + 1;
+            arith::attention(target.profile, &q[t][range], n, scale, |j| &keys[j], |j| &values[j], y);
+        }
+    }
+    out.expect(&bits(&want), &what);
+}
+
+#[test]
+fn cache_and_attention() {
+    for target in targets() {
+        for elem in [KvElem::F32, KvElem::F16] {
+            for shape in [(1, 1, 2), (4, 2, 64), (5, 5, 80), (2, 1, 100), (3, 1, 10), (2, 2, 128)] {
+                for n in [1, 2, 17, 63, 64, 65, 130] {
+                    check_attention(&target, shape, elem, n);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn largest_logits() {
+    let mut rng = Rng::new(8);
+    for target in targets() {
+        let mut logits = rng.floats(100, 5.0);
+        logits[40] = logits[7];
+        logits[3] = f32::NAN;
+        let mut order: Vec<u32> = (0..100).filter(|i| *i != 3).collect();
+        order.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b)));
+        for count in [1usize, 2, 10, 100] {
+            let (mut ids, mut values) = (vec![0u32; count], vec![0f32; count]);
+            let args = [logits.as_ptr() as u64, count as u64, ids.as_mut_ptr() as u64, values.as_mut_ptr() as u64];
+            run(&target, KernelKind::TopK { vocab: 100 }, &args);
+            let found = count.min(99);
+            assert_eq!(ids[..found], order[..found], "{}", name(&target, "top-k"));
+            assert!(ids[found..].iter().all(|id| *id == u32::MAX));
+            assert!((0..found).all(|i| values[i] == logits[ids[i] as usize]));
+        }
+    }
+}
+
+#[test]
+fn kernels_name_their_weights_by_argument_only() {
+    // Two matrices of one shape share one symbol, whatever their ids.
+    let kind = KernelKind::Ternary { rows: 8, cols: 64, epilogue: Epilogue::Scale, regime: Regime::Gemv };
+    assert_eq!(kind.to_string(), "gemv_q8xt2_8x64_scale__8x64");
+}

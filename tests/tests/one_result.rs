@@ -1,0 +1,112 @@
+//! One result everywhere: the same bits from the interpreter and compiled code, from every ISA level of one profile, from
+//! 1, 2 and 3 threads, in one prefill, in chunks and id by id, optimised or not, with either cache.
+
+use tern_compiler::egraph;
+use tern_compiler::graph::arith::Profile;
+use tern_compiler::graph::interp::KvType as InterpKv;
+use tern_runtime::session::KvType;
+use tern_tests::engines::{Loaded, assert_same_bits, logits_in_chunks, options, session, targets};
+use tern_tests::rng::Rng;
+use tern_tests::synth::{Kind, Spec};
+
+/// Everything that may vary, on one model.
+fn check(loaded: &Loaded, tokens: usize) {
+    let mut rng = Rng::new(9);
+    let vocab = loaded.imported.facts.vocab as usize;
+    let ids: Vec<u32> = (0..tokens).map(|_| rng.below(vocab) as u32).collect();
+    for profile in [Profile::Plain, Profile::Fma] {
+        for (interp_kv, kv) in [(InterpKv::F32, KvType::F32), (InterpKv::F16, KvType::F16)] {
+            let mut reference: Option<Vec<f32>> = None;
+            for (isa, _) in targets().into_iter().filter(|(_, p)| *p == profile) {
+                for optimise in [true, false] {
+                    let mut options = options(isa, profile);
+                    options.egraph = egraph::Options { optimise, ..options.egraph };
+                    // Small steps, so that one prefill is several of them.
+                    options.max_step_tokens = 7;
+                    let (lowered, model) = loaded.compile(&options);
+                    let want = reference.get_or_insert_with(|| {
+                        let want = loaded.interpret(&lowered.compiled, profile, interp_kv, &ids);
+                        let optimised = loaded.interpret(&lowered.optimised, profile, interp_kv, &ids);
+                        assert_same_bits(&want, &optimised, &format!("{} interp, optimised", loaded.name));
+                        want
+                    });
+                    for threads in [1, 2, 3] {
+                        let mut jit = session(&model, threads, kv);
+                        for chunk in [1, 3, tokens] {
+                            let found = logits_in_chunks(&mut jit, &ids, chunk);
+                            let (isa, profile) = (isa.name(), profile.name());
+                            let what = format!(
+                                "{} {isa} {profile} {kv:?} optimise {optimise} threads {threads} chunk {chunk}",
+                                loaded.name
+                            );
+                            assert_same_bits(want, &found, &what);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn synthetic(name: &str, spec: &Spec) -> Loaded {
+    Loaded::new(name, &spec.checkpoint().unwrap_or_else(|e| panic!("{name}: {e}")))
+}
+
+#[test]
+fn fixtures() {
+    for name in ["bitnet-packed", "bitnet-online", "llama-bitlinear"] {
+        check(&Loaded::fixture(name), 17);
+    }
+}
+
+#[test]
+fn small_odd_shapes() {
+    for kind in [Kind::BitNetPacked, Kind::BitNetOnline, Kind::LlamaBitLinear] {
+        let base = Spec::small(kind);
+        check(&synthetic("small", &base), 12);
+        check(&synthetic("untied", &Spec { tied: false, ..base.clone() }), 5);
+        check(&synthetic("normed inputs", &Spec { input_norms: true, ..base.clone() }), 5);
+        check(&synthetic("one layer, one head", &Spec { layers: 1, heads: 1, head_dim: 6, ..base.clone() }), 5);
+    }
+}
+
+#[test]
+fn odd_vocab_and_k() {
+    let base = Spec::small(Kind::BitNetPacked);
+    let shapes = [
+        Spec { vocab: 101, hidden: 420, intermediate: 1000, heads: 5, kv_heads: 1, head_dim: 64, ..base.clone() },
+        Spec {
+            vocab: 67,
+            hidden: 240,
+            intermediate: 420,
+            layers: 3,
+            heads: 6,
+            kv_heads: 2,
+            head_dim: 80,
+            ..base.clone()
+        },
+        Spec { vocab: 33, hidden: 256, intermediate: 129, heads: 2, kv_heads: 2, head_dim: 128, ..base },
+    ];
+    for (i, spec) in shapes.iter().enumerate() {
+        check(&synthetic(&format!("shape {i}"), spec), 9);
+    }
+}
+
+#[test]
+fn prompts_of_1_to_17_tokens() {
+    let loaded = synthetic("prompts", &Spec::small(Kind::LlamaBitLinear));
+    let options = options(tern_tests::engines::native(), Profile::Plain);
+    let (lowered, model) = loaded.compile(&options);
+    for tokens in 1..=17 {
+        let ids: Vec<u32> = (0..tokens as u32).collect();
+        let want = loaded.interpret(&lowered.compiled, Profile::Plain, InterpKv::F32, &ids);
+        let found = logits_in_chunks(&mut session(&model, 2, KvType::F32), &ids, tokens);
+        assert_same_bits(&want, &found, &format!("{tokens} tokens"));
+    }
+}
+
+#[test]
+fn across_attention_blocks() {
+    let spec = Spec { max_positions: 200, ..Spec::small(Kind::BitNetPacked) };
+    check(&synthetic("long", &spec), 140);
+}
