@@ -5,13 +5,16 @@
 mod egraph_models;
 
 use egraph_models::{Arch, Builder, Shape, model, random_weights};
+use tern_compiler::checkpoint::Checkpoint;
 use tern_compiler::egraph::{Error, Machine, Optimised, Options, Stop, compile_form, optimise};
 use tern_compiler::generated::rules::RULES;
 use tern_compiler::graph::arith::Profile;
 use tern_compiler::graph::interp::{Interp, KvStore, KvType, Want};
 use tern_compiler::graph::verify::{verify, verify_compiled, verify_model};
 use tern_compiler::graph::{Act, Graph, Op, Operand};
+use tern_compiler::import::{ImportOptions, import};
 use tern_compiler::spec::Class;
+use tern_tests::fixtures::checkpoint_dir;
 
 const SMALL: Shape = Shape { layers: 3, hidden: 64, heads: 4, kv_heads: 2, inter: 96, vocab: 40 };
 
@@ -95,6 +98,23 @@ fn a_llama_block_becomes_its_fused_form() {
         ]
     );
     assert!(result.nodes.iter().any(|node| matches!(node.op, Op::TernaryGlu { act: Act::Silu })));
+}
+
+#[test]
+fn imported_models_become_their_fused_form() {
+    for name in ["bitnet-packed", "llama-bitlinear", "tern-demo"] {
+        let checkpoint = Checkpoint::open(&checkpoint_dir(name)).unwrap();
+        let graph = import(&checkpoint, &ImportOptions::default()).unwrap().graph;
+        let result = optimised(&graph);
+        verify_compiled(&result.graph).unwrap();
+        let ops = ops_of(&result.graph, Some(0));
+        let count = |op: &str| ops.iter().filter(|name| **name == op).count();
+        let fused = ["ternary_linear_cat", "ternary_linear_add", "ternary_glu"].map(count);
+        assert_eq!(fused, [1, 2, 1], "{name}: {ops:?}");
+        assert_eq!(count("rmsnorm_quantize") + count("quantize"), 4, "{name}: {ops:?}");
+        assert_eq!(count("rmsnorm") + count("ternary_linear") + count("rescale"), 0, "{name}: {ops:?}");
+        assert!(result.report.regions.iter().all(|region| region.exact && region.stop == Stop::Saturated));
+    }
 }
 
 #[test]
