@@ -5,8 +5,8 @@
 //! counts once, which is what makes sharing (one quantisation, one concatenated product) pay. egg's own extractor sums
 //! a tree and cannot see it.
 //!
-//! Three steps: [`reduce`] removes what cannot matter (on a transformer block nearly everything), [`greedy`] gives a
-//! first solution, [`search`] finds the best one by branch and bound within a budget of steps. [`Solution::exact`] says
+//! Three steps: `reduce` removes what cannot matter (on a transformer block nearly everything), `greedy` gives a
+//! first solution, `search` finds the best one by branch and bound within a budget of steps. [`Solution::exact`] says
 //! whether the budget sufficed. Nothing here knows ops or egg; equal problems have equal solutions.
 
 mod bits;
@@ -104,6 +104,23 @@ pub fn order(problem: &Problem, choice: &[Option<usize>]) -> Option<Vec<usize>> 
         }
     }
     Some(order)
+}
+
+/// For each class whether it has a solution of its own.
+pub fn solvable(problem: &Problem) -> Vec<bool> {
+    let mut has_tree = vec![false; problem.classes.len()];
+    loop {
+        let mut changed = false;
+        for (class, nodes) in problem.classes.iter().enumerate() {
+            if !has_tree[class] && nodes.iter().any(|node| node.children.iter().all(|&child| has_tree[child])) {
+                has_tree[class] = true;
+                changed = true;
+            }
+        }
+        if !changed {
+            return has_tree;
+        }
+    }
 }
 
 /// `choice` without the classes that the root does not need.
