@@ -162,7 +162,8 @@ fn every_stage_can_be_dumped() {
 fn knobs_tell_where_their_values_come_from() {
     let output = tern().args(["knobs", "--json"]).env("TERN_THREADS", "3").output().expect("tern ends");
     let rows: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let row = |name: &str| rows.as_array().into_iter().flatten().find(|row| row["name"] == name).expect("a knob").clone();
+    let row =
+        |name: &str| rows.as_array().into_iter().flatten().find(|row| row["name"] == name).expect("a knob").clone();
     assert_eq!((&row("threads")["value"], &row("threads")["source"]), (&"3".into(), &"environment".into()));
     assert_eq!((&row("kv")["value"], &row("kv")["source"]), (&"f16".into(), &"default".into()));
     let text = run(&["knobs"]).ok();

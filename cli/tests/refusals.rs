@@ -101,7 +101,8 @@ fn files_of_ids_are_checked() {
     let path = |name: &str| dir.path().join(name).to_str().expect("a path in UTF-8").to_owned();
     let tensor = |dtype, shape: Vec<usize>, bytes: &[u8]| {
         let view = safetensors::tensor::TensorView::new(dtype, shape, bytes).expect("a tensor");
-        std::fs::write(path("ids"), safetensors::serialize([("input_ids", view)], None).expect("bytes")).expect("a file");
+        std::fs::write(path("ids"), safetensors::serialize([("input_ids", view)], None).expect("bytes"))
+            .expect("a file");
     };
     let refused = |message: &str| {
         run(&["logits", "--ids", &path("ids"), "-o", &path("out")]).refused(1, message);

@@ -11,11 +11,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Result, bail};
 use serde::Serialize;
 use tern_compiler::import::GenerationDefaults;
+use tern_runtime::Engine;
 use tern_runtime::engine::check_step;
 use tern_runtime::generate::{Event, Outcome, Request, StopReason, generate};
 use tern_runtime::sample::{Sampler, Sampling};
 use tern_runtime::session::KvType;
-use tern_runtime::{Engine, Tokenizer};
 
 use crate::args::{RunArgs, SamplingArgs};
 use crate::output::{note, print, print_json};
