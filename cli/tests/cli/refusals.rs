@@ -1,11 +1,6 @@
 //! Wrong requests: one clear error, the right exit code, nothing on standard output.
 
-mod support;
-
-use std::io::Read;
-use std::process::Stdio;
-
-use support::{fixture, run, run_with_input, tern};
+use crate::support::{fixture, run, run_with_input, tern};
 
 #[test]
 fn wrong_usage_ends_with_2() {
@@ -130,22 +125,4 @@ fn files_of_ids_are_checked() {
 fn texts_too_short_to_score_are_refused() {
     run_with_input(&["eval", "ppl", "--file", "-"], b"").refused(1, "give a longer text");
     run_with_input(&["eval", "ppl", "--file", "-", "--ctx", "1"], b"some words").refused(1, "--ctx 2 or more");
-}
-
-#[test]
-fn a_reader_that_goes_away_is_no_error() {
-    let mut child = tern()
-        .args(["run", "-p", "And", "-n", "300", "--ignore-eos", "--seed", "1"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("tern starts");
-    let mut first = [0];
-    let mut stdout = child.stdout.take().expect("standard output");
-    stdout.read_exact(&mut first).expect("a byte of text");
-    drop(stdout);
-    let output = child.wait_with_output().expect("tern ends");
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
 }

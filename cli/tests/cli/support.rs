@@ -6,14 +6,17 @@ use std::process::{Command, Stdio};
 
 /// What a run gave.
 #[derive(Debug)]
-pub struct Ran {
-    pub code: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Ran {
+    /// The exit code; `None` after a signal.
+    pub(crate) code: Option<i32>,
+    /// What went to standard output.
+    pub(crate) stdout: String,
+    /// What went to standard error.
+    pub(crate) stderr: String,
 }
 
 /// The built program, without knobs of the environment.
-pub fn tern() -> Command {
+pub(crate) fn tern() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tern"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("TERN_") {
@@ -24,12 +27,12 @@ pub fn tern() -> Command {
 }
 
 /// Runs `tern` with `args`, nothing on standard input.
-pub fn run<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Ran {
+pub(crate) fn run<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Ran {
     run_with_input(args, b"")
 }
 
 /// Runs `tern` with `args` and `input` on standard input.
-pub fn run_with_input<S: AsRef<std::ffi::OsStr>>(args: &[S], input: &[u8]) -> Ran {
+pub(crate) fn run_with_input<S: AsRef<std::ffi::OsStr>>(args: &[S], input: &[u8]) -> Ran {
     let mut child = tern()
         .args(args)
         .stdin(Stdio::piped())
@@ -49,13 +52,13 @@ pub fn run_with_input<S: AsRef<std::ffi::OsStr>>(args: &[S], input: &[u8]) -> Ra
 
 impl Ran {
     /// Standard output of a run that went well.
-    pub fn ok(self) -> String {
+    pub(crate) fn ok(self) -> String {
         assert_eq!(self.code, Some(0), "{self:?}");
         self.stdout
     }
 
     /// Fails unless the run ended with `code`, one error with `message` in it, and no output.
-    pub fn refused(self, code: i32, message: &str) {
+    pub(crate) fn refused(self, code: i32, message: &str) {
         assert_eq!(self.code, Some(code), "{self:?}");
         assert!(self.stdout.is_empty(), "{self:?}");
         assert!(self.stderr.contains("error: ") && self.stderr.contains(message), "{message:?} in {self:?}");
@@ -64,12 +67,12 @@ impl Ran {
 }
 
 /// A fixture of the `tests` folder.
-pub fn fixture(path: &str) -> PathBuf {
+pub(crate) fn fixture(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(path)
 }
 
 /// A one-dimensional i32 tensor of a golden file.
-pub fn golden_ids(model: &str, tensor: &str) -> Vec<u32> {
+pub(crate) fn golden_ids(model: &str, tensor: &str) -> Vec<u32> {
     let bytes = std::fs::read(fixture(model).join("golden.safetensors")).expect("the golden file");
     let file = safetensors::SafeTensors::deserialize(&bytes).expect("a safetensors file");
     let tensor = file.tensor(tensor).expect("the tensor");
@@ -78,6 +81,6 @@ pub fn golden_ids(model: &str, tensor: &str) -> Vec<u32> {
 }
 
 /// Ids as `--ids` takes them.
-pub fn listed(ids: &[u32]) -> String {
+pub(crate) fn listed(ids: &[u32]) -> String {
     ids.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
 }

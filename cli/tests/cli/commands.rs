@@ -1,10 +1,8 @@
 //! What each command prints, and where.
 
-mod support;
-
 use std::path::Path;
 
-use support::{fixture, golden_ids, listed, run, run_with_input, tern};
+use crate::support::{fixture, golden_ids, listed, run, run_with_input, tern};
 
 const PROMPT: &str = "And the children of Israel";
 
