@@ -73,9 +73,10 @@ pub fn operand_types<'e>(egraph: &'e EGraph<ENode, Types>, node: &ENode) -> Opti
 
 /// The fact of an op's e-node, or what is wrong with it.
 fn op_fact(egraph: &EGraph<ENode, Types>, node: &ENode) -> Result<Fact, String> {
-    let op = full_op(egraph, node).ok_or_else(|| format!("{node} has a child that is no attribute where one belongs"))?;
-    let operands =
-        operand_types(egraph, node).ok_or_else(|| format!("{node} has a child that is neither a value nor a weight"))?;
+    let op =
+        full_op(egraph, node).ok_or_else(|| format!("{node} has a child that is no attribute where one belongs"))?;
+    let operands = operand_types(egraph, node)
+        .ok_or_else(|| format!("{node} has a child that is neither a value nor a weight"))?;
     infer(op, &operands).map(Fact::Value).map_err(|error| error.to_string())
 }
 

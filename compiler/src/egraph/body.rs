@@ -2,7 +2,7 @@
 //!
 //! In: nodes of a graph. Out: the same nodes with everything that differs from block to block left out: names of
 //! weights, scales, value numbers. Two blocks with equal bodies are rewritten once. A body prints as one s-expression
-//! per node, each of which the e-graph's language parses.
+//! per node, in the words of the e-graph's language.
 
 use std::fmt;
 

@@ -24,13 +24,11 @@ pub enum Error {
         /// What stopped it.
         stop: super::report::Stop,
     },
-    /// Input: an operand that is no earlier node, or no weight of the graph; the verifier reports these in full.
-    #[error("%{node} reads {operand}, which the graph does not have before it; verify the graph first")]
-    Operand {
-        /// The node.
-        node: u32,
-        /// What it reads, as it is printed.
-        operand: String,
+    /// Input: a graph that the verifier would have refused.
+    #[error("{reason}; verify the graph first")]
+    Malformed {
+        /// What is wrong.
+        reason: String,
     },
     /// Bug: a row of the rule table does not compile.
     #[error("bug in tern: rule {rule} does not compile: {reason}")]

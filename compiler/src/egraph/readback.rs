@@ -40,8 +40,7 @@ pub fn extract(
     let Some(solution) = extract::solve(&alternatives.problem, budget) else { return Ok(None) };
     let fail = |reason: &str| Error::Extract { region: region.to_owned(), reason: reason.to_owned() };
     let order = extract::order(&alternatives.problem, &solution.choice).ok_or_else(|| fail("it has a cycle"))?;
-    let mut body =
-        Body { inputs: before.inputs.clone(), weights: before.weights.clone(), ..Body::default() };
+    let mut body = Body { inputs: before.inputs.clone(), weights: before.weights.clone(), ..Body::default() };
     let mut places: Vec<Option<Place>> = vec![None; solution.choice.len()];
     let at = |id: &Id, places: &[Option<Place>]| alternatives.index(egraph, *id).and_then(|class| places[class]);
     for class in order {
@@ -71,32 +70,27 @@ pub fn extract(
     Ok(Some(Extracted { body, exact: solution.exact, steps: solution.steps }))
 }
 
-/// The node of `body` to name when nothing can be extracted: the first on the way down from the outputs that has no
-/// cost itself, or whose operands all have a choice.
+/// The node of the body to name when nothing can be extracted: on the way down from the outputs along what has a cost,
+/// the first for whose class there is no e-node with a cost at all.
 pub fn blocker(
     body: &Body,
     saturated: &Saturated,
     cost: impl Fn(&EGraph<ENode, Types>, &ENode) -> Option<u64>,
-    has_cost: impl Fn(&BodyNode) -> bool,
 ) -> Option<usize> {
-    let mut alternatives = Alternatives::new(saturated, cost);
-    // Whether a class can be had: make it the root and try. Errors may take their time.
-    let mut stuck = |place: &Place| match *place {
-        Place::Node(i) => {
-            let class = alternatives.index(&saturated.egraph, saturated.classes[i as usize])?;
-            alternatives.problem.root = class;
-            extract::solve(&alternatives.problem, 0).is_none().then_some(i as usize)
-        }
-        Place::Input(_) | Place::Weight(_) => None,
-    };
-    let mut at = body.outputs.iter().find_map(&mut stuck)?;
-    while has_cost(&body.nodes[at]) {
-        match body.nodes[at].operands.iter().find_map(&mut stuck) {
-            Some(below) => at = below,
-            None => break,
-        }
+    let alternatives = Alternatives::new(saturated, cost);
+    let solvable = extract::solvable(&alternatives.problem);
+    let class_of = |node: usize| alternatives.index(&saturated.egraph, saturated.classes[node]);
+    let mut class = alternatives.problem.root;
+    let mut named = None;
+    // Every step goes down; a cycle is left by the bound.
+    for _ in 0..solvable.len() {
+        let stuck = |child: &&usize| !solvable[**child];
+        let below = alternatives.problem.classes[class].iter().find_map(|node| node.children.iter().find(stuck));
+        let Some(&below) = below else { break };
+        class = below;
+        named = (0..body.nodes.len()).find(|&node| class_of(node) == Some(class)).or(named);
     }
-    Some(at)
+    named
 }
 
 /// The e-nodes with a cost, by class, and the problem that they pose.

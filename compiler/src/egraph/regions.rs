@@ -64,11 +64,7 @@ pub fn split(graph: &Graph) -> Result<Vec<Region>, Error> {
 ///
 /// # Errors
 /// [`Error::Extract`] if a new body does not fit its region.
-pub fn assemble<'b>(
-    graph: &Graph,
-    regions: &[Region],
-    body_of: impl Fn(usize) -> &'b Body,
-) -> Result<Graph, Error> {
+pub fn assemble<'b>(graph: &Graph, regions: &[Region], body_of: impl Fn(usize) -> &'b Body) -> Result<Graph, Error> {
     let mut out = Graph { name: graph.name.clone(), weights: graph.weights.clone(), ..Graph::default() };
     let mut renamed: Vec<Option<ValueId>> = vec![None; graph.nodes.len()];
     for (index, region) in regions.iter().enumerate() {
@@ -79,10 +75,8 @@ pub fn assemble<'b>(
             renamed[source.0 as usize] = Some(out.push(graph.node(source).clone()));
         }
         let body = body_of(index);
-        let unfit = || Error::Extract {
-            region: name(region.block),
-            reason: "the new body does not fit the region".to_owned(),
-        };
+        let unfit =
+            || Error::Extract { region: name(region.block), reason: "the new body does not fit the region".to_owned() };
         let mut made: Vec<ValueId> = Vec::with_capacity(body.nodes.len());
         let value = |place: &Place, made: &[ValueId], renamed: &[Option<ValueId>]| match place {
             Place::Node(i) => made.get(*i as usize).copied(),
@@ -157,7 +151,7 @@ fn live_nodes(graph: &Graph) -> Vec<bool> {
     for output in &graph.outputs {
         live[output.0 as usize] = true;
     }
-    for index in (0..graph.nodes.len()).rev().collect::<Vec<_>>() {
+    for index in (0..graph.nodes.len()).rev() {
         if live[index] {
             for value in values(&graph.nodes[index]) {
                 live[value.0 as usize] = true;

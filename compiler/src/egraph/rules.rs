@@ -176,10 +176,7 @@ impl Searcher<ENode, Types> for Join {
         }
         joined.truncate(limit);
         let first = self.roots[0].0;
-        joined
-            .into_iter()
-            .map(|subst| SearchMatches { eclass: subst[first], substs: vec![subst], ast: None })
-            .collect()
+        joined.into_iter().map(|subst| SearchMatches { eclass: subst[first], substs: vec![subst], ast: None }).collect()
     }
 
     fn search_eclass_with_limit(

@@ -106,6 +106,23 @@ pub fn order(problem: &Problem, choice: &[Option<usize>]) -> Option<Vec<usize>> 
     Some(order)
 }
 
+/// For each class whether it has a solution of its own.
+pub fn solvable(problem: &Problem) -> Vec<bool> {
+    let mut has_tree = vec![false; problem.classes.len()];
+    loop {
+        let mut changed = false;
+        for (class, nodes) in problem.classes.iter().enumerate() {
+            if !has_tree[class] && nodes.iter().any(|node| node.children.iter().all(|&child| has_tree[child])) {
+                has_tree[class] = true;
+                changed = true;
+            }
+        }
+        if !changed {
+            return has_tree;
+        }
+    }
+}
+
 /// `choice` without the classes that the root does not need.
 fn needed(problem: &Problem, choice: &[Option<usize>]) -> Option<Vec<Option<usize>>> {
     let mut kept = vec![None; choice.len()];

@@ -10,7 +10,7 @@
 //!   into that one.
 
 use super::bits::Bits;
-use super::{Choice, Problem};
+use super::{Choice, Problem, solvable};
 
 /// A class may grow to this many alternatives by multiplying a private class into it.
 const MAX_ALTERNATIVES: usize = 64;
@@ -160,8 +160,7 @@ impl Reduced {
             let mut kept = vec![true; nodes.len()];
             for b in 0..nodes.len() {
                 let beats = |a: usize, b: usize| {
-                    nodes[a].cost <= nodes[b].cost
-                        && nodes[a].children.iter().all(|&child| required[b].contains(child))
+                    nodes[a].cost <= nodes[b].cost && nodes[a].children.iter().all(|&child| required[b].contains(child))
                 };
                 // Of two that beat each other the first stays.
                 kept[b] = !(0..nodes.len()).any(|a| a != b && kept[a] && beats(a, b) && (a < b || !beats(b, a)));
@@ -225,22 +224,8 @@ fn required_by(node: &Node, must: &[Bits]) -> Bits {
 
 /// The alternatives whose children all have a finite tree.
 fn feasible(problem: &Problem) -> Vec<Vec<Node>> {
-    let count = problem.classes.len();
-    let mut has_tree = vec![false; count];
-    loop {
-        let mut changed = false;
-        for class in 0..count {
-            let any = problem.classes[class].iter().any(|node| node.children.iter().all(|&child| has_tree[child]));
-            if any && !has_tree[class] {
-                has_tree[class] = true;
-                changed = true;
-            }
-        }
-        if !changed {
-            break;
-        }
-    }
-    let mut classes = Vec::with_capacity(count);
+    let has_tree = solvable(problem);
+    let mut classes = Vec::with_capacity(problem.classes.len());
     for (class, nodes) in problem.classes.iter().enumerate() {
         let mut kept = Vec::new();
         for (index, node) in nodes.iter().enumerate() {
