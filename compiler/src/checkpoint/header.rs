@@ -179,7 +179,7 @@ fn check_layout(file: &str, raw: &[(String, RawEntry)], data_start: usize, data_
             let expected = format!("a start of {position}: this tensor {kind} the one before it");
             return Err(input(fault(range, expected)));
         }
-        let needed = size_bytes(file, name, entry)?;
+        let needed = size_bytes(entry, &fault)?;
         if u128::from(end.saturating_sub(start)) != needed {
             let found = format!("{range}, {} bytes", end.saturating_sub(start));
             let expected = format!("{needed} bytes for {} {:?}", entry.dtype, entry.shape.0);
@@ -195,13 +195,12 @@ fn check_layout(file: &str, raw: &[(String, RawEntry)], data_start: usize, data_
     Ok(())
 }
 
-/// Bytes that the shape and type of `entry` need.
-fn size_bytes(file: &str, name: &str, entry: &RawEntry) -> Result<u128, Error> {
-    let fault = |found: String, expected: &str| Fault::new(file, found, expected).tensor(name);
+/// Bytes that the shape and type of `entry` need; `fault` begins a finding about it.
+fn size_bytes(entry: &RawEntry, fault: &dyn Fn(String, String) -> Fault) -> Result<u128, Error> {
     let text = serde::de::value::StrDeserializer::<serde::de::value::Error>::new(&entry.dtype);
     let dtype = Dtype::deserialize(text).map_err(|_| {
-        let found = format!("dtype {:?}", entry.dtype);
-        Error::unsupported(fault(found, "a dtype of the safetensors format, such as BF16 or U8"))
+        let expected = "a dtype of the safetensors format, such as BF16 or U8".to_owned();
+        Error::unsupported(fault(format!("dtype {:?}", entry.dtype), expected))
     })?;
     let elems = entry.shape.0.iter().try_fold(1u128, |n, &d| n.checked_mul(u128::from(d)));
     let bits = elems.and_then(|n| n.checked_mul(dtype.bitsize() as u128));
@@ -211,6 +210,6 @@ fn size_bytes(file: &str, name: &str, entry: &RawEntry) -> Result<u128, Error> {
     }
     .ok_or_else(|| {
         let found = format!("shape {:?} of {dtype}", entry.shape.0);
-        Error::input(fault(found, "a whole number of bytes below 2^125").next(DAMAGED))
+        Error::input(fault(found, "a whole number of bytes below 2^125".to_owned()).next(DAMAGED))
     })
 }
