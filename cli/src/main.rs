@@ -1,1 +1,59 @@
-fn main() {}
+//! `tern`: the command line of tern.
+//!
+//! In: arguments. Out: generated text, tables or JSON on standard output, everything else on standard error, an exit code:
+//! 0 done, 1 error, 2 wrong usage, 130 interrupted. It upholds that a closed standard output ends it quietly. What is to
+//! be known of a command is in its file under [`commands`]; nothing is compiled or computed here.
+
+mod args;
+mod commands;
+mod demo;
+mod interrupt;
+mod knobs;
+mod load;
+mod output;
+mod progress;
+mod prompt;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::filter::LevelFilter;
+
+use args::{Args, Command};
+
+/// Exit code after wrong usage; clap uses the same.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    start_log(args.verbose);
+    let done = match args.command {
+        None => commands::run::run_default(),
+        Some(Command::Run(args)) => commands::run::run(&args),
+        Some(Command::Logits(args)) => commands::logits::run(&args),
+        Some(Command::Eval(args)) => commands::eval::run(&args),
+        Some(Command::Dump(args)) => commands::dump::run(&args),
+        Some(Command::Inspect(args)) => commands::inspect::run(&args),
+        Some(Command::Knobs(args)) => commands::knobs::run(&args),
+        Some(Command::Completions(args)) => commands::completions::run(&args),
+    };
+    match done {
+        Ok(code) => code,
+        Err(e) if output::is_closed_pipe(&e) => ExitCode::SUCCESS,
+        Err(e) => {
+            output::print_error(&e);
+            if e.is::<args::Usage>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+/// Sends what the libraries report to standard error, from the level that `-v` asks for.
+fn start_log(verbose: u8) {
+    let level = match verbose {
+        0 => LevelFilter::WARN,
+        1 => LevelFilter::INFO,
+        2 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    };
+    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).init();
+}

@@ -59,11 +59,13 @@ pub struct Options {
     pub n_seqs: u32,
     /// Pages of the state.
     pub huge_pages: HugePages,
+    /// Turns that a waiting thread spins before it sleeps; `None`: as many as suit the machine.
+    pub spins: Option<u32>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { threads: None, context: None, kv: KvType::F16, n_seqs: 1, huge_pages: HugePages::Ask }
+        Self { threads: None, context: None, kv: KvType::F16, n_seqs: 1, huge_pages: HugePages::Ask, spins: None }
     }
 }
 
@@ -109,7 +111,11 @@ impl Session {
             return Err(Error::Status { function: "state_init", status });
         }
         let lens = vec![0; n_seqs as usize];
-        let pool = ThreadPool::new(options.threads.unwrap_or_else(physical_cores))?;
+        let n_threads = options.threads.unwrap_or_else(physical_cores);
+        let pool = match options.spins {
+            None => ThreadPool::new(n_threads)?,
+            Some(spins) => ThreadPool::with_spins(n_threads, spins)?,
+        };
         Ok(Self { pool, model, state, context, lens, logits: Vec::new(), status: Arc::new(AtomicU32::new(0)) })
     }
 

@@ -17,9 +17,9 @@ use crate::error::{Error, Result};
 /// Most threads of a pool.
 pub const MAX_THREADS: usize = 1024;
 
-/// Turns that a thread spins before it sleeps, when every thread has a core: some tens of microseconds, more than the
-/// phases of a small model's step differ by, far less than a person notices when a neighbour needs the core.
-pub const SPINS: u32 = 4000;
+/// Turns that a thread spins before it sleeps, when every thread has a core: some hundreds of microseconds, more than
+/// the phases of a step differ by and than sampling takes between two steps, yet nothing that a person notices.
+pub const SPINS: u32 = 20_000;
 
 /// The same when there are more threads than cores: whoever is awaited is likely to need this very core.
 const SPINS_OVERSUBSCRIBED: u32 = 20;

@@ -27,8 +27,8 @@ impl Loaded {
     /// # Panics
     /// If it is refused.
     pub fn new(name: &str, checkpoint: &Checkpoint) -> Self {
-        let imported = pipeline::import(checkpoint, &options(native(), Profile::Plain))
-            .unwrap_or_else(|e| panic!("{name}: {e}"));
+        let imported =
+            pipeline::import(checkpoint, &options(native(), Profile::Plain)).unwrap_or_else(|e| panic!("{name}: {e}"));
         Self { name: name.to_owned(), imported }
     }
 
@@ -46,7 +46,8 @@ impl Loaded {
     /// # Panics
     /// If that fails.
     pub fn compile(&self, options: &Options) -> (Lowered, Arc<Model>) {
-        let mut lowered = pipeline::lower(&self.imported.graph, options).unwrap_or_else(|e| panic!("{}: {e}", self.name));
+        let mut lowered =
+            pipeline::lower(&self.imported.graph, options).unwrap_or_else(|e| panic!("{}: {e}", self.name));
         let model = pipeline::compile_jit(&self.imported, &mut lowered, options, &mut |_| {})
             .unwrap_or_else(|e| panic!("{}: {e}", self.name));
         (lowered, Arc::new(model))
@@ -57,9 +58,11 @@ impl Loaded {
     /// # Panics
     /// If it refuses them.
     pub fn interpret(&self, graph: &Graph, profile: Profile, kv: interp::KvType, ids: &[u32]) -> Vec<f32> {
-        let interp = Interp::new(graph, &self.imported.weights, profile).unwrap_or_else(|e| panic!("{}: {e}", self.name));
+        let interp =
+            Interp::new(graph, &self.imported.weights, profile).unwrap_or_else(|e| panic!("{}: {e}", self.name));
         let mut store = KvStore::new(graph, kv);
-        let output = interp.step(&mut store, ids, 0, interp::Want::All).unwrap_or_else(|e| panic!("{}: {e}", self.name));
+        let output =
+            interp.step(&mut store, ids, 0, interp::Want::All).unwrap_or_else(|e| panic!("{}: {e}", self.name));
         output.logits
     }
 }

@@ -1,4 +1,4 @@
-//! Fuzz bodies over the checkpoint readers: whatever the bytes, an answer or an error, never a panic.
+//! Fuzz bodies over the checkpoint readers: whatever the bytes, an answer or an error, never a panic, never much memory.
 //!
 //! Each body runs for about a second from a seed that it prints; `TERN_FUZZ_SEED` chooses another.
 
@@ -11,6 +11,8 @@ use tern_tests::synth::{Kind, Rng, Spec, safetensors_bytes, safetensors_file};
 
 const SECONDS: f64 = 1.0;
 const SEED: u64 = 0x7e12;
+/// More address space than this is an allocation by an unchecked number: the checkpoints have a few kilobytes.
+const MAX_GROWTH_BYTES: u64 = 512 << 20;
 
 fn tiny(kind: Kind) -> Spec {
     Spec { layers: 1, hidden: 8, intermediate: 6, vocab: 5, head_dim: 4, ..Spec::small(kind) }
@@ -22,6 +24,7 @@ fn fuzz(name: &str, mut body: impl FnMut(&mut Rng) -> bool) {
     println!("{name}: TERN_FUZZ_SEED={seed}");
     let (mut rng, start) = (Rng(seed), Instant::now());
     let (mut accepted, mut refused) = (0u64, 0u64);
+    let before = peak_bytes();
     while start.elapsed() < Duration::from_secs_f64(SECONDS) {
         match body(&mut rng) {
             true => accepted += 1,
@@ -29,8 +32,21 @@ fn fuzz(name: &str, mut body: impl FnMut(&mut Rng) -> bool) {
         }
     }
     println!("{name}: {accepted} accepted, {refused} refused");
+    match (before, peak_bytes()) {
+        (Some(before), Some(after)) => {
+            assert!(after - before < MAX_GROWTH_BYTES, "{name}: {} bytes more", after - before);
+        }
+        _ => println!("skipped: memory is not watched without /proc"),
+    }
     // A body that never reaches the far side, or is never stopped, tests nothing.
     assert!(refused > 0 && accepted > 0, "{name}: {accepted} accepted, {refused} refused");
+}
+
+/// The most address space that this program has had, touched or not.
+fn peak_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmPeak:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
 /// Everything that reads a checkpoint; an error must not be tern's own.

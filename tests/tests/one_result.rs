@@ -75,7 +75,16 @@ fn odd_vocab_and_k() {
     let base = Spec::small(Kind::BitNetPacked);
     let shapes = [
         Spec { vocab: 101, hidden: 420, intermediate: 1000, heads: 5, kv_heads: 1, head_dim: 64, ..base.clone() },
-        Spec { vocab: 67, hidden: 240, intermediate: 420, layers: 3, heads: 6, kv_heads: 2, head_dim: 80, ..base.clone() },
+        Spec {
+            vocab: 67,
+            hidden: 240,
+            intermediate: 420,
+            layers: 3,
+            heads: 6,
+            kv_heads: 2,
+            head_dim: 80,
+            ..base.clone()
+        },
         Spec { vocab: 33, hidden: 256, intermediate: 129, heads: 2, kv_heads: 2, head_dim: 128, ..base },
     ];
     for (i, spec) in shapes.iter().enumerate() {

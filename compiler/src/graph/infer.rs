@@ -1,10 +1,11 @@
 //! The result type of an op from the types of its operands.
 //!
 //! In: an op with its attributes and the types of what it reads. Out: the type of its value, or what is wrong with the
-//! operands. The one place that knows how shapes flow: importers, the e-graph and the verifier all ask here. It looks
-//! at types only; ranges of attributes and facts about weights are the verifier's.
+//! operands. Importers, the e-graph and the verifier all ask here, and the answer comes from the op table. It looks at
+//! types only: the op's numbered constraints are the verifier's.
 
-use super::{DType, Dim, Graph, Node, Op, Operand, TensorType, Type};
+use super::signature::Bindings;
+use super::{Graph, Node, Op, Operand, TensorType, Type};
 
 /// The type of an operand: of another node's value, or of a weight.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,15 +35,17 @@ pub enum InferError {
         /// The op's name.
         op: &'static str,
         /// How many it takes.
-        expected: &'static str,
+        expected: String,
         /// How many there are.
         found: usize,
     },
     /// Input: an operand of another type than the op takes there.
-    #[error("{op}: operand {index} must be {expected}, found {found}")]
+    #[error("operand {index} ({name}) of {op} must be {expected}, found {found}")]
     Operand {
         /// The op's name.
         op: &'static str,
+        /// The operand's name in the op table.
+        name: &'static str,
         /// Which operand, from 0.
         index: usize,
         /// What the op takes there, given the operands before.
@@ -50,9 +53,9 @@ pub enum InferError {
         /// What is there.
         found: String,
     },
-    /// Input: an attribute that the operands do not allow.
+    /// Input: the operands fit, but they give no type.
     #[error("{op}: {message}")]
-    Attribute {
+    Result {
         /// The op's name.
         op: &'static str,
         /// What is wrong.
@@ -74,295 +77,116 @@ pub fn operand_types<'g>(graph: &'g Graph, node: &Node) -> Option<Vec<OperandTyp
 /// The type of `op`'s value.
 ///
 /// # Errors
-/// If the operands are not those that the op takes.
+/// If the operands are not those of the op's signature.
 pub fn infer(op: Op, operands: &[OperandType<'_>]) -> Result<Type, InferError> {
-    let s = Signature { op: op.name(), operands };
-    match op {
-        Op::InputIds | Op::Positions => {
-            s.count(0, "no")?;
-            Ok(tensor(DType::I32, [Dim::Tokens]))
-        }
-        Op::KvCache { layer: _, heads, head_dim } => {
-            s.count(0, "no")?;
-            Ok(Type::Kv { heads, head_dim })
-        }
-        Op::Embed => {
-            s.count(2, "2")?;
-            s.per_token(0)?;
-            let (_, h) = s.dense_matrix(1, None)?;
-            Ok(tensor(DType::F32, [Dim::Tokens, h]))
-        }
-        Op::RmsNorm { eps: _ } => {
-            s.count(2, "2")?;
-            let (r, k) = s.norm()?;
-            Ok(tensor(DType::F32, [r, k]))
-        }
-        Op::RmsNormQuantize { eps: _ } => {
-            s.count(2, "2")?;
-            let (r, k) = s.norm()?;
-            Ok(tensor(DType::Q8, [r, k]))
-        }
-        Op::FakeQuant | Op::Relu2 | Op::Silu => {
-            s.count(1, "1")?;
-            let (r, k) = s.rows(0, DType::F32, None)?;
-            Ok(tensor(DType::F32, [r, k]))
-        }
-        Op::Quantize => {
-            s.count(1, "1")?;
-            let (r, k) = s.rows(0, DType::F32, None)?;
-            Ok(tensor(DType::Q8, [r, k]))
-        }
-        Op::Dequant => {
-            s.count(1, "1")?;
-            let (n, k) = s.trit_matrix(0, None)?;
-            Ok(tensor(DType::F32, [n, k]))
-        }
-        Op::Widen => {
-            s.count(1, "1")?;
-            let (n, k) = s.dense_matrix(0, None)?;
-            Ok(tensor(DType::F32, [n, k]))
-        }
-        Op::MatMul => {
-            s.count(2, "2")?;
-            let (r, k) = s.rows(0, DType::F32, None)?;
-            let n = s.weight_value(1, k)?;
-            Ok(tensor(DType::F32, [r, n]))
-        }
-        Op::DenseMatMul => {
-            s.count(2, "2")?;
-            let (r, k) = s.rows(0, DType::F32, None)?;
-            let (n, _) = s.dense_matrix(1, Some(k))?;
-            Ok(tensor(DType::F32, [r, n]))
-        }
-        Op::Rope { head_dim } => {
-            s.count(3, "3")?;
-            let (_, k) = s.rows(0, DType::F32, Some(Dim::Tokens))?;
-            s.per_token(1)?;
-            s.rope_table(2, head_dim)?;
-            s.whole_heads(k, head_dim, "head_dim")?;
-            Ok(tensor(DType::F32, [Dim::Tokens, k]))
-        }
-        Op::KvWrite => {
-            s.count(4, "4")?;
-            let (heads, head_dim) = s.kv(0)?;
-            let width = s.product(heads, head_dim)?;
-            s.exactly(1, &tensor(DType::F32, [Dim::Tokens, width]))?;
-            s.exactly(2, &tensor(DType::F32, [Dim::Tokens, width]))?;
-            s.per_token(3)?;
-            Ok(Type::Kv { heads, head_dim })
-        }
-        Op::Attention { scale: _ } => {
-            s.count(3, "3")?;
-            let (_, width) = s.rows(0, DType::F32, Some(Dim::Tokens))?;
-            let (heads, head_dim) = s.kv(1)?;
-            s.per_token(2)?;
-            let Dim::Const(group) = s.product(heads, head_dim)? else {
-                return Err(s.attribute("a cache has a constant width"));
-            };
-            s.whole_heads(width, group, "the cache's heads * head_dim")?;
-            Ok(tensor(DType::F32, [Dim::Tokens, width]))
-        }
-        Op::Add | Op::Mul | Op::Glu { act: _ } => {
-            s.count(2, "2")?;
-            let (r, k) = s.rows(0, DType::F32, None)?;
-            let same = tensor(DType::F32, [r, k]);
-            s.exactly(1, &same)?;
-            Ok(same)
-        }
-        Op::WantedRows => {
-            s.count(1, "1")?;
-            let (_, k) = s.rows(0, DType::F32, Some(Dim::Tokens))?;
-            Ok(tensor(DType::F32, [Dim::Wanted, k]))
-        }
-        Op::TernaryMatMul => {
-            s.count(2, "2")?;
-            let (r, n) = s.ternary(0, 1)?;
-            Ok(tensor(DType::I32, [r, n]))
-        }
-        Op::Rescale => {
-            s.count(3, "3")?;
-            let (r, n) = s.ternary(1, 2)?;
-            s.exactly(0, &tensor(DType::I32, [r, n]))?;
-            Ok(tensor(DType::F32, [r, n]))
-        }
-        Op::TernaryLinear => {
-            s.count(2, "2")?;
-            let (r, n) = s.ternary(0, 1)?;
-            Ok(tensor(DType::F32, [r, n]))
-        }
-        Op::TernaryLinearAdd => {
-            s.count(3, "3")?;
-            let (r, n) = s.ternary(0, 1)?;
-            let same = tensor(DType::F32, [r, n]);
-            s.exactly(2, &same)?;
-            Ok(same)
-        }
-        Op::TernaryLinearCat => {
-            if operands.len() < 3 {
-                return Err(InferError::Count { op: s.op, expected: "3 or more", found: operands.len() });
-            }
-            let members = (1..operands.len()).map(|i| {
-                let (r, n) = s.ternary(0, i)?;
-                Ok(TensorType::new(DType::F32, [r, n]))
-            });
-            Ok(Type::Tuple(members.collect::<Result<_, _>>()?))
-        }
-        Op::Get { index } => {
-            s.count(1, "1")?;
-            let OperandType::Value(Type::Tuple(members)) = operands[0] else {
-                return Err(s.operand(0, "a tuple"));
-            };
-            match members.get(index as usize) {
-                Some(member) => Ok(Type::Tensor(member.clone())),
-                None => Err(s.attribute(format!("index {index} of a tuple of {} members", members.len()))),
-            }
-        }
-        Op::TernaryGlu { act: _ } => {
-            s.count(3, "3")?;
-            let (r, n) = s.ternary(0, 1)?;
-            let (_, up) = s.ternary(0, 2)?;
-            if n != up {
-                return Err(s.operand(2, format!("a weight trit[{n}, K] like the gate")));
-            }
-            Ok(tensor(DType::F32, [r, n]))
-        }
-    }
+    Bindings::new(op, operands)?.result()
 }
 
-fn tensor<const N: usize>(dtype: DType, dims: [Dim; N]) -> Type {
-    Type::Tensor(TensorType::new(dtype, dims))
-}
+#[cfg(test)]
+mod tests {
+    //! Types are written in the text form; a weight has an `@` in front.
 
-/// The operands of one op, asked one by one for the shape that the op needs.
-struct Signature<'a> {
-    op: &'static str,
-    operands: &'a [OperandType<'a>],
-}
+    use super::*;
+    use crate::graph::parse::parse;
+    use crate::graph::{Act, F32};
 
-impl Signature<'_> {
-    fn count(&self, n: usize, expected: &'static str) -> Result<(), InferError> {
-        if self.operands.len() == n {
-            return Ok(());
-        }
-        Err(InferError::Count { op: self.op, expected, found: self.operands.len() })
+    /// `op` applied to `operands`, as the result type or the error.
+    fn check(op: Op, operands: &[&str], expected: &str) {
+        let types: Vec<Type> = operands.iter().map(|text| parse_type(text.trim_start_matches('@'))).collect();
+        let operands: Vec<OperandType<'_>> = operands
+            .iter()
+            .zip(&types)
+            .map(|(text, ty)| match ty {
+                Type::Tensor(t) if text.starts_with('@') => OperandType::Weight(t),
+                ty => OperandType::Value(ty),
+            })
+            .collect();
+        let found = match infer(op, &operands) {
+            Ok(ty) => ty.to_string(),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(found, expected);
     }
 
-    fn operand(&self, index: usize, expected: impl Into<String>) -> InferError {
-        let found = self.operands[index].to_string();
-        InferError::Operand { op: self.op, index, expected: expected.into(), found }
+    fn parse_type(text: &str) -> Type {
+        let graph = parse(&format!("graph \"t\" {{ %0 = input_ids : {text} return %0 }}"));
+        graph.expect("a type").nodes.remove(0).ty
     }
 
-    fn attribute(&self, message: impl Into<String>) -> InferError {
-        InferError::Attribute { op: self.op, message: message.into() }
+    #[test]
+    fn shapes_flow_from_operands_to_results() {
+        let eps = F32::new(1e-5);
+        check(Op::InputIds, &[], "i32[T]");
+        check(Op::Embed, &["i32[T]", "@bf16[512, 320]"], "f32[T, 320]");
+        check(Op::RmsNorm { eps }, &["f32[W, 320]", "@f16[320]"], "f32[W, 320]");
+        check(Op::Dequant, &["@trit[20, 320]"], "f32[20, 320]");
+        check(Op::MatMul, &["f32[T, 320]", "f32[20, 320]"], "f32[T, 20]");
+        check(Op::Rope { head_dim: 64 }, &["f32[T, 320]", "i32[T]", "@f32[9, 64]"], "f32[T, 320]");
+        check(Op::KvWrite, &["kv[5, 64]", "f32[T, 320]", "f32[T, 320]", "i32[T]"], "kv[5, 64]");
+        check(Op::Attention { scale: eps }, &["f32[T, 640]", "kv[5, 64]", "i32[T]"], "f32[T, 640]");
+        check(Op::WantedRows, &["f32[T, 4]"], "f32[W, 4]");
+        check(Op::Rescale, &["i32[T, 4]", "q8[T, 9]", "@trit[4, 9]"], "f32[T, 4]");
+        check(Op::TernaryLinearAdd, &["q8[T, 9]", "@trit[4, 9]", "f32[T, 4]"], "f32[T, 4]");
+        check(Op::TernaryGlu { act: Act::Silu }, &["q8[T, 9]", "@trit[4, 9]", "@trit[4, 9]"], "f32[T, 4]");
+        let three = ["q8[W, 9]", "@trit[4, 9]", "@trit[5, 9]", "@trit[4, 9]"];
+        check(Op::TernaryLinearCat, &three, "(f32[W, 4], f32[W, 5], f32[W, 4])");
+        check(Op::Get { index: 1 }, &["(f32[W, 4], f32[W, 5])"], "f32[W, 5]");
     }
 
-    /// A value of exactly this type.
-    fn exactly(&self, index: usize, ty: &Type) -> Result<(), InferError> {
-        if self.operands[index] == OperandType::Value(ty) {
-            return Ok(());
-        }
-        Err(self.operand(index, format!("the value {ty}")))
-    }
-
-    /// `i32[T]`.
-    fn per_token(&self, index: usize) -> Result<(), InferError> {
-        self.exactly(index, &tensor(DType::I32, [Dim::Tokens]))
-    }
-
-    /// A value `dtype[R, K]`, R being `T` or `W`, or the one that is asked for.
-    fn rows(&self, index: usize, dtype: DType, row: Option<Dim>) -> Result<(Dim, Dim), InferError> {
-        if let OperandType::Value(Type::Tensor(t)) = self.operands[index]
-            && t.dtype == dtype
-            && let [r @ (Dim::Tokens | Dim::Wanted), k @ Dim::Const(_)] = t.dims[..]
-            && row.is_none_or(|row| row == r)
-        {
-            return Ok((r, k));
-        }
-        let row = row.map_or("R".to_owned(), |r| r.to_string());
-        Err(self.operand(index, format!("a value {}[{row}, K]", dtype.name())))
-    }
-
-    /// A weight `[N, K]` of one of `dtypes`, with the K that is asked for.
-    fn matrix(&self, index: usize, what: &str, dtypes: &[DType], cols: Option<Dim>) -> Result<(Dim, Dim), InferError> {
-        if let OperandType::Weight(t) = self.operands[index]
-            && dtypes.contains(&t.dtype)
-            && let [n @ Dim::Const(_), k @ Dim::Const(_)] = t.dims[..]
-            && cols.is_none_or(|cols| cols == k)
-        {
-            return Ok((n, k));
-        }
-        let cols = cols.map_or("K".to_owned(), |k| k.to_string());
-        Err(self.operand(index, format!("a weight {what}[N, {cols}]")))
-    }
-
-    fn dense_matrix(&self, index: usize, cols: Option<Dim>) -> Result<(Dim, Dim), InferError> {
-        self.matrix(index, "f32/f16/bf16", &DENSE, cols)
-    }
-
-    fn trit_matrix(&self, index: usize, cols: Option<Dim>) -> Result<(Dim, Dim), InferError> {
-        self.matrix(index, "trit", &[DType::Trit], cols)
-    }
-
-    /// `x q8[R, K]` and `w trit[N, K]`; gives R and N.
-    fn ternary(&self, x: usize, w: usize) -> Result<(Dim, Dim), InferError> {
-        let (r, k) = self.rows(x, DType::Q8, None)?;
-        let (n, _) = self.trit_matrix(w, Some(k))?;
-        Ok((r, n))
-    }
-
-    /// `x f32[R, K]` and a dense gain `[K]`; gives R and K.
-    fn norm(&self) -> Result<(Dim, Dim), InferError> {
-        let (r, k) = self.rows(0, DType::F32, None)?;
-        match self.operands[1] {
-            OperandType::Weight(t) if DENSE.contains(&t.dtype) && t.dims == [k] => Ok((r, k)),
-            _ => Err(self.operand(1, format!("a weight f32/f16/bf16[{k}]"))),
-        }
-    }
-
-    /// A value `f32[N, K]` made from a weight; gives N.
-    fn weight_value(&self, index: usize, k: Dim) -> Result<Dim, InferError> {
-        match self.operands[index] {
-            OperandType::Value(Type::Tensor(TensorType { dtype: DType::F32, dims })) => match dims[..] {
-                [n @ Dim::Const(_), cols] if cols == k => Ok(n),
-                _ => Err(self.operand(index, format!("a value f32[N, {k}]"))),
-            },
-            _ => Err(self.operand(index, format!("a value f32[N, {k}]"))),
-        }
-    }
-
-    /// A weight `f32[P, head_dim]`.
-    fn rope_table(&self, index: usize, head_dim: u32) -> Result<(), InferError> {
-        let width = Dim::Const(head_dim);
-        match self.operands[index] {
-            OperandType::Weight(TensorType { dtype: DType::F32, dims }) if matches!(dims[..], [Dim::Const(_), cols] if cols == width) => {
-                Ok(())
-            }
-            _ => Err(self.operand(index, format!("a weight f32[P, {width}]"))),
-        }
-    }
-
-    fn kv(&self, index: usize) -> Result<(u32, u32), InferError> {
-        match self.operands[index] {
-            OperandType::Value(&Type::Kv { heads, head_dim }) => Ok((heads, head_dim)),
-            _ => Err(self.operand(index, "a value kv[heads, head_dim]")),
-        }
-    }
-
-    fn product(&self, heads: u32, head_dim: u32) -> Result<Dim, InferError> {
-        match heads.checked_mul(head_dim) {
-            Some(width) => Ok(Dim::Const(width)),
-            None => Err(self.attribute(format!("a row of {heads} heads of {head_dim} elements is too long"))),
-        }
-    }
-
-    /// `width` must be a multiple of `unit`.
-    fn whole_heads(&self, width: Dim, unit: u32, what: &str) -> Result<(), InferError> {
-        match width {
-            Dim::Const(width) if unit > 0 && width.is_multiple_of(unit) => Ok(()),
-            _ => Err(self.attribute(format!("rows of {width} elements are not a multiple of {what} = {unit}"))),
-        }
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let eps = F32::new(1e-5);
+        check(Op::InputIds, &["i32[T]"], "input_ids takes 0 operands, found 1");
+        check(
+            Op::TernaryLinearCat,
+            &["q8[T, 9]", "@trit[4, 9]"],
+            "ternary_linear_cat takes 3 or more operands, found 2",
+        );
+        check(
+            Op::RmsNorm { eps },
+            &["f32[T, 320]", "@f32[321]"],
+            "operand 1 (g) of rmsnorm must be the weight dense[320], found the weight f32[321]",
+        );
+        check(
+            Op::TernaryLinear,
+            &["f32[T, 9]", "@trit[4, 9]"],
+            "operand 0 (x) of ternary_linear must be the value q8[R, K], found the value f32[T, 9]",
+        );
+        check(
+            Op::Add,
+            &["f32[T, 9]", "f32[W, 9]"],
+            "operand 1 (b) of add must be the value f32[T, 9], found the value f32[W, 9]",
+        );
+        check(
+            Op::Add,
+            &["f32[4, 9]", "f32[4, 9]"],
+            "operand 0 (a) of add must be the value f32[R, K], found the value f32[4, 9]",
+        );
+        check(
+            Op::Dequant,
+            &["trit[4, 9]"],
+            "operand 0 (w) of dequant must be the weight trit[N, K], found the value trit[4, 9]",
+        );
+        check(
+            Op::Rope { head_dim: 64 },
+            &["f32[T, 100]", "i32[T]", "@f32[9, 64]"],
+            "operand 0 (x) of rope must be the value f32[T, H*head_dim], found the value f32[T, 100]",
+        );
+        check(
+            Op::KvWrite,
+            &["kv[65536, 65536]", "f32[T, 1]", "f32[T, 1]", "i32[T]"],
+            "operand 1 (k) of kv_write must be the value f32[T, H*D], found the value f32[T, 1]",
+        );
+        check(
+            Op::TernaryGlu { act: Act::Relu2 },
+            &["q8[T, 9]", "@trit[4, 9]", "@trit[5, 9]"],
+            "operand 2 (up) of ternary_glu must be the weight trit[4, 9], found the weight trit[5, 9]",
+        );
+        check(Op::Get { index: 2 }, &["(f32[W, 4], f32[W, 5])"], "get: member 2 of a tuple of 2 members");
+        check(
+            Op::WantedRows,
+            &["f32[T, 0]"],
+            "operand 0 (x) of wanted_rows must be the value f32[T, K], found the value f32[T, 0]",
+        );
     }
 }
-
-/// The element types that "dense" stands for.
-const DENSE: [DType; 3] = [DType::F32, DType::F16, DType::Bf16];

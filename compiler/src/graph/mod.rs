@@ -10,6 +10,7 @@ pub mod interp;
 pub mod parse;
 pub mod print;
 pub mod rope_table;
+mod signature;
 pub mod types;
 pub mod verify;
 

@@ -1,7 +1,7 @@
 //! Import: tensors and configuration to a graph.
 //!
 //! In: a [`Checkpoint`]. Out: an [`Imported`]: the graph in source form, the weights behind it, facts about the model and
-//! the texts that the runtime wants. One file per architecture ([`bitnet`](self), `llama`), in model order.
+//! the texts that the runtime wants. One file per architecture (`bitnet.rs`, `llama.rs`), in model order.
 //!
 //! Upholds: every tensor was read or the import fails; every key of `config.json` is understood, known to change
 //! nothing, or refused. Deliberately knows no bytes (that is `checkpoint`) and rewrites nothing (that is `egraph`).

@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn signatures_bind_their_dimensions() {
-        breaks("signature", |t| op(t, "silu").operands[0] = "x f32[R, K]".into());
+        breaks("signature", |t| op(t, "wanted_rows").operands[0] = "x f32[T, K]".into());
         breaks("signature", |t| op(t, "silu").result = "tuple".into());
         breaks("signature", |t| {
             op(t, "get").constraints.clear();

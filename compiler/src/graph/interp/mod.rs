@@ -255,3 +255,7 @@ pub fn eval_graph(
     let mut kv = KvStore::new(graph, KvType::F32);
     Interp::new(graph, weights, profile)?.trace(&mut kv, inputs)
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests;

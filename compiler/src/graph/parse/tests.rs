@@ -134,7 +134,7 @@ fn the_frame_is_checked() {
     assert_eq!(error("graph \"g\" {"), "1:12: expected `}`, found the end of the text");
     assert_eq!(error("graph \"g\" { }"), "1:13: the graph returns nothing: expected `return` before `}`");
     assert_eq!(error("graph \"g\" { return }\n}"), "2:1: `}` after the end of the graph");
-    assert_eq!(errors("  return\n  %0 = input_ids : i32[T]"), ["3:3: expected `}` after `return`, found %0"]);
+    assert_eq!(errors("  return\n  %0 = input_ids : i32[T]"), ["3:6: expected `}` after `return`, found `=`"]);
     assert_eq!(errors("  block 0 {\n  return\n  }\n  return"), ["3:3: expected a node or `}`, found `return`"]);
 }
 

@@ -21,12 +21,16 @@
 //!
 //! - V10: no op that only the source form has.
 
+mod constraints;
 mod weights;
 
 use std::fmt;
 
-use super::infer::{infer, operand_types};
+use super::infer::operand_types;
+use super::signature::Bindings;
 use super::{DType, Dim, Graph, Node, Op, Operand, Type, ValueId, WeightId};
+use crate::spec::Form;
+use constraints::Surroundings;
 
 /// Where in a graph something is wrong.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -134,18 +138,19 @@ pub fn is_compiled_form(graph: &Graph) -> bool {
 }
 
 fn is_source_only(op: Op) -> bool {
-    matches!(op, Op::FakeQuant | Op::Dequant | Op::Widen | Op::MatMul)
+    op.spec().form == Form::Source
 }
 
 /// Collects violations.
 struct Checker<'g> {
     graph: &'g Graph,
+    surroundings: Surroundings,
     errors: Vec<VerifyError>,
 }
 
 impl<'g> Checker<'g> {
     fn well_formed(graph: &'g Graph) -> Self {
-        let mut checker = Self { graph, errors: Vec::new() };
+        let mut checker = Self { graph, surroundings: Surroundings::new(graph), errors: Vec::new() };
         checker.weights();
         for (i, node) in graph.nodes.iter().enumerate() {
             checker.node(ValueId(i as u32), node);
@@ -180,10 +185,15 @@ impl<'g> Checker<'g> {
             return;
         }
         let operands = operand_types(self.graph, node).unwrap_or_default();
-        match infer(node.op, &operands) {
+        let bindings = Bindings::new(node.op, &operands);
+        self.constraints(&place, value, node, bindings.as_ref().ok());
+        if self.errors.len() > before {
+            return;
+        }
+        match bindings.and_then(|bindings| bindings.result()) {
             Ok(ty) if ty == node.ty => {}
-            Ok(ty) => self.add(place.clone(), "V2", format!("the type is {ty}, found {}", node.ty)),
-            Err(error) => self.add(place.clone(), "V2", error.to_string()),
+            Ok(ty) => self.add(place, "V2", format!("the type is {ty}, found {}", node.ty)),
+            Err(error) => self.add(place, "V2", error.to_string()),
         }
     }
 
@@ -267,3 +277,6 @@ impl<'g> Checker<'g> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

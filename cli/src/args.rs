@@ -1,0 +1,323 @@
+//! The arguments of every command.
+//!
+//! In: what the user wrote. Out: [`Args`]. It only parses: what an argument means is said in its help text, what it does
+//! in the command's file. Options that are knobs are parsed by the knob table and stay text until
+//! [`crate::knobs`] settles them.
+
+use std::path::PathBuf;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Parser, Subcommand};
+
+use crate::knobs::{choices, parser};
+
+/// The user asked for something that makes no sense; ends with the exit code of wrong usage.
+#[derive(Debug)]
+pub(crate) struct Usage(pub(crate) String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// A compiler for ternary language models.
+///
+/// Without a command, `tern` continues a default prompt with the demo model that it carries.
+#[derive(Parser, Debug)]
+#[command(name = "tern", version, about, max_term_width = 100)]
+pub(crate) struct Args {
+    /// Report more on standard error; repeat for more still.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Compile a model in memory and continue a prompt.
+    Run(Box<RunArgs>),
+    /// Write the logits of given token ids to a file.
+    Logits(LogitsArgs),
+    /// Measure a model on a text.
+    Eval(EvalArgs),
+    /// Print what a stage of the compiler made of a model.
+    Dump(DumpArgs),
+    /// Describe a checkpoint: architecture, format, trits, memory.
+    Inspect(InspectArgs),
+    /// List the knobs, their values and where these come from.
+    Knobs(KnobsArgs),
+    /// Print shell completions.
+    Completions(CompletionsArgs),
+}
+
+/// How a model is compiled.
+#[derive(clap::Args, Debug, Default)]
+#[command(next_help_heading = "Compiler")]
+pub(crate) struct CompileArgs {
+    /// Instruction-set level of the generated code [default: native, what this CPU has].
+    #[arg(long, value_name = "LEVEL", value_parser = PossibleValuesParser::new(choices("isa")))]
+    pub(crate) isa: Option<String>,
+    /// Arithmetic profile: results are the same bits within one [default: auto, fma where the level has it].
+    #[arg(long, value_name = "PROFILE", value_parser = PossibleValuesParser::new(choices("arith")))]
+    pub(crate) arith: Option<String>,
+    /// Code emitter [default: clif].
+    #[arg(long, value_name = "EMITTER", value_parser = PossibleValuesParser::new(choices("emitter")))]
+    pub(crate) emitter: Option<String>,
+    /// Most tokens of one step; longer prompts are cut. Changes no result.
+    #[arg(long, value_name = "N", value_parser = parser("step-tokens"))]
+    pub(crate) step_tokens: Option<String>,
+    /// Whether to ask for 2 MiB pages [default: auto].
+    #[arg(long, value_name = "WHEN", value_parser = PossibleValuesParser::new(choices("huge-pages")))]
+    pub(crate) huge_pages: Option<String>,
+    /// Most rounds of rewriting.
+    #[arg(long, value_name = "N", value_parser = parser("egraph-iterations"))]
+    pub(crate) egraph_iterations: Option<String>,
+    /// Most nodes of an e-graph.
+    #[arg(long, value_name = "N", value_parser = parser("egraph-nodes"))]
+    pub(crate) egraph_nodes: Option<String>,
+    /// Most steps of the extractor's search.
+    #[arg(long, value_name = "N", value_parser = parser("extract-budget"))]
+    pub(crate) extract_budget: Option<String>,
+    /// Leave the optimiser out: the same bits, later.
+    #[arg(long)]
+    pub(crate) no_optimise: bool,
+    /// Report how long each pass took.
+    #[arg(short = 'T', long)]
+    pub(crate) timings: bool,
+}
+
+/// How a compiled model is run.
+#[derive(clap::Args, Debug, Default)]
+#[command(next_help_heading = "Engine")]
+pub(crate) struct EngineArgs {
+    /// Threads [default: auto, one per physical core].
+    #[arg(short, long, value_name = "N", value_parser = parser("threads"))]
+    pub(crate) threads: Option<String>,
+    /// Context length in tokens [default: auto, the model's own as far as memory goes].
+    #[arg(long, value_name = "N", value_parser = parser("ctx"))]
+    pub(crate) ctx: Option<String>,
+    /// Turns that a thread spins at a barrier before it sleeps.
+    #[arg(long, value_name = "N", value_parser = parser("spin"))]
+    pub(crate) spin: Option<String>,
+}
+
+const MODEL: &str = "Folder of a checkpoint (config.json, *.safetensors, tokenizer.json); \
+                     the demo model carried in this program, if left out";
+
+/// Continues a prompt. Only the continuation goes to standard output.
+///
+/// Sampling: where the model's generation_config.json has do_sample = true, its temperature, top_k, top_p, min_p and
+/// repetition_penalty are the defaults; elsewhere the likeliest token is taken (--temp 0). A full context ends the text.
+#[derive(clap::Args, Debug, Default)]
+pub(crate) struct RunArgs {
+    #[arg(value_name = "MODEL", help = MODEL)]
+    pub(crate) model: Option<PathBuf>,
+    /// Text to continue [default: standard input, if it is not a terminal].
+    #[arg(short, long, value_name = "TEXT", conflicts_with_all = ["file", "ids"])]
+    pub(crate) prompt: Option<String>,
+    /// File with the text to continue, `-` for standard input; one line break at its end is left out.
+    #[arg(short, long, value_name = "FILE", conflicts_with = "ids")]
+    pub(crate) file: Option<PathBuf>,
+    /// Token ids to continue, as they are: no BOS is put in front.
+    #[arg(long, value_name = "ID,ID,...", value_delimiter = ',')]
+    pub(crate) ids: Option<Vec<u32>>,
+    /// Print the ids of prompt and continuation on one line instead of text.
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) print_ids: bool,
+    /// Print one JSON object at the end instead of text as it comes.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Most tokens to generate.
+    #[arg(short, value_name = "N", default_value_t = 128)]
+    pub(crate) n: usize,
+    /// String that ends the text and is not printed; may be given several times.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) stop: Vec<String>,
+    /// Go on when the model ends the text.
+    #[arg(long)]
+    pub(crate) ignore_eos: bool,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingArgs,
+    /// Element type of cached keys and values [default: f16].
+    #[arg(long, value_name = "TYPE", help_heading = "Engine", value_parser = PossibleValuesParser::new(choices("kv")))]
+    pub(crate) kv: Option<String>,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+    #[command(flatten)]
+    pub(crate) compile: CompileArgs,
+}
+
+/// How the next token is chosen.
+#[derive(clap::Args, Debug, Default)]
+#[command(next_help_heading = "Sampling")]
+pub(crate) struct SamplingArgs {
+    /// Temperature; 0 takes the likeliest token.
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
+    pub(crate) temp: Option<f32>,
+    /// Keep the K likeliest tokens; 0 keeps all.
+    #[arg(long, value_name = "K")]
+    pub(crate) top_k: Option<u32>,
+    /// Keep the likeliest tokens up to this probability; 1 keeps all.
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    pub(crate) top_p: Option<f32>,
+    /// Keep tokens with this share of the likeliest one's probability; 0 keeps all.
+    #[arg(long, value_name = "M", allow_negative_numbers = true)]
+    pub(crate) min_p: Option<f32>,
+    /// Make tokens among the last 64 less likely; 1 does not.
+    #[arg(long, value_name = "R", allow_negative_numbers = true)]
+    pub(crate) repeat_penalty: Option<f32>,
+    /// Start of the random numbers: the same gives the same text on every machine [default: from the clock, reported].
+    #[arg(long, value_name = "S")]
+    pub(crate) seed: Option<u64>,
+}
+
+/// Writes f32 `logits` [T, vocab] of one prefill, with an f32 cache.
+#[derive(clap::Args, Debug)]
+pub(crate) struct LogitsArgs {
+    #[arg(value_name = "MODEL", help = MODEL)]
+    pub(crate) model: Option<PathBuf>,
+    /// File with the token ids: a tensor [T] or [1, T] of i32, i64, u32 or u8.
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub(crate) ids: PathBuf,
+    /// Name of the tensor in that file.
+    #[arg(long, value_name = "NAME", default_value = "input_ids")]
+    pub(crate) tensor: String,
+    /// File to write.
+    #[arg(short, long, value_name = "OUT.safetensors")]
+    pub(crate) output: PathBuf,
+    /// What computes: compiled code, or the reference interpreter.
+    #[arg(long, value_enum, default_value_t = EngineKind::Jit)]
+    pub(crate) engine: EngineKind,
+    #[command(flatten)]
+    pub(crate) engine_args: EngineArgs,
+    #[command(flatten)]
+    pub(crate) compile: CompileArgs,
+}
+
+/// What computes logits.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum EngineKind {
+    /// Compiled code.
+    Jit,
+    /// The reference interpreter.
+    Interp,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct EvalArgs {
+    #[command(subcommand)]
+    pub(crate) measure: Measure,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Measure {
+    /// Perplexity on a text, with an f32 cache.
+    ///
+    /// The ids are BOS and the encoded text, cut into consecutive windows of --ctx ids (the last may be shorter). Each
+    /// window is scored on its own, its first id is not scored.
+    Ppl(PplArgs),
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct PplArgs {
+    #[arg(value_name = "MODEL", help = MODEL)]
+    pub(crate) model: Option<PathBuf>,
+    /// The text; `-` for standard input.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) file: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+    #[command(flatten)]
+    pub(crate) compile: CompileArgs,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct DumpArgs {
+    #[arg(value_name = "MODEL", help = MODEL)]
+    pub(crate) model: Option<PathBuf>,
+    /// Which stage.
+    #[arg(long, value_enum)]
+    pub(crate) stage: Stage,
+    /// Context length in tokens [default: auto, the model's own].
+    #[arg(long, value_name = "N", value_parser = parser("ctx"))]
+    pub(crate) ctx: Option<String>,
+    #[command(flatten)]
+    pub(crate) compile: CompileArgs,
+}
+
+/// A stage of the compiler.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stage {
+    /// The graph as imported.
+    Graph,
+    /// What the optimiser did: before, after, rules, cost.
+    Egraph,
+    /// The optimised graph.
+    Optimised,
+    /// Kernels, memory, phases.
+    Schedule,
+    /// Cranelift's IR of every function.
+    Clif,
+    /// Assembly of every function.
+    Asm,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct InspectArgs {
+    #[arg(value_name = "MODEL", help = MODEL)]
+    pub(crate) model: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct KnobsArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct CompletionsArgs {
+    /// The shell.
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use tern_compiler::generated::knobs::KNOBS;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn every_knob_is_an_option_of_run() {
+        let command = Args::command();
+        let run = command.find_subcommand("run").expect("`run` is a command");
+        for knob in KNOBS {
+            assert!(run.get_arguments().any(|a| a.get_long() == Some(knob.name)), "--{}", knob.name);
+        }
+    }
+
+    #[test]
+    fn wrong_values_are_refused_by_the_table() {
+        for wrong in [["--isa", "mmx"], ["--threads", "0"], ["--kv", "i4"], ["--ctx", "-1"], ["--step-tokens", "auto"]]
+        {
+            assert!(Args::try_parse_from([&["tern", "run"][..], &wrong].concat()).is_err(), "{wrong:?}");
+        }
+        assert!(Args::try_parse_from(["tern", "run", "--threads", "auto", "--isa", "avx2"]).is_ok());
+    }
+}

@@ -1,0 +1,106 @@
+//! `tern logits`: the logits of given ids, by compiled code or by the interpreter, in a safetensors file.
+//!
+//! In: a file with token ids. Out: a file with f32 `logits` [T, vocab], from one prefill with an f32 cache, written whole
+//! or not at all.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use tern_compiler::graph::interp::{self, Interp, KvStore};
+use tern_runtime::session::KvType;
+use tern_runtime::{Engine, Want};
+
+use crate::args::{EngineKind, LogitsArgs};
+use crate::load;
+use crate::output::write_file;
+use crate::progress::Progress;
+
+/// Computes and writes.
+pub(crate) fn run(args: &LogitsArgs) -> Result<ExitCode> {
+    let options = load::options(&args.compile, args.engine_args.ctx.as_deref())?;
+    let ids = read_ids(&args.ids, &args.tensor)?;
+    let checkpoint = load::checkpoint(args.model.as_deref())?;
+    let imported = load::import(&checkpoint, &options)?;
+    let facts = &imported.facts;
+    // The same for both engines, before anything is compiled.
+    tern_runtime::engine::check_step(&ids, facts.vocab as usize, 0, facts.max_positions as usize)?;
+    let logits = match args.engine {
+        EngineKind::Jit => {
+            let model = load::compile(&imported, &options, &args.compile)?;
+            let mut session = load::session(&model, KvType::F32, &args.engine_args, &args.compile)?;
+            session.step(&ids, Want::All)?.to_vec()
+        }
+        EngineKind::Interp => {
+            let lowered = load::lower(&imported, &options)?;
+            let _spinner = Progress::spinner("interpreting");
+            let interp = Interp::new(&lowered.compiled, &imported.weights, options.profile)?;
+            let mut store = KvStore::new(&lowered.compiled, interp::KvType::F32);
+            interp.step(&mut store, &ids, 0, interp::Want::All)?.logits
+        }
+    };
+    write_logits(&args.output, &logits, ids.len(), facts.vocab as usize)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The ids in the tensor `name` of the file `path`.
+fn read_ids(path: &Path, name: &str) -> Result<Vec<u32>> {
+    let shown = path.display();
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {shown}"))?;
+    let file = SafeTensors::deserialize(&bytes).with_context(|| format!("{shown} is no safetensors file"))?;
+    let Ok(tensor) = file.tensor(name) else {
+        let names: Vec<_> = file.names().into_iter().take(8).collect();
+        bail!("{shown} has no tensor {name:?}, it has {names:?}: name one with --tensor");
+    };
+    if !matches!(tensor.shape(), [_] | [1, _]) {
+        bail!("{shown}: tensor {name:?} has shape {:?}, expected [T] or [1, T]", tensor.shape());
+    }
+    let width_bytes = match tensor.dtype() {
+        Dtype::U8 => 1,
+        Dtype::I32 | Dtype::U32 => 4,
+        Dtype::I64 => 8,
+        other => bail!("{shown}: tensor {name:?} is {other:?}, expected I32, I64, U32 or U8"),
+    };
+    let signed = matches!(tensor.dtype(), Dtype::I32 | Dtype::I64);
+    let elems = tensor.data().chunks_exact(width_bytes);
+    elems
+        .enumerate()
+        .map(|(i, elem)| read_id(elem, signed).with_context(|| format!("{shown}: {name:?}[{i}]")))
+        .collect()
+}
+
+/// One little-endian element as an id.
+fn read_id(elem: &[u8], signed: bool) -> Result<u32> {
+    let negative = signed && elem.last().is_some_and(|top| top & 0x80 != 0);
+    let value = elem.iter().rev().fold(0u64, |value, byte| value << 8 | u64::from(*byte));
+    match u32::try_from(value) {
+        Ok(id) if !negative => Ok(id),
+        _ => bail!("is no token id: it is negative or beyond 32 bits"),
+    }
+}
+
+fn write_logits(path: &Path, logits: &[f32], rows: usize, vocab: usize) -> Result<()> {
+    let bytes: Vec<u8> = logits.iter().flat_map(|logit| logit.to_le_bytes()).collect();
+    let view = TensorView::new(Dtype::F32, vec![rows, vocab], &bytes).context("the logits have another shape")?;
+    let file = safetensors::serialize([("logits", view)], None).context("cannot write safetensors")?;
+    write_file(path, &file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_become_ids_or_errors() {
+        assert_eq!(read_id(&[7], false).expect("an id"), 7);
+        assert_eq!(read_id(&[200], false).expect("an id"), 200);
+        assert_eq!(read_id(&[1, 2, 0, 0], true).expect("an id"), 513);
+        assert_eq!(read_id(&[0xff; 4], false).expect("an id"), u32::MAX);
+        assert_eq!(read_id(&[9, 0, 0, 0, 0, 0, 0, 0], true).expect("an id"), 9);
+        assert!(read_id(&[0xff; 4], true).is_err());
+        assert!(read_id(&[0xff; 8], true).is_err());
+        assert!(read_id(&[0, 0, 0, 0, 1, 0, 0, 0], true).is_err());
+    }
+}

@@ -1,0 +1,9 @@
+//! The commands, one file each.
+
+pub(crate) mod completions;
+pub(crate) mod dump;
+pub(crate) mod eval;
+pub(crate) mod inspect;
+pub(crate) mod knobs;
+pub(crate) mod logits;
+pub(crate) mod run;

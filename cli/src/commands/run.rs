@@ -1,0 +1,237 @@
+//! `tern run`: compile a model in memory and continue a prompt.
+//!
+//! In: a prompt. Out: the continuation on standard output, as it is generated; what was done and how fast on standard
+//! error. It upholds that a request that cannot be met fails before anything is compiled.
+
+use std::io::IsTerminal;
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Result, bail};
+use serde::Serialize;
+use tern_compiler::import::GenerationDefaults;
+use tern_runtime::engine::check_step;
+use tern_runtime::generate::{Event, Outcome, Request, StopReason, generate};
+use tern_runtime::sample::{Sampler, Sampling};
+use tern_runtime::session::KvType;
+use tern_runtime::{Engine, Tokenizer};
+
+use crate::args::{RunArgs, SamplingArgs};
+use crate::output::{note, print, print_json};
+use crate::progress::Progress;
+use crate::prompt::{self, Prompt};
+use crate::{demo, interrupt, knobs, load};
+
+/// `tern` alone: the demo model and its prompt.
+pub(crate) fn run_default() -> Result<ExitCode> {
+    note(&format!("tern --help lists the commands; this is {} continuing {:?}", demo::NAME, demo::PROMPT));
+    run(&RunArgs { prompt: Some(demo::PROMPT.to_owned()), n: 128, ..RunArgs::default() })
+}
+
+/// Continues the prompt that `args` give.
+pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
+    let options = load::options(&args.compile, args.engine.ctx.as_deref())?;
+    let kv = match knobs::setting("kv", args.kv.as_deref())?.value.as_str() {
+        "f32" => KvType::F32,
+        _ => KvType::F16,
+    };
+    let prompt = prompt::find(args)?;
+    let checkpoint = load::checkpoint(args.model.as_deref())?;
+    let imported = load::import(&checkpoint, &options)?;
+    let mut sampler = Sampler::new(sampling(&args.sampling, &imported.generation))?;
+
+    // With ids in and ids out, a checkpoint without a tokenizer will do.
+    let needs_text = !args.print_ids || !args.stop.is_empty() || matches!(prompt, Prompt::Text(_));
+    let tokenizer = if needs_text { Some(load::tokenizer(&imported)?) } else { None };
+    let ids = match (&prompt, &tokenizer) {
+        (Prompt::Text(text), Some(tokenizer)) => tokenizer.encode(text)?,
+        (Prompt::Text(_), None) => bail!("bug in tern: a text without a tokenizer"),
+        (Prompt::Ids(ids), _) => ids.clone(),
+    };
+    check_step(&ids, imported.facts.vocab as usize, 0, imported.facts.max_positions as usize)?;
+
+    let model = load::compile(&imported, &options, &args.compile)?;
+    let mut session = load::session(&model, kv, &args.engine, &args.compile)?;
+    let eos = if args.ignore_eos { &[][..] } else { &model.info().eos };
+    let request = Request {
+        max_tokens: args.n,
+        eos,
+        stop: &args.stop,
+        interrupt: Some(interrupt::listen()?),
+        ..Request::new(&ids)
+    };
+    let mut shown = Shown::new(args);
+    let outcome = generate(&mut session, tokenizer.as_ref(), &mut sampler, &request, &mut |event| shown.show(event));
+    interrupt::done();
+    if let Some(e) = shown.failed.take() {
+        return Err(e);
+    }
+    let outcome = outcome?;
+    print_rest(args, &ids, &outcome, &shown.text)?;
+    report(&outcome, &sampler, session.n_threads(), session.context());
+    Ok(if outcome.stop == StopReason::Interrupted { interrupt::exit_code() } else { ExitCode::SUCCESS })
+}
+
+/// The sampling that the user asked for; what he left open is as the model's makers sample, if they do, else greedy.
+fn sampling(args: &SamplingArgs, defaults: &GenerationDefaults) -> Sampling {
+    let greedy = Sampling::greedy();
+    let makers = match defaults.do_sample {
+        Some(true) => Sampling {
+            temperature: defaults.temperature.unwrap_or(1.0),
+            top_k: defaults.top_k.unwrap_or(greedy.top_k),
+            top_p: defaults.top_p.unwrap_or(greedy.top_p),
+            min_p: defaults.min_p.unwrap_or(greedy.min_p),
+            repeat_penalty: defaults.repetition_penalty.unwrap_or(greedy.repeat_penalty),
+            ..greedy
+        },
+        Some(false) | None => greedy,
+    };
+    Sampling {
+        temperature: args.temp.unwrap_or(makers.temperature),
+        top_k: args.top_k.unwrap_or(makers.top_k),
+        top_p: args.top_p.unwrap_or(makers.top_p),
+        min_p: args.min_p.unwrap_or(makers.min_p),
+        repeat_penalty: args.repeat_penalty.unwrap_or(makers.repeat_penalty),
+        repeat_last_n: makers.repeat_last_n,
+        seed: args.seed.unwrap_or_else(seed_from_clock),
+    }
+}
+
+/// A seed that differs from run to run and is short enough to type again.
+fn seed_from_clock() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::from(now.subsec_nanos()) ^ u64::from(std::process::id()) << 12
+}
+
+/// Shows what is generated.
+struct Shown {
+    /// Whether text goes out as it comes.
+    streams: bool,
+    /// The text so far.
+    text: String,
+    /// How far a long prompt is.
+    prefill: Option<Progress>,
+    /// Why nothing more can be shown.
+    failed: Option<anyhow::Error>,
+}
+
+impl Shown {
+    fn new(args: &RunArgs) -> Self {
+        Self { streams: !args.print_ids && !args.json, text: String::new(), prefill: None, failed: None }
+    }
+
+    fn show(&mut self, event: Event<'_>) -> ControlFlow<()> {
+        match event {
+            Event::Prefilled { done, total } => {
+                let bar = self.prefill.get_or_insert_with(|| Progress::new("prompt", total as u64));
+                bar.set(done as u64, total as u64);
+            }
+            Event::Token(_) => self.prefill = None,
+            Event::Text(piece) => {
+                self.text.push_str(piece);
+                if self.streams
+                    && let Err(e) = print(piece)
+                {
+                    self.failed = Some(e);
+                    return ControlFlow::Break(());
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    text: &'a str,
+    prompt_ids: &'a [u32],
+    ids: &'a [u32],
+    stop: &'static str,
+    prompt_toks: usize,
+    prefill_seconds: f64,
+    first_token_seconds: Option<f64>,
+    generated_toks: usize,
+    decode_seconds: f64,
+    decode_toks_per_s: f64,
+}
+
+/// What goes to standard output when all tokens are there.
+fn print_rest(args: &RunArgs, prompt: &[u32], outcome: &Outcome, text: &str) -> Result<()> {
+    let stats = &outcome.stats;
+    if args.json {
+        return print_json(&Report {
+            text,
+            prompt_ids: prompt,
+            ids: &outcome.ids,
+            stop: outcome.stop.name(),
+            prompt_toks: stats.prompt_toks,
+            prefill_seconds: stats.prefill.as_secs_f64(),
+            first_token_seconds: stats.first_token.map(|t| t.as_secs_f64()),
+            generated_toks: stats.generated_toks,
+            decode_seconds: stats.decode.as_secs_f64(),
+            decode_toks_per_s: stats.decode_toks_per_s(),
+        });
+    }
+    if args.print_ids {
+        let ids: Vec<String> = prompt.iter().chain(&outcome.ids).map(u32::to_string).collect();
+        return print(&(ids.join(",") + "\n"));
+    }
+    // The text itself ends wherever it ends; a terminal, and a reader of lines, want the line to end as well.
+    if text.ends_with('\n') { Ok(()) } else { print("\n") }
+}
+
+/// Says on standard error what was done, and how fast.
+fn report(outcome: &Outcome, sampler: &Sampler, n_threads: usize, context: usize) {
+    let stats = &outcome.stats;
+    if std::io::stderr().is_terminal() {
+        note("");
+    }
+    note(&format!(
+        "prompt    {:>6} tokens in {:.3} s, {:.1} tokens/s",
+        stats.prompt_toks,
+        stats.prefill.as_secs_f64(),
+        stats.prefill_toks_per_s()
+    ));
+    let first = stats.first_token.map_or("none".to_owned(), |t| format!("after {:.1} ms", t.as_secs_f64() * 1e3));
+    note(&format!(
+        "generated {:>6} tokens in {:.3} s, {:.1} tokens/s; the first {first}",
+        stats.generated_toks,
+        stats.decode.as_secs_f64(),
+        stats.decode_toks_per_s()
+    ));
+    let Sampling { temperature, seed, .. } = *sampler.sampling();
+    let chosen = if temperature > 0.0 { format!("seed {seed}") } else { "greedy".to_owned() };
+    note(&format!("stopped   {}; {chosen}; {n_threads} threads, context {context}", outcome.stop.name()));
+    if outcome.stop == StopReason::ContextFull {
+        note("the context is full: a longer one may be had with --ctx, up to the model's own");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn makers() -> GenerationDefaults {
+        GenerationDefaults { do_sample: Some(true), temperature: Some(0.8), top_k: Some(40), ..Default::default() }
+    }
+
+    #[test]
+    fn the_makers_sampling_is_the_default_if_they_sample() {
+        let found = sampling(&SamplingArgs::default(), &makers());
+        assert_eq!((found.temperature, found.top_k, found.top_p), (0.8, 40, 1.0));
+        let silent = GenerationDefaults { do_sample: None, ..makers() };
+        let found = sampling(&SamplingArgs::default(), &silent);
+        assert_eq!((found.temperature, found.top_k), (0.0, 0));
+        let bare = GenerationDefaults { do_sample: Some(true), ..Default::default() };
+        assert_eq!(sampling(&SamplingArgs::default(), &bare).temperature, 1.0);
+    }
+
+    #[test]
+    fn options_go_first() {
+        let args = SamplingArgs { temp: Some(0.0), top_p: Some(0.5), seed: Some(9), ..Default::default() };
+        let found = sampling(&args, &makers());
+        assert_eq!((found.temperature, found.top_k, found.top_p, found.seed), (0.0, 40, 0.5, 9));
+    }
+}

@@ -1,0 +1,37 @@
+//! Ctrl-C.
+//!
+//! While text is generated the first Ctrl-C asks to stop after the current token; at any other time, and the second time,
+//! it ends the program at once. Either way the exit code is 130.
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+
+/// The exit code of an interrupted program: 128 + SIGINT.
+const INTERRUPTED: u8 = 130;
+
+static GENERATING: AtomicBool = AtomicBool::new(false);
+static ASKED: AtomicBool = AtomicBool::new(false);
+
+/// Listens from now on, and asks nicely first. Call once, before generating.
+pub(crate) fn listen() -> Result<&'static AtomicBool> {
+    GENERATING.store(true, Ordering::Relaxed);
+    ctrlc::set_handler(|| {
+        if !GENERATING.load(Ordering::Relaxed) || ASKED.swap(true, Ordering::Relaxed) {
+            std::process::exit(i32::from(INTERRUPTED));
+        }
+    })
+    .context("cannot listen for Ctrl-C")?;
+    Ok(&ASKED)
+}
+
+/// Generation is over: the next Ctrl-C ends the program.
+pub(crate) fn done() {
+    GENERATING.store(false, Ordering::Relaxed);
+}
+
+/// The exit code after an interruption.
+pub(crate) fn exit_code() -> ExitCode {
+    ExitCode::from(INTERRUPTED)
+}

@@ -1,0 +1,117 @@
+//! The value of a knob: the option if it was given, else the environment's, else the default.
+//!
+//! In: the knob table and what the user wrote. Out: values that the table accepts. The only reader of the environment in
+//! tern: the libraries get what is settled here.
+
+use anyhow::Result;
+use tern_compiler::generated::knobs::KNOBS;
+use tern_compiler::spec::{KnobKind, KnobSpec};
+
+use crate::args::Usage;
+
+/// Where a value comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Source {
+    /// An option of the command line.
+    Option,
+    /// The environment.
+    Environment,
+    /// The table.
+    Default,
+}
+
+impl Source {
+    /// The name in listings.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Source::Option => "option",
+            Source::Environment => "environment",
+            Source::Default => "default",
+        }
+    }
+}
+
+/// A knob's value in force.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Setting {
+    pub(crate) value: String,
+    pub(crate) source: Source,
+}
+
+/// The knob called `name`.
+///
+/// # Panics
+/// If there is none; every name is written in this crate, and a test of [`crate::args`] goes over them.
+pub(crate) fn spec(name: &str) -> &'static KnobSpec {
+    KNOBS.iter().find(|knob| knob.name == name).expect("the knob is in the table")
+}
+
+/// The words that the knob takes; none if it is a number.
+pub(crate) fn choices(name: &str) -> &'static [&'static str] {
+    match spec(name).kind {
+        KnobKind::Choice(words) => words,
+        KnobKind::Number { .. } | KnobKind::NumberOrAuto { .. } => &[],
+    }
+}
+
+/// Accepts what the table accepts for `name`, as text.
+pub(crate) fn parser(name: &'static str) -> impl Fn(&str) -> Result<String, String> + Clone + Send + Sync + 'static {
+    move |value| {
+        let knob = spec(name);
+        if knob.kind.accepts(value) { Ok(value.to_owned()) } else { Err(format!("expected {}", expected(knob.kind))) }
+    }
+}
+
+/// What a knob takes, in words.
+pub(crate) fn expected(kind: KnobKind) -> String {
+    match kind {
+        KnobKind::Choice(words) => words.join(", "),
+        KnobKind::Number { min, max } => format!("a number from {min} to {max}"),
+        KnobKind::NumberOrAuto { min, max } => format!("auto, or a number from {min} to {max}"),
+    }
+}
+
+/// The value of the knob `name`, given its option.
+pub(crate) fn setting(name: &str, option: Option<&str>) -> Result<Setting> {
+    let env = std::env::var_os(spec(name).env).map(|v| v.to_string_lossy().into_owned());
+    settle(spec(name), option, env.as_deref())
+}
+
+fn settle(knob: &KnobSpec, option: Option<&str>, env: Option<&str>) -> Result<Setting> {
+    let (value, source) = match (option, env) {
+        (Some(value), _) => (value, Source::Option),
+        (None, Some(value)) => (value, Source::Environment),
+        (None, None) => (knob.default, Source::Default),
+    };
+    if !knob.kind.accepts(value) {
+        let message = format!("{} is {value:?}, expected {}", knob.env, expected(knob.kind));
+        return Err(Usage(message).into());
+    }
+    Ok(Setting { value: value.to_owned(), source })
+}
+
+/// The value of a knob that is a number; `None` for `auto`.
+pub(crate) fn number(name: &str, option: Option<&str>) -> Result<Option<u64>> {
+    // The table has accepted it, so what is no number is `auto`.
+    Ok(setting(name, option)?.value.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_go_before_the_environment_before_the_default() {
+        let settled = |option, env| settle(spec("threads"), option, env).expect("a value");
+        assert_eq!(settled(Some("3"), Some("2")), Setting { value: "3".into(), source: Source::Option });
+        assert_eq!(settled(None, Some("2")), Setting { value: "2".into(), source: Source::Environment });
+        assert_eq!(settled(None, None), Setting { value: "auto".into(), source: Source::Default });
+    }
+
+    #[test]
+    fn a_wrong_environment_is_named() {
+        let e = settle(spec("threads"), None, Some("many")).expect_err("a wrong value");
+        assert_eq!(e.to_string(), "TERN_THREADS is \"many\", expected auto, or a number from 1 to 1024");
+        assert!(e.is::<Usage>());
+    }
+}

@@ -1,0 +1,49 @@
+//! Progress of long work: a bar on a terminal, nothing where standard error is a pipe or a file.
+
+use std::io::{IsTerminal, stderr};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Shows how far something has come, and disappears when dropped.
+pub(crate) struct Progress {
+    bar: ProgressBar,
+}
+
+impl Progress {
+    /// Work of `total` units that is described by `what`.
+    pub(crate) fn new(what: &'static str, total: u64) -> Self {
+        let bar = ProgressBar::with_draw_target(Some(total), target());
+        let style = ProgressStyle::with_template("{msg} [{bar:30}] {percent:>3} %  {elapsed}");
+        if let Ok(style) = style {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.set_message(what);
+        Self { bar }
+    }
+
+    /// Work of unknown length.
+    pub(crate) fn spinner(what: &'static str) -> Self {
+        let bar = ProgressBar::with_draw_target(None, target());
+        bar.set_message(what);
+        // Work that is done within one period shows nothing.
+        bar.enable_steady_tick(Duration::from_millis(250));
+        Self { bar }
+    }
+
+    /// `done` of `total` units are done.
+    pub(crate) fn set(&self, done: u64, total: u64) {
+        self.bar.set_length(total);
+        self.bar.set_position(done);
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn target() -> ProgressDrawTarget {
+    if stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() }
+}

@@ -1,0 +1,93 @@
+//! The text to continue, from an option, a file or standard input.
+//!
+//! In: what the user gave. Out: UTF-8 text of a bounded size. It decides nothing about tokens.
+
+use std::fs::File;
+use std::io::{IsTerminal, Read, stdin};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use crate::args::{RunArgs, Usage};
+use crate::demo;
+
+/// Longer texts are refused; far more than any context holds.
+const MAX_BYTES: u64 = 256 << 20;
+
+/// What to continue.
+#[derive(Debug)]
+pub(crate) enum Prompt {
+    /// Text, to be encoded.
+    Text(String),
+    /// Token ids, as they are.
+    Ids(Vec<u32>),
+}
+
+/// The prompt that `args` ask for.
+///
+/// Without any, standard input is read if it is not a terminal; at a terminal the demo model has a default prompt.
+pub(crate) fn find(args: &RunArgs) -> Result<Prompt> {
+    if let Some(ids) = &args.ids {
+        return Ok(Prompt::Ids(ids.clone()));
+    }
+    let text = match (&args.prompt, &args.file) {
+        (Some(text), _) => text.clone(),
+        (None, Some(path)) => without_line_break(read(path)?),
+        (None, None) if !stdin().is_terminal() => without_line_break(read(Path::new("-"))?),
+        (None, None) if args.model.is_none() => demo::PROMPT.to_owned(),
+        (None, None) => {
+            let message = "there is no prompt: give one with -p TEXT, -f FILE or on standard input";
+            return Err(Usage(message.to_owned()).into());
+        }
+    };
+    if text.is_empty() {
+        bail!("the prompt is empty: give at least one character");
+    }
+    Ok(Prompt::Text(text))
+}
+
+/// The text in the file `path`, or of standard input for `-`.
+pub(crate) fn read(path: &Path) -> Result<String> {
+    let (name, bytes) = if path == Path::new("-") {
+        ("standard input".to_owned(), read_bounded(stdin().lock()))
+    } else {
+        (path.display().to_string(), File::open(path).and_then(read_bounded))
+    };
+    let bytes = bytes.with_context(|| format!("cannot read {name}"))?;
+    if bytes.len() as u64 > MAX_BYTES {
+        bail!("{name} is longer than {MAX_BYTES} bytes: give a shorter text");
+    }
+    String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        anyhow::anyhow!("{name} is not UTF-8: byte {:#04x} at offset {at}; convert it first", e.as_bytes()[at])
+    })
+}
+
+fn read_bounded(source: impl Read) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    source.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Editors end files with a line break that nobody means as part of a prompt.
+fn without_line_break(mut text: String) -> String {
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_break_goes() {
+        for (text, want) in [("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n"), ("a", "a"), ("\n", ""), ("a\r", "a\r")] {
+            assert_eq!(without_line_break(text.into()), want);
+        }
+    }
+}
