@@ -1,10 +1,11 @@
 //! Shared parts of tern's tests across crates.
 //!
-//! [`engines`] runs one checkpoint on every engine; [`synth`] makes small checkpoints of any shape; [`fixtures`] finds
-//! those that are kept with golden logits; [`golden`] says how close ours must come; [`spec_support`] builds graphs from
-//! the spec tables; [`rng`] is the seeded generator of test data.
+//! [`engines`] runs one checkpoint on every engine; [`filetest`] runs text filetests; [`synth`] makes small checkpoints
+//! of any shape; [`fixtures`] finds those that are kept with golden logits; [`golden`] says how close ours must come;
+//! [`spec_support`] builds graphs from the spec tables; [`rng`] is the seeded generator of test data.
 
 pub mod engines;
+pub mod filetest;
 pub mod fixtures;
 pub mod golden;
 pub mod rng;

@@ -235,9 +235,9 @@ pub fn attention<'a>(
         let count = (n - start).min(ATTENTION_BLOCK);
         let mut s = [0.0f32; ATTENTION_BLOCK];
         let mut new_max = running_max;
-        for j in 0..count {
-            s[j] = dot(p, q, key(start + j)) * scale;
-            new_max = max(s[j], new_max);
+        for (j, s) in s[..count].iter_mut().enumerate() {
+            *s = dot(p, q, key(start + j)) * scale;
+            new_max = max(*s, new_max);
         }
         let correction = exp(p, running_max - new_max);
         let mut weights = [0.0f32; ATTENTION_BLOCK];
@@ -248,9 +248,9 @@ pub fn attention<'a>(
         for o in y.iter_mut() {
             *o *= correction;
         }
-        for j in 0..count {
+        for (j, weight) in weights[..count].iter().enumerate() {
             for (o, v) in y.iter_mut().zip(value(start + j)) {
-                *o = p.madd(weights[j], *v, *o);
+                *o = p.madd(*weight, *v, *o);
             }
         }
         running_max = new_max;
