@@ -48,7 +48,7 @@ impl Patience {
     fn failed(&self) {
         let count = self.in_vain.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         let halved = (self.turns() / 2).max(Self::LEAST.min(self.most));
-        self.now.store(if count % Self::RETRY == 0 { self.most } else { halved }, Ordering::Relaxed);
+        self.now.store(if count.is_multiple_of(Self::RETRY) { self.most } else { halved }, Ordering::Relaxed);
     }
 }
 
