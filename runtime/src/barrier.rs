@@ -1,7 +1,7 @@
 //! Meeting points of threads: spin a little, then sleep.
 //!
-//! In: threads that call [`Barrier::wait`]. Out: none returns before all have come. [`Epoch`] is the number that they
-//! watch, [`Patience`] how long they spin. It upholds that no wake-up is lost, that a barrier can be used again at once,
+//! In: threads that call [`Barrier::wait`]. Out: none returns before all have come. `Epoch` is the number that they
+//! watch, `Patience` how long they spin. It upholds that no wake-up is lost, that a barrier can be used again at once,
 //! and that waiting threads give the core up after a bounded number of turns, so more threads than cores are slow but
 //! never stuck.
 
