@@ -73,7 +73,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
     Ok(if outcome.stop == StopReason::Interrupted { interrupt::exit_code() } else { ExitCode::SUCCESS })
 }
 
-/// The sampling that the user asked for; what he left open is as the model's makers sample, if they do, else greedy.
+/// The sampling that the user asked for; what is left open is as the model's makers sample, if they do, else greedy.
 fn sampling(args: &SamplingArgs, defaults: &GenerationDefaults) -> Sampling {
     let greedy = Sampling::greedy();
     let makers = match defaults.do_sample {
