@@ -269,11 +269,8 @@ pub fn diff(old: &str, new: &str) -> String {
     let mut lengths = vec![vec![0u32; new.len() + 1]; old.len() + 1];
     for i in (0..old.len()).rev() {
         for j in (0..new.len()).rev() {
-            lengths[i][j] = if old[i] == new[j] {
-                lengths[i + 1][j + 1] + 1
-            } else {
-                lengths[i + 1][j].max(lengths[i][j + 1])
-            };
+            lengths[i][j] =
+                if old[i] == new[j] { lengths[i + 1][j + 1] + 1 } else { lengths[i + 1][j].max(lengths[i][j + 1]) };
         }
     }
     let (mut i, mut j, mut lines) = (0, 0, Vec::new());
@@ -290,7 +287,8 @@ pub fn diff(old: &str, new: &str) -> String {
         }
     }
     const AROUND: usize = 3;
-    let near = |at: usize| lines[at.saturating_sub(AROUND)..(at + AROUND + 1).min(lines.len())].iter().any(|l| l.0 != ' ');
+    let near =
+        |at: usize| lines[at.saturating_sub(AROUND)..(at + AROUND + 1).min(lines.len())].iter().any(|l| l.0 != ' ');
     let mut text = String::new();
     let mut left_out = false;
     for (at, (mark, line)) in lines.iter().enumerate() {
@@ -320,7 +318,9 @@ mod tests {
     fn a_wrong_header_is_refused() {
         let dir = tempfile::tempdir().expect("a folder for a test");
         let path = dir.path().join("x.tern");
-        for (text, message) in [("graph", "first line"), ("// test: fly\n", "unknown mode"), ("// test: verify a=b\n", "option")] {
+        for (text, message) in
+            [("graph", "first line"), ("// test: fly\n", "unknown mode"), ("// test: verify a=b\n", "option")]
+        {
             std::fs::write(&path, text).expect("a file for a test");
             let error = Filetest::read(&path).and_then(|test| test.output()).expect_err(text);
             assert!(format!("{error:#}").contains(message), "{error:#}");

@@ -2,12 +2,14 @@
 //!
 //! [`engines`] runs one checkpoint on every engine; [`filetest`] runs text filetests; [`synth`] makes small checkpoints
 //! of any shape; [`fixtures`] finds those that are kept with golden logits; [`golden`] says how close ours must come;
-//! [`spec_support`] builds graphs from the spec tables; [`rng`] is the seeded generator of test data.
+//! [`spec_support`] builds graphs from the spec tables; [`raw`] enters compiled code through the C ABI alone; [`rng`] is
+//! the seeded generator of test data.
 
 pub mod engines;
 pub mod filetest;
 pub mod fixtures;
 pub mod golden;
+pub mod raw;
 pub mod rng;
 pub mod spec_support;
 pub mod synth;

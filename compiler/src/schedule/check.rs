@@ -3,18 +3,24 @@
 //! It knows nothing of liveness. It plays the phases on a map of the arena that remembers which buffer wrote which bytes
 //! last, and demands: (K1) what a call reads was written by an earlier call and not overwritten since; (K2) within a
 //! phase no call writes bytes that another one reads or writes, unless both are split by the same rows of one buffer;
-//! (K3) every buffer lies in the arena, aligned; (K4) packed weights do not overlap and lie in their block.
+//! (K3) every buffer lies in the arena, aligned; (K4) packed weights do not overlap and lie in their block; (K5)
+//! attention reads a layer's cache in a later phase than the one in which the step's rows are written into it, and
+//! both happen once.
 
+use std::collections::BTreeMap;
+
+use super::kernel::KernelKind;
 use super::layout::ALIGN_BYTES;
-use super::{BufferId, Call, Error, Schedule, Split};
+use super::{Arg, BufferId, Call, Choice, Error, Schedule, Split};
 
-/// Checks K1 to K4.
+/// Checks K1 to K5.
 ///
 /// # Errors
 /// [`Error::Bug`] with the first violation.
 pub fn check(schedule: &Schedule) -> Result<(), Error> {
     extents(schedule)?;
     weights(schedule)?;
+    caches(schedule)?;
     // Who wrote each range last: disjoint, sorted by start.
     let mut owners: Vec<(u64, u64, BufferId)> = Vec::new();
     for (index, phase) in schedule.phases.iter().enumerate() {
@@ -95,6 +101,32 @@ fn weights(schedule: &Schedule) -> Result<(), Error> {
     }
     if end > schedule.weights.bytes {
         return Err(bug(format!("K4: packed weights end at {end}, behind their block of {}", schedule.weights.bytes)));
+    }
+    Ok(())
+}
+
+/// K5. A layer is known by the place of its cache.
+fn caches(schedule: &Schedule) -> Result<(), Error> {
+    let (mut written, mut read) = (BTreeMap::new(), BTreeMap::new());
+    for (index, phase) in schedule.phases.iter().enumerate() {
+        for call in &phase.calls {
+            let Choice::ByKv { f32: kernel, .. } = call.kernel else { continue };
+            let place = call.args.iter().find_map(|arg| match arg {
+                Arg::Kv { elems_before } => Some(*elems_before),
+                _ => None,
+            });
+            let place = place.ok_or_else(|| bug(format!("K5: %{} names no cache", call.node.0)))?;
+            let is_write = matches!(schedule.kernels[kernel.0 as usize], KernelKind::KvWrite { .. });
+            let seen = if is_write { &mut written } else { &mut read };
+            if seen.insert(place, index).is_some() {
+                return Err(bug(format!("K5: %{} uses the cache at {place} a second time", call.node.0)));
+            }
+        }
+    }
+    for (place, phase) in read {
+        if written.get(&place).is_none_or(|write| *write >= phase) {
+            return Err(bug(format!("K5: phase {phase} reads the cache at {place} before it is written")));
+        }
     }
     Ok(())
 }

@@ -3,16 +3,17 @@
 //! In: a verified graph in compiled form. Out: calls in graph order, the buffers and packed weights that they name, the
 //! distinct kernels. Not decided here: when a call runs (`phases`) and where a buffer lies (`buffers`).
 
+mod lookup;
+
 use std::collections::BTreeMap;
 
-use super::kernel::{Epilogue, KernelKind, KvElem, MapOp, Regime};
+use super::kernel::{Epilogue, KernelKind, MapOp, Regime};
 use super::packing::{Layout, WeightLayout};
 use super::{
     Arg, Buffer, BufferId, Call, Choice, Error, KernelId, KvLayer, Options, Part, Phase, RowKind, RowSpace, Schedule,
-    Split, is_dense, layout,
+    Split, layout,
 };
-use crate::graph::arith::MAX_K;
-use crate::graph::{Act, DType, Dim, F32, Graph, Op, Operand, TensorType, Type, ValueId, WeightId};
+use crate::graph::{Act, DType, F32, Graph, Op, Operand, ValueId, WeightId};
 
 /// A schedule whose calls are not yet in phases.
 #[derive(Debug)]
@@ -93,13 +94,31 @@ pub fn plan(graph: &Graph, options: &Options) -> Result<Plan, Error> {
     for index in 0..graph.nodes.len() {
         planner.node(ValueId(index as u32))?;
     }
-    if planner.plan.max_context == u32::MAX {
-        return Err(Error::Bug { reason: "no rotary table: the longest context is not known".into() });
-    }
+    planner.whole_model()?;
     Ok(planner.plan)
 }
 
-impl<'g> Planner<'g> {
+impl Planner<'_> {
+    /// Refuses a graph whose step would compute no logits, or whose context nothing bounds.
+    fn whole_model(&self) -> Result<(), Error> {
+        let Some(&logits) = self.graph.outputs.first() else {
+            return Err(Error::Bug { reason: "a graph without results was not verified as a model".into() });
+        };
+        if self.plan.vocab == 0 {
+            return Err(self.unsupported(
+                logits,
+                "the logits must come from a dense_matmul of wanted rows, and nothing else may read them",
+            ));
+        }
+        if self.plan.max_context == u32::MAX {
+            return Err(self.unsupported(
+                logits,
+                "no value is rotated: without a rotary table nothing says how long a context may be",
+            ));
+        }
+        Ok(())
+    }
+
     fn node(&mut self, id: ValueId) -> Result<(), Error> {
         let node = self.graph.node(id);
         let places = match node.op {
@@ -400,133 +419,6 @@ impl<'g> Planner<'g> {
         let args = vec![Arg::Weights { offset }, x_arg, out_arg, Arg::RowCount(space), Arg::Lo, Arg::Hi];
         self.call(id, Choice::One(kernel), args, split, vec![x], writes);
         Ok(vec![place])
-    }
-
-    // ---- looking things up ----
-
-    fn operand_value(&self, id: ValueId, index: usize) -> Option<ValueId> {
-        match self.graph.node(id).operands.get(index)? {
-            Operand::Value(v) => Some(*v),
-            Operand::Weight(_) => None,
-        }
-    }
-
-    fn place(&self, id: ValueId, index: usize, member: u32) -> Result<Place, Error> {
-        self.operand_value(id, index)
-            .and_then(|v| self.places.get(&v)?.get(member as usize).copied())
-            .ok_or_else(|| self.bug(id, "operand has no place"))
-    }
-
-    /// The buffer of an operand, and the pointer to its first row.
-    fn input(&self, id: ValueId, index: usize) -> Result<(BufferId, Arg), Error> {
-        match self.place(id, index, 0)? {
-            Place::Buffer { id, wanted } => Ok((id, Arg::Rows { buffer: id, part: Part::Data, wanted })),
-            Place::Kv(_) | Place::Caller => Err(self.unsupported(id, "an operand has no rows in the arena")),
-        }
-    }
-
-    fn kv(&self, id: ValueId, index: usize) -> Result<usize, Error> {
-        match self.place(id, index, 0)? {
-            Place::Kv(layer) => Ok(layer),
-            Place::Buffer { .. } | Place::Caller => Err(self.bug(id, "operand is no cache")),
-        }
-    }
-
-    fn weight(&self, id: ValueId, index: usize) -> Result<WeightId, Error> {
-        match self.graph.node(id).operands.get(index) {
-            Some(Operand::Weight(w)) => Ok(*w),
-            Some(Operand::Value(_)) | None => Err(self.bug(id, "operand is no weight")),
-        }
-    }
-
-    /// The f32 vector of operand `index`: its offset among the packed weights.
-    fn vector(&mut self, id: ValueId, index: usize) -> Result<u64, Error> {
-        let w = self.weight(id, index)?;
-        match self.graph.weight(w).ty.row_elems() {
-            Some(len) if is_dense(self.graph.weight(w).ty.dtype) => {
-                Ok(self.plan.weights.place(Layout::Vector { weight: w, len }))
-            }
-            _ => Err(self.bug(id, "operand is no dense vector")),
-        }
-    }
-
-    fn dense_shape(&self, id: ValueId, w: WeightId) -> Result<(u32, u32, DType), Error> {
-        let ty = &self.graph.weight(w).ty;
-        match (ty.dims.as_slice(), is_dense(ty.dtype)) {
-            ([Dim::Const(rows), Dim::Const(cols)], true) => Ok((*rows, *cols, ty.dtype)),
-            _ => Err(self.unsupported(id, "a dense weight must have two constant dimensions")),
-        }
-    }
-
-    fn trit_shape(&self, id: ValueId, w: WeightId) -> Result<(u32, u32, F32), Error> {
-        let decl = self.graph.weight(w);
-        match (decl.ty.dims.as_slice(), decl.ty.dtype, decl.scale) {
-            ([Dim::Const(rows), Dim::Const(cols)], DType::Trit, Some(scale)) if *cols <= MAX_K => {
-                Ok((*rows, *cols, scale))
-            }
-            _ => Err(self.unsupported(id, "a ternary weight must be trit[N, K] with one scale and K <= 131072")),
-        }
-    }
-
-    /// Row length and row space of the type of `value`.
-    fn rows_type(&self, id: ValueId, value: ValueId) -> Result<(u32, RowSpace), Error> {
-        let tensor = match &self.graph.node(value).ty {
-            Type::Tensor(TensorType { dims, .. }) => dims.as_slice(),
-            Type::Kv { .. } | Type::Tuple(_) => &[],
-        };
-        match tensor {
-            [Dim::Tokens, Dim::Const(cols)] => Ok((*cols, RowSpace::Tokens)),
-            [Dim::Wanted, Dim::Const(cols)] => Ok((*cols, RowSpace::Wanted)),
-            _ => Err(self.unsupported(id, "its type must be [T, N] or [W, N]")),
-        }
-    }
-
-    fn buffer_space(&self, id: BufferId) -> RowSpace {
-        self.plan.buffers[id.0 as usize].rows
-    }
-
-    // ---- making things ----
-
-    fn buffer(&mut self, value: ValueId, member: u32, kind: RowKind, cols: u32, rows: RowSpace) -> BufferId {
-        let bytes = layout::buffer_bytes(kind, cols, self.plan.max_step_tokens);
-        self.plan.buffers.push(Buffer { value, member, kind, cols, rows, bytes, offset: 0 });
-        BufferId(self.plan.buffers.len() as u32 - 1)
-    }
-
-    fn kernel(&mut self, kind: KernelKind) -> KernelId {
-        let next = KernelId(self.plan.kernels.len() as u32);
-        // Keyed by the symbol: two kinds with one symbol would be a clash at link time.
-        let id = *self.kernel_ids.entry(kind.to_string()).or_insert(next);
-        if id == next {
-            self.plan.kernels.push(kind);
-        }
-        id
-    }
-
-    fn by_kv(&mut self, kind: impl Fn(KvElem) -> KernelKind) -> Choice {
-        Choice::ByKv { f32: self.kernel(kind(KvElem::F32)), f16: self.kernel(kind(KvElem::F16)) }
-    }
-
-    fn call(
-        &mut self,
-        node: ValueId,
-        kernel: Choice,
-        args: Vec<Arg>,
-        split: Split,
-        reads: Vec<BufferId>,
-        writes: Option<BufferId>,
-    ) {
-        self.plan.calls.push(Call { node, kernel, args, split, reads, writes });
-    }
-
-    fn unsupported(&self, id: ValueId, reason: &str) -> Error {
-        let node = id.0;
-        let op = self.graph.nodes.get(node as usize).map_or("?", |n| n.op.name());
-        Error::Unsupported { node, op, reason: reason.to_owned() }
-    }
-
-    fn bug(&self, id: ValueId, reason: &str) -> Error {
-        Error::Bug { reason: format!("%{} ({}): {reason}", id.0, self.graph.node(id).op.name()) }
     }
 }
 
