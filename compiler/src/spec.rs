@@ -395,7 +395,6 @@ impl fmt::Display for TypePattern {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::generated::knobs::{KNOBS, knob};
     use crate::generated::ops::OPS;
     use crate::generated::packings::Packing;
