@@ -39,8 +39,14 @@ pub(crate) struct Args {
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
     /// Compile a model in memory and continue a prompt.
+    ///
+    /// Only the continuation goes to standard output. Sampling: where the model's generation_config.json has do_sample =
+    /// true, its temperature, top_k, top_p, min_p and repetition_penalty are the defaults; elsewhere the likeliest token is
+    /// taken (--temp 0). A full context ends the text.
     Run(Box<RunArgs>),
     /// Write the logits of given token ids to a file.
+    ///
+    /// The file gets one f32 tensor `logits` of shape `[T, vocab]`, from one prefill with an f32 cache.
     Logits(LogitsArgs),
     /// Measure a model on a text.
     Eval(EvalArgs),
@@ -108,10 +114,6 @@ pub(crate) struct EngineArgs {
 const MODEL: &str = "Folder of a checkpoint (config.json, *.safetensors, tokenizer.json); \
                      the demo model carried in this program, if left out";
 
-/// Continues a prompt. Only the continuation goes to standard output.
-///
-/// Sampling: where the model's generation_config.json has do_sample = true, its temperature, top_k, top_p, min_p and
-/// repetition_penalty are the defaults; elsewhere the likeliest token is taken (--temp 0). A full context ends the text.
 #[derive(clap::Args, Debug, Default)]
 pub(crate) struct RunArgs {
     #[arg(value_name = "MODEL", help = MODEL)]
@@ -175,12 +177,11 @@ pub(crate) struct SamplingArgs {
     pub(crate) seed: Option<u64>,
 }
 
-/// Writes f32 `logits` [T, vocab] of one prefill, with an f32 cache.
 #[derive(clap::Args, Debug)]
 pub(crate) struct LogitsArgs {
     #[arg(value_name = "MODEL", help = MODEL)]
     pub(crate) model: Option<PathBuf>,
-    /// File with the token ids: a tensor [T] or [1, T] of i32, i64, u32 or u8.
+    /// File with the token ids: a tensor `[T]` or `[1, T]` of i32, i64, u32 or u8.
     #[arg(long, value_name = "FILE.safetensors")]
     pub(crate) ids: PathBuf,
     /// Name of the tensor in that file.
@@ -301,6 +302,13 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn help_says_where_the_sampling_comes_from() {
+        let mut command = Args::command();
+        let run = command.find_subcommand_mut("run").expect("`run` is a command");
+        assert!(run.render_long_help().to_string().contains("generation_config.json"));
     }
 
     #[test]

@@ -392,3 +392,39 @@ impl fmt::Display for TypePattern {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generated::knobs::{KNOBS, knob};
+    use crate::generated::ops::OPS;
+    use crate::generated::packings::Packing;
+
+    #[test]
+    fn knobs_accept_what_their_kind_says() {
+        assert!(KNOBS.iter().all(|k| k.kind.accepts(k.default)));
+        let threads = knob("threads").expect("there is a knob threads").kind;
+        for (value, good) in [("auto", true), ("1", true), ("0", false), ("-1", false), ("", false), ("1.5", false)] {
+            assert_eq!(threads.accepts(value), good, "{value}");
+        }
+        let isa = knob("isa").expect("there is a knob isa").kind;
+        assert!(isa.accepts("avx2") && !isa.accepts("AVX2"));
+    }
+
+    #[test]
+    fn patterns_print_as_the_table_writes_them() {
+        let op = |name: &str| OPS.iter().find(|op| op.name == name).expect("the op exists");
+        assert_eq!(op("rope").operands[0].pattern.to_string(), "f32[T, H*head_dim]");
+        assert_eq!(op("attention").operands[1].pattern.to_string(), "kv[H, D]");
+        assert_eq!(op("embed").operands[1].pattern.to_string(), "dense[V, H]");
+        assert_eq!(op("ternary_linear_cat").result.to_string(), "(f32[R, N'], ...)");
+        assert_eq!(op("get").result.to_string(), "member index");
+    }
+
+    #[test]
+    fn packings_are_found_by_name() {
+        assert_eq!(Packing::from_name("t2_8x64"), Some(Packing::T2Tile8x64));
+        assert_eq!(Packing::T2Tile8x64.spec().bits_per_weight, Some(2));
+        assert_eq!(Packing::from_name("t2"), None);
+    }
+}

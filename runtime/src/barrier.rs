@@ -1,11 +1,56 @@
 //! Meeting points of threads: spin a little, then sleep.
 //!
-//! In: threads that call [`Barrier::wait`]. Out: none returns before all have come. [`Epoch`] is the number that they
-//! watch. It upholds that no wake-up is lost, that a barrier can be used again at once, and that waiting threads give
-//! the core up after a bounded number of turns, so more threads than cores are slow but never stuck.
+//! In: threads that call [`Barrier::wait`]. Out: none returns before all have come. `Epoch` is the number that they
+//! watch, `Patience` how long they spin. It upholds that no wake-up is lost, that a barrier can be used again at once,
+//! and that waiting threads give the core up after a bounded number of turns, so more threads than cores are slow but
+//! never stuck.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
+
+/// How many turns to spin before sleeping, learned from how waits went.
+///
+/// On cores of one's own the others are at most a little later, and spinning is far quicker than being woken. But a
+/// scheduler with other work may put two of the threads on one core, and then a thread that spins keeps away the very one
+/// that it waits for: every wait costs all its turns. So a wait that was in vain halves the turns, one that was not makes
+/// them four times what it took, and now and then a wait has all turns, to see whether the core is free again.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    most: u32,
+    now: AtomicU32,
+    in_vain: AtomicU32,
+}
+
+impl Patience {
+    /// Fewest turns, unless `most` is less.
+    const LEAST: u32 = 32;
+    /// After so many waits in vain all turns are tried anew: rarely enough that this costs a microsecond or two a wait.
+    const RETRY: u32 = 256;
+
+    /// At most `most` turns, and so many at first.
+    pub(crate) fn new(most: u32) -> Self {
+        Self { most, now: AtomicU32::new(most), in_vain: AtomicU32::new(0) }
+    }
+
+    fn turns(&self) -> u32 {
+        self.now.load(Ordering::Relaxed)
+    }
+
+    /// The others came at turn `turn`.
+    fn came(&self, turn: u32) {
+        let wanted = turn.saturating_mul(4).saturating_add(2 * Self::LEAST).min(self.most);
+        if wanted > self.turns() {
+            self.now.store(wanted, Ordering::Relaxed);
+        }
+    }
+
+    /// They did not come.
+    fn failed(&self) {
+        let count = self.in_vain.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        let halved = (self.turns() / 2).max(Self::LEAST.min(self.most));
+        self.now.store(if count.is_multiple_of(Self::RETRY) { self.most } else { halved }, Ordering::Relaxed);
+    }
+}
 
 /// A number that only goes up; threads wait until it is no longer the one that they know.
 #[derive(Debug, Default)]
@@ -34,15 +79,17 @@ impl Epoch {
         }
     }
 
-    /// Waits until the number is not `known`; the new number. Spins for `spins` turns, then sleeps.
-    pub(crate) fn wait_past(&self, known: u32, spins: u32) -> u32 {
-        for _ in 0..spins {
+    /// Waits until the number is not `known`; the new number. Spins first, then sleeps.
+    pub(crate) fn wait_past(&self, known: u32, patience: &Patience) -> u32 {
+        for turn in 0..patience.turns() {
             let now = self.get();
             if now != known {
+                patience.came(turn);
                 return now;
             }
             std::hint::spin_loop();
         }
+        patience.failed();
         let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         self.sleepers.fetch_add(1, Ordering::SeqCst);
         let now = loop {
@@ -61,16 +108,22 @@ impl Epoch {
 #[derive(Debug)]
 pub struct Barrier {
     n_threads: u32,
-    spins: u32,
+    patience: Patience,
     arrived: AtomicU32,
     epoch: Epoch,
     poisoned: AtomicBool,
 }
 
 impl Barrier {
-    /// A meeting point of `n_threads` threads, each of which spins for `spins` turns before it sleeps.
+    /// A meeting point of `n_threads` threads, each of which spins for at most `spins` turns before it sleeps.
     pub fn new(n_threads: u32, spins: u32) -> Self {
-        Self { n_threads, spins, arrived: AtomicU32::new(0), epoch: Epoch::default(), poisoned: AtomicBool::new(false) }
+        Self {
+            n_threads,
+            patience: Patience::new(spins),
+            arrived: AtomicU32::new(0),
+            epoch: Epoch::default(),
+            poisoned: AtomicBool::new(false),
+        }
     }
 
     /// Waits for the other threads. What any of them wrote before is seen by all of them after.
@@ -90,7 +143,7 @@ impl Barrier {
             self.arrived.store(0, Ordering::Relaxed);
             self.epoch.advance();
         } else {
-            self.epoch.wait_past(epoch, self.spins);
+            self.epoch.wait_past(epoch, &self.patience);
         }
         self.check_poison();
     }
@@ -133,6 +186,31 @@ mod tests {
                 });
             }
         });
+    }
+
+    #[test]
+    fn patience_follows_the_waits() {
+        let patience = Patience::new(10_000);
+        for _ in 0..20 {
+            patience.failed();
+        }
+        assert_eq!(patience.turns(), Patience::LEAST);
+        patience.came(100);
+        assert_eq!(patience.turns(), 400 + 2 * Patience::LEAST);
+        patience.came(5);
+        assert_eq!(patience.turns(), 400 + 2 * Patience::LEAST);
+        patience.came(9_000);
+        assert_eq!(patience.turns(), 10_000);
+        for _ in 20..Patience::RETRY - 1 {
+            patience.failed();
+        }
+        assert_eq!(patience.turns(), Patience::LEAST);
+        patience.failed();
+        assert_eq!(patience.turns(), 10_000);
+        let none = Patience::new(0);
+        none.failed();
+        none.came(0);
+        assert_eq!(none.turns(), 0);
     }
 
     #[test]

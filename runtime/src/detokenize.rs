@@ -3,7 +3,7 @@
 //! In: ids, one at a time. Out: text. It upholds that the pieces put together are the whole text: a character split over
 //! several tokens comes out once its last byte is there, bytes that never become one come out as U+FFFD, and a
 //! continuation keeps its leading space. It works on the bytes of each token, so a decoder of `tokenizer.json` is
-//! read once into [`Decoding`], and kinds that do not work token by token are refused.
+//! read once into `Decoding`, and kinds that do not work token by token are refused.
 
 use serde::Deserialize;
 use serde_json::Value;

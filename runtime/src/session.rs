@@ -209,7 +209,7 @@ impl Session {
     /// Makes `logits` hold `rows` rows.
     fn resize_logits(&mut self, rows: usize) -> Result<()> {
         let vocab = self.vocab();
-        let elems = rows.checked_mul(vocab).unwrap_or(usize::MAX);
+        let elems = rows.saturating_mul(vocab);
         let bytes = elems.saturating_mul(size_of::<f32>());
         self.logits.truncate(elems);
         let missing = elems - self.logits.len();

@@ -10,14 +10,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use crate::barrier::{Barrier, Epoch};
+use crate::barrier::{Barrier, Epoch, Patience};
 use crate::cores::physical_cores;
 use crate::error::{Error, Result};
 
 /// Most threads of a pool.
 pub const MAX_THREADS: usize = 1024;
 
-/// Turns that a thread spins before it sleeps, when every thread has a core: some hundreds of microseconds, more than
+/// Most turns that a thread spins before it sleeps, when every thread has a core: some hundreds of microseconds, more than
 /// the phases of a step differ by and than sampling takes between two steps, yet nothing that a person notices.
 pub const SPINS: u32 = 20_000;
 
@@ -44,7 +44,8 @@ struct Shared {
     job: Mutex<Option<Job>>,
     /// The first panic of this job.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
-    spins: u32,
+    /// Of workers between jobs.
+    patience: Patience,
 }
 
 impl ThreadPool {
@@ -57,7 +58,7 @@ impl ThreadPool {
         Self::with_spins(n_threads, spins)
     }
 
-    /// The same with a chosen number of turns that a waiting thread spins before it sleeps.
+    /// The same with a chosen number of turns that a waiting thread spins at most before it sleeps.
     ///
     /// # Errors
     /// As [`ThreadPool::new`].
@@ -73,7 +74,7 @@ impl ThreadPool {
             done: Barrier::new(n, spins),
             job: Mutex::new(None),
             panic: Mutex::new(None),
-            spins,
+            patience: Patience::new(spins),
         });
         // Grown inside the pool, so that the threads started so far end if a later one does not start.
         let mut pool = Self { shared, workers: Vec::new() };
@@ -119,7 +120,7 @@ impl Shared {
     fn serve(&self, tid: u32) {
         let mut seen = 0;
         loop {
-            seen = self.start.wait_past(seen, self.spins);
+            seen = self.start.wait_past(seen, &self.patience);
             let Some(job) = lock(&self.job).clone() else {
                 return;
             };

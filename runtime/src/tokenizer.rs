@@ -5,6 +5,8 @@
 //! first if the checkpoint defines one, unless the text starts with it already or `add_bos_token` is false. Templates,
 //! truncation and padding of the file are not used: they serve training.
 
+use std::collections::HashSet;
+
 use serde::Deserialize;
 
 use crate::detokenize::{Decoding, StreamDecoder};
@@ -20,6 +22,8 @@ pub struct Tokenizer {
     vocab: u32,
     /// The id that goes in front of a text.
     bos: Option<u32>,
+    /// Tokens that are marks, not text.
+    special: HashSet<u32>,
 }
 
 /// The keys of `tokenizer_config.json` that matter here.
@@ -73,7 +77,9 @@ impl Tokenizer {
         if let Some(id) = bos.filter(|id| *id >= vocab) {
             return Err(bad(format!("the BOS id {id} is not below the vocabulary's {vocab} tokens")));
         }
-        Ok(Self { inner, decoding, vocab, bos })
+        let added = inner.get_added_tokens_decoder();
+        let special = added.into_iter().filter(|(_, token)| token.special).map(|(id, _)| id).collect();
+        Ok(Self { inner, decoding, vocab, bos, special })
     }
 
     /// The id that goes in front of a text.
@@ -136,8 +142,7 @@ impl Tokenizer {
 
     /// How token `id` is written in the file; `None` for special tokens and for ids without a token.
     pub(crate) fn written(&self, id: u32) -> Option<String> {
-        let special = |id| self.inner.get_added_tokens_decoder().get(&id).is_some_and(|token| token.special);
-        self.inner.id_to_token(id).filter(|_| !special(id))
+        if self.special.contains(&id) { None } else { self.inner.id_to_token(id) }
     }
 }
 
@@ -190,6 +195,36 @@ mod tests {
         assert!(e.to_string().contains("<nope>"), "{e}");
         assert!(tokenizer(Some("{"), None).is_err());
         assert!(tokenizer(Some(r#"{"bos_token": 7}"#), None).is_err());
+    }
+
+    #[test]
+    fn damaged_files_never_panic() {
+        let mut random = crate::sample::SplitMix64::new(11);
+        let mut pick = |n: usize| (random.next_u64() % n as u64) as usize;
+        let mut loaded = 0;
+        for round in 0..3000 {
+            let sample = if round % 2 == 0 { BYTE_LEVEL } else { METASPACE };
+            let mut json = sample.as_bytes().to_vec();
+            for _ in 0..=pick(3) {
+                let at = pick(json.len());
+                match pick(4) {
+                    0 => json.truncate(at.max(1)),
+                    // A digit, so that numbers change and the file stays JSON.
+                    1 => json[at] = b"0123456789-"[pick(11)],
+                    2 => json[at] = json[pick(at + 1)],
+                    _ => drop(json.remove(at)),
+                }
+                if json.is_empty() {
+                    json.push(b'{');
+                }
+            }
+            if let Ok(t) = Tokenizer::from_json(&json, None, Some(0), 300) {
+                let ids = t.encode("the sea €ab<s> a").unwrap_or_default();
+                t.decode(&ids);
+                loaded += 1;
+            }
+        }
+        assert!(loaded > 100, "only {loaded} of the files loaded: the damage is too heavy to test anything");
     }
 
     #[test]

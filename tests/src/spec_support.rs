@@ -82,15 +82,20 @@ pub fn check_example(example: &Example) {
     }
 }
 
-/// Parses a graph and asserts that the verifier refuses it by `id`, such as `rmsnorm C1`.
+/// Parses a graph and asserts that the verifier refuses it by `id`, such as `rmsnorm C1`, and by no other constraint of
+/// that op. Other ops and invariants may complain too: a row too long for one op is too long for its reader.
 ///
 /// # Panics
-/// If it parses not, verifies, or is refused for other reasons only.
+/// If that does not hold.
 pub fn check_violation(id: &str, text: &str) {
     let graph = parse(text).expect("a violation is well-formed text");
     let Err(errors) = verify(&graph) else { panic!("the verifier accepts a violation of {id}:\n{text}") };
     let named = errors.errors().iter().any(|e| e.invariant == id && e.to_string().contains(id));
     assert!(named, "expected {id} among:\n{errors}");
+    let op = id.split(' ').next().unwrap_or(id);
+    let of_op = |invariant: &str| invariant.strip_prefix(op).is_some_and(|rest| rest.starts_with(' '));
+    let others = errors.errors().iter().filter(|e| of_op(&e.invariant) && e.invariant != id).count();
+    assert_eq!(others, 0, "expected {id} alone of {op}:\n{errors}");
 }
 
 fn is_expected(found: &Value, expected: &Expect, tolerance: f32) -> bool {

@@ -5,11 +5,16 @@
 mod egraph_models;
 
 use egraph_models::{Arch, Builder, Shape, model, random_weights};
+use tern_compiler::checkpoint::Checkpoint;
 use tern_compiler::egraph::{Error, Machine, Optimised, Options, Stop, compile_form, optimise};
+use tern_compiler::generated::rules::RULES;
 use tern_compiler::graph::arith::Profile;
 use tern_compiler::graph::interp::{Interp, KvStore, KvType, Want};
 use tern_compiler::graph::verify::{verify, verify_compiled, verify_model};
 use tern_compiler::graph::{Act, Graph, Op, Operand};
+use tern_compiler::import::{ImportOptions, import};
+use tern_compiler::spec::Class;
+use tern_tests::fixtures::checkpoint_dir;
 
 const SMALL: Shape = Shape { layers: 3, hidden: 64, heads: 4, kv_heads: 2, inter: 96, vocab: 40 };
 
@@ -93,6 +98,23 @@ fn a_llama_block_becomes_its_fused_form() {
         ]
     );
     assert!(result.nodes.iter().any(|node| matches!(node.op, Op::TernaryGlu { act: Act::Silu })));
+}
+
+#[test]
+fn imported_models_become_their_fused_form() {
+    for name in ["bitnet-packed", "llama-bitlinear", "tern-demo"] {
+        let checkpoint = Checkpoint::open(&checkpoint_dir(name)).unwrap();
+        let graph = import(&checkpoint, &ImportOptions::default()).unwrap().graph;
+        let result = optimised(&graph);
+        verify_compiled(&result.graph).unwrap();
+        let ops = ops_of(&result.graph, Some(0));
+        let count = |op: &str| ops.iter().filter(|name| **name == op).count();
+        let fused = ["ternary_linear_cat", "ternary_linear_add", "ternary_glu"].map(count);
+        assert_eq!(fused, [1, 2, 1], "{name}: {ops:?}");
+        assert_eq!(count("rmsnorm_quantize") + count("quantize"), 4, "{name}: {ops:?}");
+        assert_eq!(count("rmsnorm") + count("ternary_linear") + count("rescale"), 0, "{name}: {ops:?}");
+        assert!(result.report.regions.iter().all(|region| region.exact && region.stop == Stop::Saturated));
+    }
 }
 
 #[test]
@@ -182,24 +204,44 @@ fn a_block_of_another_shape_is_rewritten_on_its_own() {
 }
 
 #[test]
-fn zz_timing() {
+fn every_bitwise_rule_fires() {
+    let mut fired: Vec<String> = Vec::new();
     for arch in [Arch::BitNet, Arch::Llama] {
-        let shape = Shape { layers: 30, ..SMALL };
-        let graph = model(arch, shape);
-        for _ in 0..3 {
-            let t = std::time::Instant::now();
-            let c = compile_form(&graph).unwrap();
-            let t1 = t.elapsed();
-            let r = optimise(&c, &Options::default(), &Machine::default()).unwrap();
-            println!("{arch:?} compile_form {t1:?} optimise {:?}", t.elapsed() - t1);
-            for r in &r.report.regions {
-                println!(
-                    "{} {} {} it {} steps {} {:?}",
-                    r.name, r.e_nodes, r.e_classes, r.iterations, r.extract_steps, r.stop
-                );
-            }
-        }
+        let report = optimised(&model(arch, SMALL)).report;
+        fired.extend(report.regions.into_iter().flat_map(|region| region.fired).map(|fired| fired.rule));
     }
+    for rule in RULES.iter().filter(|rule| rule.class == Class::Bitwise) {
+        assert!(fired.iter().any(|name| name == rule.name), "{} fires in no model", rule.name);
+    }
+}
+
+#[test]
+fn a_block_in_pieces_stays_correct() {
+    let mut builder = Builder::new(Arch::Llama, SMALL);
+    let product = |builder: &mut Builder, block| {
+        builder.enter(block);
+        let y = builder.linear(builder.x, 64);
+        builder.x = builder.node(Op::Add, &[builder.x.into(), y.into()]);
+    };
+    for block in [0, 1, 0, 2] {
+        product(&mut builder, block);
+    }
+    let compiled = compile_form(&builder.finish()).unwrap();
+    let result = optimise(&compiled, &Options::default(), &Machine::default()).unwrap();
+    verify(&result.graph).unwrap();
+    assert_eq!(ops_of(&result.graph, Some(0)), ["quantize", "ternary_linear_add", "quantize", "ternary_linear_add"]);
+    assert_eq!(result.report.regions[1].name, "blocks 0-1, block 0, block 2");
+    assert_eq!(logits(&result.graph, SMALL, Profile::Fma), logits(&compiled, SMALL, Profile::Fma));
+}
+
+#[test]
+fn nodes_that_nothing_uses_are_dropped() {
+    let ops = derive(|b| {
+        let x = b.x;
+        let _unused = b.linear(x, 64);
+        b.x = b.node(Op::Relu2, &[x.into()]);
+    });
+    assert_eq!(ops, ["relu2"]);
 }
 
 #[test]
@@ -217,6 +259,8 @@ fn limits_end_the_run_and_are_said() {
     let result = optimise(&compiled, &spent, &Machine::default()).unwrap();
     let block = &result.report.regions[1];
     assert!(!block.exact && block.cost_after_ps <= block.cost_before_ps, "{block}");
+    // What a sum over trees finds: each projection alone, for none of them gains by the concatenation.
+    assert!(!has(&ops_of(&result.graph, Some(0)), "ternary_linear_cat"), "{block}");
     verify_compiled(&result.graph).unwrap();
 }
 
@@ -381,6 +425,18 @@ fn a_dense_product_of_quantised_activations_is_unsupported() {
         let w = b.dense(64, 64);
         let w = b.node(Op::Widen, &[w.into()]);
         let x = b.node(Op::FakeQuant, &[x.into()]);
+        b.x = b.node(Op::MatMul, &[x.into(), w.into()]);
+    });
+    assert!(matches!(error, Error::NoKernel { op: "fake_quant", .. }), "{error}");
+}
+
+#[test]
+fn a_product_across_blocks_is_unsupported() {
+    let error = refusal(|b| {
+        let w = b.trit(64, 64);
+        let x = b.node(Op::FakeQuant, &[b.x.into()]);
+        b.enter(1);
+        let w = b.node(Op::Dequant, &[w.into()]);
         b.x = b.node(Op::MatMul, &[x.into(), w.into()]);
     });
     assert!(matches!(error, Error::NoKernel { op: "fake_quant", .. }), "{error}");

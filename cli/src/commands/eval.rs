@@ -88,7 +88,7 @@ fn perplexity(
     Ok(Perplexity { ppl: (nll / tokens as f64).exp(), tokens })
 }
 
-/// -ln softmax(row)[id] = ln sum_j e^(row[j] - max) - (row[id] - max).
+/// `-ln softmax(row)[id] = ln sum_j e^(row[j] - max) - (row[id] - max)`.
 fn negative_log_likelihood(row: &[f32], id: usize) -> Result<f64> {
     let max = f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
     let sum: f64 = row.iter().map(|logit| (f64::from(*logit) - max).exp()).sum();

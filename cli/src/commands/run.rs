@@ -11,11 +11,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Result, bail};
 use serde::Serialize;
 use tern_compiler::import::GenerationDefaults;
+use tern_runtime::Engine;
 use tern_runtime::engine::check_step;
 use tern_runtime::generate::{Event, Outcome, Request, StopReason, generate};
 use tern_runtime::sample::{Sampler, Sampling};
 use tern_runtime::session::KvType;
-use tern_runtime::{Engine, Tokenizer};
 
 use crate::args::{RunArgs, SamplingArgs};
 use crate::output::{note, print, print_json};
@@ -73,7 +73,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
     Ok(if outcome.stop == StopReason::Interrupted { interrupt::exit_code() } else { ExitCode::SUCCESS })
 }
 
-/// The sampling that the user asked for; what he left open is as the model's makers sample, if they do, else greedy.
+/// The sampling that the user asked for; what is left open is as the model's makers sample, if they do, else greedy.
 fn sampling(args: &SamplingArgs, defaults: &GenerationDefaults) -> Sampling {
     let greedy = Sampling::greedy();
     let makers = match defaults.do_sample {

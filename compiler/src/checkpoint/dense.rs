@@ -46,7 +46,7 @@ pub fn widen(tensor: &Tensor<'_>) -> Result<Vec<f32>, Error> {
     })
 }
 
-/// The one positive number in `tensor`, of shape [] or [1].
+/// The one positive number in `tensor`, of shape `[]` or `[1]`.
 ///
 /// # Errors
 /// Another shape or type; a number that is not finite or not above 0.
@@ -87,6 +87,7 @@ fn finite(tensor: &Tensor<'_>, bad: Option<usize>, elem_bytes: usize) -> Result<
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
 

@@ -66,6 +66,7 @@ fn code_three(tensor: &Tensor<'_>, at: usize) -> Error {
 }
 
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "tests")]
 mod tests {
     use super::*;
 

@@ -46,9 +46,9 @@ pub enum Error {
         /// The first fault.
         fault: String,
     },
-    /// Bug: rewriting was ended by the clock, which must never choose.
+    /// Bug: rewriting was ended by something else than a limit by number, such as the clock.
     #[error("bug in tern: rewriting {region} stopped for the reason {reason:?}, which must not choose a result")]
-    Clock {
+    Stopped {
         /// Which part of the graph.
         region: String,
         /// egg's reason.

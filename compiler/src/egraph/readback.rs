@@ -15,20 +15,20 @@ use super::language::{ENode, Head};
 use super::saturate::Saturated;
 
 /// An extracted body.
-pub struct Extracted {
+pub(super) struct Extracted {
     /// The nodes chosen.
-    pub body: Body,
+    pub(super) body: Body,
     /// Whether no cheaper choice exists.
-    pub exact: bool,
+    pub(super) exact: bool,
     /// Steps of the search.
-    pub steps: u64,
+    pub(super) steps: u64,
 }
 
 /// The cheapest body; `None` if every choice needs an e-node for which `cost` gives none.
 ///
 /// # Errors
 /// [`Error::Extract`] if what was extracted is no body.
-pub fn extract(
+pub(super) fn extract(
     region: &str,
     before: &Body,
     saturated: &Saturated,
@@ -72,7 +72,7 @@ pub fn extract(
 
 /// The node of the body to name when nothing can be extracted: on the way down from the outputs along what has a cost,
 /// the first for whose class there is no e-node with a cost at all.
-pub fn blocker(
+pub(super) fn blocker(
     body: &Body,
     saturated: &Saturated,
     cost: impl Fn(&EGraph<ENode, Types>, &ENode) -> Option<u64>,

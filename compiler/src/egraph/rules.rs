@@ -127,29 +127,39 @@ struct Join {
 }
 
 impl Join {
-    /// Extends each of `partial` by each match of root `index` that agrees with it and passes the guards.
-    fn extend(&self, egraph: &EGraph<ENode, Types>, partial: Vec<Subst>, index: usize, found: &[Subst]) -> Vec<Subst> {
-        let (root, pattern) = &self.roots[index];
+    /// Adds to `joined` the ways to complete `base` by matches of the roots whose matches are `found`, until there are `limit`.
+    fn complete(
+        &self,
+        egraph: &EGraph<ENode, Types>,
+        found: &[Vec<Subst>],
+        base: &Subst,
+        limit: usize,
+        joined: &mut Vec<Subst>,
+    ) {
+        let Some((matches, rest)) = found.split_first() else {
+            joined.push(base.clone());
+            return;
+        };
+        let (root, pattern) = &self.roots[self.roots.len() - found.len()];
         let mut vars = pattern.vars();
         vars.push(*root);
-        let mut joined = Vec::new();
-        for base in &partial {
-            for more in found {
-                let mut subst = base.clone();
-                let agrees = vars.iter().all(|var| match (subst.get(*var).copied(), more.get(*var)) {
-                    (Some(a), Some(b)) => egraph.find(a) == egraph.find(*b),
-                    (None, Some(b)) => {
-                        subst.insert(*var, *b);
-                        true
-                    }
-                    (_, None) => true,
-                });
-                if agrees && self.guards.iter().all(|guard| guard.admits(egraph, &subst)) {
-                    joined.push(subst);
+        for more in matches {
+            if joined.len() >= limit {
+                return;
+            }
+            let mut subst = base.clone();
+            let agrees = vars.iter().all(|var| match (subst.get(*var).copied(), more.get(*var)) {
+                (Some(a), Some(b)) => egraph.find(a) == egraph.find(*b),
+                (None, Some(b)) => {
+                    subst.insert(*var, *b);
+                    true
                 }
+                (_, None) => true,
+            });
+            if agrees && self.guards.iter().all(|guard| guard.admits(egraph, &subst)) {
+                self.complete(egraph, rest, &subst, limit, joined);
             }
         }
-        joined
     }
 
     /// The matches of root `index`, its own variable bound.
@@ -169,12 +179,9 @@ impl Join {
 
 impl Searcher<ENode, Types> for Join {
     fn search_with_limit(&self, egraph: &EGraph<ENode, Types>, limit: usize) -> Vec<SearchMatches<'_, ENode>> {
-        let mut joined = vec![Subst::default()];
-        for index in 0..self.roots.len() {
-            let found = self.root_matches(egraph, index);
-            joined = self.extend(egraph, joined, index, &found);
-        }
-        joined.truncate(limit);
+        let found: Vec<Vec<Subst>> = (0..self.roots.len()).map(|index| self.root_matches(egraph, index)).collect();
+        let mut joined = Vec::new();
+        self.complete(egraph, &found, &Subst::default(), limit, &mut joined);
         let first = self.roots[0].0;
         joined.into_iter().map(|subst| SearchMatches { eclass: subst[first], substs: vec![subst], ast: None }).collect()
     }
@@ -228,5 +235,128 @@ impl Applier<ENode, Types> for Equate {
             ENodeOrVar::ENode(_) => None,
         };
         self.roots.iter().flat_map(|(root, ast)| ast.iter().filter_map(named).chain([*root])).collect()
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::egraph::Stop;
+    use crate::egraph::body::{Body, BodyNode, Place};
+    use crate::egraph::saturate::{Limits, Saturated, saturate};
+    use crate::graph::{Dim, Op, TensorType, Type};
+
+    const LIMITS: Limits = Limits { iterations: 16, nodes: 10_000 };
+
+    fn rows(dtype: DType, cols: u32) -> Type {
+        Type::Tensor(TensorType::new(dtype, [Dim::Tokens, Dim::Const(cols)]))
+    }
+
+    /// Products of one quantised row with trit weights of these numbers of rows, all returned.
+    fn products(weight_rows: &[u32]) -> Body {
+        let weights = weight_rows.iter().map(|&n| TensorType::new(DType::Trit, [Dim::Const(n), Dim::Const(8)]));
+        let nodes = weight_rows.iter().enumerate().map(|(i, &n)| BodyNode {
+            op: Op::TernaryLinear,
+            operands: vec![Place::Input(0), Place::Weight(i as u32)],
+            ty: rows(DType::F32, n),
+        });
+        Body {
+            inputs: vec![rows(DType::Q8, 8)],
+            weights: weights.collect(),
+            nodes: nodes.collect(),
+            outputs: (0..weight_rows.len() as u32).map(Place::Node).collect(),
+        }
+    }
+
+    /// x -> relu2(x), returned.
+    fn relu2() -> Body {
+        Body {
+            inputs: vec![rows(DType::F32, 8)],
+            nodes: vec![BodyNode { op: Op::Relu2, operands: vec![Place::Input(0)], ty: rows(DType::F32, 8) }],
+            outputs: vec![Place::Node(0)],
+            ..Body::default()
+        }
+    }
+
+    fn rule(lhs: &'static [&'static str], rhs: &'static [&'static str], guards: &'static [Guard]) -> RuleSpec {
+        RuleSpec { name: "test/rule", why: "a test", lhs, rhs, guards, class: Class::Bitwise }
+    }
+
+    fn run(body: &Body, rule: &RuleSpec) -> Saturated {
+        saturate("a test", body, &[compile(rule).unwrap()], LIMITS).unwrap()
+    }
+
+    fn fired(saturated: &Saturated) -> usize {
+        saturated.fired.iter().map(|fired| fired.count).sum()
+    }
+
+    const PAIR: &[&str] = &["?a = (ternary_linear ?x ?v)", "?b = (ternary_linear ?x ?w)"];
+    const PAIR_CAT: &[&str] =
+        &["?a = (get (ternary_linear_cat ?x ?v ?w) 0)", "?b = (get (ternary_linear_cat ?x ?v ?w) 1)"];
+
+    #[test]
+    fn every_rule_of_the_table_compiles() {
+        for rule in RULES {
+            compile(rule).unwrap();
+        }
+        assert!(of_class(Class::Approx).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_join_saturates_and_each_match_counts_once() {
+        let saturated = run(&products(&[4, 5, 6]), &rule(PAIR, PAIR_CAT, &[Guard::Ascending(&["?v", "?w"])]));
+        assert_eq!((saturated.stop, fired(&saturated)), (Stop::Saturated, 3));
+    }
+
+    #[test]
+    fn guards_decide_by_facts_of_the_weights() {
+        let count = |body: &Body, guards: &'static [Guard]| fired(&run(body, &rule(PAIR, PAIR_CAT, guards)));
+        let both: &[Guard] = &[Guard::Ascending(&["?v", "?w"]), Guard::SameShape("?v", "?w")];
+        assert_eq!(count(&products(&[4, 5, 4]), both), 1);
+        assert_eq!(count(&products(&[4, 5]), both), 0);
+        let one = |name, guards| {
+            let text: &'static [&'static str] = name;
+            fired(&run(&products(&[4]), &rule(text, &["(get (ternary_linear_cat ?x ?w ?w) 0)"], guards)))
+        };
+        assert_eq!(one(&["(ternary_linear ?x ?w)"], &[Guard::IsTrit("?w")]), 1);
+        // The activations are no weight.
+        assert_eq!(one(&["(ternary_linear ?x ?w)"], &[Guard::IsTrit("?x")]), 0);
+        assert_eq!(one(&["(ternary_linear ?x ?w)"], &[Guard::SameShape("?x", "?w")]), 0);
+        assert_eq!(one(&["(ternary_linear ?x ?w)"], &[Guard::Ascending(&["?w", "?x"])]), 0);
+    }
+
+    #[test]
+    fn a_rule_that_breaks_types_is_a_bug_that_is_reported() {
+        for rhs in [&["(quantize ?x)"], &["(get ?x 0)"], &["(rmsnorm ?x ?x 1)"]] as [&'static [&'static str]; 3] {
+            let rewrite = compile(&rule(&["(relu2 ?x)"], rhs, &[])).unwrap();
+            let Err(error) = saturate("a test", &relu2(), &[rewrite], LIMITS) else { panic!("{rhs:?} passed") };
+            assert!(matches!(error, Error::Fault { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn wrong_rows_of_the_table_are_refused() {
+        let wrong = [
+            rule(&["(relu2 ?x)"], &["(add ?x ?y)"], &[]),
+            rule(&["(relu2 ?x)"], &["(silu ?x)"], &[Guard::IsTrit("?w")]),
+            rule(&["(relu2 ?x)"], &["(silu x)"], &[]),
+            rule(&["(relu2 ?x"], &["(silu ?x)"], &[]),
+            rule(&["a = (relu2 ?x)"], &["a = (silu ?x)"], &[]),
+            rule(&["?a = (relu2 ?x)"], &["?b = (silu ?x)"], &[]),
+            rule(&[], &["(silu ?x)"], &[]),
+        ];
+        for rule in wrong {
+            assert!(matches!(compile(&rule), Err(Error::Rule { .. })), "{rule:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn matches_left_out_are_not_called_saturation() {
+        let rewrite = compile(&rule(PAIR, PAIR_CAT, &[Guard::Ascending(&["?v", "?w"])])).unwrap();
+        let limits = Limits { iterations: 5, nodes: 100 };
+        let saturated = saturate("a test", &products(&[4; 60]), &[rewrite], limits).unwrap();
+        assert_eq!(saturated.stop, Stop::Nodes);
+        assert!(saturated.egraph.total_number_of_nodes() < 1_000);
     }
 }

@@ -2,10 +2,12 @@
 //!
 //! In: a body and rewrites. Out: the e-graph with one root over all outputs, what fired and why it stopped. Iterations
 //! and nodes are limited by number; the clock may not stop it, so the same input ends in the same e-graph everywhere.
+//! egg's default scheduler is not used: it bans rules for a while by how often they match, which would make the
+//! iteration limit mean something else for every graph.
 
 use std::time::Duration;
 
-use egg::{EGraph, Id, Runner, SimpleScheduler, StopReason};
+use egg::{EGraph, Id, RewriteScheduler, Runner, SearchMatches, StopReason};
 
 use super::analysis::Types;
 use super::body::{Body, Place};
@@ -49,7 +51,7 @@ pub fn saturate(region: &str, body: &Body, rules: &[Rewrite], limits: Limits) ->
     let (root, classes) = add(&mut egraph, body);
     let runner = Runner::<ENode, Types>::new(types)
         .with_egraph(egraph)
-        .with_scheduler(SimpleScheduler)
+        .with_scheduler(Bounded { matches: limits.nodes.max(1), cut: false })
         .with_iter_limit(limits.iterations)
         .with_node_limit(limits.nodes)
         .with_time_limit(Duration::MAX)
@@ -62,11 +64,11 @@ pub fn saturate(region: &str, body: &Body, rules: &[Rewrite], limits: Limits) ->
         Some(StopReason::IterationLimit(_)) => Stop::Iterations,
         Some(StopReason::NodeLimit(_)) => Stop::Nodes,
         Some(reason @ (StopReason::TimeLimit(_) | StopReason::Other(_))) => {
-            return Err(Error::Clock { region: region.to_owned(), reason });
+            return Err(Error::Stopped { region: region.to_owned(), reason });
         }
         None => {
             let reason = StopReason::Other("none given".to_owned());
-            return Err(Error::Clock { region: region.to_owned(), reason });
+            return Err(Error::Stopped { region: region.to_owned(), reason });
         }
     };
     let mut fired = Vec::new();
@@ -80,6 +82,31 @@ pub fn saturate(region: &str, body: &Body, rules: &[Rewrite], limits: Limits) ->
     let classes = classes.into_iter().map(|id| runner.egraph.find(id)).collect();
     let root = runner.egraph.find(root);
     Ok(Saturated { egraph: runner.egraph, root, classes, fired, iterations: runner.iterations.len(), stop })
+}
+
+/// Every rule in every iteration, up to a number of matches: a join of three over very many products must not fill the
+/// memory before the e-nodes are counted.
+struct Bounded {
+    matches: usize,
+    /// Whether some matches were left out: then nothing may be called saturated.
+    cut: bool,
+}
+
+impl RewriteScheduler<ENode, Types> for Bounded {
+    fn can_stop(&mut self, _iteration: usize) -> bool {
+        !self.cut
+    }
+
+    fn search_rewrite<'a>(
+        &mut self,
+        _iteration: usize,
+        egraph: &EGraph<ENode, Types>,
+        rewrite: &'a Rewrite,
+    ) -> Vec<SearchMatches<'a, ENode>> {
+        let found = rewrite.search_with_limit(egraph, self.matches);
+        self.cut |= found.iter().map(|m| m.substs.len()).sum::<usize>() >= self.matches;
+        found
+    }
 }
 
 /// Adds every node of `body` and the root; the classes of the root and of the nodes.

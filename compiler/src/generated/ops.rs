@@ -11,10 +11,22 @@ pub use super::op_specs::OPS;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum Op {
     /// The token ids of this step.
+    ///
+    /// ```text
+    /// %0 = input_ids : i32[T]
+    /// ```
     InputIds,
     /// The absolute position of each token of this step.
+    ///
+    /// ```text
+    /// %1 = positions : i32[T]
+    /// ```
     Positions,
     /// The key/value cache of one layer as it was before this step.
+    ///
+    /// ```text
+    /// %3 = kv_cache {layer = 0, heads = 1, head_dim = 2} : kv[1, 2]
+    /// ```
     KvCache {
         /// `layer`: the layer, counted from 0.
         layer: u32,
@@ -24,72 +36,172 @@ pub enum Op {
         head_dim: u32,
     },
     /// Rows of the embedding table, widened to f32.
+    ///
+    /// ```text
+    /// %1 = embed %0, @0 : f32[T, 2]
+    /// ```
     Embed,
     /// Root-mean-square normalisation.
+    ///
+    /// ```text
+    /// %2 = rmsnorm %1, @1 {eps = 3.0} : f32[T, 4]
+    /// ```
     RmsNorm {
         /// `eps`: added to the mean square.
         eps: F32,
     },
     /// Rounds each row to i8 by its absmax and back to f32 (training's view of quantisation).
+    ///
+    /// ```text
+    /// %2 = fake_quant %1 : f32[T, 4]
+    /// ```
     FakeQuant,
     /// Trits times their scale.
+    ///
+    /// ```text
+    /// %2 = dequant @1 : f32[2, 3]
+    /// ```
     Dequant,
     /// A dense weight as f32.
+    ///
+    /// ```text
+    /// %2 = widen @1 : f32[2, 2]
+    /// ```
     Widen,
     /// x times the transpose of w.
+    ///
+    /// ```text
+    /// %3 = matmul %1, %2 : f32[T, 3]
+    /// ```
     MatMul,
     /// Rotary position embedding, rotate-half.
+    ///
+    /// ```text
+    /// @1 "rope" : f32[2, 2] = rope theta 10000.0
+    /// ```
     Rope {
         /// `head_dim`: elements per head.
         head_dim: u32,
     },
     /// The cache with this step's keys and values at their positions.
+    ///
+    /// ```text
+    /// %5 = kv_write %4, %3, %2, %1 : kv[1, 2]
+    /// ```
     KvWrite,
     /// Causal grouped-query attention over the cache.
+    ///
+    /// ```text
+    /// %7 = attention %2, %6, %1 {scale = 0.5} : f32[T, 4]
+    /// ```
     Attention {
         /// `scale`: multiplies q . k; 1/sqrt(head_dim) as a rule.
         scale: F32,
     },
     /// Sum, element by element.
+    ///
+    /// ```text
+    /// %3 = add %1, %2 : f32[T, 3]
+    /// ```
     Add,
     /// Product, element by element.
+    ///
+    /// ```text
+    /// %3 = mul %2, %1 : f32[T, 3]
+    /// ```
     Mul,
     /// max(x, 0) squared.
+    ///
+    /// ```text
+    /// %2 = relu2 %1 : f32[T, 3]
+    /// ```
     Relu2,
     /// x / (1 + exp(-x)).
+    ///
+    /// ```text
+    /// %2 = silu %1 : f32[T, 3]
+    /// ```
     Silu,
     /// The last W rows: those whose logits the caller wants.
+    ///
+    /// ```text
+    /// %2 = wanted_rows %1 : f32[W, 2]
+    /// ```
     WantedRows,
     /// Each row to i8 by its absmax, with its scale and the sum of its codes.
+    ///
+    /// ```text
+    /// %2 = quantize %1 : q8[T, 4]
+    /// ```
     Quantize,
     /// i8 codes times trits, exact in i32.
+    ///
+    /// ```text
+    /// %3 = ternary_matmul %2, @1 : i32[T, 2]
+    /// ```
     TernaryMatMul,
     /// acc times (s_w / s_x).
+    ///
+    /// ```text
+    /// %4 = rescale %3, %2, @1 : f32[T, 2]
+    /// ```
     Rescale,
     /// f32 rows times the transpose of a dense weight, widened as it is read.
+    ///
+    /// ```text
+    /// %3 = dense_matmul %2, @1 : f32[W, 3]
+    /// ```
     DenseMatMul,
     /// quantize(rmsnorm(x, g)) in one pass.
+    ///
+    /// ```text
+    /// %2 = rmsnorm_quantize %1, @1 {eps = 3.0} : q8[T, 4]
+    /// ```
     RmsNormQuantize {
         /// `eps`: added to the mean square.
         eps: F32,
     },
     /// rescale(ternary_matmul(x, w), x, w) in one kernel.
+    ///
+    /// ```text
+    /// %3 = ternary_linear %2, @1 : f32[T, 2]
+    /// ```
     TernaryLinear,
     /// residual + ternary_linear(x, w) in one kernel.
+    ///
+    /// ```text
+    /// %3 = ternary_linear_add %2, @1, %1 : f32[T, 2]
+    /// ```
     TernaryLinearAdd,
     /// Several ternary_linear of one x in one phase; their results as a tuple.
+    ///
+    /// ```text
+    /// %3 = ternary_linear_cat %2, @1, @2 : (f32[T, 1], f32[T, 2])
+    /// ```
     TernaryLinearCat,
     /// One member of a tuple.
+    ///
+    /// ```text
+    /// %4 = get %3 {index = 0} : f32[T, 2]
+    /// ```
     Get {
         /// `index`: which member, counted from 0.
         index: u32,
     },
     /// act(gate) * up.
+    ///
+    /// ```text
+    /// %3 = glu %1, %2 {act = relu2} : f32[T, 3]
+    /// ```
     Glu {
         /// `act`: the activation of the gate: relu2 or silu.
         act: Act,
     },
     /// act(ternary_linear(x, gate)) * ternary_linear(x, up) in one kernel.
+    ///
+    /// ```text
+    /// %3 = ternary_glu %2, @1, @2 {act = relu2} : f32[T, 2]
+    /// ```
     TernaryGlu {
         /// `act`: the activation of the gate: relu2 or silu.
         act: Act,

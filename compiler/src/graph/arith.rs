@@ -89,7 +89,7 @@ pub fn fold16(mut lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
-/// sum_i x[i] * y[i], in 16 lanes.
+/// The sum of `x[i] * y[i]`, in 16 lanes.
 ///
 /// # Panics
 /// If the lengths differ.
@@ -97,21 +97,21 @@ pub fn dot(p: Profile, x: &[f32], y: &[f32]) -> f32 {
     assert_eq!(x.len(), y.len());
     let mut lanes = [0.0f32; LANES];
     for (xs, ys) in x.chunks(LANES).zip(y.chunks(LANES)) {
-        for i in 0..LANES {
+        for (i, lane) in lanes.iter_mut().enumerate() {
             // A short last chunk is padded with +0.0, which turns a lane of -0.0 into +0.0.
             let (a, b) = if i < xs.len() { (xs[i], ys[i]) } else { (0.0, 0.0) };
-            lanes[i] = p.madd(a, b, lanes[i]);
+            *lane = p.madd(a, b, *lane);
         }
     }
     fold16(lanes)
 }
 
-/// sum_i x[i], in 16 lanes, each lane starting at +0.0.
+/// The sum of `x[i]`, in 16 lanes, each lane starting at +0.0.
 pub fn sum(x: &[f32]) -> f32 {
     let mut lanes = [0.0f32; LANES];
     for xs in x.chunks(LANES) {
-        for i in 0..LANES {
-            lanes[i] += if i < xs.len() { xs[i] } else { 0.0 };
+        for (i, lane) in lanes.iter_mut().enumerate() {
+            *lane += xs.get(i).copied().unwrap_or(0.0);
         }
     }
     fold16(lanes)
@@ -235,9 +235,9 @@ pub fn attention<'a>(
         let count = (n - start).min(ATTENTION_BLOCK);
         let mut s = [0.0f32; ATTENTION_BLOCK];
         let mut new_max = running_max;
-        for j in 0..count {
-            s[j] = dot(p, q, key(start + j)) * scale;
-            new_max = max(s[j], new_max);
+        for (j, s) in s[..count].iter_mut().enumerate() {
+            *s = dot(p, q, key(start + j)) * scale;
+            new_max = max(*s, new_max);
         }
         let correction = exp(p, running_max - new_max);
         let mut weights = [0.0f32; ATTENTION_BLOCK];
@@ -248,9 +248,9 @@ pub fn attention<'a>(
         for o in y.iter_mut() {
             *o *= correction;
         }
-        for j in 0..count {
+        for (j, weight) in weights[..count].iter().enumerate() {
             for (o, v) in y.iter_mut().zip(value(start + j)) {
-                *o = p.madd(weights[j], *v, *o);
+                *o = p.madd(*weight, *v, *o);
             }
         }
         running_max = new_max;

@@ -240,6 +240,7 @@ fn positions(fields: &Fields<'_>, trained: u32, wanted: Option<u32>, head_dim: u
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
     use serde_json::{Value, json};

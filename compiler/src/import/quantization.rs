@@ -100,6 +100,7 @@ pub(super) fn quantization(config: &mut Fields<'_>) -> Result<Quantization, Erro
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
     use serde_json::{Value, json};

@@ -15,7 +15,7 @@ pub(super) fn rust_enum(ops: &[OpRow]) -> String {
     out += "pub use super::op_specs::OPS;\n\n";
     out += "/// An operation with its attributes.\n#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]\npub enum Op {\n";
     for op in ops {
-        out += &doc(&op.summary);
+        out += &doc(&format!("{}\n\n```text\n{}\n```", op.summary, example_line(op)));
         let fields: String =
             op.attrs.iter().map(|a| format!("/// `{}`: {}.\n{}: {},\n", a.name, a.doc, a.name, rust_type(a))).collect();
         out +=
@@ -48,6 +48,13 @@ pub(super) fn rust_enum(ops: &[OpRow]) -> String {
     out + "_ => return None,\n})\n}\n}\n"
 }
 
+/// The line of the op's first example in which it stands.
+fn example_line(op: &OpRow) -> &str {
+    let call = format!(" = {}", op.name);
+    let shows = |line: &&str| line.split_once(&call).is_some_and(|(_, rest)| rest.starts_with(' '));
+    op.examples.first().and_then(|e| e.graph.lines().find(shows)).unwrap_or_default().trim()
+}
+
 fn rest(op: &OpRow) -> &'static str {
     if op.attrs.is_empty() { "" } else { " { .. }" }
 }
@@ -77,7 +84,7 @@ pub(super) fn spec_table(tables: &Tables) -> anyhow::Result<String> {
     let mut out = rust_header("Signatures, constraints and meaning of the ops", "ops.toml");
     out += "use crate::graph::types::DType;\nuse crate::spec::{AttrKind, AttrSpec, Check, Constraint, DTypePattern, ";
     out += "DimPattern, Form, OpSpec, OperandKind, OperandSpec, Repeat, TensorPattern, TypePattern};\n\n";
-    out += HELPERS;
+    out += CONSTRUCTORS;
     out += "/// Every op, in table order.\npub static OPS: &[OpSpec] = &[\n";
     for op in &tables.ops {
         out += &op_spec(op, tables).with_context(|| format!("op {}", op.name))?;
@@ -86,7 +93,7 @@ pub(super) fn spec_table(tables: &Tables) -> anyhow::Result<String> {
 }
 
 /// Short names that keep the table readable.
-const HELPERS: &str = "\
+const CONSTRUCTORS: &str = "\
 const fn tensor(dtype: DTypePattern, dims: &'static [DimPattern]) -> TypePattern {\n\
     TypePattern::Tensor(TensorPattern { dtype, dims })\n}\n\n\
 const fn value(name: &'static str, pattern: TypePattern) -> OperandSpec {\n\

@@ -44,7 +44,6 @@ unsafe extern "C" fn truncate(state: *mut u8, seq: u32, len: u32) -> u32 {
     STATUS_OK
 }
 
-#[expect(clippy::too_many_arguments, reason = "the ABI's signature")]
 unsafe extern "C" fn step(
     model: *const u8,
     state: *mut u8,

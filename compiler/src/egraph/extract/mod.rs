@@ -5,8 +5,8 @@
 //! counts once, which is what makes sharing (one quantisation, one concatenated product) pay. egg's own extractor sums
 //! a tree and cannot see it.
 //!
-//! Three steps: [`reduce`] removes what cannot matter (on a transformer block nearly everything), [`greedy`] gives a
-//! first solution, [`search`] finds the best one by branch and bound within a budget of steps. [`Solution::exact`] says
+//! Three steps: `reduce` removes what cannot matter (on a transformer block nearly everything), `greedy` gives a
+//! first solution, `search` finds the best one by branch and bound within a budget of steps. [`Solution::exact`] says
 //! whether the budget sufficed. Nothing here knows ops or egg; equal problems have equal solutions.
 
 mod bits;

@@ -12,8 +12,11 @@
 use super::bits::Bits;
 use super::reduce::Reduced;
 
-/// Components with more undecided classes than this keep their first solution: the search recurses once per class.
+/// The search recurses once per decided class, this deep and no deeper.
 const MAX_DEPTH: usize = 512;
+
+/// So many alternatives looked at for a bound are one step, so that a budget of steps bounds time.
+const ALTERNATIVES_PER_STEP: u64 = 32;
 
 /// What the search found.
 pub(super) struct Found {
@@ -21,7 +24,7 @@ pub(super) struct Found {
     pub(super) choice: Vec<Option<usize>>,
     /// Whether the budget sufficed everywhere.
     pub(super) exact: bool,
-    /// Steps taken.
+    /// Steps taken: nodes of the search tree, and one for every so many alternatives looked at in them.
     pub(super) steps: u64,
 }
 
@@ -129,8 +132,7 @@ impl<'r> Search<'r> {
         let incumbent = self.complete(decisions, first)?;
         self.best_cost = self.cost(&incumbent);
         self.best = Some(incumbent);
-        let optional: usize = decisions.iter().map(|&class| self.optional_below(class).iter().count() + 1).sum();
-        let exact = optional <= MAX_DEPTH && self.descend(decisions.to_vec(), 0);
+        let exact = self.descend(decisions.to_vec(), 0, 0);
         Some(Solved { choice: self.best.take()?, exact })
     }
 
@@ -164,9 +166,10 @@ impl<'r> Search<'r> {
     }
 
     /// Decides the classes of `open`, `paid` already spent; whether the whole subtree was searched.
-    fn descend(&mut self, mut open: Vec<usize>, paid: u64) -> bool {
-        self.steps += 1;
-        if self.steps > self.budget {
+    fn descend(&mut self, mut open: Vec<usize>, paid: u64, depth: usize) -> bool {
+        let looked: u64 = open.iter().map(|&class| self.reduced.classes[class].len() as u64).sum();
+        self.steps += 1 + looked / ALTERNATIVES_PER_STEP;
+        if self.steps > self.budget || depth > MAX_DEPTH {
             return false;
         }
         let mut bound = paid;
@@ -209,7 +212,7 @@ impl<'r> Search<'r> {
             self.choice[class] = Some(index);
             let mut next = open.clone();
             next.extend(&pulled);
-            whole &= self.descend(next, paid.saturating_add(node.cost));
+            whole &= self.descend(next, paid.saturating_add(node.cost), depth + 1);
             self.choice[class] = None;
             for class in pulled {
                 self.required.remove(class);

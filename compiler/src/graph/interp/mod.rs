@@ -6,6 +6,7 @@
 
 mod eval;
 mod kv;
+mod rows;
 mod value;
 mod weights;
 

@@ -1,0 +1,6 @@
+//! The built `tern` program, run as a user runs it.
+
+mod commands;
+mod endings;
+mod refusals;
+mod support;
