@@ -38,6 +38,10 @@ pub fn check(schedule: &Schedule) -> Result<(), Error> {
             }
             if let Some(write) = call.writes {
                 let (start, end) = range(schedule, write);
+                // A thread reads whole rows of which another one writes a part.
+                if call.reads.iter().any(|read| overlap(range(schedule, *read), (start, end))) {
+                    return Err(bug(format!("K2: phase {index}: %{} writes what it reads", call.node.0)));
+                }
                 owners.retain(|(s, e, _)| *e <= start || *s >= end);
                 owners.push((start, end, write));
             }
