@@ -121,14 +121,6 @@ impl Drop for JitKernel {
     }
 }
 
-/// Compiles one kernel for its listing alone.
-///
-/// # Errors
-/// [`Error::Bug`]: a kernel must compile.
-pub fn list_kernel(kind: &KernelKind, target: &Target, listing: Listing) -> Result<Listed, Error> {
-    module::list_kernel(&mut new_module(target, 1 << 20)?, kind, target, listing)
-}
-
 fn new_module(target: &Target, reserved_bytes: usize) -> Result<JITModule, Error> {
     let mut builder = JITBuilder::with_isa(target.cranelift.clone(), default_libcall_names());
     let arena = ArenaMemoryProvider::new_with_size(reserved_bytes).map_err(Error::bug)?;

@@ -9,7 +9,7 @@ use cranelift_codegen::ir::{self, InstBuilder, MemFlagsData, Type, Value, types}
 use cranelift_frontend::FunctionBuilder;
 
 use super::isa::{Isa, Target};
-use crate::graph::DType;
+use crate::weights::DenseType;
 use crate::graph::arith::{self, Profile};
 
 /// Four f32: one register of a row.
@@ -133,31 +133,37 @@ impl<'a, 'f> Kernel<'a, 'f> {
     }
 
     /// Four elements of a dense dtype at `base + offset`, widened to f32.
-    pub fn load4_widened(&mut self, dtype: DType, base: Value, offset: i32) -> Value {
+    pub fn load4_widened(&mut self, dtype: DenseType, base: Value, offset: i32) -> Value {
         match dtype {
-            DType::F16 => {
+            DenseType::F16 => {
                 let bits = self.b.ins().uload16x4(flags(), base, offset);
                 self.f32_from_f16(bits)
             }
-            DType::Bf16 => {
+            DenseType::Bf16 => {
                 let bits = self.b.ins().uload16x4(flags(), base, offset);
                 let bits = self.b.ins().ishl_imm_s(bits, 16);
                 self.cast(F32X4, bits)
             }
-            DType::F32 | DType::I32 | DType::Trit | DType::Q8 => self.load(F32X4, base, offset),
+            DenseType::F32 => self.load(F32X4, base, offset),
         }
     }
 
     /// `uload16x4` of a half-full register would read past the end; this loads `count` < 4 f32 or f16 elements one by one,
     /// the missing ones being zero.
-    pub fn load_partial(&mut self, dtype: DType, base: Value, offset: i32, count: usize) -> Value {
-        if dtype == DType::F16 {
+    pub fn load_partial(&mut self, dtype: DenseType, base: Value, offset: i32, count: usize) -> Value {
+        if dtype != DenseType::F32 {
             let mut bits = self.splat_i32(0);
             for i in 0..count {
                 let h = self.b.ins().uload16(types::I32, flags(), base, offset + 2 * i as i32);
                 bits = self.b.ins().insertlane(bits, h, i as u8);
             }
-            return self.f32_from_f16(bits);
+            return match dtype {
+                DenseType::F16 => self.f32_from_f16(bits),
+                DenseType::Bf16 | DenseType::F32 => {
+                    let bits = self.b.ins().ishl_imm_u(bits, 16);
+                    self.cast(F32X4, bits)
+                }
+            };
         }
         let mut v = self.zero();
         for i in 0..count {

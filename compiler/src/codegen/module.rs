@@ -65,7 +65,7 @@ pub fn compile(
     target: &Target,
     listing: Listing,
 ) -> Result<Compiled, Error> {
-    let layout = StateLayout::new(schedule);
+    let layout = StateLayout::new(schedule)?;
     let mut functions = Functions::new(module, target, listing);
     let ids = schedule.kernels.iter().map(|kind| functions.kernel(kind)).collect::<Result<Vec<_>, _>>()?;
     let top_k = functions.kernel(&KernelKind::TopK { vocab: schedule.vocab })?;
@@ -98,21 +98,6 @@ pub fn compile(
 /// [`Error::Bug`]: a kernel must compile.
 pub fn compile_kernel(module: &mut dyn Module, kind: &KernelKind, target: &Target) -> Result<FuncId, Error> {
     Functions::new(module, target, Listing::default()).kernel(kind)
-}
-
-/// Compiles one kernel and lists it.
-///
-/// # Errors
-/// [`Error::Bug`]: a kernel must compile.
-pub fn list_kernel(
-    module: &mut dyn Module,
-    kind: &KernelKind,
-    target: &Target,
-    listing: Listing,
-) -> Result<Listed, Error> {
-    let mut functions = Functions::new(module, target, listing);
-    functions.kernel(kind)?;
-    functions.listed.pop().ok_or_else(|| Error::bug("nothing was listed"))
 }
 
 struct Functions<'m> {
@@ -181,6 +166,11 @@ impl<'m> Functions<'m> {
             .define_function(id, &mut self.context)
             .map_err(|e| Error::Bug { reason: format!("{symbol}: {e:?}") })?;
         let compiled = self.context.compiled_code();
+        // A kernel that calls anything, a library function for a missing instruction say, is no leaf.
+        let relocations = compiled.map_or(0, |c| c.buffer.relocs().len());
+        if linkage == Linkage::Local && relocations > 0 {
+            return Err(Error::Bug { reason: format!("kernel {symbol} is no leaf: {relocations} relocations") });
+        }
         self.listed.push(Listed {
             symbol: symbol.to_owned(),
             clif,

@@ -9,7 +9,7 @@ use cranelift_codegen::ir::{ConstantData, InstBuilder, StackSlotData, StackSlotK
 
 use super::row_bytes;
 use crate::codegen::kernel::{F32X4, I32X4, Kernel, Lanes};
-use crate::graph::DType;
+use crate::weights::DenseType;
 use crate::graph::arith::ATTENTION_BLOCK;
 use crate::schedule::kernel::KvElem;
 
@@ -140,7 +140,7 @@ fn dot(k: &mut Kernel<'_, '_>, shape: &Shape, q: Value, key: Value) -> Lanes {
         let (a, b) = match have {
             0 => (zero, zero),
             4 => (k.load(F32X4, q, q_offset), k.load4_widened(dtype, key, key_offset)),
-            _ => (k.load_partial(DType::F32, q, q_offset, have), k.load_partial(dtype, key, key_offset, have)),
+            _ => (k.load_partial(DenseType::F32, q, q_offset, have), k.load_partial(dtype, key, key_offset, have)),
         };
         acc[lane] = k.madd(a, b, acc[lane]);
     }

@@ -13,9 +13,8 @@ mod ternary;
 mod top_k;
 
 use super::kernel::Kernel;
-use crate::graph::DType;
 use crate::schedule::kernel::KernelKind;
-use crate::schedule::packing;
+use crate::schedule::{RowKind, layout};
 
 /// Writes the body of a kernel.
 pub fn emit(kind: &KernelKind, k: &mut Kernel<'_, '_>) {
@@ -37,5 +36,5 @@ pub fn emit(kind: &KernelKind, k: &mut Kernel<'_, '_>) {
 
 /// Bytes from one padded row of `cols` f32 to the next.
 fn row_bytes(cols: u32) -> i64 {
-    packing::dense_row_bytes(DType::F32, cols) as i64
+    layout::row_bytes(RowKind::F32, cols) as i64
 }
