@@ -4,12 +4,12 @@
 //! for the JIT the entry points of the C ABI. It upholds the one arithmetic; it never sees weights: their base address
 //! is an argument of the step.
 //!
-//! Read [`isa`] (levels), [`kernel`] (the vocabulary), `kernels/` (one file a family), [`step`] (the program that calls
+//! Read [`isa`] (levels), [`emitter`] (the vocabulary), `kernels/` (one file a family), [`step`] (the program that calls
 //! them), [`state`] (the caller's block), [`module`] (all of it compiled), [`jit`].
 
+pub mod emitter;
 pub mod isa;
 pub mod jit;
-pub mod kernel;
 pub mod kernels;
 pub mod module;
 pub mod state;

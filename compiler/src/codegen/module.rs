@@ -8,7 +8,7 @@ use cranelift_codegen::ir::{AbiParam, FuncRef, Function, Signature, Type, UserFu
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_module::{FuncId, Linkage, Module};
 
-use super::kernel::Kernel;
+use super::emitter::Emitter;
 use super::state::{self, StateLayout};
 use super::step::{self, Callees};
 use super::{Error, Target, kernels};
@@ -128,7 +128,7 @@ impl<'m> Functions<'m> {
         let target = self.target;
         let symbol = format!("{}_{kind}", target.isa.name());
         self.define(&symbol, Linkage::Local, signature, |b, _| {
-            let mut kernel = Kernel::new(b, target);
+            let mut kernel = Emitter::new(b, target);
             kernels::emit(kind, &mut kernel);
             kernel.finish();
         })

@@ -14,7 +14,7 @@ use cranelift_frontend::FunctionBuilder;
 use tern_runtime::generated::abi;
 
 use super::Error;
-use super::kernel::flags;
+use super::emitter::flags;
 use crate::schedule::{Schedule, layout};
 
 /// Offset of the magic number.

@@ -10,7 +10,7 @@ use cranelift_codegen::ir::{FuncRef, InstBuilder, SigRef, StackSlotData, StackSl
 use cranelift_frontend::FunctionBuilder;
 use tern_runtime::generated::abi;
 
-use super::kernel::flags;
+use super::emitter::flags;
 use super::state::{self, StateLayout};
 use crate::schedule::{Arg, Call, Choice, Part, Phase, RowKind, RowSpace, Schedule, Split, layout};
 

@@ -10,8 +10,7 @@ use std::collections::BTreeMap;
 use super::kernel::{Epilogue, KernelKind, MapOp, Regime};
 use super::packing::Layout;
 use super::{
-    Arg, Buffer, BufferId, Call, Choice, Error, KvLayer, Options, Part, RowKind, RowSpace, Schedule,
-    Split, layout,
+    Arg, Buffer, BufferId, Call, Choice, Error, KvLayer, Options, Part, RowKind, RowSpace, Schedule, Split, layout,
 };
 use crate::graph::{Act, F32, Graph, Op, Operand, ValueId, WeightId};
 use crate::weights::DenseType;
@@ -180,8 +179,12 @@ impl Planner<'_> {
     }
 
     fn kv_cache(&mut self, heads: u32, head_dim: u32) -> Vec<Place> {
-        let elems_before =
-            self.plan.model.kv_layers.last().map_or(0, |l| l.elems_before + 2 * u64::from(l.heads) * u64::from(l.head_dim));
+        let elems_before = self
+            .plan
+            .model
+            .kv_layers
+            .last()
+            .map_or(0, |l| l.elems_before + 2 * u64::from(l.heads) * u64::from(l.head_dim));
         self.plan.model.kv_layers.push(KvLayer { heads, head_dim, elems_before });
         vec![Place::Kv(self.plan.model.kv_layers.len() - 1)]
     }
@@ -258,7 +261,10 @@ impl Planner<'_> {
             Epilogue::Glu(_) => {
                 let up = self.weight(id, 2)?;
                 let (_, _, up_scale) = self.trit_shape(id, up)?;
-                (self.plan.model.weights.place(Layout::TilePairs { first: w, second: up, rows, cols }), Arg::F32(up_scale))
+                (
+                    self.plan.model.weights.place(Layout::TilePairs { first: w, second: up, rows, cols }),
+                    Arg::F32(up_scale),
+                )
             }
         };
         let mut extra_reads = Vec::new();

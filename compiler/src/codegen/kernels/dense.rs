@@ -3,12 +3,12 @@
 use cranelift_codegen::ir::{InstBuilder, Value};
 
 use super::row_bytes;
-use crate::codegen::kernel::{Kernel, Lanes, flags};
-use crate::weights::DenseType;
+use crate::codegen::emitter::{Emitter, Lanes, flags};
 use crate::schedule::packing::dense_row_bytes;
+use crate::weights::DenseType;
 
 /// Args: table, ids, out, lo, hi (tokens).
-pub(super) fn embed(k: &mut Kernel<'_, '_>, dtype: DenseType, cols: u32) {
+pub(super) fn embed(k: &mut Emitter<'_, '_>, dtype: DenseType, cols: u32) {
     let [table, ids, out, lo, hi] = std::array::from_fn(|slot| k.arg(slot));
     k.for_range(lo, hi, 1, |k, token| {
         let id_at = k.row(ids, token, 4);
@@ -24,7 +24,7 @@ pub(super) fn embed(k: &mut Kernel<'_, '_>, dtype: DenseType, cols: u32) {
 }
 
 /// Args: w, x, out, rows of x, lo, hi (rows of w).
-pub(super) fn dense(k: &mut Kernel<'_, '_>, dtype: DenseType, cols: u32, out_row_bytes: u32) {
+pub(super) fn dense(k: &mut Emitter<'_, '_>, dtype: DenseType, cols: u32, out_row_bytes: u32) {
     let [w, x, out, rows, lo, hi] = std::array::from_fn(|slot| k.arg(slot));
     let none = k.int(0);
     k.for_range(lo, hi, 1, |k, n| {
@@ -47,7 +47,7 @@ pub(super) fn dense(k: &mut Kernel<'_, '_>, dtype: DenseType, cols: u32, out_row
 }
 
 /// Sixteen elements of a row, widened; `offset` counts bytes of f32.
-fn load16_widened(k: &mut Kernel<'_, '_>, dtype: DenseType, row: Value, offset: Value) -> Lanes {
+fn load16_widened(k: &mut Emitter<'_, '_>, dtype: DenseType, row: Value, offset: Value) -> Lanes {
     let (place, step) = match dtype {
         DenseType::F16 | DenseType::Bf16 => (k.b.ins().ushr_imm_u(offset, 1), 8),
         DenseType::F32 => (offset, 16),

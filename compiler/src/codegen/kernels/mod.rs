@@ -12,12 +12,12 @@ mod rope;
 mod ternary;
 mod top_k;
 
-use super::kernel::Kernel;
+use super::emitter::Emitter;
 use crate::schedule::kernel::KernelKind;
 use crate::schedule::{RowKind, layout};
 
 /// Writes the body of a kernel.
-pub fn emit(kind: &KernelKind, k: &mut Kernel<'_, '_>) {
+pub fn emit(kind: &KernelKind, k: &mut Emitter<'_, '_>) {
     match *kind {
         KernelKind::Embed { dtype, cols } => dense::embed(k, dtype, cols),
         KernelKind::Norm { eps, out, cols } => norm::norm(k, eps.map(|e| e.get()), out, cols),

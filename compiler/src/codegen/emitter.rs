@@ -9,8 +9,8 @@ use cranelift_codegen::ir::{self, InstBuilder, MemFlagsData, Type, Value, types}
 use cranelift_frontend::FunctionBuilder;
 
 use super::isa::{Isa, Target};
-use crate::weights::DenseType;
 use crate::graph::arith::{self, Profile};
+use crate::weights::DenseType;
 
 /// Four f32: one register of a row.
 pub const F32X4: Type = types::F32X4;
@@ -25,7 +25,7 @@ pub const I16X8: Type = types::I16X8;
 pub type Lanes = [Value; 4];
 
 /// A kernel under construction.
-pub struct Kernel<'a, 'f> {
+pub struct Emitter<'a, 'f> {
     /// Cranelift's builder, for instructions that need no name of ours.
     pub b: &'a mut FunctionBuilder<'f>,
     /// The arithmetic.
@@ -36,7 +36,7 @@ pub struct Kernel<'a, 'f> {
     args: Value,
 }
 
-impl<'a, 'f> Kernel<'a, 'f> {
+impl<'a, 'f> Emitter<'a, 'f> {
     /// Starts the body: one parameter, the pointer to the argument struct.
     pub fn new(b: &'a mut FunctionBuilder<'f>, target: &Target) -> Self {
         let entry = b.create_block();
@@ -384,7 +384,7 @@ impl<'a, 'f> Kernel<'a, 'f> {
         self.for_range(lo, hi, step, body);
     }
 
-    /// As [`Kernel::for_bytes`], carrying values.
+    /// As [`Emitter::for_bytes`], carrying values.
     pub fn fold_bytes(
         &mut self,
         bytes: i64,
