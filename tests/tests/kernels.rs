@@ -346,7 +346,7 @@ fn check_attention(target: &Target, (q_heads, kv_heads, head_dim): (usize, usize
     let kv_cols = kv_heads * head_dim;
     let mut keys = random_rows(&mut rng, n, kv_cols, 2.0);
     let values = random_rows(&mut rng, n, kv_cols, 2.0);
-    keys[0][0] = 1e6;
+    keys[0][0] = 6e4;
     keys[n - 1][kv_cols - 1] = -3e-7;
     let plane_bytes = context * head_dim * elem.bytes() as usize;
     let mut cache = vec![0xaau8; kv_heads * 2 * plane_bytes];
@@ -435,4 +435,59 @@ fn kernels_name_their_weights_by_argument_only() {
     // Two matrices of one shape share one symbol, whatever their ids.
     let kind = KernelKind::Ternary { rows: 8, cols: 64, epilogue: Epilogue::Scale, regime: Regime::Gemv };
     assert_eq!(kind.to_string(), "gemv_q8xt2_8x64_scale__8x64");
+}
+
+/// Equal bits, or NaN both.
+fn same_f16(found: u16, want: half::f16) -> bool {
+    if want.is_nan() { half::f16::from_bits(found).is_nan() } else { found == want.to_bits() }
+}
+
+#[test]
+fn every_f16_is_widened_as_ieee_says() {
+    let all: Vec<u16> = (0..=u16::MAX).collect();
+    for target in targets() {
+        let mut out = vec![0f32; all.len()];
+        let kind = KernelKind::Embed { dtype: DenseType::F16, cols: all.len() as u32 };
+        run(&target, kind, &[all.as_ptr() as u64, [0u32].as_ptr() as u64, out.as_mut_ptr() as u64, 0, 1]);
+        for (h, found) in all.iter().zip(&out) {
+            let want = half::f16::from_bits(*h).to_f32();
+            let same = found.to_bits() == want.to_bits() || (found.is_nan() && want.is_nan());
+            assert!(same, "{}", name(&target, &format!("f16 {h:04x}: found {found}, expected {want}")));
+        }
+    }
+}
+
+#[test]
+fn the_f16_cache_rounds_as_ieee_says() {
+    let mut rng = Rng::new(10);
+    // Ties, the ends of the normal and subnormal ranges, what is beyond, and anything.
+    let mut x: Vec<f32> =
+        vec![0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 1e6, -1e6, 1e-10, f32::MIN_POSITIVE];
+    for h in [0u16, 1, 2, 0x3ff, 0x400, 0x401, 0x3c00, 0x3c01, 0x7bfe, 0x7bff] {
+        let (low, high) = (half::f16::from_bits(h).to_f32(), half::f16::from_bits(h + 1).to_f32());
+        let middle = if high.is_finite() { (low + high) / 2.0 } else { 65_520.0 };
+        for v in [low, middle, middle.next_up(), middle.next_down()] {
+            x.extend([v, -v]);
+        }
+    }
+    x.extend((0..2000).map(|_| f32::from_bits(rng.bits() as u32)));
+    x.resize(x.len().next_multiple_of(16), 1.0);
+    let dim = x.len();
+    for target in targets() {
+        let mut rows = Rows::of(std::slice::from_ref(&x));
+        let mut cache = vec![0u16; 2 * dim];
+        let kind = KernelKind::KvWrite { heads: 1, head_dim: dim as u32, elem: KvElem::F16 };
+        let at = rows.at();
+        run(&target, kind, &[at, at, cache.as_mut_ptr() as u64, 2 * dim as u64, 0, 0, 1]);
+        for (i, v) in x.iter().enumerate() {
+            let want = half::f16::from_f32(*v);
+            for found in [cache[i], cache[dim + i]] {
+                assert!(
+                    same_f16(found, want),
+                    "{}",
+                    name(&target, &format!("{v:e}: found {found:04x}, expected {want:?}"))
+                );
+            }
+        }
+    }
 }

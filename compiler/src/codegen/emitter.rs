@@ -242,8 +242,8 @@ impl<'a, 'f> Emitter<'a, 'f> {
     /// `arith::exp` of a vector.
     pub fn exp(&mut self, x: Value) -> Value {
         let (lo, hi) = (self.splat_f32(arith::EXP_MIN), self.splat_f32(arith::EXP_MAX));
-        let x = self.max(x, lo);
-        let x = self.min(x, hi);
+        let x = self.max(lo, x);
+        let x = self.min(hi, x);
         let magic = self.splat_f32(arith::ROUND_MAGIC);
         let log2_e = self.splat_f32(arith::LOG2_E);
         let t = self.madd(x, log2_e, magic);
@@ -281,10 +281,14 @@ impl<'a, 'f> Emitter<'a, 'f> {
     }
 
     /// Four f16, each in the low half of an i32 lane, to f32: the exponent is moved by a multiplication with 2^112, which
-    /// is exact for subnormals too.
+    /// is exact for subnormals too; infinities and NaN get their exponent back by hand.
     fn f32_from_f16(&mut self, bits: Value) -> Value {
         let low = self.splat_i32(0x7fff);
         let magnitude = self.b.ins().band(bits, low);
+        let most = self.splat_i32(0x7bff);
+        let special = self.b.ins().icmp(IntCC::SignedGreaterThan, magnitude, most);
+        let exponent = self.splat_i32(0x7f80_0000);
+        let special = self.b.ins().band(special, exponent);
         let magnitude = self.b.ins().ishl_imm_s(magnitude, 13);
         let magnitude = self.cast(F32X4, magnitude);
         let power = self.splat_f32(f32::from_bits((127 + 112) << 23));
@@ -294,17 +298,22 @@ impl<'a, 'f> Emitter<'a, 'f> {
         let sign = self.b.ins().band(bits, sign);
         let sign = self.b.ins().ishl_imm_s(sign, 16);
         let v = self.b.ins().bor(magnitude, sign);
+        let v = self.b.ins().bor(v, special);
         self.cast(F32X4, v)
     }
 
     /// Four f32 to f16 as in `arith::through_f16`, each in the low half of an i32 lane.
     pub fn f16_from_f32(&mut self, x: Value) -> Value {
-        let (lo, hi) = (self.splat_f32(-arith::F16_MAX), self.splat_f32(arith::F16_MAX));
-        let x = self.max(x, lo);
-        let x = self.min(x, hi);
         let bits = self.cast(I32X4, x);
         let mask = self.splat_i32(0x7fff_ffff);
         let magnitude = self.b.ins().band(bits, mask);
+        let infinity = self.splat_i32(0x7f80_0000);
+        let is_nan = self.b.ins().icmp(IntCC::SignedGreaterThan, magnitude, infinity);
+        let nan = self.splat_i32(0x0200);
+        let nan = self.b.ins().band(is_nan, nan);
+        // 2^16 is where f16 has its infinity: what lies beyond lands there.
+        let beyond = self.splat_i32(((127 + 16) << 23) as i32);
+        let magnitude = self.b.ins().smin(magnitude, beyond);
         // Normal: round half even by adding 0xfff plus the lowest kept bit, then move the exponent's bias from 127 to 15.
         let kept = self.b.ins().ushr_imm_u(magnitude, 13);
         let one = self.splat_i32(1);
@@ -323,6 +332,7 @@ impl<'a, 'f> Emitter<'a, 'f> {
         let least_normal = self.splat_i32((127 - 14) << 23);
         let is_subnormal = self.b.ins().icmp(IntCC::SignedLessThan, magnitude, least_normal);
         let h = self.b.ins().bitselect(is_subnormal, subnormal, normal);
+        let h = self.b.ins().bor(h, nan);
         let sign = self.b.ins().ushr_imm_u(bits, 16);
         let sign_mask = self.splat_i32(0x8000);
         let sign = self.b.ins().band(sign, sign_mask);

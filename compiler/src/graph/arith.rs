@@ -7,7 +7,9 @@
 //! - a *reduction* keeps 16 lanes; lane `i` takes elements `i`, `i + 16`, ...; a row is thought of as padded with `+0.0`
 //!   to a multiple of 16; at the end the lanes fold 8, 4, 2, 1 ([`fold16`]);
 //! - `a * b + c` is one operation, [`Profile::madd`], fused or not by profile; nothing else is ever contracted;
-//! - minimum and maximum are comparisons and selections, so that a NaN ends in a defined place;
+//! - minimum and maximum are comparisons and selections, so that a NaN ends in a defined place: in quantised codes it is
+//!   -128, in the exponential it stays NaN, so that broken weights end in logits that are refused;
+//! - equal bits are promised for finite values; of the rest, that they are not finite;
 //! - attention runs in blocks of [`ATTENTION_BLOCK`] absolute positions.
 
 /// Lanes of every reduction, whatever the width of the machine's vectors.
@@ -24,9 +26,6 @@ pub const ABSMAX_FLOOR: f32 = 1e-5;
 
 /// 1.5 * 2^23: adding it to |x| <= 2^22 leaves round-half-even(x) in the low bits.
 pub const ROUND_MAGIC: f32 = 12_582_912.0;
-
-/// Largest finite f16; wider keys and values are clamped to it when the cache holds f16.
-pub const F16_MAX: f32 = 65_504.0;
 
 /// How `a * b + c` is rounded.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -178,7 +177,8 @@ pub const EXP_POLY: [f32; 8] = [1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24
 
 /// e^x = 2^n * e^r with n = round(x * log2 e), r = x - n * ln 2.
 pub fn exp(p: Profile, x: f32) -> f32 {
-    let x = min(max(x, EXP_MIN), EXP_MAX);
+    // The constants stand first: a NaN passes.
+    let x = min(EXP_MAX, max(EXP_MIN, x));
     let t = p.madd(x, LOG2_E, ROUND_MAGIC);
     let n = t - ROUND_MAGIC;
     let r = p.madd(n, -LN2_LO, p.madd(n, -LN2_HI, x));
@@ -261,9 +261,9 @@ pub fn attention<'a>(
     }
 }
 
-/// What an f16 cache gives back for `x`: clamped to the finite range, rounded half to even.
+/// What an f16 cache gives back for `x`: rounded half to even; what f16 cannot hold is infinite, and NaN stays NaN.
 pub fn through_f16(x: f32) -> f32 {
-    half::f16::from_f32(min(max(x, -F16_MAX), F16_MAX)).to_f32()
+    half::f16::from_f32(x).to_f32()
 }
 
 #[cfg(test)]
