@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use crate::graph::{DType, WeightId};
+use crate::graph::{DenseType, WeightId};
 
 /// A ternary matrix, row-major: `data[n * cols + k]` is -1, 0 or +1.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -17,48 +17,6 @@ pub struct Trits {
     pub cols: usize,
     /// `rows * cols` trits.
     pub data: Vec<i8>,
-}
-
-/// The element type of a dense weight.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum DenseType {
-    /// f32.
-    F32,
-    /// IEEE half.
-    F16,
-    /// bfloat16.
-    Bf16,
-}
-
-impl DenseType {
-    /// The dense type that `dtype` is, if it is one.
-    pub const fn of(dtype: DType) -> Option<Self> {
-        match dtype {
-            DType::F32 => Some(DenseType::F32),
-            DType::F16 => Some(DenseType::F16),
-            DType::Bf16 => Some(DenseType::Bf16),
-            DType::I32 | DType::Trit | DType::Q8 => None,
-        }
-    }
-    /// As an element type of the graph.
-    pub const fn dtype(self) -> DType {
-        match self {
-            DenseType::F32 => DType::F32,
-            DenseType::F16 => DType::F16,
-            DenseType::Bf16 => DType::Bf16,
-        }
-    }
-    /// The name in the text form.
-    pub const fn name(self) -> &'static str {
-        self.dtype().name()
-    }
-    /// Bytes of an element.
-    pub const fn bytes(self) -> u32 {
-        match self {
-            DenseType::F32 => 4,
-            DenseType::F16 | DenseType::Bf16 => 2,
-        }
-    }
 }
 
 /// Dense elements as they are stored, row-major; half-precision kinds as their bits.

@@ -4,7 +4,7 @@ use tern_compiler::graph::interp::KvType as InterpKv;
 use tern_runtime::engine::{Engine, Want};
 use tern_runtime::session::KvType;
 use tern_tests::engines::{Loaded, options, session, targets};
-use tern_tests::golden::{Golden, argmax, assert_close, assert_near};
+use tern_tests::golden::{Golden, argmax, assert_close, assert_near, distance};
 
 fn check(name: &str) {
     let loaded = Loaded::fixture(name);
@@ -24,6 +24,12 @@ fn check(name: &str) {
                 assert(want, logits, vocab, &format!("{what} {engine}"));
             }
         }
+        // An f16 cache may move the distributions a little, and no more.
+        let exact = jit.logits_all(&golden.long_input_ids).expect("the ids fit").to_vec();
+        let mut half = session(&model, 2, KvType::F16);
+        let rounded = half.logits_all(&golden.long_input_ids).expect("the ids fit");
+        let kl = distance(&exact, rounded, vocab, 0.25).kl_mean;
+        assert!(kl <= 1e-3, "{what}: f16 cache: mean KL {kl:e}");
         // The greedy continuation, id by id.
         jit.truncate(0).expect("forgetting works");
         let mut ids = golden.prompt_ids.clone();

@@ -8,12 +8,13 @@
 
 use tern_compiler::codegen::Target;
 use tern_compiler::codegen::jit::JitKernel;
+use tern_compiler::graph::DenseType;
 use tern_compiler::graph::arith::{self, Profile};
 use tern_compiler::graph::{Act, F32};
 use tern_compiler::schedule::kernel::{Epilogue, KernelKind, KvElem, MapOp, Regime};
 use tern_compiler::schedule::packing::{dense_row_bytes, pack_tiles};
 use tern_compiler::schedule::{RowKind, layout};
-use tern_compiler::weights::{DenseType, Trits};
+use tern_compiler::weights::Trits;
 use tern_tests::rng::Rng;
 use tern_tests::rows::{CANARY, Quantised, Rows, bits, dot_exact, name, random_rows, targets};
 

@@ -5,6 +5,7 @@ use tern_compiler::egraph;
 use tern_compiler::graph::arith::Profile;
 use tern_compiler::graph::interp::KvType as InterpKv;
 use tern_compiler::pipeline::Lowered;
+use tern_compiler::pipeline::{self, Stage};
 use tern_runtime::session::KvType;
 use tern_tests::engines::{Loaded, assert_same_bits, logits_in_chunks, options, session, targets};
 use tern_tests::rng::Rng;
@@ -118,16 +119,27 @@ fn odd_vocab_and_k() {
 }
 
 #[test]
-fn prompts_of_1_to_17_tokens() {
-    let loaded = synthetic("prompts", &Spec::small(Kind::LlamaBitLinear));
-    let options = options(tern_tests::engines::native(), Profile::Plain);
-    let (lowered, model) = loaded.compile(&options);
-    for tokens in 1..=17 {
-        let ids: Vec<u32> = (0..tokens as u32).collect();
-        let want = loaded.interpret(&lowered.compiled, Profile::Plain, InterpKv::F32, &ids);
-        let found = logits_in_chunks(&mut session(&model, 2, KvType::F32), &ids, tokens);
-        assert_same_bits(&want, &found, &format!("{tokens} tokens"));
+fn prompts_of_1_to_17_tokens_and_a_full_step() {
+    let loaded = synthetic("prompts", &Spec { max_positions: 128, ..Spec::small(Kind::LlamaBitLinear) });
+    let native = tern_tests::engines::native();
+    for profile in targets().into_iter().filter(|(isa, _)| *isa == native).map(|(_, profile)| profile) {
+        let options = options(native, profile);
+        let (lowered, model) = loaded.compile(&options);
+        for tokens in (1..=17).chain([128]) {
+            let ids: Vec<u32> = (0..tokens).map(|i| i as u32 % 37).collect();
+            let want = loaded.interpret(&lowered.compiled, profile, InterpKv::F32, &ids);
+            let found = logits_in_chunks(&mut session(&model, 2, KvType::F32), &ids, tokens);
+            assert_same_bits(&want, &found, &format!("{} {tokens} tokens", profile.name()));
+        }
     }
+}
+
+#[test]
+fn the_same_input_gives_the_same_code() {
+    let loaded = synthetic("twice", &Spec::small(Kind::BitNetPacked));
+    let options = options(tern_tests::engines::native(), Profile::Plain);
+    let listing = || pipeline::dump(&loaded.imported, &options, Stage::Asm).expect("the model compiles");
+    assert_eq!(listing(), listing());
 }
 
 #[test]

@@ -9,8 +9,8 @@ use cranelift_codegen::ir::{self, InstBuilder, MemFlagsData, Type, Value, types}
 use cranelift_frontend::FunctionBuilder;
 
 use super::isa::{Isa, Target};
+use crate::graph::DenseType;
 use crate::graph::arith::{self, Profile};
-use crate::weights::DenseType;
 
 /// Four f32: one register of a row.
 pub const F32X4: Type = types::F32X4;

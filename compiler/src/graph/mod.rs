@@ -16,7 +16,9 @@ pub mod verify;
 
 pub use crate::generated::ops::Op;
 pub use attr::{Act, Attr};
-pub use types::{DType, Dim, F32, Origin, RopeScaling, RopeSpec, TensorType, Type, ValueId, WeightDecl, WeightId};
+pub use types::{
+    DType, DenseType, Dim, F32, Origin, RopeScaling, RopeSpec, TensorType, Type, ValueId, WeightDecl, WeightId,
+};
 
 /// What a node reads: another node's value, or a weight.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]

@@ -74,6 +74,48 @@ impl fmt::Display for Dim {
 
 pub use crate::generated::dtypes::DType;
 
+/// The element type of a dense weight.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum DenseType {
+    /// f32.
+    F32,
+    /// IEEE half.
+    F16,
+    /// bfloat16.
+    Bf16,
+}
+
+impl DenseType {
+    /// The dense type that `dtype` is, if it is one.
+    pub const fn of(dtype: DType) -> Option<Self> {
+        match dtype {
+            DType::F32 => Some(DenseType::F32),
+            DType::F16 => Some(DenseType::F16),
+            DType::Bf16 => Some(DenseType::Bf16),
+            DType::I32 | DType::Trit | DType::Q8 => None,
+        }
+    }
+    /// As an element type of the graph.
+    pub const fn dtype(self) -> DType {
+        match self {
+            DenseType::F32 => DType::F32,
+            DenseType::F16 => DType::F16,
+            DenseType::Bf16 => DType::Bf16,
+        }
+    }
+    /// The name in the text form.
+    pub const fn name(self) -> &'static str {
+        self.dtype().name()
+    }
+    /// Bytes of an element.
+    pub const fn bytes(self) -> u32 {
+        match self {
+            DenseType::F32 => 4,
+            DenseType::F16 | DenseType::Bf16 => 2,
+        }
+    }
+}
+
 /// Element type and shape.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct TensorType {

@@ -5,8 +5,8 @@
 use std::fmt;
 
 use super::RowKind;
+use crate::graph::DenseType;
 use crate::graph::{Act, F32};
-use crate::weights::DenseType;
 
 /// The element type of the key/value cache.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -8,8 +8,9 @@ use std::ops::Range;
 
 use super::layout::{ALIGN_BYTES, CODE_ELEMS, ROW_ELEMS, TILE_ROWS, round_up, tile_bytes, tiles};
 use crate::generated::packings::Packing;
+use crate::graph::DenseType;
 use crate::graph::WeightId;
-use crate::weights::{Dense, DenseType, Trits, WeightData, WeightError};
+use crate::weights::{Dense, Trits, WeightData, WeightError};
 
 /// How one weight (or two together) is packed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

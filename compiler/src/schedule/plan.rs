@@ -12,8 +12,8 @@ use super::packing::Layout;
 use super::{
     Arg, Buffer, BufferId, Call, Choice, Error, KvLayer, Options, Part, RowKind, RowSpace, Schedule, Split, layout,
 };
+use crate::graph::DenseType;
 use crate::graph::{Act, F32, Graph, Op, Operand, ValueId, WeightId};
-use crate::weights::DenseType;
 
 /// A schedule in the making.
 #[derive(Debug)]

@@ -9,9 +9,9 @@ use cranelift_codegen::ir::{ConstantData, InstBuilder, StackSlotData, StackSlotK
 
 use super::row_bytes;
 use crate::codegen::emitter::{Emitter, F32X4, I32X4, Lanes};
+use crate::graph::DenseType;
 use crate::graph::arith::ATTENTION_BLOCK;
 use crate::schedule::kernel::KvElem;
-use crate::weights::DenseType;
 
 /// The shape of the kernel.
 pub(super) struct Shape {

@@ -4,8 +4,8 @@ use cranelift_codegen::ir::{InstBuilder, Value};
 
 use super::row_bytes;
 use crate::codegen::emitter::{Emitter, Lanes, flags};
+use crate::graph::DenseType;
 use crate::schedule::packing::dense_row_bytes;
-use crate::weights::DenseType;
 
 /// Args: table, ids, out, lo, hi (tokens).
 pub(super) fn embed(k: &mut Emitter<'_, '_>, dtype: DenseType, cols: u32) {

@@ -5,8 +5,9 @@
 use std::borrow::Cow;
 use std::cell::OnceCell;
 
+use crate::graph::DenseType;
 use crate::graph::{Graph, WeightId};
-use crate::weights::{Dense, DenseType, Trits, WeightData, WeightError};
+use crate::weights::{Dense, Trits, WeightData, WeightError};
 
 /// Decodes on first use.
 pub(super) struct Weights<'a> {

@@ -4,12 +4,12 @@
 //! refused here, as a bug or as unsupported.
 
 use super::{Place, Planner};
+use crate::graph::DenseType;
 use crate::graph::arith::MAX_K;
 use crate::graph::{DType, Dim, F32, Operand, TensorType, Type, ValueId, WeightId};
 use crate::schedule::kernel::{KernelKind, KvElem};
 use crate::schedule::packing::Layout;
 use crate::schedule::{Arg, Buffer, BufferId, Call, Choice, Error, KernelId, Part, RowKind, RowSpace, Split, layout};
-use crate::weights::DenseType;
 
 /// Looking things up.
 impl Planner<'_> {
