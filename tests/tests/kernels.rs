@@ -9,11 +9,11 @@
 use tern_compiler::codegen::Target;
 use tern_compiler::codegen::jit::JitKernel;
 use tern_compiler::graph::arith::{self, Profile};
-use tern_compiler::graph::{Act, DType, F32};
+use tern_compiler::graph::{Act, F32};
 use tern_compiler::schedule::kernel::{Epilogue, KernelKind, KvElem, MapOp, Regime};
 use tern_compiler::schedule::packing::{dense_row_bytes, pack_tiles};
 use tern_compiler::schedule::{RowKind, layout};
-use tern_compiler::weights::Trits;
+use tern_compiler::weights::{DenseType, Trits};
 use tern_tests::rng::Rng;
 use tern_tests::rows::{CANARY, Quantised, Rows, bits, dot_exact, name, random_rows, targets};
 
@@ -248,7 +248,7 @@ fn element_by_element() {
 }
 
 /// Dense rows of a dtype, packed, and what they are as f32.
-fn dense(rng: &mut Rng, dtype: DType, rows: usize, cols: usize) -> (Vec<u8>, Vec<Vec<f32>>) {
+fn dense(rng: &mut Rng, dtype: DenseType, rows: usize, cols: usize) -> (Vec<u8>, Vec<Vec<f32>>) {
     let stride = dense_row_bytes(dtype, cols as u32) as usize;
     let mut packed = vec![0u8; rows * stride];
     let mut values = Vec::new();
@@ -258,12 +258,12 @@ fn dense(rng: &mut Rng, dtype: DType, rows: usize, cols: usize) -> (Vec<u8>, Vec
             // Some subnormals of f16 among them.
             let x = if i % 7 == 3 { x * 1e-6 } else { x };
             match dtype {
-                DType::F16 => {
+                DenseType::F16 => {
                     let h = half::f16::from_f32(x);
                     row[2 * i..2 * i + 2].copy_from_slice(&h.to_le_bytes());
                     widened.push(h.to_f32());
                 }
-                DType::Bf16 => {
+                DenseType::Bf16 => {
                     let h = half::bf16::from_f32(x);
                     row[2 * i..2 * i + 2].copy_from_slice(&h.to_le_bytes());
                     widened.push(h.to_f32());
@@ -283,7 +283,7 @@ fn dense(rng: &mut Rng, dtype: DType, rows: usize, cols: usize) -> (Vec<u8>, Vec
 fn embedding_and_dense_products() {
     let mut rng = Rng::new(6);
     for target in targets() {
-        for dtype in [DType::F32, DType::F16, DType::Bf16] {
+        for dtype in [DenseType::F32, DenseType::F16, DenseType::Bf16] {
             for (vocab, cols) in [(1, 1), (3, 16), (5, 17), (37, 420)] {
                 let (table, values) = dense(&mut rng, dtype, vocab, cols);
                 let ids: Vec<u32> = (0..4).map(|_| rng.below(vocab) as u32).collect();
