@@ -82,19 +82,19 @@ fn product(bencher: Bencher<'_, '_>, p: Product, copies: u64) {
 }
 
 /// Decode with the matrix in cache.
-#[divan::bench(args = products(&[1]))]
+#[divan::bench(args = products(&[1]), max_time = 1)]
 fn gemv_warm(bencher: Bencher<'_, '_>, p: Product) {
     product(bencher, p, 1);
 }
 
 /// Decode as in a model: by the time a matrix is read again it has left the cache.
-#[divan::bench(args = products(&[1]))]
+#[divan::bench(args = products(&[1]), max_time = 1)]
 fn gemv_cold(bencher: Bencher<'_, '_>, p: Product) {
     product(bencher, p, 64);
 }
 
 /// Prefill.
-#[divan::bench(args = products(&[16, 128]))]
+#[divan::bench(args = products(&[16, 128]), max_time = 1)]
 fn gemm(bencher: Bencher<'_, '_>, p: Product) {
     product(bencher, p, 1);
 }
