@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use tern_runtime::memory::{Block, HugePages};
-use tern_runtime::model::{EntryPoints, Model, ModelInfo};
+use tern_runtime::model::{Model, ModelInfo};
 
 use crate::checkpoint::Checkpoint;
 use crate::codegen::jit::JitCode;
@@ -84,6 +84,9 @@ pub enum Error {
     /// Code generation failed.
     #[error(transparent)]
     Codegen(#[from] codegen::Error),
+    /// Code and weights could not be made a model.
+    #[error(transparent)]
+    Model(#[from] codegen::jit::ModelError),
     /// The weights could not be read.
     #[error(transparent)]
     Weights(#[from] WeightError),
@@ -171,7 +174,6 @@ pub struct Progress {
 ///
 /// # Errors
 /// Weights that cannot be read, memory that cannot be had, or a bug.
-#[expect(unsafe_code, reason = "vouches for code that this crate generated")]
 pub fn compile_jit(
     imported: &Imported,
     lowered: &mut Lowered,
@@ -188,13 +190,6 @@ pub fn compile_jit(
         let mut report = |done_bytes| progress(Progress { done_bytes, total_bytes });
         schedule.weights.pack(&imported.weights, block.as_mut_slice(), &mut report)
     })?;
-    let entries = code.entries()?;
-    let entry = EntryPoints {
-        step: entries.step,
-        state_bytes: entries.state_bytes,
-        state_init: entries.state_init,
-        truncate: entries.truncate,
-    };
     let info = ModelInfo {
         name: imported.graph.name.clone(),
         vocab: schedule.vocab,
@@ -203,9 +198,7 @@ pub fn compile_jit(
         bos: imported.facts.bos,
         eos: imported.facts.eos.clone(),
     };
-    // SAFETY: the entry points were compiled from the ABI's signatures and this schedule, whose checker passed; `block`
-    // holds the weights at the schedule's offsets; `code` owns the pages.
-    Ok(unsafe { Model::new(entry, block, info, Box::new(code)) }?)
+    Ok(code.into_model(schedule, block, info)?)
 }
 
 /// A stage whose text `tern dump` prints.
@@ -230,25 +223,27 @@ pub enum Stage {
 /// # Errors
 /// As for the passes before it.
 pub fn dump(imported: &Imported, options: &Options, stage: Stage) -> Result<String, Error> {
-    if stage == Stage::Graph {
-        return Ok(imported.graph.to_string());
-    }
-    let lowered = lower(&imported.graph, options)?;
-    let listing = Listing { clif: stage == Stage::Clif, asm: stage == Stage::Asm };
+    let lowered = || lower(&imported.graph, options);
     Ok(match stage {
-        Stage::Graph | Stage::Egraph => lowered.report.to_string(),
-        Stage::Optimised => lowered.optimised.to_string(),
-        Stage::Schedule => lowered.schedule.to_string(),
-        Stage::Clif | Stage::Asm => {
-            let target = Target::new(options.isa, options.profile)?;
-            let code = JitCode::compile(&lowered.schedule, &target, listing)?;
-            let mut text = String::new();
-            for function in code.listed() {
-                text += &format!("; {} ({} bytes)\n", function.symbol, function.code_bytes);
-                text += function.clif.as_deref().or(function.asm.as_deref()).unwrap_or_default();
-                text += "\n";
-            }
-            text
-        }
+        Stage::Graph => imported.graph.to_string(),
+        Stage::Egraph if !options.egraph.optimise => "the optimiser is off\n".to_owned(),
+        Stage::Egraph => lowered()?.report.to_string(),
+        Stage::Optimised => lowered()?.optimised.to_string(),
+        Stage::Schedule => lowered()?.schedule.to_string(),
+        Stage::Clif => list(&lowered()?.schedule, options, Listing { clif: true, asm: false })?,
+        Stage::Asm => list(&lowered()?.schedule, options, Listing { clif: false, asm: true })?,
     })
+}
+
+/// Every function of a model, each under a line with its symbol and size.
+fn list(schedule: &Schedule, options: &Options, listing: Listing) -> Result<String, Error> {
+    let target = Target::new(options.isa, options.profile)?;
+    let code = JitCode::compile(schedule, &target, listing)?;
+    let mut text = String::new();
+    for function in code.listed() {
+        text += &format!("; {} ({} bytes)\n", function.symbol, function.code_bytes);
+        text += function.clif.as_deref().or(function.asm.as_deref()).unwrap_or_default();
+        text += "\n";
+    }
+    Ok(text)
 }

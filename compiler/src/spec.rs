@@ -303,6 +303,8 @@ pub struct PackingSpec {
     pub weights: DTypePattern,
     /// Rows of one tile; the last tile is padded.
     pub tile_rows: u32,
+    /// Rows are padded to a multiple of this, which is a multiple of `tile_rows`.
+    pub rows_multiple: u32,
     /// Columns of one block; the last block of a row is padded.
     pub block_cols: u32,
     /// Bits of one weight without padding; `None` if it is the element's own size.

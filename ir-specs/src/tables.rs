@@ -203,6 +203,8 @@ pub struct PackingRow {
     pub weights: String,
     /// Rows of one tile.
     pub tile_rows: u32,
+    /// Rows are padded to a multiple of this.
+    pub rows_multiple: u32,
     /// Columns of one block.
     pub block_cols: u32,
     /// Bits of one weight.

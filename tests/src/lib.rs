@@ -2,8 +2,8 @@
 //!
 //! [`engines`] runs one checkpoint on every engine; [`filetest`] runs text filetests; [`synth`] makes small checkpoints
 //! of any shape; [`fixtures`] finds those that are kept with golden logits; [`golden`] says how close ours must come;
-//! [`spec_support`] builds graphs from the spec tables; [`raw`] enters compiled code through the C ABI alone; [`rng`] is
-//! the seeded generator of test data.
+//! [`spec_support`] builds graphs from the spec tables; [`raw`] enters compiled code through the C ABI alone; [`rows`] are
+//! the operands of kernels in memory; [`rng`] is the seeded generator of test data.
 
 pub mod engines;
 pub mod filetest;
@@ -11,5 +11,6 @@ pub mod fixtures;
 pub mod golden;
 pub mod raw;
 pub mod rng;
+pub mod rows;
 pub mod spec_support;
 pub mod synth;

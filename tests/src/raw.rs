@@ -9,12 +9,13 @@ use std::ffi::c_void;
 use std::sync::Barrier;
 
 use tern_compiler::codegen::Target;
-use tern_compiler::codegen::jit::{Entries, JitCode};
+use tern_compiler::codegen::jit::JitCode;
 use tern_compiler::codegen::module::Listing;
 use tern_compiler::schedule::Schedule;
 use tern_compiler::weights::WeightData;
 use tern_runtime::generated::abi;
 use tern_runtime::memory::{Block, HugePages};
+use tern_runtime::model::EntryPoints;
 
 /// Bytes behind a state that must survive, and what they are.
 const CANARY_BYTES: usize = 256;
@@ -22,7 +23,7 @@ const CANARY: u8 = 0xa7;
 
 /// Compiled code and its weights.
 pub struct RawModel {
-    entries: Entries,
+    entries: EntryPoints,
     weights: Block,
     /// What was compiled.
     pub schedule: Schedule,

@@ -6,129 +6,21 @@
 
 #![expect(unsafe_code, reason = "kernels are called through their argument structs")]
 
+use tern_compiler::codegen::Target;
 use tern_compiler::codegen::jit::JitKernel;
-use tern_compiler::codegen::{Isa, Target};
-use tern_compiler::graph::arith::{self, Profile, QuantRow};
-use tern_compiler::graph::{Act, DType, F32};
+use tern_compiler::graph::arith::{self, Profile};
+use tern_compiler::graph::{Act, F32};
 use tern_compiler::schedule::kernel::{Epilogue, KernelKind, KvElem, MapOp, Regime};
 use tern_compiler::schedule::packing::{dense_row_bytes, pack_tiles};
 use tern_compiler::schedule::{RowKind, layout};
-use tern_compiler::weights::Trits;
+use tern_compiler::weights::{DenseType, Trits};
 use tern_tests::rng::Rng;
-
-/// What stands behind every buffer; must survive.
-const CANARY: u32 = 0x7fc0_dead;
-
-/// Every level and profile that runs here.
-fn targets() -> Vec<Target> {
-    let mut found = Vec::new();
-    for isa in Isa::ALL.iter().copied().filter(|isa| isa.is_available()) {
-        for profile in [Profile::Plain, Profile::Fma] {
-            if profile == Profile::Plain || isa.has_fma() {
-                found.push(Target::new(isa, profile).expect("the level is here"));
-            }
-        }
-    }
-    assert!(!found.is_empty(), "this machine has none of tern's ISA levels");
-    found
-}
-
-fn name(target: &Target, what: &str) -> String {
-    format!("{} {} {what}", target.isa.name(), target.profile.name())
-}
-
-/// Rows of 4-byte elements, padded to 16, full of garbage, a canary row behind.
-struct Rows {
-    stride: usize,
-    data: Vec<u32>,
-}
-
-impl Rows {
-    fn garbage(rows: usize, cols: usize) -> Self {
-        let stride = cols.next_multiple_of(16);
-        let mut data = vec![0xffff_ffff; rows * stride];
-        data.extend([CANARY; 16]);
-        Self { stride, data }
-    }
-    /// Rows with zeros behind them, as every kernel leaves them.
-    fn of(rows: &[Vec<f32>]) -> Self {
-        let cols = rows.first().map_or(0, Vec::len);
-        let mut this = Self::garbage(rows.len(), cols);
-        for (i, row) in rows.iter().enumerate() {
-            for j in 0..this.stride {
-                this.data[i * this.stride + j] = row.get(j).map_or(0, |v| v.to_bits());
-            }
-        }
-        this
-    }
-    fn at(&mut self) -> u64 {
-        self.data.as_mut_ptr() as u64
-    }
-    /// Compares with what is expected, padding and canary included.
-    #[track_caller]
-    fn expect(&self, want: &[Vec<u32>], what: &str) {
-        for (i, row) in want.iter().enumerate() {
-            for j in 0..self.stride {
-                let (found, want) = (self.data[i * self.stride + j], row.get(j).copied().unwrap_or(0));
-                // Padding may be minus zero: it counts as zero in every sum.
-                let same = found == want || (j >= row.len() && found == 0x8000_0000);
-                assert!(same, "{what}: row {i} column {j}: found {found:08x}, expected {want:08x}");
-            }
-        }
-        let canary = &self.data[self.data.len() - 16..];
-        assert!(canary.iter().all(|c| *c == CANARY), "{what}: wrote behind the buffer");
-    }
-}
-
-fn bits(rows: &[Vec<f32>]) -> Vec<Vec<u32>> {
-    rows.iter().map(|r| r.iter().map(|v| v.to_bits()).collect()).collect()
-}
-
-fn random_rows(rng: &mut Rng, rows: usize, cols: usize, size: f32) -> Vec<Vec<f32>> {
-    (0..rows).map(|_| rng.floats(cols, size)).collect()
-}
+use tern_tests::rows::{CANARY, Quantised, Rows, bits, dot_exact, name, random_rows, targets};
 
 fn run(target: &Target, kind: KernelKind, args: &[u64]) {
     let kernel = JitKernel::compile(&kind, target).expect("a kernel compiles");
     // SAFETY: every test passes the struct that the kind documents, with buffers of the sizes it implies.
     unsafe { kernel.call(args) };
-}
-
-/// Quantised rows in the three parts that kernels read.
-struct Quantised {
-    rows: Vec<QuantRow>,
-    codes: Vec<i8>,
-    scales: Vec<f32>,
-    sums: Vec<i32>,
-}
-
-impl Quantised {
-    fn of(rows: Vec<QuantRow>) -> Self {
-        let mut this = Self { codes: vec![], scales: vec![], sums: vec![], rows };
-        for row in &this.rows {
-            let start = this.codes.len();
-            this.codes.extend(&row.codes);
-            this.codes.resize(start + row.codes.len().next_multiple_of(64), 0);
-            this.scales.push(row.scale);
-            this.sums.push(row.sum);
-        }
-        this
-    }
-    fn from_codes(codes: Vec<Vec<i8>>, rng: &mut Rng) -> Self {
-        Self::of(
-            codes
-                .into_iter()
-                .map(|codes| {
-                    let sum = codes.iter().map(|c| i32::from(*c)).sum();
-                    QuantRow { codes, scale: rng.unit().abs() * 50.0 + 1.0, sum }
-                })
-                .collect(),
-        )
-    }
-}
-
-fn dot_exact(codes: &[i8], trits: &[i8]) -> i32 {
-    codes.iter().zip(trits).map(|(c, t)| i32::from(*c) * i32::from(*t)).sum()
 }
 
 /// One ternary product of every epilogue, against plain sums.
@@ -356,7 +248,7 @@ fn element_by_element() {
 }
 
 /// Dense rows of a dtype, packed, and what they are as f32.
-fn dense(rng: &mut Rng, dtype: DType, rows: usize, cols: usize) -> (Vec<u8>, Vec<Vec<f32>>) {
+fn dense(rng: &mut Rng, dtype: DenseType, rows: usize, cols: usize) -> (Vec<u8>, Vec<Vec<f32>>) {
     let stride = dense_row_bytes(dtype, cols as u32) as usize;
     let mut packed = vec![0u8; rows * stride];
     let mut values = Vec::new();
@@ -366,12 +258,12 @@ fn dense(rng: &mut Rng, dtype: DType, rows: usize, cols: usize) -> (Vec<u8>, Vec
             // Some subnormals of f16 among them.
             let x = if i % 7 == 3 { x * 1e-6 } else { x };
             match dtype {
-                DType::F16 => {
+                DenseType::F16 => {
                     let h = half::f16::from_f32(x);
                     row[2 * i..2 * i + 2].copy_from_slice(&h.to_le_bytes());
                     widened.push(h.to_f32());
                 }
-                DType::Bf16 => {
+                DenseType::Bf16 => {
                     let h = half::bf16::from_f32(x);
                     row[2 * i..2 * i + 2].copy_from_slice(&h.to_le_bytes());
                     widened.push(h.to_f32());
@@ -391,7 +283,7 @@ fn dense(rng: &mut Rng, dtype: DType, rows: usize, cols: usize) -> (Vec<u8>, Vec
 fn embedding_and_dense_products() {
     let mut rng = Rng::new(6);
     for target in targets() {
-        for dtype in [DType::F32, DType::F16, DType::Bf16] {
+        for dtype in [DenseType::F32, DenseType::F16, DenseType::Bf16] {
             for (vocab, cols) in [(1, 1), (3, 16), (5, 17), (37, 420)] {
                 let (table, values) = dense(&mut rng, dtype, vocab, cols);
                 let ids: Vec<u32> = (0..4).map(|_| rng.below(vocab) as u32).collect();

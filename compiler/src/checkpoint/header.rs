@@ -70,7 +70,7 @@ impl<'de> Deserialize<'de> for Dims {
     }
 }
 
-/// A value of the header's outer object: a tensor, or the free text under `__metadata__`.
+/// The header's outer object: every entry in file order, free text under `__metadata__` left out.
 struct Header(Vec<(String, RawEntry)>);
 
 impl<'de> Deserialize<'de> for Header {

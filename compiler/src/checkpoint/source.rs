@@ -1,7 +1,7 @@
 //! Where the files of a checkpoint come from: a folder, or memory.
 //!
 //! In: a name. Out: its bytes, mapped for the large files and copied for the small ones, which have a limit each.
-//! Upholds: nothing outside the folder is opened, and a file that is absent is not an error here.
+//! Upholds: no name that leaves the folder is opened, and a file that is absent is not an error here.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use std::fs::File;

@@ -1,7 +1,7 @@
 //! One named tensor as it is stored.
 //!
 //! In: what the header of a shard says, checked. Out: [`Tensor`], a view that knows where its bytes lie, so that every
-//! complaint about them can name file, tensor and byte. Decoding is in the `decode` modules.
+//! complaint about them can name file, tensor and byte. Decoding is in `packed`, `absmean` and `dense`.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use std::fmt;

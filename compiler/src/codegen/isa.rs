@@ -17,9 +17,9 @@ use crate::graph::arith::Profile;
 pub enum Isa {
     /// x86-64 with SSSE3 and SSE4.1: the least that tern compiles for.
     Sse41,
-    /// AVX2, FMA, F16C, BMI1/2, LZCNT, POPCNT.
+    /// AVX2, FMA, BMI1/2, LZCNT, POPCNT.
     Avx2,
-    /// AVX-512 F/BW/DQ/VL and VNNI.
+    /// AVX-512 F/DQ/VL and VNNI.
     Avx512Vnni,
 }
 
@@ -59,7 +59,8 @@ impl Isa {
 
     /// Whether this machine can run code of the level.
     pub fn is_available(self) -> bool {
-        #[cfg(target_arch = "x86_64")]
+        // Elsewhere the system's calling convention is not the one that entry points are compiled with.
+        #[cfg(all(target_arch = "x86_64", unix))]
         {
             match self {
                 Isa::Sse41 => std::is_x86_feature_detected!("ssse3") && std::is_x86_feature_detected!("sse4.1"),
@@ -82,7 +83,7 @@ impl Isa {
                 }
             }
         }
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(not(all(target_arch = "x86_64", unix)))]
         {
             false
         }

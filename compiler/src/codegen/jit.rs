@@ -8,6 +8,8 @@
 use cranelift_jit::{ArenaMemoryProvider, JITBuilder, JITModule};
 use cranelift_module::default_libcall_names;
 use tern_runtime::generated::abi::{StateBytesFn, StateInitFn, StepFn, TruncateFn};
+use tern_runtime::memory::Block;
+use tern_runtime::model::{EntryPoints, Model, ModelInfo};
 
 use super::module::{self, Compiled, Listed, Listing};
 use super::{Error, Target};
@@ -30,19 +32,6 @@ unsafe impl Send for JitCode {}
 // SAFETY: as above: shared access only reads addresses.
 unsafe impl Sync for JitCode {}
 
-/// The entry points of a compiled model.
-#[derive(Clone, Copy)]
-pub struct Entries {
-    /// `step`.
-    pub step: StepFn,
-    /// `state_bytes`.
-    pub state_bytes: StateBytesFn,
-    /// `state_init`.
-    pub state_init: StateInitFn,
-    /// `truncate`.
-    pub truncate: TruncateFn,
-}
-
 impl JitCode {
     /// Compiles a model.
     ///
@@ -64,13 +53,13 @@ impl JitCode {
     ///
     /// # Errors
     /// [`Error::Bug`] if the pages are gone.
-    pub fn entries(&self) -> Result<Entries, Error> {
+    pub fn entries(&self) -> Result<EntryPoints, Error> {
         let module = self.module.as_ref().ok_or_else(|| Error::bug("the code pages are gone"))?;
         let address = |id| module.get_finalized_function(id);
         // SAFETY: `module::compile` gave each function the parameters and the result of its type in the ABI table, with
         // the system's C calling convention.
         unsafe {
-            Ok(Entries {
+            Ok(EntryPoints {
                 step: std::mem::transmute::<*const u8, StepFn>(address(self.compiled.step)),
                 state_bytes: std::mem::transmute::<*const u8, StateBytesFn>(address(self.compiled.state_bytes)),
                 state_init: std::mem::transmute::<*const u8, StateInitFn>(address(self.compiled.state_init)),
@@ -78,6 +67,34 @@ impl JitCode {
             })
         }
     }
+
+    /// The model that this code and its packed weights are. `weights` must be packed as the schedule says: else the model
+    /// computes nonsense, but stays within its memory.
+    ///
+    /// # Errors
+    /// What `schedule` and `info` say does not fit together.
+    pub fn into_model(self, schedule: &Schedule, weights: Block, info: ModelInfo) -> Result<Model, ModelError> {
+        let missing = (weights.len() as u64) < schedule.weights.bytes;
+        if missing || info.max_step_tokens != schedule.max_step_tokens || info.vocab != schedule.vocab {
+            return Err(Error::bug("weights or facts are those of another schedule").into());
+        }
+        let entry = self.entries()?;
+        // SAFETY: the entry points were compiled from the ABI's signatures and a schedule whose checker passed; the block
+        // is as long as the offsets in the code reach; `self` owns the pages.
+        Ok(unsafe { Model::new(entry, weights, info, Box::new(self)) }?)
+    }
+}
+
+/// A compiled model could not be handed to the runtime.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// The parts do not fit together.
+    #[error(transparent)]
+    Code(#[from] Error),
+    /// The runtime refused them.
+    #[error(transparent)]
+    Runtime(#[from] tern_runtime::error::Error),
 }
 
 /// One kernel in memory: what tests and benches call directly.
@@ -119,14 +136,6 @@ impl Drop for JitKernel {
             unsafe { module.free_memory() };
         }
     }
-}
-
-/// Compiles one kernel for its listing alone.
-///
-/// # Errors
-/// [`Error::Bug`]: a kernel must compile.
-pub fn list_kernel(kind: &KernelKind, target: &Target, listing: Listing) -> Result<Listed, Error> {
-    module::list_kernel(&mut new_module(target, 1 << 20)?, kind, target, listing)
 }
 
 fn new_module(target: &Target, reserved_bytes: usize) -> Result<JITModule, Error> {

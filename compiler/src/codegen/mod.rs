@@ -4,12 +4,12 @@
 //! for the JIT the entry points of the C ABI. It upholds the one arithmetic; it never sees weights: their base address
 //! is an argument of the step.
 //!
-//! Read [`isa`] (levels), [`kernel`] (the vocabulary), `kernels/` (one file a family), [`step`] (the program that calls
+//! Read [`isa`] (levels), [`emitter`] (the vocabulary), `kernels/` (one file a family), [`step`] (the program that calls
 //! them), [`state`] (the caller's block), [`module`] (all of it compiled), [`jit`].
 
+pub mod emitter;
 pub mod isa;
 pub mod jit;
-pub mod kernel;
 pub mod kernels;
 pub mod module;
 pub mod state;
@@ -34,13 +34,19 @@ pub enum Error {
         isa: &'static str,
     },
     /// No level runs here.
-    #[error("tern compiles for x86-64 with SSE4.1 or better, and this machine is not one")]
+    #[error("tern compiles for x86-64 with SSE4.1 or better under a Unix, and this machine is not one")]
     NoIsa,
     /// The profile asks for an instruction that the level lacks.
     #[error("ISA level {isa} has no fused multiply-add; use the arithmetic profile `plain`")]
     NoFma {
         /// The level.
         isa: &'static str,
+    },
+    /// The cache of the longest context does not fit the address space.
+    #[error("a state of the longest context and the most sequences takes {bytes} bytes; compile for a shorter context")]
+    StateTooLarge {
+        /// How many.
+        bytes: u128,
     },
     /// A bug in tern.
     #[error("bug in code generation: {reason}")]

@@ -8,7 +8,7 @@ use cranelift_codegen::ir::{AbiParam, FuncRef, Function, Signature, Type, UserFu
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_module::{FuncId, Linkage, Module};
 
-use super::kernel::Kernel;
+use super::emitter::Emitter;
 use super::state::{self, StateLayout};
 use super::step::{self, Callees};
 use super::{Error, Target, kernels};
@@ -65,7 +65,7 @@ pub fn compile(
     target: &Target,
     listing: Listing,
 ) -> Result<Compiled, Error> {
-    let layout = StateLayout::new(schedule);
+    let layout = StateLayout::new(schedule)?;
     let mut functions = Functions::new(module, target, listing);
     let ids = schedule.kernels.iter().map(|kind| functions.kernel(kind)).collect::<Result<Vec<_>, _>>()?;
     let top_k = functions.kernel(&KernelKind::TopK { vocab: schedule.vocab })?;
@@ -100,21 +100,6 @@ pub fn compile_kernel(module: &mut dyn Module, kind: &KernelKind, target: &Targe
     Functions::new(module, target, Listing::default()).kernel(kind)
 }
 
-/// Compiles one kernel and lists it.
-///
-/// # Errors
-/// [`Error::Bug`]: a kernel must compile.
-pub fn list_kernel(
-    module: &mut dyn Module,
-    kind: &KernelKind,
-    target: &Target,
-    listing: Listing,
-) -> Result<Listed, Error> {
-    let mut functions = Functions::new(module, target, listing);
-    functions.kernel(kind)?;
-    functions.listed.pop().ok_or_else(|| Error::bug("nothing was listed"))
-}
-
 struct Functions<'m> {
     module: &'m mut dyn Module,
     target: &'m Target,
@@ -143,7 +128,7 @@ impl<'m> Functions<'m> {
         let target = self.target;
         let symbol = format!("{}_{kind}", target.isa.name());
         self.define(&symbol, Linkage::Local, signature, |b, _| {
-            let mut kernel = Kernel::new(b, target);
+            let mut kernel = Emitter::new(b, target);
             kernels::emit(kind, &mut kernel);
             kernel.finish();
         })
@@ -181,6 +166,11 @@ impl<'m> Functions<'m> {
             .define_function(id, &mut self.context)
             .map_err(|e| Error::Bug { reason: format!("{symbol}: {e:?}") })?;
         let compiled = self.context.compiled_code();
+        // A kernel that calls anything, a library function for a missing instruction say, is no leaf.
+        let relocations = compiled.map_or(0, |c| c.buffer.relocs().len());
+        if linkage == Linkage::Local && relocations > 0 {
+            return Err(Error::Bug { reason: format!("kernel {symbol} is no leaf: {relocations} relocations") });
+        }
         self.listed.push(Listed {
             symbol: symbol.to_owned(),
             clif,

@@ -13,7 +13,8 @@ use cranelift_codegen::ir::{InstBuilder, Value, types};
 use cranelift_frontend::FunctionBuilder;
 use tern_runtime::generated::abi;
 
-use super::kernel::flags;
+use super::Error;
+use super::emitter::flags;
 use crate::schedule::{Schedule, layout};
 
 /// Offset of the magic number.
@@ -38,7 +39,7 @@ pub const MAX_SEQS: u32 = 4096;
 /// Where things lie in the state of one model.
 #[derive(Clone, Copy, Debug)]
 pub struct StateLayout {
-    /// Tells this model's states from others.
+    /// Tells states of this shape from others, and from memory that is no state.
     pub magic: u64,
     /// The row of logits for top-k.
     pub logits: u64,
@@ -52,18 +53,32 @@ pub struct StateLayout {
 
 impl StateLayout {
     /// The layout for a schedule.
-    pub fn new(schedule: &Schedule) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::StateTooLarge`] if the largest state would not fit 63 bits: then no size computed at run time can wrap.
+    pub fn new(schedule: &Schedule) -> Result<Self, Error> {
         let logits = ARENA + schedule.arena_bytes;
         let kv_elems =
             schedule.kv_layers.last().map_or(0, |l| l.elems_before + 2 * u64::from(l.heads) * u64::from(l.head_dim));
-        let text = format!("{schedule:?}");
-        Self {
-            magic: fnv1a(text.as_bytes()),
+        let largest = u128::from(kv_elems) * 4 * u128::from(schedule.max_context) * u128::from(MAX_SEQS)
+            + u128::from(logits)
+            + (1 << 40);
+        if largest > i64::MAX as u128 {
+            return Err(Error::StateTooLarge { bytes: largest });
+        }
+        let Schedule { arena_bytes, vocab, max_context, max_step_tokens, kv_layers, .. } = schedule;
+        let mut shape = vec![*arena_bytes, u64::from(*vocab), u64::from(*max_context), u64::from(*max_step_tokens)];
+        for layer in kv_layers {
+            shape.extend([u64::from(layer.heads), u64::from(layer.head_dim)]);
+        }
+        let shape: Vec<u8> = shape.iter().flat_map(|n| n.to_le_bytes()).collect();
+        Ok(Self {
+            magic: fnv1a(&shape),
             logits,
             lengths: layout::round_up(logits + 4 * u64::from(schedule.vocab), layout::ALIGN_BYTES),
             kv_elems,
             max_context: schedule.max_context,
-        }
+        })
     }
 }
 

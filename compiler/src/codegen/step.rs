@@ -11,7 +11,7 @@ use cranelift_frontend::FunctionBuilder;
 use tern_runtime::generated::abi;
 use tern_runtime::session::MAX_TOP_K;
 
-use super::kernel::flags;
+use super::emitter::flags;
 use super::state::{self, StateLayout};
 use crate::schedule::{Arg, Call, Choice, Part, Phase, RowKind, RowSpace, Schedule, Split, layout};
 
@@ -70,6 +70,8 @@ pub fn emit_step(b: &mut FunctionBuilder<'_>, schedule: &Schedule, l: &StateLayo
     let p = state::start(b);
     let [model, state, ids, n, pos, seq, want, out, tid, n_threads, barrier, barrier_ctx] =
         std::array::from_fn(|i| p[i]);
+    let no_such_thread = b.ins().icmp(IntCC::UnsignedGreaterThanOrEqual, tid, n_threads);
+    state::fail_if(b, no_such_thread, abi::STATUS_BAD_THREAD);
     let length_at = check_request(b, schedule, l, state, ids, [n, pos, seq, want]);
 
     let n64 = b.ins().uextend(types::I64, n);

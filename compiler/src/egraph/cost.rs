@@ -115,7 +115,7 @@ fn weight_bytes(ty: &TensorType) -> u64 {
         dims => (1, length(dims.last())),
     };
     let padded = |n: u64, unit: u32| n.div_ceil(u64::from(unit.max(1))).saturating_mul(u64::from(unit.max(1)));
-    let elems = padded(rows, spec.tile_rows).saturating_mul(padded(cols, spec.block_cols));
+    let elems = padded(rows, spec.rows_multiple).saturating_mul(padded(cols, spec.block_cols));
     elems.saturating_mul(u64::from(spec.bits_per_weight.unwrap_or(ty.dtype.bits()))).div_ceil(8)
 }
 
@@ -223,8 +223,8 @@ mod tests {
 
     #[test]
     fn weights_cost_the_bytes_of_their_packing() {
-        // 9 rows are 2 tiles of 8, 65 columns are 2 blocks of 64: 16 * 128 / 4 bytes.
-        assert_eq!(weight_bytes(&tensor(DType::Trit, &[Dim::Const(9), Dim::Const(65)])), 512);
+        // 17 rows are padded to 32, 65 columns to 128: 32 * 128 / 4 bytes.
+        assert_eq!(weight_bytes(&tensor(DType::Trit, &[Dim::Const(17), Dim::Const(65)])), 1024);
         assert_eq!(weight_bytes(&tensor(DType::Bf16, &[Dim::Const(3), Dim::Const(17)])), 3 * 32 * 2);
         assert_eq!(weight_bytes(&tensor(DType::F32, &[Dim::Const(16)])), 64);
     }

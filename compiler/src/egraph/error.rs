@@ -17,7 +17,9 @@ pub enum Error {
         reason: String,
     },
     /// Unsupported: the rules that define the compiled form did not finish within the limits.
-    #[error("the compiled form of {region} was not reached: stopped by {stop}; raise the limits of the e-graph")]
+    #[error(
+        "the compiled form of {region} was not reached: stopped by {stop}; the region is larger than tern compiles"
+    )]
     NotSaturated {
         /// Which part of the graph.
         region: String,

@@ -9,28 +9,41 @@ use crate::spec::{DTypePattern, PackingSpec};
 pub enum Packing {
     /// Two bits per trit in tiles of 8 rows, so that one thread reads one sequential stream.
     ///
-    /// The code of a trit t is c = t + 1. Rows are cut into tiles of 8 and columns into blocks of 64; rows and columns beyond the
-    /// matrix hold the trit 0 (code 1). For each tile of rows, for each block of columns, for each of the 8 rows: 16 bytes. Byte j
+    /// The code of a trit t is c = t + 1. Rows are padded to a multiple of 16, so that the padding of a result row is written too,
+    /// and cut into tiles of 8; columns are cut into blocks of 64; rows and columns beyond the matrix hold the trit 0 (code 1). For each tile of rows, for each block of columns, for each of the 8 rows: 16 bytes. Byte j
     /// holds the codes of columns j, 16 + j, 32 + j and 48 + j of the block in its bits 1-0, 3-2, 5-4 and 7-6.
-    /// Bytes: ceil(N / 8) * ceil(K / 64) * 128.
+    /// Bytes: ceil(N / 16) * 2 * ceil(K / 64) * 128.
     T2Tile8x64,
+    /// Two matrices of one shape as t2_8x64, tile by tile in turn: a gated unit reads both as one stream.
+    ///
+    /// Tile 0 of the first matrix, tile 0 of the second, tile 1 of the first, and so on; each tile as in t2_8x64.
+    /// Bytes: twice those of t2_8x64.
+    T2Tile8x64Pair,
     /// Dense elements as they are, row after row, each row padded with zeros to a multiple of 16 elements.
     ///
     /// Row after row. A row is its K elements, little endian, in the element type of the weight, followed by zeros up to a
     /// multiple of 16 elements: the 16 lanes of every reduction read whole vectors, and padding adds +0.0.
     /// Bytes: N * ceil(K / 16) * 16 * bits / 8.
     DenseRows,
+    /// A dense vector as f32, padded with zeros to a multiple of 16 elements: read once per row of activations.
+    ///
+    /// The K elements widened to f32, little endian, followed by zeros up to a multiple of 16 elements.
+    /// Bytes: ceil(K / 16) * 64.
+    F32Vector,
 }
 
 impl Packing {
     /// All of them, in table order.
-    pub const ALL: &'static [Packing] = &[Packing::T2Tile8x64, Packing::DenseRows];
+    pub const ALL: &'static [Packing] =
+        &[Packing::T2Tile8x64, Packing::T2Tile8x64Pair, Packing::DenseRows, Packing::F32Vector];
 
     /// Its row of the table.
     pub fn spec(self) -> &'static PackingSpec {
         &PACKINGS[match self {
             Packing::T2Tile8x64 => 0,
-            Packing::DenseRows => 1,
+            Packing::T2Tile8x64Pair => 1,
+            Packing::DenseRows => 2,
+            Packing::F32Vector => 3,
         }]
     }
 
@@ -52,19 +65,43 @@ pub static PACKINGS: &[PackingSpec] = &[
         summary: "Two bits per trit in tiles of 8 rows, so that one thread reads one sequential stream.",
         weights: DTypePattern::Is(DType::Trit),
         tile_rows: 8,
+        rows_multiple: 16,
         block_cols: 64,
         bits_per_weight: Some(2),
         align_bytes: 64,
-        layout: "The code of a trit t is c = t + 1. Rows are cut into tiles of 8 and columns into blocks of 64; rows and columns beyond the\nmatrix hold the trit 0 (code 1). For each tile of rows, for each block of columns, for each of the 8 rows: 16 bytes. Byte j\nholds the codes of columns j, 16 + j, 32 + j and 48 + j of the block in its bits 1-0, 3-2, 5-4 and 7-6.\nBytes: ceil(N / 8) * ceil(K / 64) * 128.",
+        layout: "The code of a trit t is c = t + 1. Rows are padded to a multiple of 16, so that the padding of a result row is written too,\nand cut into tiles of 8; columns are cut into blocks of 64; rows and columns beyond the matrix hold the trit 0 (code 1). For each tile of rows, for each block of columns, for each of the 8 rows: 16 bytes. Byte j\nholds the codes of columns j, 16 + j, 32 + j and 48 + j of the block in its bits 1-0, 3-2, 5-4 and 7-6.\nBytes: ceil(N / 16) * 2 * ceil(K / 64) * 128.",
+    },
+    PackingSpec {
+        name: "t2_8x64_pair",
+        summary: "Two matrices of one shape as t2_8x64, tile by tile in turn: a gated unit reads both as one stream.",
+        weights: DTypePattern::Is(DType::Trit),
+        tile_rows: 8,
+        rows_multiple: 16,
+        block_cols: 64,
+        bits_per_weight: Some(2),
+        align_bytes: 64,
+        layout: "Tile 0 of the first matrix, tile 0 of the second, tile 1 of the first, and so on; each tile as in t2_8x64.\nBytes: twice those of t2_8x64.",
     },
     PackingSpec {
         name: "dense_rows",
         summary: "Dense elements as they are, row after row, each row padded with zeros to a multiple of 16 elements.",
         weights: DTypePattern::Dense,
         tile_rows: 1,
+        rows_multiple: 1,
         block_cols: 16,
         bits_per_weight: None,
         align_bytes: 64,
         layout: "Row after row. A row is its K elements, little endian, in the element type of the weight, followed by zeros up to a\nmultiple of 16 elements: the 16 lanes of every reduction read whole vectors, and padding adds +0.0.\nBytes: N * ceil(K / 16) * 16 * bits / 8.",
+    },
+    PackingSpec {
+        name: "f32_vector",
+        summary: "A dense vector as f32, padded with zeros to a multiple of 16 elements: read once per row of activations.",
+        weights: DTypePattern::Dense,
+        tile_rows: 1,
+        rows_multiple: 1,
+        block_cols: 16,
+        bits_per_weight: Some(32),
+        align_bytes: 64,
+        layout: "The K elements widened to f32, little endian, followed by zeros up to a multiple of 16 elements.\nBytes: ceil(K / 16) * 64.",
     },
 ];

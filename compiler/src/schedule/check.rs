@@ -5,15 +5,15 @@
 //! phase no call writes bytes that another one reads or writes, unless both are split by the same rows of one buffer;
 //! (K3) every buffer lies in the arena, aligned; (K4) packed weights do not overlap and lie in their block; (K5)
 //! attention reads a layer's cache in a later phase than the one in which the step's rows are written into it, and
-//! both happen once.
+//! both happen once; (K6) a call is given pointers to just the buffers that it is said to read and write.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::kernel::KernelKind;
 use super::layout::ALIGN_BYTES;
 use super::{Arg, BufferId, Call, Choice, Error, Schedule, Split};
 
-/// Checks K1 to K5.
+/// Checks K1 to K6.
 ///
 /// # Errors
 /// [`Error::Bug`] with the first violation.
@@ -25,6 +25,7 @@ pub fn check(schedule: &Schedule) -> Result<(), Error> {
     let mut owners: Vec<(u64, u64, BufferId)> = Vec::new();
     for (index, phase) in schedule.phases.iter().enumerate() {
         for (position, call) in phase.calls.iter().enumerate() {
+            named(index, call)?;
             for read in &call.reads {
                 if !owns(&owners, schedule, *read) {
                     return Err(bug(format!(
@@ -81,6 +82,20 @@ fn conflicts(schedule: &Schedule, phase: usize, first: &Call, second: &Call) -> 
         }
     }
     Ok(())
+}
+
+/// K6.
+fn named(phase: usize, call: &Call) -> Result<(), Error> {
+    let given = call.args.iter().filter_map(|arg| match arg {
+        Arg::Rows { buffer, .. } => Some(*buffer),
+        _ => None,
+    });
+    let said = call.reads.iter().chain(&call.writes).copied();
+    let (given, said): (BTreeSet<BufferId>, BTreeSet<BufferId>) = (given.collect(), said.collect());
+    if given == said {
+        return Ok(());
+    }
+    Err(bug(format!("K6: phase {phase}: %{} is given buffers {given:?} but said to use {said:?}", call.node.0)))
 }
 
 /// K3.

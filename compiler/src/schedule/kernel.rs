@@ -5,7 +5,8 @@
 use std::fmt;
 
 use super::RowKind;
-use crate::graph::{Act, DType, F32};
+use crate::graph::{Act, F32};
+use crate::weights::DenseType;
 
 /// The element type of the key/value cache.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -25,10 +26,10 @@ impl KvElem {
         }
     }
     /// The dtype of an element.
-    pub const fn dtype(self) -> DType {
+    pub const fn dtype(self) -> DenseType {
         match self {
-            KvElem::F32 => DType::F32,
-            KvElem::F16 => DType::F16,
+            KvElem::F32 => DenseType::F32,
+            KvElem::F16 => DenseType::F16,
         }
     }
 }
@@ -84,7 +85,7 @@ pub enum KernelKind {
     /// Rows of a dense table, by id. Args: table, ids, out, lo, hi (tokens).
     Embed {
         /// Element type of the table.
-        dtype: DType,
+        dtype: DenseType,
         /// Elements of a row.
         cols: u32,
     },
@@ -116,7 +117,7 @@ pub enum KernelKind {
     /// f32 rows times dense rows. Args: w, x, out, rows, lo, hi (rows of w).
     Dense {
         /// Element type of the weight.
-        dtype: DType,
+        dtype: DenseType,
         /// N: elements from one result row to the next (results are not padded: they are the caller's).
         rows: u32,
         /// K.
@@ -199,7 +200,9 @@ impl fmt::Display for KernelKind {
                 write!(f, "{regime}_q8xt2_8x64_{epilogue}__{rows}x{cols}")
             }
             KernelKind::Rescale { cols } => write!(f, "rescale_i32_f32__{cols}"),
-            KernelKind::Dense { dtype, rows, cols, .. } => write!(f, "dense_f32x{}__{rows}x{cols}", dtype.name()),
+            KernelKind::Dense { dtype, rows, cols, out_row_bytes } => {
+                write!(f, "dense_f32x{}__{rows}x{cols}_stride{out_row_bytes}", dtype.name())
+            }
             KernelKind::Rope { cols, head_dim } => write!(f, "rope_f32__{cols}_d{head_dim}"),
             KernelKind::KvWrite { heads, head_dim, elem } => {
                 write!(f, "kv_write_f32_{}__{heads}x{head_dim}", elem.dtype().name())

@@ -16,7 +16,7 @@ pub mod phases;
 pub mod plan;
 pub mod print;
 
-use crate::graph::{DType, F32, Graph, ValueId};
+use crate::graph::{F32, Graph, ValueId};
 use kernel::KernelKind;
 use packing::WeightLayout;
 
@@ -200,7 +200,7 @@ pub struct KvLayer {
 }
 
 /// A model, ready for code generation.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Schedule {
     /// Distinct kernels; `KernelId` indexes it.
     pub kernels: Vec<KernelKind>,
@@ -245,6 +245,12 @@ pub enum Error {
         /// What is missing, and what is supported.
         reason: String,
     },
+    /// The caller asked for the impossible.
+    #[error("{reason}")]
+    Options {
+        /// What is wrong.
+        reason: String,
+    },
     /// A bug in tern.
     #[error("bug in the schedule: {reason}")]
     Bug {
@@ -258,18 +264,13 @@ pub enum Error {
 /// # Errors
 /// An op without kernel, or a bug found by the checker.
 pub fn schedule(graph: &Graph, options: &Options) -> Result<Schedule, Error> {
-    let mut plan = plan::plan(graph, options)?;
-    plan.phases = phases::group(graph, std::mem::take(&mut plan.calls));
-    plan.arena_bytes = buffers::place(&mut plan.buffers, &plan.phases);
-    let schedule = plan.into_schedule();
+    if options.max_step_tokens == 0 {
+        return Err(Error::Options { reason: "a step of 0 tokens computes nothing; allow at least 1".into() });
+    }
+    let plan::Plan { calls, mut buffers, model } = plan::plan(graph, options)?;
+    let phases = phases::group(graph, calls);
+    let arena_bytes = buffers::place(&mut buffers, &phases);
+    let schedule = Schedule { phases, buffers, arena_bytes, ..model };
     check::check(&schedule)?;
     Ok(schedule)
-}
-
-/// Whether a dtype is a dense weight's.
-pub(crate) fn is_dense(dtype: DType) -> bool {
-    match dtype {
-        DType::F32 | DType::F16 | DType::Bf16 => true,
-        DType::I32 | DType::Trit | DType::Q8 => false,
-    }
 }

@@ -3,11 +3,13 @@
 //! In: canonical trits or dense elements. Out: one block of bytes; every [`Layout`] at its offset. A packing is a
 //! bijection: [`unpack_tiles`] gives the trits back.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::layout::{ALIGN_BYTES, CODE_ELEMS, ROW_ELEMS, TILE_ROWS, round_up, tile_bytes, tiles};
-use crate::graph::{DType, WeightId};
-use crate::weights::{Dense, Trits, WeightData, WeightError};
+use crate::generated::packings::Packing;
+use crate::graph::WeightId;
+use crate::weights::{Dense, DenseType, Trits, WeightData, WeightError};
 
 /// How one weight (or two together) is packed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -42,7 +44,7 @@ pub enum Layout {
         /// K.
         cols: u32,
         /// Element type.
-        dtype: DType,
+        dtype: DenseType,
     },
     /// A vector as f32, padded with zeros to a multiple of 16.
     Vector {
@@ -54,27 +56,30 @@ pub enum Layout {
 }
 
 impl Layout {
+    /// The packing's row of the table.
+    pub const fn packing(&self) -> Packing {
+        match self {
+            Layout::Tiles { .. } => Packing::T2Tile8x64,
+            Layout::TilePairs { .. } => Packing::T2Tile8x64Pair,
+            Layout::Rows { .. } => Packing::DenseRows,
+            Layout::Vector { .. } => Packing::F32Vector,
+        }
+    }
+
     /// Its size.
     pub fn bytes(&self) -> u64 {
         match *self {
             Layout::Tiles { rows, cols, .. } => u64::from(tiles(rows)) * tile_bytes(cols),
             Layout::TilePairs { rows, cols, .. } => 2 * u64::from(tiles(rows)) * tile_bytes(cols),
             Layout::Rows { rows, cols, dtype, .. } => u64::from(rows) * dense_row_bytes(dtype, cols),
-            Layout::Vector { len, .. } => dense_row_bytes(DType::F32, len),
+            Layout::Vector { len, .. } => dense_row_bytes(DenseType::F32, len),
         }
     }
 }
 
 /// Bytes from one dense row to the next.
-pub fn dense_row_bytes(dtype: DType, cols: u32) -> u64 {
-    round_up(u64::from(cols), ROW_ELEMS) * elem_bytes(dtype)
-}
-
-fn elem_bytes(dtype: DType) -> u64 {
-    match dtype {
-        DType::F16 | DType::Bf16 => 2,
-        DType::F32 | DType::I32 | DType::Trit | DType::Q8 => 4,
-    }
+pub fn dense_row_bytes(dtype: DenseType, cols: u32) -> u64 {
+    round_up(u64::from(cols), ROW_ELEMS) * u64::from(dtype.bytes())
 }
 
 /// A packed weight and where it lies.
@@ -131,25 +136,39 @@ fn to_range(offset: u64, bytes: u64) -> Range<usize> {
 
 fn pack_one(layout: &Layout, data: &dyn WeightData, out: &mut [u8]) -> Result<(), WeightError> {
     match *layout {
-        Layout::Tiles { weight, cols, .. } => {
-            pack_tiles(&*data.trits(weight)?, out, tile_bytes(cols) as usize);
+        Layout::Tiles { weight, rows, cols } => {
+            pack_tiles(&*trits(data, weight, rows, cols)?, out, tile_bytes(cols) as usize);
         }
-        Layout::TilePairs { first, second, cols, .. } => {
+        Layout::TilePairs { first, second, rows, cols } => {
             let tile = tile_bytes(cols) as usize;
-            pack_tiles(&*data.trits(first)?, out, 2 * tile);
-            pack_tiles(&*data.trits(second)?, &mut out[tile..], 2 * tile);
+            pack_tiles(&*trits(data, first, rows, cols)?, out, 2 * tile);
+            pack_tiles(&*trits(data, second, rows, cols)?, &mut out[tile..], 2 * tile);
         }
-        Layout::Rows { weight, cols, dtype, .. } => {
-            pack_rows(&*data.dense(weight)?, cols as usize, dense_row_bytes(dtype, cols) as usize, out);
+        Layout::Rows { weight, rows, cols, dtype } => {
+            let values = data.dense(weight)?;
+            check(weight, values.check((rows as usize).checked_mul(cols as usize), dtype))?;
+            pack_rows(&values, cols as usize, dense_row_bytes(dtype, cols) as usize, out);
         }
         Layout::Vector { weight, len } => {
             let values = data.dense(weight)?;
+            check(weight, values.check(Some(len as usize), values.dense_type()))?;
             for (i, bytes) in out.chunks_exact_mut(4).take(len as usize).enumerate() {
                 bytes.copy_from_slice(&values.get(i).to_le_bytes());
             }
         }
     }
     Ok(())
+}
+
+/// The trits of a matrix, of the declared shape and with nothing but trits among them: packing relies on both.
+fn trits<'d>(data: &'d dyn WeightData, id: WeightId, rows: u32, cols: u32) -> Result<Cow<'d, Trits>, WeightError> {
+    let trits = data.trits(id)?;
+    check(id, trits.check(rows as usize, cols as usize))?;
+    Ok(trits)
+}
+
+fn check(id: WeightId, result: Result<(), String>) -> Result<(), WeightError> {
+    result.map_err(|reason| WeightError { name: format!("@{}", id.0), reason })
 }
 
 /// Packs `t2_8x64`, tiles `tile_stride` bytes apart.

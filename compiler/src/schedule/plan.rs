@@ -8,49 +8,22 @@ mod lookup;
 use std::collections::BTreeMap;
 
 use super::kernel::{Epilogue, KernelKind, MapOp, Regime};
-use super::packing::{Layout, WeightLayout};
+use super::packing::Layout;
 use super::{
-    Arg, Buffer, BufferId, Call, Choice, Error, KernelId, KvLayer, Options, Part, Phase, RowKind, RowSpace, Schedule,
-    Split, layout,
+    Arg, Buffer, BufferId, Call, Choice, Error, KvLayer, Options, Part, RowKind, RowSpace, Schedule, Split, layout,
 };
-use crate::graph::{Act, DType, F32, Graph, Op, Operand, ValueId, WeightId};
+use crate::graph::{Act, F32, Graph, Op, Operand, ValueId, WeightId};
+use crate::weights::DenseType;
 
-/// A schedule whose calls are not yet in phases.
+/// A schedule in the making.
 #[derive(Debug)]
 pub struct Plan {
     /// In graph order.
     pub calls: Vec<Call>,
-    /// Filled in by `phases`.
-    pub phases: Vec<Phase>,
-    /// Offsets filled in by `buffers`.
+    /// Without offsets.
     pub buffers: Vec<Buffer>,
-    /// Filled in by `buffers`.
-    pub arena_bytes: u64,
-    kernels: Vec<KernelKind>,
-    weights: WeightLayout,
-    kv_layers: Vec<KvLayer>,
-    vocab: u32,
-    id_limit: u32,
-    max_context: u32,
-    max_step_tokens: u32,
-}
-
-impl Plan {
-    /// The finished schedule.
-    pub fn into_schedule(self) -> Schedule {
-        Schedule {
-            kernels: self.kernels,
-            phases: self.phases,
-            buffers: self.buffers,
-            arena_bytes: self.arena_bytes,
-            weights: self.weights,
-            kv_layers: self.kv_layers,
-            vocab: self.vocab,
-            id_limit: self.id_limit,
-            max_context: self.max_context,
-            max_step_tokens: self.max_step_tokens,
-        }
-    }
+    /// Everything that needs neither phases nor offsets; both are still empty.
+    pub model: Schedule,
 }
 
 /// Where a value is found.
@@ -67,7 +40,6 @@ enum Place {
 struct Planner<'g> {
     graph: &'g Graph,
     plan: Plan,
-    kernel_ids: BTreeMap<String, KernelId>,
     /// By value; tuples have one place per member.
     places: BTreeMap<ValueId, Vec<Place>>,
 }
@@ -77,20 +49,14 @@ struct Planner<'g> {
 /// # Errors
 /// A node that no kernel computes.
 pub fn plan(graph: &Graph, options: &Options) -> Result<Plan, Error> {
-    let plan = Plan {
-        calls: Vec::new(),
-        phases: Vec::new(),
-        buffers: Vec::new(),
-        arena_bytes: 0,
-        kernels: Vec::new(),
-        weights: WeightLayout::default(),
-        kv_layers: Vec::new(),
-        vocab: 0,
+    let model = Schedule {
         id_limit: u32::MAX,
         max_context: u32::MAX,
         max_step_tokens: options.max_step_tokens,
+        ..Schedule::default()
     };
-    let mut planner = Planner { graph, plan, kernel_ids: BTreeMap::new(), places: BTreeMap::new() };
+    let plan = Plan { calls: Vec::new(), buffers: Vec::new(), model };
+    let mut planner = Planner { graph, plan, places: BTreeMap::new() };
     for index in 0..graph.nodes.len() {
         planner.node(ValueId(index as u32))?;
     }
@@ -104,13 +70,13 @@ impl Planner<'_> {
         let Some(&logits) = self.graph.outputs.first() else {
             return Err(Error::Bug { reason: "a graph without results was not verified as a model".into() });
         };
-        if self.plan.vocab == 0 {
+        if self.plan.model.vocab == 0 {
             return Err(self.unsupported(
                 logits,
                 "the logits must come from a dense_matmul of wanted rows, and nothing else may read them",
             ));
         }
-        if self.plan.max_context == u32::MAX {
+        if self.plan.model.max_context == u32::MAX {
             return Err(self.unsupported(
                 logits,
                 "no value is rotated: without a rotary table nothing says how long a context may be",
@@ -163,8 +129,8 @@ impl Planner<'_> {
     fn embed(&mut self, id: ValueId) -> Result<Vec<Place>, Error> {
         let table = self.weight(id, 1)?;
         let (rows, cols, dtype) = self.dense_shape(id, table)?;
-        self.plan.id_limit = rows;
-        let offset = self.plan.weights.place(Layout::Rows { weight: table, rows, cols, dtype });
+        self.plan.model.id_limit = self.plan.model.id_limit.min(rows);
+        let offset = self.plan.model.weights.place(Layout::Rows { weight: table, rows, cols, dtype });
         let out = self.buffer(id, 0, RowKind::F32, cols, RowSpace::Tokens);
         let kernel = self.kernel(KernelKind::Embed { dtype, cols });
         let args = vec![Arg::Weights { offset }, Arg::Ids, rows_of(out), Arg::Lo, Arg::Hi];
@@ -200,11 +166,11 @@ impl Planner<'_> {
         let (x, x_arg) = self.input(id, 0)?;
         let table = self.weight(id, 2)?;
         let (rows, table_cols, dtype) = self.dense_shape(id, table)?;
-        if dtype != DType::F32 || table_cols != head_dim {
+        if dtype != DenseType::F32 || table_cols != head_dim {
             return Err(self.unsupported(id, "a rotary table must be f32[positions, head_dim]"));
         }
-        self.plan.max_context = self.plan.max_context.min(rows);
-        let offset = self.plan.weights.place(Layout::Rows { weight: table, rows, cols: table_cols, dtype });
+        self.plan.model.max_context = self.plan.model.max_context.min(rows);
+        let offset = self.plan.model.weights.place(Layout::Rows { weight: table, rows, cols: table_cols, dtype });
         let out = self.buffer(id, 0, RowKind::F32, cols, space);
         let kernel = self.kernel(KernelKind::Rope { cols, head_dim });
         let args = vec![x_arg, Arg::Weights { offset }, rows_of(out), Arg::Position, Arg::Lo, Arg::Hi];
@@ -213,15 +179,19 @@ impl Planner<'_> {
     }
 
     fn kv_cache(&mut self, heads: u32, head_dim: u32) -> Vec<Place> {
-        let elems_before =
-            self.plan.kv_layers.last().map_or(0, |l| l.elems_before + 2 * u64::from(l.heads) * u64::from(l.head_dim));
-        self.plan.kv_layers.push(KvLayer { heads, head_dim, elems_before });
-        vec![Place::Kv(self.plan.kv_layers.len() - 1)]
+        let elems_before = self
+            .plan
+            .model
+            .kv_layers
+            .last()
+            .map_or(0, |l| l.elems_before + 2 * u64::from(l.heads) * u64::from(l.head_dim));
+        self.plan.model.kv_layers.push(KvLayer { heads, head_dim, elems_before });
+        vec![Place::Kv(self.plan.model.kv_layers.len() - 1)]
     }
 
     fn kv_write(&mut self, id: ValueId) -> Result<Vec<Place>, Error> {
         let index = self.kv(id, 0)?;
-        let KvLayer { heads, head_dim, elems_before } = self.plan.kv_layers[index];
+        let KvLayer { heads, head_dim, elems_before } = self.plan.model.kv_layers[index];
         let (k, k_arg) = self.input(id, 1)?;
         let (v, v_arg) = self.input(id, 2)?;
         let kernel = self.by_kv(|elem| KernelKind::KvWrite { heads, head_dim, elem });
@@ -242,7 +212,7 @@ impl Planner<'_> {
         let (cols, space) = self.rows_type(id, id)?;
         let (q, q_arg) = self.input(id, 0)?;
         let index = self.kv(id, 1)?;
-        let KvLayer { heads: kv_heads, head_dim, elems_before } = self.plan.kv_layers[index];
+        let KvLayer { heads: kv_heads, head_dim, elems_before } = self.plan.model.kv_layers[index];
         let q_heads = cols / head_dim;
         let out = self.buffer(id, 0, RowKind::F32, cols, space);
         let kernel = self.by_kv(|elem| KernelKind::Attention { q_heads, kv_heads, head_dim, scale, elem });
@@ -282,16 +252,19 @@ impl Planner<'_> {
         let (rows, cols, scale) = self.trit_shape(id, w)?;
         let (offset, last) = match epilogue {
             Epilogue::Sums | Epilogue::Scale => {
-                (self.plan.weights.place(Layout::Tiles { weight: w, rows, cols }), Arg::F32(F32::new(0.0)))
+                (self.plan.model.weights.place(Layout::Tiles { weight: w, rows, cols }), Arg::F32(F32::new(0.0)))
             }
             Epilogue::ScaleAdd => {
                 let (_, arg) = self.input(id, 2)?;
-                (self.plan.weights.place(Layout::Tiles { weight: w, rows, cols }), arg)
+                (self.plan.model.weights.place(Layout::Tiles { weight: w, rows, cols }), arg)
             }
             Epilogue::Glu(_) => {
                 let up = self.weight(id, 2)?;
                 let (_, _, up_scale) = self.trit_shape(id, up)?;
-                (self.plan.weights.place(Layout::TilePairs { first: w, second: up, rows, cols }), Arg::F32(up_scale))
+                (
+                    self.plan.model.weights.place(Layout::TilePairs { first: w, second: up, rows, cols }),
+                    Arg::F32(up_scale),
+                )
             }
         };
         let mut extra_reads = Vec::new();
@@ -315,7 +288,7 @@ impl Planner<'_> {
         let (mut start, mut places) = (0, Vec::new());
         for (member, w) in weights.into_iter().enumerate() {
             let (rows, cols, scale) = self.trit_shape(id, w)?;
-            let offset = self.plan.weights.place(Layout::Tiles { weight: w, rows, cols });
+            let offset = self.plan.model.weights.place(Layout::Tiles { weight: w, rows, cols });
             let count = layout::tiles(rows);
             let split = Split::Units { start, count, total };
             let last = Arg::F32(F32::new(0.0));
@@ -399,12 +372,12 @@ impl Planner<'_> {
         let (rows, cols, dtype) = self.dense_shape(id, w)?;
         let (x, x_arg) = self.input(id, 0)?;
         let (_, space) = self.rows_type(id, id)?;
-        let offset = self.plan.weights.place(Layout::Rows { weight: w, rows, cols, dtype });
+        let offset = self.plan.model.weights.place(Layout::Rows { weight: w, rows, cols, dtype });
         let split = Split::Units { start: 0, count: rows, total: rows };
         let is_logits = self.graph.outputs.first() == Some(&id);
         let used = self.graph.nodes.iter().any(|n| n.operands.contains(&Operand::Value(id)));
         let (place, out_arg, writes, out_row_bytes) = if is_logits && !used && space == RowSpace::Wanted {
-            self.plan.vocab = rows;
+            self.plan.model.vocab = rows;
             (Place::Caller, Arg::Logits, None, 4 * u64::from(rows))
         } else {
             // Rows of a buffer must end in zeros; this kernel writes no padding.

@@ -24,9 +24,9 @@ impl fmt::Display for Schedule {
         }
         writeln!(f, "\nweights (offset, bytes, packing)")?;
         for placed in &self.weights.placed {
-            let (packing, weights) = packing(&placed.layout);
+            let packing = placed.layout.packing().name();
             write!(f, "  {:>12} {:>10} {packing:<12}", placed.offset, placed.layout.bytes())?;
-            for weight in weights {
+            for weight in weights(&placed.layout) {
                 write!(f, " @{}", weight.0)?;
             }
             writeln!(f)?;
@@ -112,11 +112,9 @@ fn rows(buffer: &Buffer) -> String {
     format!("{kind}[{}, {}] %{}.{}", letter(buffer.rows), buffer.cols, buffer.value.0, buffer.member)
 }
 
-fn packing(layout: &Layout) -> (String, Vec<WeightId>) {
+fn weights(layout: &Layout) -> Vec<WeightId> {
     match *layout {
-        Layout::Tiles { weight, .. } => ("t2_8x64".into(), vec![weight]),
-        Layout::TilePairs { first, second, .. } => ("t2_8x64 pair".into(), vec![first, second]),
-        Layout::Rows { weight, dtype, .. } => (format!("{} rows", dtype.name()), vec![weight]),
-        Layout::Vector { weight, .. } => ("f32 vector".into(), vec![weight]),
+        Layout::TilePairs { first, second, .. } => vec![first, second],
+        Layout::Tiles { weight, .. } | Layout::Rows { weight, .. } | Layout::Vector { weight, .. } => vec![weight],
     }
 }

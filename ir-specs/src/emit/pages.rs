@@ -155,6 +155,7 @@ pub(super) fn packings(rows: &[PackingRow]) -> String {
         let _ = write!(out, "\n## {}\n\n{}\n\n{}\n\n", row.name, row.summary, row.layout.trim());
         let _ = writeln!(out, "- Weights: {}", row.weights);
         let _ = writeln!(out, "- Tile: {} rows, in blocks of {} columns", row.tile_rows, row.block_cols);
+        let _ = writeln!(out, "- Rows: padded to a multiple of {}", row.rows_multiple);
         let _ = writeln!(out, "- Bits per weight: {bits}");
         let _ = writeln!(out, "- Alignment: {} bytes", row.align_bytes);
     }

@@ -54,11 +54,12 @@ pub(super) fn packings(rows: &[PackingRow]) -> String {
         let weights = if row.weights == "dense" { "DTypePattern::Dense" } else { "DTypePattern::Is(DType::Trit)" };
         let _ = writeln!(
             out,
-            "PackingSpec {{ name: {}, summary: {}, weights: {weights}, tile_rows: {}, block_cols: {}, \
+            "PackingSpec {{ name: {}, summary: {}, weights: {weights}, tile_rows: {}, rows_multiple: {}, block_cols: {}, \
              bits_per_weight: {:?}, align_bytes: {}, layout: {} }},",
             quote(&row.name),
             quote(&row.summary),
             row.tile_rows,
+            row.rows_multiple,
             row.block_cols,
             row.bits_per_weight,
             row.align_bytes,

@@ -37,8 +37,10 @@ fn packings(rows: &[PackingRow], findings: &mut Vec<Finding>) {
         report.sentence("layout", &row.layout, true, "text");
         let trit = row.weights == "trit";
         report.expect(trit || row.weights == "dense", "packing", || format!("`{}` is not trit or dense", row.weights));
-        let sized = trit == row.bits_per_weight.is_some();
-        report.expect(sized, "packing", || "bits_per_weight belongs to trits, and to them only".into());
+        let sized = !trit || row.bits_per_weight.is_some();
+        report.expect(sized, "packing", || "a packing of trits needs bits_per_weight".into());
+        let whole_tiles = row.tile_rows > 0 && row.rows_multiple > 0 && row.rows_multiple % row.tile_rows == 0;
+        report.expect(whole_tiles, "packing", || "rows_multiple is no multiple of tile_rows".into());
         let positive = row.tile_rows > 0 && row.block_cols > 0 && row.align_bytes.is_power_of_two();
         report.expect(positive, "packing", || "a tile is empty or the alignment is no power of two".into());
         let bits = row.bits_per_weight.unwrap_or(8);

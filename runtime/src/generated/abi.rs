@@ -37,13 +37,15 @@ pub const STATUS_BAD_SEQUENCE: u32 = 4;
 pub const STATUS_BAD_WANT: u32 = 5;
 /// The state block was not made by `state_init` of this model.
 pub const STATUS_BAD_STATE: u32 = 6;
+/// `tid` is not below `n_threads`.
+pub const STATUS_BAD_THREAD: u32 = 7;
 
 /// Meets the other threads of a step; given `ctx`.
 ///
 /// - `ctx`: what the caller gave to step
 pub type BarrierFn = unsafe extern "C" fn(ctx: *mut c_void);
 
-/// One forward pass over `n` tokens at positions `pos..pos + n` of sequence `seq`; called by every thread `tid` of `n_threads` with otherwise equal arguments.
+/// One forward pass over `n` tokens at positions `pos..pos + n` of sequence `seq`; called by every thread `tid` of `n_threads` with otherwise equal arguments. A `pos` below the sequence's length forgets what lies behind it. A step may start when every thread has returned from the one before. Threads run in the default floating-point environment: round to nearest, subnormals kept.
 ///
 /// - `model`: base address of the packed weights, 64-byte aligned
 /// - `state`: a block made by state_init

@@ -8,10 +8,10 @@ use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{ConstantData, InstBuilder, StackSlotData, StackSlotKind, Value, types};
 
 use super::row_bytes;
-use crate::codegen::kernel::{F32X4, I32X4, Kernel, Lanes};
-use crate::graph::DType;
+use crate::codegen::emitter::{Emitter, F32X4, I32X4, Lanes};
 use crate::graph::arith::ATTENTION_BLOCK;
 use crate::schedule::kernel::KvElem;
+use crate::weights::DenseType;
 
 /// The shape of the kernel.
 pub(super) struct Shape {
@@ -30,7 +30,7 @@ pub(super) struct Shape {
 const BLOCK: i64 = ATTENTION_BLOCK as i64;
 
 /// Args: q, cache, plane bytes, out, position, lo, hi (tokens times query heads).
-pub(super) fn attention(k: &mut Kernel<'_, '_>, shape: &Shape) {
+pub(super) fn attention(k: &mut Emitter<'_, '_>, shape: &Shape) {
     let [q, cache, plane_bytes, out, position, lo, hi] = std::array::from_fn(|slot| k.arg(slot));
     let cols = shape.q_heads * shape.head_dim;
     let slot = k.b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, BLOCK as u32 * 4, 4));
@@ -60,7 +60,7 @@ pub(super) fn attention(k: &mut Kernel<'_, '_>, shape: &Shape) {
 
 #[expect(clippy::too_many_arguments, reason = "the addresses of one head")]
 fn one_head(
-    k: &mut Kernel<'_, '_>,
+    k: &mut Emitter<'_, '_>,
     shape: &Shape,
     q: Value,
     keys: Value,
@@ -106,7 +106,7 @@ fn one_head(
 
 /// Writes the scores of a block; gives the new maximum.
 fn block_scores(
-    k: &mut Kernel<'_, '_>,
+    k: &mut Emitter<'_, '_>,
     shape: &Shape,
     q: Value,
     keys: Value,
@@ -128,7 +128,7 @@ fn block_scores(
 }
 
 /// The 16 lanes of q . key; a last short step is padded with zeros.
-fn dot(k: &mut Kernel<'_, '_>, shape: &Shape, q: Value, key: Value) -> Lanes {
+fn dot(k: &mut Emitter<'_, '_>, shape: &Shape, q: Value, key: Value) -> Lanes {
     let dtype = shape.elem.dtype();
     let zero = k.zero();
     let mut acc = [zero; 4];
@@ -140,7 +140,7 @@ fn dot(k: &mut Kernel<'_, '_>, shape: &Shape, q: Value, key: Value) -> Lanes {
         let (a, b) = match have {
             0 => (zero, zero),
             4 => (k.load(F32X4, q, q_offset), k.load4_widened(dtype, key, key_offset)),
-            _ => (k.load_partial(DType::F32, q, q_offset, have), k.load_partial(dtype, key, key_offset, have)),
+            _ => (k.load_partial(DenseType::F32, q, q_offset, have), k.load_partial(dtype, key, key_offset, have)),
         };
         acc[lane] = k.madd(a, b, acc[lane]);
     }
@@ -148,7 +148,7 @@ fn dot(k: &mut Kernel<'_, '_>, shape: &Shape, q: Value, key: Value) -> Lanes {
 }
 
 /// Turns the scores into weights e^(s - max), zero behind `count`; gives their sum.
-fn block_weights(k: &mut Kernel<'_, '_>, scores: Value, count: Value, max: Value) -> Value {
+fn block_weights(k: &mut Emitter<'_, '_>, scores: Value, count: Value, max: Value) -> Value {
     let zero = k.zero();
     let count = k.b.ins().ireduce(types::I32, count);
     let lanes = k.fold_bytes(BLOCK * 4, 64, &[zero; 4], |k, offset, acc| {
@@ -178,7 +178,7 @@ fn block_weights(k: &mut Kernel<'_, '_>, scores: Value, count: Value, max: Value
 }
 
 /// first, first + 1, first + 2, first + 3.
-fn lane_numbers(k: &mut Kernel<'_, '_>, first: i32) -> Value {
+fn lane_numbers(k: &mut Emitter<'_, '_>, first: i32) -> Value {
     let bytes: Vec<u8> = (first..first + 4).flat_map(|i| i.to_le_bytes()).collect();
     let constant = k.b.func.dfg.constants.insert(ConstantData::from(&bytes[..]));
     k.b.ins().vconst(I32X4, constant)
@@ -186,7 +186,7 @@ fn lane_numbers(k: &mut Kernel<'_, '_>, first: i32) -> Value {
 
 /// y = y * correction + sum_j p_j v_j, in strips of up to 16 elements that stay in registers.
 fn add_values(
-    k: &mut Kernel<'_, '_>,
+    k: &mut Emitter<'_, '_>,
     shape: &Shape,
     values: Value,
     y: Value,
@@ -236,7 +236,7 @@ struct Part {
 
 impl Part {
     /// Loads the piece of a cached row, widened.
-    fn load(&self, k: &mut Kernel<'_, '_>, elem: KvElem, row: Value) -> Value {
+    fn load(&self, k: &mut Emitter<'_, '_>, elem: KvElem, row: Value) -> Value {
         let offset = self.offset * elem.bytes() as i32;
         if self.vector {
             return k.load4_widened(elem.dtype(), row, offset);
@@ -253,7 +253,7 @@ fn parts(head_dim: u32) -> Vec<Part> {
     vectors.chain(singles).collect()
 }
 
-fn each_part(k: &mut Kernel<'_, '_>, head_dim: u32, mut body: impl FnMut(&mut Kernel<'_, '_>, &Part)) {
+fn each_part(k: &mut Emitter<'_, '_>, head_dim: u32, mut body: impl FnMut(&mut Emitter<'_, '_>, &Part)) {
     for part in parts(head_dim) {
         body(k, &part);
     }

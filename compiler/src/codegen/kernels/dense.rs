@@ -3,12 +3,12 @@
 use cranelift_codegen::ir::{InstBuilder, Value};
 
 use super::row_bytes;
-use crate::codegen::kernel::{Kernel, Lanes, flags};
-use crate::graph::DType;
+use crate::codegen::emitter::{Emitter, Lanes, flags};
 use crate::schedule::packing::dense_row_bytes;
+use crate::weights::DenseType;
 
 /// Args: table, ids, out, lo, hi (tokens).
-pub(super) fn embed(k: &mut Kernel<'_, '_>, dtype: DType, cols: u32) {
+pub(super) fn embed(k: &mut Emitter<'_, '_>, dtype: DenseType, cols: u32) {
     let [table, ids, out, lo, hi] = std::array::from_fn(|slot| k.arg(slot));
     k.for_range(lo, hi, 1, |k, token| {
         let id_at = k.row(ids, token, 4);
@@ -24,7 +24,7 @@ pub(super) fn embed(k: &mut Kernel<'_, '_>, dtype: DType, cols: u32) {
 }
 
 /// Args: w, x, out, rows of x, lo, hi (rows of w).
-pub(super) fn dense(k: &mut Kernel<'_, '_>, dtype: DType, cols: u32, out_row_bytes: u32) {
+pub(super) fn dense(k: &mut Emitter<'_, '_>, dtype: DenseType, cols: u32, out_row_bytes: u32) {
     let [w, x, out, rows, lo, hi] = std::array::from_fn(|slot| k.arg(slot));
     let none = k.int(0);
     k.for_range(lo, hi, 1, |k, n| {
@@ -47,10 +47,10 @@ pub(super) fn dense(k: &mut Kernel<'_, '_>, dtype: DType, cols: u32, out_row_byt
 }
 
 /// Sixteen elements of a row, widened; `offset` counts bytes of f32.
-fn load16_widened(k: &mut Kernel<'_, '_>, dtype: DType, row: Value, offset: Value) -> Lanes {
+fn load16_widened(k: &mut Emitter<'_, '_>, dtype: DenseType, row: Value, offset: Value) -> Lanes {
     let (place, step) = match dtype {
-        DType::F16 | DType::Bf16 => (k.b.ins().ushr_imm_u(offset, 1), 8),
-        DType::F32 | DType::I32 | DType::Trit | DType::Q8 => (offset, 16),
+        DenseType::F16 | DenseType::Bf16 => (k.b.ins().ushr_imm_u(offset, 1), 8),
+        DenseType::F32 => (offset, 16),
     };
     let at = k.b.ins().iadd(row, place);
     std::array::from_fn(|i| k.load4_widened(dtype, at, step * i as i32))

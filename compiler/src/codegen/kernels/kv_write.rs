@@ -5,11 +5,11 @@
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
 use super::row_bytes;
-use crate::codegen::kernel::{F32X4, Kernel, flags};
+use crate::codegen::emitter::{Emitter, F32X4, flags};
 use crate::schedule::kernel::KvElem;
 
 /// Args: k, v, cache, plane bytes, position, lo, hi (tokens).
-pub(super) fn kv_write(k: &mut Kernel<'_, '_>, heads: u32, head_dim: u32, elem: KvElem) {
+pub(super) fn kv_write(k: &mut Emitter<'_, '_>, heads: u32, head_dim: u32, elem: KvElem) {
     let [keys, values, cache, plane_bytes, position, lo, hi] = std::array::from_fn(|slot| k.arg(slot));
     let cols = heads * head_dim;
     k.for_range(lo, hi, 1, |k, token| {
@@ -25,7 +25,7 @@ pub(super) fn kv_write(k: &mut Kernel<'_, '_>, heads: u32, head_dim: u32, elem: 
     });
 }
 
-fn copy_head(k: &mut Kernel<'_, '_>, source: Value, offset: i32, target: Value, head_dim: u32, elem: KvElem) {
+fn copy_head(k: &mut Emitter<'_, '_>, source: Value, offset: i32, target: Value, head_dim: u32, elem: KvElem) {
     let whole = head_dim / 4 * 4;
     for d in (0..whole as i32).step_by(4) {
         let v = k.load(F32X4, source, offset + 4 * d);

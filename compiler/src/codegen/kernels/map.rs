@@ -3,19 +3,19 @@
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
 use super::row_bytes;
-use crate::codegen::kernel::{F32X4, I32X4, Kernel};
+use crate::codegen::emitter::{Emitter, F32X4, I32X4};
 use crate::graph::Act;
 use crate::schedule::kernel::MapOp;
 
 /// Args: a, b, out, lo, hi (rows).
-pub(super) fn map(k: &mut Kernel<'_, '_>, op: MapOp, cols: u32) {
+pub(super) fn map(k: &mut Emitter<'_, '_>, op: MapOp, cols: u32) {
     let [a, b, out, lo, hi] = std::array::from_fn(|slot| k.arg(slot));
     k.for_range(lo, hi, 1, |k, row| {
         let [a, b, out] = [a, b, out].map(|base| k.row(base, row, row_bytes(cols)));
         k.for_bytes(row_bytes(cols), 16, |k, offset| {
             let at = k.b.ins().iadd(a, offset);
             let x = k.load(F32X4, at, 0);
-            let second = |k: &mut Kernel<'_, '_>| {
+            let second = |k: &mut Emitter<'_, '_>| {
                 let at = k.b.ins().iadd(b, offset);
                 k.load(F32X4, at, 0)
             };
@@ -41,7 +41,7 @@ pub(super) fn map(k: &mut Kernel<'_, '_>, op: MapOp, cols: u32) {
     });
 }
 
-fn activation(k: &mut Kernel<'_, '_>, act: Act, x: Value) -> Value {
+fn activation(k: &mut Emitter<'_, '_>, act: Act, x: Value) -> Value {
     match act {
         Act::Relu2 => k.relu2(x),
         Act::Silu => k.silu(x),
@@ -49,7 +49,7 @@ fn activation(k: &mut Kernel<'_, '_>, act: Act, x: Value) -> Value {
 }
 
 /// Args: acc, scales, out, s_w, lo, hi (rows).
-pub(super) fn rescale(k: &mut Kernel<'_, '_>, cols: u32) {
+pub(super) fn rescale(k: &mut Emitter<'_, '_>, cols: u32) {
     let [acc, scales, out] = std::array::from_fn(|slot| k.arg(slot));
     let weight_scale = k.arg_f32(3);
     let (lo, hi) = (k.arg(4), k.arg(5));

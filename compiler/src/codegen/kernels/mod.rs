@@ -12,13 +12,12 @@ mod rope;
 mod ternary;
 mod top_k;
 
-use super::kernel::Kernel;
-use crate::graph::DType;
+use super::emitter::Emitter;
 use crate::schedule::kernel::KernelKind;
-use crate::schedule::packing;
+use crate::schedule::{RowKind, layout};
 
 /// Writes the body of a kernel.
-pub fn emit(kind: &KernelKind, k: &mut Kernel<'_, '_>) {
+pub fn emit(kind: &KernelKind, k: &mut Emitter<'_, '_>) {
     match *kind {
         KernelKind::Embed { dtype, cols } => dense::embed(k, dtype, cols),
         KernelKind::Norm { eps, out, cols } => norm::norm(k, eps.map(|e| e.get()), out, cols),
@@ -37,5 +36,5 @@ pub fn emit(kind: &KernelKind, k: &mut Kernel<'_, '_>) {
 
 /// Bytes from one padded row of `cols` f32 to the next.
 fn row_bytes(cols: u32) -> i64 {
-    packing::dense_row_bytes(DType::F32, cols) as i64
+    layout::row_bytes(RowKind::F32, cols) as i64
 }

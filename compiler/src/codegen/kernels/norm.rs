@@ -4,19 +4,19 @@ use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value};
 
 use super::row_bytes;
-use crate::codegen::kernel::{F32X4, I32X4, Kernel, Lanes};
+use crate::codegen::emitter::{Emitter, F32X4, I32X4, Lanes};
 use crate::graph::arith::{ABSMAX_FLOOR, ROUND_MAGIC};
 use crate::schedule::{RowKind, layout};
 
 /// Args: x, g, out, scales, sums, lo, hi (rows).
-pub(super) fn norm(k: &mut Kernel<'_, '_>, eps: Option<f32>, out_kind: RowKind, cols: u32) {
+pub(super) fn norm(k: &mut Emitter<'_, '_>, eps: Option<f32>, out_kind: RowKind, cols: u32) {
     let [x0, g, out0, scales, sums, lo, hi] = std::array::from_fn(|slot| k.arg(slot));
     k.for_range(lo, hi, 1, |k, row| {
         let x = k.row(x0, row, row_bytes(cols));
         let out = k.row(out0, row, layout::row_bytes(out_kind, cols) as i64);
         // y = (x * r) * g, computed anew in each pass: cheaper than a row of scratch.
         let r = eps.map(|eps| inverse_rms(k, x, cols, eps));
-        let y = |k: &mut Kernel<'_, '_>, offset: Value| normalised(k, x, g, r, offset);
+        let y = |k: &mut Emitter<'_, '_>, offset: Value| normalised(k, x, g, r, offset);
         match out_kind {
             RowKind::F32 | RowKind::I32 => k.for_bytes(row_bytes(cols), 64, |k, offset| {
                 let v = y(k, offset);
@@ -36,7 +36,7 @@ pub(super) fn norm(k: &mut Kernel<'_, '_>, eps: Option<f32>, out_kind: RowKind, 
 }
 
 /// r = 1 / sqrt(dot(x, x) / K + eps).
-fn inverse_rms(k: &mut Kernel<'_, '_>, x: Value, cols: u32, eps: f32) -> Value {
+fn inverse_rms(k: &mut Emitter<'_, '_>, x: Value, cols: u32, eps: f32) -> Value {
     let zero = k.zero();
     let lanes = k.fold_bytes(row_bytes(cols), 64, &[zero; 4], |k, offset, acc| {
         let at = k.b.ins().iadd(x, offset);
@@ -51,7 +51,7 @@ fn inverse_rms(k: &mut Kernel<'_, '_>, x: Value, cols: u32, eps: f32) -> Value {
     k.b.ins().fdiv(one, root)
 }
 
-fn normalised(k: &mut Kernel<'_, '_>, x: Value, g: Value, r: Option<Value>, offset: Value) -> Lanes {
+fn normalised(k: &mut Emitter<'_, '_>, x: Value, g: Value, r: Option<Value>, offset: Value) -> Lanes {
     let at = k.b.ins().iadd(x, offset);
     let v = k.load16(at, 0);
     let Some(r) = r else { return v };
@@ -65,7 +65,7 @@ fn normalised(k: &mut Kernel<'_, '_>, x: Value, g: Value, r: Option<Value>, offs
 }
 
 /// 127 / max(max|y|, 1e-5), the maximum taken over the bits of |y| as integers.
-fn row_scale(k: &mut Kernel<'_, '_>, cols: u32, y: &impl Fn(&mut Kernel<'_, '_>, Value) -> Lanes) -> Value {
+fn row_scale(k: &mut Emitter<'_, '_>, cols: u32, y: &impl Fn(&mut Emitter<'_, '_>, Value) -> Lanes) -> Value {
     let floor = k.splat_i32(ABSMAX_FLOOR.to_bits() as i32);
     let lanes = k.fold_bytes(row_bytes(cols), 64, &[floor; 4], |k, offset, acc| {
         let v = y(k, offset);
@@ -94,11 +94,11 @@ fn row_scale(k: &mut Kernel<'_, '_>, cols: u32, y: &impl Fn(&mut Kernel<'_, '_>,
 
 /// Rounds, stores the codes and the zeros behind them; gives the sum of the codes.
 fn write_codes(
-    k: &mut Kernel<'_, '_>,
+    k: &mut Emitter<'_, '_>,
     cols: u32,
     scale: Value,
     out: Value,
-    y: &impl Fn(&mut Kernel<'_, '_>, Value) -> Lanes,
+    y: &impl Fn(&mut Emitter<'_, '_>, Value) -> Lanes,
 ) -> Value {
     let zero = k.splat_i32(0);
     let total = k.fold_bytes(row_bytes(cols), 64, &[zero], |k, offset, acc| {
@@ -127,7 +127,7 @@ fn write_codes(
 }
 
 /// clamp(v * scale, -128, 127), rounded half to even, as i32.
-fn round_code(k: &mut Kernel<'_, '_>, v: Value, scale: Value) -> Value {
+fn round_code(k: &mut Emitter<'_, '_>, v: Value, scale: Value) -> Value {
     let (least, most, magic) = (k.splat_f32(-128.0), k.splat_f32(127.0), k.splat_f32(ROUND_MAGIC));
     let t = k.b.ins().fmul(v, scale);
     let t = k.max(t, least);

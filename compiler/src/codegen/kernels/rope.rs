@@ -3,10 +3,10 @@
 use cranelift_codegen::ir::{InstBuilder, Type, Value, types};
 
 use super::row_bytes;
-use crate::codegen::kernel::{F32X4, Kernel};
+use crate::codegen::emitter::{Emitter, F32X4};
 
 /// Args: x, table, out, position, lo, hi (tokens).
-pub(super) fn rope(k: &mut Kernel<'_, '_>, cols: u32, head_dim: u32) {
+pub(super) fn rope(k: &mut Emitter<'_, '_>, cols: u32, head_dim: u32) {
     let [x, table, out, position, lo, hi] = std::array::from_fn(|slot| k.arg(slot));
     let half_bytes = (head_dim / 2 * 4) as i32;
     let head_bytes = i64::from(head_dim) * 4;
@@ -32,7 +32,7 @@ pub(super) fn rope(k: &mut Kernel<'_, '_>, cols: u32, head_dim: u32) {
 }
 
 /// a' = a cos - b sin, b' = b cos + a sin.
-fn turn(k: &mut Kernel<'_, '_>, ty: Type, x: Value, table: Value, out: Value, offset: i32, half_bytes: i32) {
+fn turn(k: &mut Emitter<'_, '_>, ty: Type, x: Value, table: Value, out: Value, offset: i32, half_bytes: i32) {
     let a = k.load(ty, x, offset);
     let b = k.load(ty, x, offset + half_bytes);
     let cos = k.load(ty, table, offset);

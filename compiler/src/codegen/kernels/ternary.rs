@@ -9,8 +9,8 @@
 
 use cranelift_codegen::ir::{InstBuilder, Value};
 
+use crate::codegen::emitter::{Emitter, F32X4, I8X16, I16X8, I32X4};
 use crate::codegen::isa::Isa;
-use crate::codegen::kernel::{F32X4, I8X16, I16X8, I32X4, Kernel};
 use crate::graph::Act;
 use crate::schedule::kernel::{Epilogue, Regime};
 use crate::schedule::{RowKind, layout};
@@ -38,7 +38,7 @@ struct Frame {
 }
 
 /// Args: w, codes, scales, sums, out, rows, lo, hi (tiles), s_w, then residual or s_w of up.
-pub(super) fn ternary(k: &mut Kernel<'_, '_>, rows: u32, cols: u32, epilogue: Epilogue, regime: Regime) {
+pub(super) fn ternary(k: &mut Emitter<'_, '_>, rows: u32, cols: u32, epilogue: Epilogue, regime: Regime) {
     let [w, codes, scales, sums, out, tokens, lo, hi] = std::array::from_fn(|slot| k.arg(slot));
     let frame = Frame {
         cols,
@@ -88,7 +88,7 @@ struct Shape {
 }
 
 /// Computes and stores one block; `column` is the byte offset of the tile's first row in a result row.
-fn block(k: &mut Kernel<'_, '_>, f: &Frame, w: Value, column: Value, token: Value, shape: &Shape) {
+fn block(k: &mut Emitter<'_, '_>, f: &Frame, w: Value, column: Value, token: Value, shape: &Shape) {
     let accs = dot_block(k, f, w, token, shape);
     let second = matches!(f.epilogue, Epilogue::Glu(_)).then(|| {
         let up = k.at(w, layout::tile_bytes(f.cols) as i64);
@@ -130,7 +130,7 @@ fn block(k: &mut Kernel<'_, '_>, f: &Frame, w: Value, column: Value, token: Valu
 }
 
 /// acc * (s_w / s_x).
-fn scaled(k: &mut Kernel<'_, '_>, acc: Value, weight_scale: Value, row_scale: Value) -> Value {
+fn scaled(k: &mut Emitter<'_, '_>, acc: Value, weight_scale: Value, row_scale: Value) -> Value {
     let factor = k.b.ins().fdiv(weight_scale, row_scale);
     let factor = k.b.ins().splat(F32X4, factor);
     let acc = k.b.ins().fcvt_from_sint(F32X4, acc);
@@ -138,7 +138,7 @@ fn scaled(k: &mut Kernel<'_, '_>, acc: Value, weight_scale: Value, row_scale: Va
 }
 
 /// The exact sums of a block: one i32x4 per token and group of four rows, token by token.
-fn dot_block(k: &mut Kernel<'_, '_>, f: &Frame, w: Value, token: Value, shape: &Shape) -> Vec<Value> {
+fn dot_block(k: &mut Emitter<'_, '_>, f: &Frame, w: Value, token: Value, shape: &Shape) -> Vec<Value> {
     let code_row_bytes = layout::row_bytes(RowKind::Q8, f.cols) as i64;
     let codes = k.row(f.codes, token, code_row_bytes);
     let w = k.at(w, i64::from(shape.first_row * ROW_BLOCK_BYTES));
@@ -174,7 +174,7 @@ fn dot_block(k: &mut Kernel<'_, '_>, f: &Frame, w: Value, token: Value, shape: &
 /// With `vpdpbusd` two rows go together and share the loads of activations. The other way needs a register of i16 sums
 /// per row and token, so rows go one by one.
 fn block_step(
-    k: &mut Kernel<'_, '_>,
+    k: &mut Emitter<'_, '_>,
     w: Value,
     tokens: &[Value],
     acc: &[Value],
@@ -220,7 +220,7 @@ fn block_step(
 }
 
 /// Codes of field `field`: shift within 16-bit lanes (there is no byte shift), then mask.
-fn unpack(k: &mut Kernel<'_, '_>, packed: Value, field: i32, mask: Value) -> Value {
+fn unpack(k: &mut Emitter<'_, '_>, packed: Value, field: i32, mask: Value) -> Value {
     let shifted = if field == 0 {
         packed
     } else {
@@ -232,12 +232,12 @@ fn unpack(k: &mut Kernel<'_, '_>, packed: Value, field: i32, mask: Value) -> Val
 }
 
 /// The tree that becomes one `vpdpbusd`: acc + sums of four products, signed times unsigned.
-fn dot_vnni(k: &mut Kernel<'_, '_>, a: Value, codes: Value, acc: Value) -> Value {
+fn dot_vnni(k: &mut Emitter<'_, '_>, a: Value, codes: Value, acc: Value) -> Value {
     let (a_low, a_high) = (k.b.ins().swiden_low(a), k.b.ins().swiden_high(a));
     let (c_low, c_high) = (k.b.ins().uwiden_low(codes), k.b.ins().uwiden_high(codes));
     let low = k.b.ins().imul(a_low, c_low);
     let high = k.b.ins().imul(a_high, c_high);
-    let pairwise = |k: &mut Kernel<'_, '_>, v: Value| {
+    let pairwise = |k: &mut Emitter<'_, '_>, v: Value| {
         let (l, h) = (k.b.ins().swiden_low(v), k.b.ins().swiden_high(v));
         k.b.ins().iadd_pairwise(l, h)
     };

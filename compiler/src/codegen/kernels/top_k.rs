@@ -5,10 +5,10 @@
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
-use crate::codegen::kernel::Kernel;
+use crate::codegen::emitter::Emitter;
 
 /// Args: logits, k, ids out, values out.
-pub(super) fn top_k(k: &mut Kernel<'_, '_>, vocab: u32) {
+pub(super) fn top_k(k: &mut Emitter<'_, '_>, vocab: u32) {
     let [logits, count, ids, values] = std::array::from_fn(|slot| k.arg(slot));
     let zero = k.int(0);
     k.for_range(zero, count, 1, |k, i| {
@@ -35,7 +35,7 @@ pub(super) fn top_k(k: &mut Kernel<'_, '_>, vocab: u32) {
 }
 
 /// Moves smaller entries down from the last place, then writes the new one.
-fn insert(k: &mut Kernel<'_, '_>, ids: Value, values: Value, last: Value, id: Value, x: Value) {
+fn insert(k: &mut Emitter<'_, '_>, ids: Value, values: Value, last: Value, id: Value, x: Value) {
     let [head, compare, shift, place] = std::array::from_fn(|_| k.b.create_block());
     k.b.append_block_param(head, types::I64);
     k.b.ins().jump(head, &[last.into()]);

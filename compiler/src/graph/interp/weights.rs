@@ -5,8 +5,8 @@
 use std::borrow::Cow;
 use std::cell::OnceCell;
 
-use crate::graph::{DType, Graph, WeightId};
-use crate::weights::{Dense, Trits, WeightData, WeightError};
+use crate::graph::{Graph, WeightId};
+use crate::weights::{Dense, DenseType, Trits, WeightData, WeightError};
 
 /// Decodes on first use.
 pub(super) struct Weights<'a> {
@@ -28,14 +28,10 @@ impl<'a> Weights<'a> {
             return Ok(trits);
         }
         let trits = self.data.trits(id)?;
-        let declared = self.dims(id);
-        if [trits.rows, trits.cols] != declared[..] || trits.rows.checked_mul(trits.cols) != Some(trits.data.len()) {
-            let found = format!("{} trits as {} x {}", trits.data.len(), trits.rows, trits.cols);
-            return Err(self.error(id, format!("the graph declares {declared:?}, the data has {found}")));
-        }
-        if let Some(t) = trits.data.iter().find(|t| !(-1..=1).contains(*t)) {
-            return Err(self.error(id, format!("{t} is not a trit")));
-        }
+        let [rows, cols] = self.dims(id)[..] else {
+            return Err(self.error(id, format!("the graph declares {}, which is no matrix", self.graph.weight(id).ty)));
+        };
+        trits.check(rows, cols).map_err(|reason| self.error(id, reason))?;
         Ok(cell.get_or_init(|| trits))
     }
 
@@ -45,17 +41,12 @@ impl<'a> Weights<'a> {
             return Ok(dense);
         }
         let dense = self.data.dense(id)?;
-        let declared = self.dims(id);
-        let elems = declared.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-        let dtype = match &*dense {
-            Dense::F32(_) => DType::F32,
-            Dense::F16(_) => DType::F16,
-            Dense::Bf16(_) => DType::Bf16,
+        let elems = self.dims(id).iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+        let ty = &self.graph.weight(id).ty;
+        let Some(declared) = DenseType::of(ty.dtype) else {
+            return Err(self.error(id, format!("the graph declares {ty}, which is not dense")));
         };
-        if elems != Some(dense.len()) || dtype != self.graph.weight(id).ty.dtype {
-            let (ty, found) = (&self.graph.weight(id).ty, dense.len());
-            return Err(self.error(id, format!("the graph declares {ty}, the data has {found} of {}", dtype.name())));
-        }
+        dense.check(elems, declared).map_err(|reason| self.error(id, reason))?;
         Ok(cell.get_or_init(|| dense))
     }
 

@@ -8,9 +8,8 @@ use crate::graph::arith::MAX_K;
 use crate::graph::{DType, Dim, F32, Operand, TensorType, Type, ValueId, WeightId};
 use crate::schedule::kernel::{KernelKind, KvElem};
 use crate::schedule::packing::Layout;
-use crate::schedule::{
-    Arg, Buffer, BufferId, Call, Choice, Error, KernelId, Part, RowKind, RowSpace, Split, is_dense, layout,
-};
+use crate::schedule::{Arg, Buffer, BufferId, Call, Choice, Error, KernelId, Part, RowKind, RowSpace, Split, layout};
+use crate::weights::DenseType;
 
 /// Looking things up.
 impl Planner<'_> {
@@ -53,17 +52,17 @@ impl Planner<'_> {
     pub(super) fn vector(&mut self, id: ValueId, index: usize) -> Result<u64, Error> {
         let w = self.weight(id, index)?;
         match self.graph.weight(w).ty.row_elems() {
-            Some(len) if is_dense(self.graph.weight(w).ty.dtype) => {
-                Ok(self.plan.weights.place(Layout::Vector { weight: w, len }))
+            Some(len) if DenseType::of(self.graph.weight(w).ty.dtype).is_some() => {
+                Ok(self.plan.model.weights.place(Layout::Vector { weight: w, len }))
             }
             _ => Err(self.bug(id, "operand is no dense vector")),
         }
     }
 
-    pub(super) fn dense_shape(&self, id: ValueId, w: WeightId) -> Result<(u32, u32, DType), Error> {
+    pub(super) fn dense_shape(&self, id: ValueId, w: WeightId) -> Result<(u32, u32, DenseType), Error> {
         let ty = &self.graph.weight(w).ty;
-        match (ty.dims.as_slice(), is_dense(ty.dtype)) {
-            ([Dim::Const(rows), Dim::Const(cols)], true) => Ok((*rows, *cols, ty.dtype)),
+        match (ty.dims.as_slice(), DenseType::of(ty.dtype)) {
+            ([Dim::Const(rows), Dim::Const(cols)], Some(dtype)) => Ok((*rows, *cols, dtype)),
             _ => Err(self.unsupported(id, "a dense weight must have two constant dimensions")),
         }
     }
@@ -99,19 +98,19 @@ impl Planner<'_> {
 /// Making things.
 impl Planner<'_> {
     pub(super) fn buffer(&mut self, value: ValueId, member: u32, kind: RowKind, cols: u32, rows: RowSpace) -> BufferId {
-        let bytes = layout::buffer_bytes(kind, cols, self.plan.max_step_tokens);
+        let bytes = layout::buffer_bytes(kind, cols, self.plan.model.max_step_tokens);
         self.plan.buffers.push(Buffer { value, member, kind, cols, rows, bytes, offset: 0 });
         BufferId(self.plan.buffers.len() as u32 - 1)
     }
 
+    /// The id of a kernel: equal kinds share one.
     pub(super) fn kernel(&mut self, kind: KernelKind) -> KernelId {
-        let next = KernelId(self.plan.kernels.len() as u32);
-        // Keyed by the symbol: two kinds with one symbol would be a clash at link time.
-        let id = *self.kernel_ids.entry(kind.to_string()).or_insert(next);
-        if id == next {
-            self.plan.kernels.push(kind);
-        }
-        id
+        let kernels = &mut self.plan.model.kernels;
+        let index = kernels.iter().position(|k| *k == kind).unwrap_or_else(|| {
+            kernels.push(kind);
+            kernels.len() - 1
+        });
+        KernelId(index as u32)
     }
 
     pub(super) fn by_kv(&mut self, kind: impl Fn(KvElem) -> KernelKind) -> Choice {

@@ -9,8 +9,8 @@ use cranelift_codegen::ir::{self, InstBuilder, MemFlagsData, Type, Value, types}
 use cranelift_frontend::FunctionBuilder;
 
 use super::isa::{Isa, Target};
-use crate::graph::DType;
 use crate::graph::arith::{self, Profile};
+use crate::weights::DenseType;
 
 /// Four f32: one register of a row.
 pub const F32X4: Type = types::F32X4;
@@ -25,7 +25,7 @@ pub const I16X8: Type = types::I16X8;
 pub type Lanes = [Value; 4];
 
 /// A kernel under construction.
-pub struct Kernel<'a, 'f> {
+pub struct Emitter<'a, 'f> {
     /// Cranelift's builder, for instructions that need no name of ours.
     pub b: &'a mut FunctionBuilder<'f>,
     /// The arithmetic.
@@ -36,7 +36,7 @@ pub struct Kernel<'a, 'f> {
     args: Value,
 }
 
-impl<'a, 'f> Kernel<'a, 'f> {
+impl<'a, 'f> Emitter<'a, 'f> {
     /// Starts the body: one parameter, the pointer to the argument struct.
     pub fn new(b: &'a mut FunctionBuilder<'f>, target: &Target) -> Self {
         let entry = b.create_block();
@@ -133,31 +133,37 @@ impl<'a, 'f> Kernel<'a, 'f> {
     }
 
     /// Four elements of a dense dtype at `base + offset`, widened to f32.
-    pub fn load4_widened(&mut self, dtype: DType, base: Value, offset: i32) -> Value {
+    pub fn load4_widened(&mut self, dtype: DenseType, base: Value, offset: i32) -> Value {
         match dtype {
-            DType::F16 => {
+            DenseType::F16 => {
                 let bits = self.b.ins().uload16x4(flags(), base, offset);
                 self.f32_from_f16(bits)
             }
-            DType::Bf16 => {
+            DenseType::Bf16 => {
                 let bits = self.b.ins().uload16x4(flags(), base, offset);
                 let bits = self.b.ins().ishl_imm_s(bits, 16);
                 self.cast(F32X4, bits)
             }
-            DType::F32 | DType::I32 | DType::Trit | DType::Q8 => self.load(F32X4, base, offset),
+            DenseType::F32 => self.load(F32X4, base, offset),
         }
     }
 
     /// `uload16x4` of a half-full register would read past the end; this loads `count` < 4 f32 or f16 elements one by one,
     /// the missing ones being zero.
-    pub fn load_partial(&mut self, dtype: DType, base: Value, offset: i32, count: usize) -> Value {
-        if dtype == DType::F16 {
+    pub fn load_partial(&mut self, dtype: DenseType, base: Value, offset: i32, count: usize) -> Value {
+        if dtype != DenseType::F32 {
             let mut bits = self.splat_i32(0);
             for i in 0..count {
                 let h = self.b.ins().uload16(types::I32, flags(), base, offset + 2 * i as i32);
                 bits = self.b.ins().insertlane(bits, h, i as u8);
             }
-            return self.f32_from_f16(bits);
+            return match dtype {
+                DenseType::F16 => self.f32_from_f16(bits),
+                DenseType::Bf16 | DenseType::F32 => {
+                    let bits = self.b.ins().ishl_imm_u(bits, 16);
+                    self.cast(F32X4, bits)
+                }
+            };
         }
         let mut v = self.zero();
         for i in 0..count {
@@ -378,7 +384,7 @@ impl<'a, 'f> Kernel<'a, 'f> {
         self.for_range(lo, hi, step, body);
     }
 
-    /// As [`Kernel::for_bytes`], carrying values.
+    /// As [`Emitter::for_bytes`], carrying values.
     pub fn fold_bytes(
         &mut self,
         bytes: i64,

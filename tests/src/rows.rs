@@ -1,0 +1,134 @@
+//! Operands of kernels as they lie in memory, and what must be found there afterwards.
+//!
+//! In: rows of numbers. Out: padded rows with a canary behind ([`Rows`]), quantised rows in their three parts
+//! ([`Quantised`]), every target that runs here.
+
+use tern_compiler::codegen::Target;
+use tern_compiler::graph::arith::QuantRow;
+
+use crate::engines;
+use crate::rng::Rng;
+
+/// What stands behind every buffer; must survive.
+pub const CANARY: u32 = 0x7fc0_dead;
+
+/// Every level and profile that runs here.
+///
+/// # Panics
+/// On a machine without any level.
+pub fn targets() -> Vec<Target> {
+    let found: Vec<Target> = engines::targets()
+        .into_iter()
+        .map(|(isa, profile)| Target::new(isa, profile).expect("the level is here"))
+        .collect();
+    assert!(!found.is_empty(), "this machine has none of tern's ISA levels");
+    found
+}
+
+/// A target and what is tested on it, for messages.
+pub fn name(target: &Target, what: &str) -> String {
+    format!("{} {} {what}", target.isa.name(), target.profile.name())
+}
+
+/// Rows of 4-byte elements, padded to 16, full of garbage, a canary row behind.
+pub struct Rows {
+    /// Elements from one row to the next.
+    pub stride: usize,
+    data: Vec<u32>,
+}
+
+impl Rows {
+    /// Rows that nobody wrote yet.
+    pub fn garbage(rows: usize, cols: usize) -> Self {
+        let stride = cols.next_multiple_of(16);
+        let mut data = vec![0xffff_ffff; rows * stride];
+        data.extend([CANARY; 16]);
+        Self { stride, data }
+    }
+    /// Rows with zeros behind them, as every kernel leaves them.
+    pub fn of(rows: &[Vec<f32>]) -> Self {
+        let cols = rows.first().map_or(0, Vec::len);
+        let mut this = Self::garbage(rows.len(), cols);
+        for (i, row) in rows.iter().enumerate() {
+            for j in 0..this.stride {
+                this.data[i * this.stride + j] = row.get(j).map_or(0, |v| v.to_bits());
+            }
+        }
+        this
+    }
+    /// The address of the first row.
+    pub fn at(&mut self) -> u64 {
+        self.data.as_mut_ptr() as u64
+    }
+    /// Compares with what is expected, padding and canary included.
+    ///
+    /// # Panics
+    /// At the first difference.
+    #[track_caller]
+    pub fn expect(&self, want: &[Vec<u32>], what: &str) {
+        for (i, row) in want.iter().enumerate() {
+            for j in 0..self.stride {
+                let (found, want) = (self.data[i * self.stride + j], row.get(j).copied().unwrap_or(0));
+                // Padding may be minus zero: it counts as zero in every sum.
+                let same = found == want || (j >= row.len() && found == 0x8000_0000);
+                assert!(same, "{what}: row {i} column {j}: found {found:08x}, expected {want:08x}");
+            }
+        }
+        let canary = &self.data[self.data.len() - 16..];
+        assert!(canary.iter().all(|c| *c == CANARY), "{what}: wrote behind the buffer");
+    }
+}
+
+/// The bits of every number.
+pub fn bits(rows: &[Vec<f32>]) -> Vec<Vec<u32>> {
+    rows.iter().map(|r| r.iter().map(|v| v.to_bits()).collect()).collect()
+}
+
+/// Rows of numbers of at most this size.
+pub fn random_rows(rng: &mut Rng, rows: usize, cols: usize, size: f32) -> Vec<Vec<f32>> {
+    (0..rows).map(|_| rng.floats(cols, size)).collect()
+}
+
+/// Quantised rows in the three parts that kernels read.
+pub struct Quantised {
+    /// As `arith` has them.
+    pub rows: Vec<QuantRow>,
+    /// All codes, each row padded with zeros to a multiple of 64.
+    pub codes: Vec<i8>,
+    /// One per row.
+    pub scales: Vec<f32>,
+    /// The sum of the codes of each row.
+    pub sums: Vec<i32>,
+}
+
+impl Quantised {
+    /// The parts of these rows.
+    pub fn of(rows: Vec<QuantRow>) -> Self {
+        let mut this = Self { codes: vec![], scales: vec![], sums: vec![], rows };
+        for row in &this.rows {
+            let start = this.codes.len();
+            this.codes.extend(&row.codes);
+            this.codes.resize(start + row.codes.len().next_multiple_of(64), 0);
+            this.scales.push(row.scale);
+            this.sums.push(row.sum);
+        }
+        this
+    }
+    /// Rows of these codes, with random scales.
+    pub fn from_codes(codes: Vec<Vec<i8>>, rng: &mut Rng) -> Self {
+        Self::of(
+            codes
+                .into_iter()
+                .map(|codes| {
+                    let sum = codes.iter().map(|c| i32::from(*c)).sum();
+                    QuantRow { codes, scale: rng.unit().abs() * 50.0 + 1.0, sum }
+                })
+                .collect(),
+        )
+    }
+}
+
+/// The sum of products, exactly.
+pub fn dot_exact(codes: &[i8], trits: &[i8]) -> i32 {
+    codes.iter().zip(trits).map(|(c, t)| i32::from(*c) * i32::from(*t)).sum()
+}
