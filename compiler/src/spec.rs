@@ -7,6 +7,7 @@
 
 use std::fmt;
 
+use crate::generated::ops::Op;
 use crate::graph::types::DType;
 
 /// One op: its signature, its constraints and what it means.
@@ -43,6 +44,16 @@ pub enum Form {
     Compiled,
     /// Both.
     Both,
+}
+
+impl Op {
+    /// Whether only the source form has this op: no kernel computes it, and the rules of class `real` must replace it.
+    pub fn is_source_only(self) -> bool {
+        match self.spec().form {
+            Form::Source => true,
+            Form::Compiled | Form::Both => false,
+        }
+    }
 }
 
 /// One operand of an op.

@@ -8,6 +8,7 @@
 //! `cargo run -p tern-ir-specs`, then follow the compiler's complaints, since every match on `Op` is exhaustive.
 
 pub mod emit;
+pub mod error;
 pub mod lint;
 pub mod pattern;
 pub mod sexpr;
@@ -15,7 +16,7 @@ pub mod tables;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use error::{Error, Result};
 
 /// A file that the tables determine.
 #[derive(Debug)]
@@ -35,12 +36,11 @@ pub fn repository_root() -> PathBuf {
 ///
 /// # Errors
 /// If a table cannot be read, breaks a lint, or `rustfmt` does not run.
-pub fn generate(root: &Path) -> anyhow::Result<Vec<Generated>> {
+pub fn generate(root: &Path) -> Result<Vec<Generated>> {
     let tables = tables::Tables::load(&root.join("ir-specs"))?;
     let findings = lint::lint(&tables);
     if !findings.is_empty() {
-        let lines: Vec<String> = findings.iter().map(|f| f.to_string()).collect();
-        bail!("the tables break {} lints:\n{}", lines.len(), lines.join("\n"));
+        return Err(Error::Lints(findings));
     }
     emit::files(&tables)
 }
@@ -55,14 +55,12 @@ pub fn stale<'a>(root: &Path, files: &'a [Generated]) -> Vec<&'a str> {
 ///
 /// # Errors
 /// If a file cannot be written.
-pub fn write<'a>(root: &Path, files: &'a [Generated]) -> anyhow::Result<Vec<&'a str>> {
+pub fn write<'a>(root: &Path, files: &'a [Generated]) -> Result<Vec<&'a str>> {
     let changed = stale(root, files);
     for file in files.iter().filter(|f| changed.contains(&f.path)) {
         let path = root.join(file.path);
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        }
-        std::fs::write(&path, &file.text).with_context(|| format!("cannot write {}", path.display()))?;
+        let folder = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+        folder.and_then(|()| std::fs::write(&path, &file.text)).map_err(|source| Error::Write { path, source })?;
     }
     Ok(changed)
 }

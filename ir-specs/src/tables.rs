@@ -5,9 +5,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::Context;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+
+use crate::error::{Error, Result};
 
 /// All tables.
 #[derive(Clone, Debug)]
@@ -361,7 +362,7 @@ impl Tables {
     ///
     /// # Errors
     /// If a file is missing or is not of the right shape; the message names file and place.
-    pub fn load(folder: &Path) -> anyhow::Result<Self> {
+    pub fn load(folder: &Path) -> Result<Self> {
         Ok(Self {
             ops: rows(folder, "ops.toml", "op")?,
             dtypes: rows(folder, "dtypes.toml", "dtype")?,
@@ -378,18 +379,21 @@ impl Tables {
     }
 }
 
-fn file<T: DeserializeOwned>(folder: &Path, name: &str) -> anyhow::Result<T> {
+fn file<T: DeserializeOwned>(folder: &Path, name: &str) -> Result<T> {
     let path = folder.join(name);
-    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    toml::from_str(&text).with_context(|| format!("{} is not a table of the right shape", path.display()))
+    match std::fs::read_to_string(&path) {
+        Ok(text) => toml::from_str(&text).map_err(|source| Error::Shape { path, source: Box::new(source) }),
+        Err(source) => Err(Error::Read { path, source }),
+    }
 }
 
 /// The rows of a file whose only key is `key`.
-fn rows<T: DeserializeOwned>(folder: &Path, name: &str, key: &str) -> anyhow::Result<Vec<T>> {
+fn rows<T: DeserializeOwned>(folder: &Path, name: &str, key: &str) -> Result<Vec<T>> {
     let mut table: BTreeMap<String, Vec<T>> = file(folder, name)?;
-    let rows = table.remove(key).with_context(|| format!("{name} has no [[{key}]]"))?;
-    match table.keys().next() {
-        Some(other) => anyhow::bail!("{name} has [[{other}]]; expected only [[{key}]]"),
-        None => Ok(rows),
+    let (file, rows) = (name.to_owned(), table.remove(key));
+    match (rows, table.into_keys().next()) {
+        (Some(rows), None) => Ok(rows),
+        (Some(_), Some(found)) => Err(Error::OtherRows { file, found, key: key.to_owned() }),
+        (None, _) => Err(Error::NoRows { file, key: key.to_owned() }),
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::error::{Error, Result};
 
-/// Which rows of logits a step gives.
+/// Which rows of logits a step gives: the `W` of the graph's types.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Want {
     /// None: the tokens are only remembered.

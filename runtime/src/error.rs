@@ -75,6 +75,14 @@ pub enum Error {
         /// Tokens in the sequence.
         held: usize,
     },
+    /// Input: more or fewer ids than a step can select.
+    #[error("the {asked} largest logits were asked for, this model gives 1 to {max}")]
+    BadTopK {
+        /// The number asked for.
+        asked: u32,
+        /// The most.
+        max: u32,
+    },
     /// Input: a sampling parameter out of its range.
     #[error("{name} is {value}, expected {expected}")]
     BadSampling {
@@ -191,6 +199,7 @@ impl Error {
             | Error::BadContext { .. }
             | Error::BadSequence { .. }
             | Error::BadTruncation { .. }
+            | Error::BadTopK { .. }
             | Error::BadSampling { .. }
             | Error::BadTokenizer { .. }
             | Error::BadText { .. }

@@ -1,8 +1,8 @@
 //! tern's runtime: runs a compiled model. It knows no compiler.
 //!
 //! Follow a token: [`tokenizer`] (text to ids), [`generate`] (the loop), [`engine`] (what the loop needs of a model),
-//! [`session`] (calls compiled code on all threads: [`threads`], [`barrier`], [`cores`]), [`model`] (the code, the
-//! weights in [`memory`]), [`sample`] (logits to an id), [`detokenize`] (ids to text, as it arrives) and [`stop`] (stop
+//! [`session`] (calls compiled code on all threads: [`threads`], [`barrier`], [`cores`]; keys and values as [`kv`]
+//! says), [`model`] (the code, the weights in [`memory`]), [`sample`] (logits to an id), [`detokenize`] (ids to text, as it arrives) and [`stop`] (stop
 //! strings, held back while they may be coming).
 //!
 //! The library prints nothing, reads no environment and opens no file of the user's.
@@ -40,6 +40,7 @@ pub mod engine;
 pub mod error;
 pub mod generate;
 pub mod generated;
+pub mod kv;
 pub mod memory;
 pub mod model;
 pub mod sample;
@@ -50,6 +51,7 @@ pub mod tokenizer;
 
 pub use engine::{Engine, Want};
 pub use error::{Error, Result};
+pub use kv::KvType;
 pub use model::Model;
 pub use session::Session;
 pub use tokenizer::Tokenizer;

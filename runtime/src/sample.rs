@@ -21,13 +21,16 @@ pub struct Sampling {
     /// Only tokens at least this many times as probable as the most probable stay; 0 keeps all.
     pub min_p: f32,
     /// Tokens among the last [`Sampling::repeat_last_n`] have a positive logit divided, a negative one multiplied by
-    /// this; 1 changes nothing.
+    /// this, a number from 0.01 to 100; 1 changes nothing.
     pub repeat_penalty: f32,
     /// How far back the penalty looks, in tokens, prompt included.
     pub repeat_last_n: usize,
     /// Start of the random numbers.
     pub seed: u64,
 }
+
+/// Repetition penalties that mean something: one beyond them silences or forces every token that it meets.
+const PENALTIES: std::ops::RangeInclusive<f32> = 0.01..=100.0;
 
 impl Sampling {
     /// The largest logit, always.
@@ -44,7 +47,7 @@ impl Sampling {
             ("temperature", self.temperature, self.temperature >= 0.0, "a finite number from 0"),
             ("top-p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0, "a number above 0, at most 1"),
             ("min-p", self.min_p, (0.0..=1.0).contains(&self.min_p), "a number from 0 to 1"),
-            ("repeat-penalty", self.repeat_penalty, self.repeat_penalty > 0.0, "a finite number above 0"),
+            ("repeat-penalty", self.repeat_penalty, PENALTIES.contains(&self.repeat_penalty), "a number from 0.01 to 100"),
         ];
         for (name, value, good, expected) in checks {
             if !good || !value.is_finite() {
@@ -91,13 +94,14 @@ impl Sampler {
     /// # Errors
     /// `BadLogit` if a logit is NaN or plus infinity, or none is finite.
     pub fn sample(&mut self, logits: &[f32], history: &[u32]) -> Result<u32> {
+        // As the model gave them: what the penalty makes of them is not the checkpoint's fault.
         if let Some((id, &value)) = logits.iter().enumerate().find(|(_, l)| l.is_nan() || **l == f32::INFINITY) {
             return Err(Error::BadLogit { id, value });
         }
         self.candidates.clear();
         self.candidates.extend(logits.iter().zip(0..).map(|(&logit, id)| Candidate { id, logit }));
         self.penalise(history);
-        let best = *self.best()?;
+        let best = self.best()?;
         if self.sampling.temperature == 0.0 {
             return Ok(best.id);
         }
@@ -108,10 +112,10 @@ impl Sampler {
     }
 
     /// The candidate with the largest logit; of equals, the lowest id.
-    fn best(&self) -> Result<&Candidate> {
+    fn best(&self) -> Result<Candidate> {
         let bad = Error::BadLogit { id: 0, value: f32::NEG_INFINITY };
         let best = self.candidates.iter().reduce(|best, c| if c.logit > best.logit { c } else { best });
-        best.filter(|best| best.logit.is_finite()).ok_or(bad)
+        best.filter(|best| best.logit.is_finite()).copied().ok_or(bad)
     }
 
     fn penalise(&mut self, history: &[u32]) {
@@ -125,7 +129,9 @@ impl Sampler {
         recent.dedup();
         for id in recent {
             if let Some(c) = self.candidates.get_mut(id as usize) {
-                c.logit = if c.logit > 0.0 { c.logit / repeat_penalty } else { c.logit * repeat_penalty };
+                let penalised = if c.logit > 0.0 { c.logit / repeat_penalty } else { c.logit * repeat_penalty };
+                // A finite logit stays finite, however large; minus infinity stays what it is.
+                c.logit = if c.logit.is_finite() { penalised.clamp(f32::MIN, f32::MAX) } else { c.logit };
             }
         }
     }
@@ -301,6 +307,16 @@ mod tests {
     }
 
     #[test]
+    fn the_penalty_overflows_nothing() {
+        for repeat_penalty in [0.01, 100.0] {
+            let s = Sampling { repeat_penalty, ..Sampling::greedy() };
+            for (logits, want) in [([f32::MAX, 1.0], 0), ([f32::MIN, f32::MIN], 0), ([f32::NEG_INFINITY, f32::MIN], 1)] {
+                assert_eq!(sampler(s).sample(&logits, &[0, 1]).expect("a token"), want, "{logits:?} by {repeat_penalty}");
+            }
+        }
+    }
+
+    #[test]
     fn broken_logits_are_errors() {
         for bad in [f32::NAN, f32::INFINITY] {
             let e = sampler(hot()).sample(&[0.0, bad], &[]).expect_err("a broken logit");
@@ -323,6 +339,10 @@ mod tests {
             Sampling { min_p: -0.1, ..hot() },
             Sampling { min_p: 1.5, ..hot() },
             Sampling { repeat_penalty: 0.0, ..hot() },
+            Sampling { repeat_penalty: 1e-38, ..hot() },
+            Sampling { repeat_penalty: 0.0099, ..hot() },
+            Sampling { repeat_penalty: 100.1, ..hot() },
+            Sampling { repeat_penalty: f32::NAN, ..hot() },
             Sampling { repeat_penalty: f32::INFINITY, ..hot() },
         ];
         for s in bad {

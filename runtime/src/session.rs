@@ -15,36 +15,13 @@ use crate::cores::physical_cores;
 use crate::engine::{Engine, Want, check_step};
 use crate::error::{Error, Result};
 use crate::generated::abi;
+pub use crate::kv::KvType;
 use crate::memory::{Block, HugePages, MIN_ALIGNMENT_BYTES};
 use crate::model::{Model, ModelInfo};
 use crate::threads::ThreadPool;
 
-/// Element type of the cached keys and values.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum KvType {
-    /// Exact.
-    F32,
-    /// Half the memory and half the reading; rounds keys and values to 11 bits.
-    F16,
-}
-
-impl KvType {
-    /// The name on the command line.
-    pub const fn name(self) -> &'static str {
-        match self {
-            KvType::F32 => "f32",
-            KvType::F16 => "f16",
-        }
-    }
-
-    /// The ABI's number.
-    const fn code(self) -> u32 {
-        match self {
-            KvType::F32 => abi::KV_F32,
-            KvType::F16 => abi::KV_F16,
-        }
-    }
-}
+/// The most ids that [`Session::step_top_k`] gives; compiled code selects no more.
+pub const MAX_TOP_K: u32 = 4096;
 
 /// How a session is set up.
 #[derive(Clone, Debug)]
@@ -78,7 +55,7 @@ pub struct Session {
     context: u32,
     /// Tokens of each sequence.
     lens: Vec<u32>,
-    /// The last step's rows, f32 `[rows, vocab]`.
+    /// What the last step gave: rows, f32 `[rows, vocab]`, or the largest logits' ids and values.
     logits: Vec<f32>,
     /// The worst status of the threads of the running step.
     status: Arc<AtomicU32>,
@@ -149,26 +126,56 @@ impl Session {
     /// `EmptyPrompt`, `TokenOutOfVocab`, `ContextFull`, `BadSequence` before any work; `OutOfMemory` if the logits
     /// need too much. The sequence is then as before.
     pub fn step_in(&mut self, seq: u32, ids: &[u32], want: Want) -> Result<&[f32]> {
-        let held = self.len_of(seq)?;
         let vocab = self.vocab();
-        check_step(ids, vocab, held, self.context as usize)?;
-        self.resize_logits(want.rows(ids.len()))?;
-        let chunk_tokens = self.step_tokens();
-        let n_chunks = ids.len().div_ceil(chunk_tokens);
-        for (i, chunk) in ids.chunks(chunk_tokens).enumerate() {
-            let (abi_want, first_row) = match want {
-                Want::All => (abi::WANT_ALL, i * chunk_tokens),
-                Want::Last if i + 1 == n_chunks => (abi::WANT_LAST, 0),
-                Want::Last | Want::None => (abi::WANT_NONE, 0),
-            };
-            let done = self.run_step(seq, chunk, abi_want, first_row * vocab);
-            if let Err(e) = done {
+        check_step(ids, vocab, self.len_of(seq)?, self.context as usize)?;
+        self.resize_logits(want.rows(ids.len()).saturating_mul(vocab))?;
+        self.run_steps(seq, ids, |first_token, is_last| match want {
+            Want::All => (abi::WANT_ALL, first_token * vocab),
+            Want::Last if is_last => (abi::WANT_LAST, 0),
+            Want::Last | Want::None => (abi::WANT_NONE, 0),
+        })?;
+        Ok(&self.logits)
+    }
+
+    /// Appends `ids` to the first sequence; the `k` largest of the last token's logits with their ids, largest first, of
+    /// equals the lowest id. Compiled code selects them: a large vocabulary is not copied.
+    ///
+    /// Logits that are NaN or minus infinity are left out, so there may be fewer than `k`.
+    ///
+    /// # Errors
+    /// `BadTopK` if `k` is 0, above the vocabulary's size or above [`MAX_TOP_K`]; else as [`Engine::step`].
+    pub fn step_top_k(&mut self, ids: &[u32], k: u32) -> Result<Vec<(u32, f32)>> {
+        let max = self.info().vocab.min(MAX_TOP_K);
+        if k == 0 || k > max {
+            return Err(Error::BadTopK { asked: k, max });
+        }
+        check_step(ids, self.vocab(), self.len(), self.context as usize)?;
+        // k ids, then k logits.
+        self.resize_logits(2 * k as usize)?;
+        let top_k = abi::WANT_TOP_K | k << 8;
+        self.run_steps(0, ids, |_, is_last| if is_last { (top_k, 0) } else { (abi::WANT_NONE, 0) })?;
+        let (ids, logits) = self.logits.split_at(k as usize);
+        let pairs = ids.iter().map(|id| id.to_bits()).zip(logits.iter().copied());
+        // Places that no logit filled have an id that is none.
+        Ok(pairs.filter(|(id, _)| *id < self.info().vocab).collect())
+    }
+
+    /// Appends checked `ids` to sequence `seq` in as many steps as it takes, all or none of them. `wanted`, given a step's
+    /// first token (counted from 0 in `ids`) and whether the step is the last, says what it computes (`WANT_*`) and to
+    /// which element of `logits`.
+    fn run_steps(&mut self, seq: u32, ids: &[u32], wanted: impl Fn(usize, bool) -> (u32, usize)) -> Result<()> {
+        let held = self.len_of(seq)?;
+        let mut done = 0;
+        for step in ids.chunks(self.step_tokens()) {
+            let (want, first_elem) = wanted(done, done + step.len() == ids.len());
+            if let Err(e) = self.run_step(seq, step, want, first_elem) {
                 self.truncate_in(seq, held)?;
                 return Err(e);
             }
-            self.lens[seq as usize] += chunk.len() as u32;
+            self.lens[seq as usize] += step.len() as u32;
+            done += step.len();
         }
-        Ok(&self.logits)
+        Ok(())
     }
 
     /// Forgets all tokens of sequence `seq` from position `len` on.
@@ -206,10 +213,8 @@ impl Session {
         self.step(ids, Want::All)
     }
 
-    /// Makes `logits` hold `rows` rows.
-    fn resize_logits(&mut self, rows: usize) -> Result<()> {
-        let vocab = self.vocab();
-        let elems = rows.saturating_mul(vocab);
+    /// Makes `logits` hold `elems` elements.
+    fn resize_logits(&mut self, elems: usize) -> Result<()> {
         let bytes = elems.saturating_mul(size_of::<f32>());
         self.logits.truncate(elems);
         let missing = elems - self.logits.len();
@@ -218,7 +223,7 @@ impl Session {
         Ok(())
     }
 
-    /// One step on all threads; rows go to `logits[first_elem..]`.
+    /// One step on all threads; what is wanted goes to `logits[first_elem..]`.
     fn run_step(&mut self, seq: u32, ids: &[u32], want: u32, first_elem: usize) -> Result<()> {
         let out = self.logits.get_mut(first_elem..).map_or(std::ptr::null_mut(), <[f32]>::as_mut_ptr);
         let call = StepCall {
@@ -238,7 +243,7 @@ impl Session {
         self.pool.run(move |tid, barrier| {
             // SAFETY: `run` returns only after every thread has returned from this closure, so the weights, the state,
             // the ids and the logits, all borrowed by this method, outlive the call, and `&mut self` keeps every other
-            // user away. The ids and counts were checked; `logits` has a row for each that `want` names.
+            // user away. The ids and counts were checked; `logits` has room for all that `want` names.
             let found = unsafe { call.enter(tid, barrier) };
             status.fetch_max(found, Ordering::Relaxed);
         });
@@ -324,6 +329,11 @@ impl StepCall {
 }
 
 /// The pool's barrier, as compiled code calls it.
+///
+/// It must not unwind: out of an `extern "C"` function that aborts the process. `Barrier::wait` panics only if another
+/// thread's job panicked, and the only jobs that meet here are those of `run_step`: a call of compiled code, which has
+/// nothing that panics, and an atomic maximum. A barrier that an earlier job of the pool poisoned is as new before
+/// the next one starts. (Were that ever to fail, the process would end; no thread would go on with half a step.)
 ///
 /// # Safety
 /// `ctx` points to the [`Barrier`] of the running job.

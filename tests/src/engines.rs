@@ -6,7 +6,7 @@ use tern_compiler::checkpoint::Checkpoint;
 use tern_compiler::codegen::Isa;
 use tern_compiler::graph::Graph;
 use tern_compiler::graph::arith::Profile;
-use tern_compiler::graph::interp::{self, Interp, KvStore};
+use tern_compiler::graph::interp::{Interp, KvStore};
 use tern_compiler::import::Imported;
 use tern_compiler::pipeline::{self, Lowered, Options};
 use tern_runtime::engine::{Engine, Want};
@@ -57,12 +57,12 @@ impl Loaded {
     ///
     /// # Panics
     /// If it refuses them.
-    pub fn interpret(&self, graph: &Graph, profile: Profile, kv: interp::KvType, ids: &[u32]) -> Vec<f32> {
+    pub fn interpret(&self, graph: &Graph, profile: Profile, kv: KvType, ids: &[u32]) -> Vec<f32> {
         let interp =
             Interp::new(graph, &self.imported.weights, profile).unwrap_or_else(|e| panic!("{}: {e}", self.name));
         let mut store = KvStore::new(graph, kv);
         let output =
-            interp.step(&mut store, ids, 0, interp::Want::All).unwrap_or_else(|e| panic!("{}: {e}", self.name));
+            interp.step(&mut store, ids, 0, Want::All).unwrap_or_else(|e| panic!("{}: {e}", self.name));
         output.logits
     }
 }

@@ -9,13 +9,11 @@ use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{FuncRef, InstBuilder, SigRef, StackSlotData, StackSlotKind, Value, types};
 use cranelift_frontend::FunctionBuilder;
 use tern_runtime::generated::abi;
+use tern_runtime::session::MAX_TOP_K;
 
 use super::emitter::flags;
 use super::state::{self, StateLayout};
 use crate::schedule::{Arg, Call, Choice, Part, Phase, RowKind, RowSpace, Schedule, Split, layout};
-
-/// The most ids that a step selects.
-pub const MAX_TOP_K: u32 = 4096;
 
 /// What the program calls.
 pub struct Callees {

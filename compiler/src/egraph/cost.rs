@@ -51,37 +51,6 @@ struct Work {
     ops: u64,
 }
 
-/// Whether the compiled form has this op. What only the source form has never costs anything finite.
-pub fn has_kernel(op: Op) -> bool {
-    match op {
-        Op::FakeQuant | Op::Dequant | Op::Widen | Op::MatMul => false,
-        Op::InputIds
-        | Op::Positions
-        | Op::KvCache { .. }
-        | Op::Embed
-        | Op::RmsNorm { .. }
-        | Op::Rope { .. }
-        | Op::KvWrite
-        | Op::Attention { .. }
-        | Op::Add
-        | Op::Mul
-        | Op::Relu2
-        | Op::Silu
-        | Op::WantedRows
-        | Op::Quantize
-        | Op::TernaryMatMul
-        | Op::Rescale
-        | Op::DenseMatMul
-        | Op::RmsNormQuantize { .. }
-        | Op::TernaryLinear
-        | Op::TernaryLinearAdd
-        | Op::TernaryLinearCat
-        | Op::Get { .. }
-        | Op::Glu { .. }
-        | Op::TernaryGlu { .. } => true,
-    }
-}
-
 /// The cost of `op` itself in picoseconds; `None` if it has no kernel.
 pub fn cost_ps(machine: &Machine, op: Op, operands: &[OperandType<'_>], result: &Type) -> Option<u64> {
     work(machine, op, operands, result).map(|work| work.map_or(0, |work| machine.time_ps(work)))
@@ -283,8 +252,12 @@ mod tests {
     fn what_has_no_kernel_costs_nothing_finite() {
         let x = Type::Tensor(tensor(DType::F32, &[Dim::Tokens, Dim::Const(64)]));
         assert_eq!(cost(Op::FakeQuant, &[OperandType::Value(&x)]), None);
+        let none = [OperandType::Value(&x), OperandType::Value(&x)];
         for op in [Op::FakeQuant, Op::Dequant, Op::Widen, Op::MatMul] {
-            assert!(!has_kernel(op));
+            assert!(op.is_source_only() && work(&Machine::default(), op, &none, &x).is_none(), "{}", op.name());
+        }
+        for op in [Op::Add, Op::TernaryLinear, Op::Quantize] {
+            assert!(!op.is_source_only() && work(&Machine::default(), op, &none, &x).is_some(), "{}", op.name());
         }
     }
 

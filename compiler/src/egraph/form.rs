@@ -8,7 +8,6 @@ use egg::EGraph;
 
 use super::analysis::Types;
 use super::body::Body;
-use super::cost;
 use super::distinct::Distinct;
 use super::error::Error;
 use super::language::ENode;
@@ -41,7 +40,7 @@ fn compiled_body(region: &Region, rules: &[Rewrite]) -> Result<Body, Error> {
     const LIMITS: Limits = Limits { iterations: 1_000, nodes: 10_000_000 };
     const BUDGET: u64 = 1_000_000;
     let body = &region.body;
-    if body.nodes.iter().all(|node| cost::has_kernel(node.op)) {
+    if body.nodes.iter().all(|node| has_kernel(node.op)) {
         return Ok(body.clone());
     }
     let name = regions::name(region.block);
@@ -49,7 +48,7 @@ fn compiled_body(region: &Region, rules: &[Rewrite]) -> Result<Body, Error> {
     if saturated.stop != Stop::Saturated {
         return Err(Error::NotSaturated { region: name, stop: saturated.stop });
     }
-    let unit = |_: &EGraph<ENode, Types>, node: &ENode| node.op().is_none_or(cost::has_kernel).then_some(1);
+    let unit = |_: &EGraph<ENode, Types>, node: &ENode| node.op().is_none_or(has_kernel).then_some(1);
     if let Some(extracted) = readback::extract(&name, body, &saturated, unit, BUDGET)? {
         return Ok(extracted.body);
     }
@@ -58,38 +57,23 @@ fn compiled_body(region: &Region, rules: &[Rewrite]) -> Result<Body, Error> {
     Err(Error::NoKernel { node: region.nodes[blocker].0, op: op.name(), reason: missing(op).to_owned() })
 }
 
-/// What a source op would need to have a kernel.
+/// Whether the compiled form has this op.
+fn has_kernel(op: Op) -> bool {
+    !op.is_source_only()
+}
+
+/// What `op` would need to have a kernel.
 fn missing(op: Op) -> &'static str {
-    match op {
-        Op::MatMul => {
-            "supported are fake_quant(x) with dequant(w), and any x with widen(w), all in one block; \
-             a ternary weight without quantised activations is not"
-        }
-        Op::FakeQuant => "its value may only be the left operand of a matmul with a dequant in the same block",
-        Op::Dequant | Op::Widen => "its value may only be the right operand of a matmul in the same block",
-        Op::InputIds
-        | Op::Positions
-        | Op::KvCache { .. }
-        | Op::Embed
-        | Op::RmsNorm { .. }
-        | Op::Rope { .. }
-        | Op::KvWrite
-        | Op::Attention { .. }
-        | Op::Add
-        | Op::Mul
-        | Op::Relu2
-        | Op::Silu
-        | Op::WantedRows
-        | Op::Quantize
-        | Op::TernaryMatMul
-        | Op::Rescale
-        | Op::DenseMatMul
-        | Op::RmsNormQuantize { .. }
-        | Op::TernaryLinear
-        | Op::TernaryLinearAdd
-        | Op::TernaryLinearCat
-        | Op::Get { .. }
-        | Op::Glu { .. }
-        | Op::TernaryGlu { .. } => "an operand of it has none",
+    if op == Op::MatMul {
+        "supported are fake_quant(x) with dequant(w), and any x with widen(w), all in one block; \
+         a ternary weight without quantised activations is not"
+    } else if op == Op::FakeQuant {
+        "its value may only be the left operand of a matmul with a dequant in the same block"
+    } else if op == Op::Dequant || op == Op::Widen {
+        "its value may only be the right operand of a matmul in the same block"
+    } else if op.is_source_only() {
+        "no rule of class `real` replaces it here"
+    } else {
+        "an operand of it has none"
     }
 }

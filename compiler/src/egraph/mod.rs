@@ -25,6 +25,8 @@ mod report;
 pub mod rules;
 pub mod saturate;
 
+use crate::generated::knobs::default;
+
 pub use cost::Machine;
 pub use error::Error;
 pub use form::compile_form;
@@ -39,14 +41,20 @@ pub struct Options {
     /// E-nodes per region.
     pub nodes: usize,
     /// Steps of the extractor's search per region; out of budget it returns the best found and says so.
-    /// A step is a node of the search tree; nodes with many alternatives to look at count for more.
+    /// A step is a node of the search tree, plus one for every 32 alternatives looked at there.
     pub extract_budget: u64,
     /// Whether to do anything at all: without, the compiled form is the result.
     pub optimise: bool,
 }
 
 impl Default for Options {
+    /// As the knobs have it.
     fn default() -> Self {
-        Self { iterations: 16, nodes: 20_000, extract_budget: 200_000, optimise: true }
+        Self {
+            iterations: default::EGRAPH_ITERATIONS as usize,
+            nodes: default::EGRAPH_NODES as usize,
+            extract_budget: u64::from(default::EXTRACT_BUDGET),
+            optimise: true,
+        }
     }
 }

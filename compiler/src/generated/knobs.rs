@@ -38,7 +38,7 @@ pub static KNOBS: &[KnobSpec] = &[
         env: "TERN_CTX",
         kind: KnobKind::NumberOrAuto { min: 1, max: 16777216 },
         default: "auto",
-        doc: "Context length in tokens; `auto` is the model's own, shortened to what memory holds.",
+        doc: "Context length in tokens, at most the model's own; `auto` is the model's own, halved (no lower than 512, and reported) while the system refuses memory for its keys and values.",
     },
     KnobSpec {
         name: "kv",
@@ -58,7 +58,7 @@ pub static KNOBS: &[KnobSpec] = &[
         name: "step-tokens",
         env: "TERN_STEP_TOKENS",
         kind: KnobKind::Number { min: 1, max: 4096 },
-        default: "64",
+        default: "128",
         doc: "The most tokens of one step; longer prompts are cut into steps of this many. Results do not depend on it.",
     },
     KnobSpec {
@@ -80,18 +80,30 @@ pub static KNOBS: &[KnobSpec] = &[
         env: "TERN_EXTRACT_BUDGET",
         kind: KnobKind::Number { min: 1, max: 100000000 },
         default: "200000",
-        doc: "The most nodes of the extractor's search tree; beyond it the best selection found so far is taken, and the report says so.",
+        doc: "The most steps of the extractor's search on one block; a step is a node of the search tree, plus one for every 32 alternatives looked at there. Beyond it the best selection found so far is taken, and the report says so.",
     },
     KnobSpec {
         name: "spin",
         env: "TERN_SPIN",
-        kind: KnobKind::Number { min: 0, max: 10000000 },
-        default: "20000",
-        doc: "Turns that a thread spins at a barrier before it parks.",
+        kind: KnobKind::NumberOrAuto { min: 0, max: 10000000 },
+        default: "auto",
+        doc: "The most turns that a waiting thread spins before it sleeps; `auto` is many where every thread has a core of its own, and few where not.",
     },
 ];
 
 /// The knob called `name`.
 pub fn knob(name: &str) -> Option<&'static KnobSpec> {
     KNOBS.iter().find(|k| k.name == name)
+}
+
+/// The defaults that are numbers.
+pub mod default {
+    /// Of `--step-tokens`.
+    pub const STEP_TOKENS: u32 = 128;
+    /// Of `--egraph-iterations`.
+    pub const EGRAPH_ITERATIONS: u32 = 16;
+    /// Of `--egraph-nodes`.
+    pub const EGRAPH_NODES: u32 = 20000;
+    /// Of `--extract-budget`.
+    pub const EXTRACT_BUDGET: u32 = 200000;
 }

@@ -9,19 +9,18 @@ mod pages;
 mod small;
 mod tests;
 
-use std::io::Write as _;
-use std::process::{Command, Stdio};
-
-use anyhow::{Context, bail};
+use std::io::{self, Write as _};
+use std::process::{Command, Output, Stdio};
 
 use crate::Generated;
+use crate::error::{Error, Result};
 use crate::tables::Tables;
 
 /// Every generated file.
 ///
 /// # Errors
 /// If `rustfmt` cannot be run or refuses what was written.
-pub fn files(tables: &Tables) -> anyhow::Result<Vec<Generated>> {
+pub fn files(tables: &Tables) -> Result<Vec<Generated>> {
     let rust = [
         ("compiler/src/generated/mod.rs", modules()),
         ("compiler/src/generated/ops.rs", ops::rust_enum(&tables.ops)),
@@ -47,7 +46,7 @@ pub fn files(tables: &Tables) -> anyhow::Result<Vec<Generated>> {
     ];
     let mut files = vec![];
     for (path, text) in rust {
-        files.push(Generated { path, text: rustfmt(&text).with_context(|| format!("formatting {path}"))? });
+        files.push(Generated { path, text: rustfmt(path, &text)? });
     }
     files.extend(pages.map(|(path, text)| Generated { path, text }));
     Ok(files)
@@ -93,8 +92,17 @@ fn doc(text: &str) -> String {
     out
 }
 
-/// `text` in the form of `rustfmt`.
-fn rustfmt(text: &str) -> anyhow::Result<String> {
+/// The `text` of the file `path` in the form of `rustfmt`.
+fn rustfmt(path: &'static str, text: &str) -> Result<String> {
+    let output = run_rustfmt(text).map_err(Error::NoRustfmt)?;
+    let refused = |message| Error::Refused { path, message };
+    if !output.status.success() {
+        return Err(refused(String::from_utf8_lossy(&output.stderr).into_owned()));
+    }
+    String::from_utf8(output.stdout).map_err(|e| refused(e.to_string()))
+}
+
+fn run_rustfmt(text: &str) -> io::Result<Output> {
     let mut child = Command::new("rustfmt")
         .args(["--edition", "2024", "--emit", "stdout"])
         // The repository's rustfmt.toml counts, whatever folder the generator is started in.
@@ -102,13 +110,8 @@ fn rustfmt(text: &str) -> anyhow::Result<String> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .spawn()
-        .context("cannot start rustfmt; install it with `rustup component add rustfmt`")?;
+        .spawn()?;
     // rustfmt reads all of its input before it writes, so this cannot block on a full pipe.
-    child.stdin.take().context("rustfmt has no input")?.write_all(text.as_bytes())?;
-    let output = child.wait_with_output()?;
-    if !output.status.success() {
-        bail!("rustfmt refused the text:\n{}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(String::from_utf8(output.stdout)?)
+    child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?.write_all(text.as_bytes())?;
+    child.wait_with_output()
 }

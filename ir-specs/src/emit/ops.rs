@@ -2,9 +2,8 @@
 
 use std::fmt::Write as _;
 
-use anyhow::{Context, anyhow};
-
 use super::{doc, quote, rust_header, slice};
+use crate::error::{Error, Result};
 use crate::pattern::{self, Dim, Pattern, Tensor};
 use crate::tables::{AttrKindRow, AttrRow, CheckRow, FormRow, OpRow, Tables};
 
@@ -80,14 +79,14 @@ fn kind(kind: AttrKindRow) -> &'static str {
 }
 
 /// `compiler/src/generated/op_specs.rs`.
-pub(super) fn spec_table(tables: &Tables) -> anyhow::Result<String> {
+pub(super) fn spec_table(tables: &Tables) -> Result<String> {
     let mut out = rust_header("Signatures, constraints and meaning of the ops", "ops.toml");
     out += "use crate::graph::types::DType;\nuse crate::spec::{AttrKind, AttrSpec, Check, Constraint, DTypePattern, ";
     out += "DimPattern, Form, OpSpec, OperandKind, OperandSpec, Repeat, TensorPattern, TypePattern};\n\n";
     out += CONSTRUCTORS;
     out += "/// Every op, in table order.\npub static OPS: &[OpSpec] = &[\n";
     for op in &tables.ops {
-        out += &op_spec(op, tables).with_context(|| format!("op {}", op.name))?;
+        out += &op_spec(op, tables).map_err(|reason| Error::Row { row: format!("op {}", op.name), reason })?;
     }
     Ok(out + "];\n")
 }
@@ -101,10 +100,11 @@ const fn value(name: &'static str, pattern: TypePattern) -> OperandSpec {\n\
 const fn weight(name: &'static str, pattern: TypePattern) -> OperandSpec {\n\
     OperandSpec { name, kind: OperandKind::Weight, pattern, repeat: Repeat::Once }\n}\n\n";
 
-fn op_spec(op: &OpRow, tables: &Tables) -> anyhow::Result<String> {
+/// Errors say what is wrong with the row.
+fn op_spec(op: &OpRow, tables: &Tables) -> std::result::Result<String, String> {
     let mut operands = vec![];
     for text in &op.operands {
-        let o = pattern::operand(text).map_err(|e| anyhow!(e))?;
+        let o = pattern::operand(text)?;
         let (name, ty) = (quote(&o.name), type_pattern(&o.pattern, tables)?);
         operands.push(match o.at_least {
             None => format!("{}({name}, {ty})", if o.is_weight { "weight" } else { "value" }),
@@ -116,7 +116,7 @@ fn op_spec(op: &OpRow, tables: &Tables) -> anyhow::Result<String> {
             }
         });
     }
-    let result = type_pattern(&pattern::pattern(&op.result).map_err(|e| anyhow!(e))?, tables)?;
+    let result = type_pattern(&pattern::pattern(&op.result)?, tables)?;
     let attrs = op.attrs.iter().map(|a| {
         format!("AttrSpec {{ name: {}, kind: AttrKind::{}, doc: {} }}", quote(&a.name), kind(a.kind), quote(&a.doc))
     });
@@ -142,12 +142,12 @@ fn op_spec(op: &OpRow, tables: &Tables) -> anyhow::Result<String> {
     ))
 }
 
-fn type_pattern(pattern: &Pattern, tables: &Tables) -> anyhow::Result<String> {
-    let parts = |t: &Tensor| -> anyhow::Result<(String, String)> {
+fn type_pattern(pattern: &Pattern, tables: &Tables) -> std::result::Result<String, String> {
+    let parts = |t: &Tensor| {
         let dtype = match tables.dtypes.iter().find(|d| d.name == t.dtype) {
             Some(d) => format!("DTypePattern::Is(DType::{})", d.variant),
             None if t.dtype == "dense" => "DTypePattern::Dense".into(),
-            None => return Err(anyhow!("`{}` is no element type", t.dtype)),
+            None => return Err(format!("`{}` is no element type", t.dtype)),
         };
         Ok((dtype, slice(t.dims.iter().map(dim))))
     };

@@ -2,9 +2,8 @@
 
 use std::fmt::Write as _;
 
-use anyhow::anyhow;
-
 use super::{doc, quote, rust_header, slice};
+use crate::error::{Error, Result};
 use crate::sexpr;
 use crate::tables::{ClassRow, DTypeRow, KnobKindRow, KnobRow, PackingRow, RuleRow};
 
@@ -71,7 +70,7 @@ pub(super) fn packings(rows: &[PackingRow]) -> String {
 }
 
 /// `compiler/src/generated/rules.rs`.
-pub(super) fn rules(rows: &[RuleRow]) -> anyhow::Result<String> {
+pub(super) fn rules(rows: &[RuleRow]) -> Result<String> {
     let mut out = rust_header("Rewrite rules", "rules.toml");
     out += "use crate::spec::{Class, Guard, RuleSpec};\n\n";
     out += "/// Every rule, in table order.\npub static RULES: &[RuleSpec] = &[\n";
@@ -83,13 +82,14 @@ pub(super) fn rules(rows: &[RuleRow]) -> anyhow::Result<String> {
         };
         let mut guards = vec![];
         for text in &row.guards {
-            let g = sexpr::guard(text).map_err(|e| anyhow!("rule {}: {e}", row.name))?;
+            let bug = |reason| Error::Row { row: format!("rule {}", row.name), reason };
+            let g = sexpr::guard(text).map_err(bug)?;
             let vars: Vec<String> = g.vars.iter().map(|v| quote(v)).collect();
             guards.push(match g.name.as_str() {
                 "ascending" => format!("Guard::Ascending({})", slice(vars)),
                 "same_shape" => format!("Guard::SameShape({})", vars.join(", ")),
                 "is_trit" => format!("Guard::IsTrit({})", vars.join(", ")),
-                other => return Err(anyhow!("rule {}: no guard is called {other}", row.name)),
+                other => return Err(bug(format!("no guard is called {other}"))),
             });
         }
         let side = |patterns: &[String]| slice(patterns.iter().map(|p| quote(p)));
@@ -112,7 +112,7 @@ pub(super) fn knobs(rows: &[KnobRow]) -> String {
     out += "use crate::spec::{KnobKind, KnobSpec};\n\n";
     out += "/// Every knob, in table order.\npub static KNOBS: &[KnobSpec] = &[\n";
     for row in rows {
-        let (min, max) = (row.min.unwrap_or(0), row.max.unwrap_or(u64::MAX));
+        let (min, max) = (row.min.unwrap_or(0), most(row));
         let kind = match row.kind {
             KnobKindRow::Choice => {
                 format!("Choice({})", slice(row.choices.iter().map(|c| quote(c))))
@@ -129,5 +129,20 @@ pub(super) fn knobs(rows: &[KnobRow]) -> String {
             quote(&row.doc),
         );
     }
-    out + "];\n\n/// The knob called `name`.\npub fn knob(name: &str) -> Option<&'static KnobSpec> {\nKNOBS.iter().find(|k| k.name == name)\n}\n"
+    out += "];\n\n/// The knob called `name`.\npub fn knob(name: &str) -> Option<&'static KnobSpec> {\nKNOBS.iter().find(|k| k.name == name)\n}\n\n";
+    out += "/// The defaults that are numbers.\npub mod default {\n";
+    for row in rows {
+        // A choice is a word, even if it looks like a number.
+        if let (KnobKindRow::Number | KnobKindRow::NumberOrAuto, Ok(number)) = (row.kind, row.default.parse::<u64>()) {
+            let ty = if most(row) <= u64::from(u32::MAX) { "u32" } else { "u64" };
+            let name = row.name.replace('-', "_").to_uppercase();
+            let _ = writeln!(out, "/// Of `--{}`.\npub const {name}: {ty} = {number};", row.name);
+        }
+    }
+    out + "}\n"
+}
+
+/// The largest number that the knob takes.
+fn most(row: &KnobRow) -> u64 {
+    row.max.unwrap_or(u64::MAX)
 }

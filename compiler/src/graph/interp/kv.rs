@@ -6,17 +6,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tern_runtime::kv::KvType;
+
 use super::value::KvValue;
 use crate::graph::{Graph, Op};
-
-/// How keys and values are kept.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum KvType {
-    /// As they are.
-    F32,
-    /// Rounded to half precision.
-    F16,
-}
 
 /// The rows of one layer.
 #[derive(Clone, PartialEq, Debug)]

@@ -17,31 +17,11 @@ use super::verify::{VerifyErrors, verify};
 use super::{Graph, Operand, Type, ValueId};
 use crate::weights::{WeightData, WeightError};
 use eval::Step;
-pub use kv::{KvStore, KvType};
+pub use kv::KvStore;
+pub use tern_runtime::engine::Want;
+pub use tern_runtime::kv::KvType;
 pub use value::{Array, KvValue, Value};
 use weights::Weights;
-
-/// Which rows of logits a step gives: the `W` of the types.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Want {
-    /// None: the step only fills the caches.
-    None,
-    /// The last token's.
-    Last,
-    /// Every token's.
-    All,
-}
-
-impl Want {
-    /// Wanted rows of a step of `tokens` tokens.
-    pub fn rows(self, tokens: usize) -> usize {
-        match self {
-            Want::None => 0,
-            Want::Last => tokens.min(1),
-            Want::All => tokens,
-        }
-    }
-}
 
 /// What one step is given.
 #[derive(Clone, Copy, Debug)]

@@ -29,7 +29,6 @@ use std::fmt;
 use super::infer::operand_types;
 use super::signature::Bindings;
 use super::{DType, Dim, Graph, Node, Op, Operand, Type, ValueId, WeightId};
-use crate::spec::Form;
 use constraints::Surroundings;
 
 /// Where in a graph something is wrong.
@@ -134,11 +133,7 @@ pub fn verify_compiled(graph: &Graph) -> Result<(), VerifyErrors> {
 
 /// Whether no node has an op that only the source form has.
 pub fn is_compiled_form(graph: &Graph) -> bool {
-    graph.nodes.iter().all(|node| !is_source_only(node.op))
-}
-
-fn is_source_only(op: Op) -> bool {
-    op.spec().form == Form::Source
+    graph.nodes.iter().all(|node| !node.op.is_source_only())
 }
 
 /// Collects violations.
@@ -234,10 +229,10 @@ impl<'g> Checker<'g> {
         let (Op::KvWrite, Some(Operand::Value(cache))) = (node.op, node.operands.first()) else {
             return None;
         };
-        match self.graph.nodes.get(cache.0 as usize)?.op {
-            Op::KvCache { layer, .. } => Some(layer),
-            _ => None,
-        }
+        let Op::KvCache { layer, .. } = self.graph.nodes.get(cache.0 as usize)?.op else {
+            return None;
+        };
+        Some(layer)
     }
 
     /// V9.
@@ -270,7 +265,7 @@ impl<'g> Checker<'g> {
     /// V10.
     fn compiled(&mut self) {
         for (i, node) in self.graph.nodes.iter().enumerate() {
-            if is_source_only(node.op) {
+            if node.op.is_source_only() {
                 let place = Place::Node { value: ValueId(i as u32), op: node.op.name(), block: node.block };
                 self.add(place, "V10", "the op has no kernel: run the rules of class `real` first".to_owned());
             }
