@@ -47,7 +47,12 @@ impl Sampling {
             ("temperature", self.temperature, self.temperature >= 0.0, "a finite number from 0"),
             ("top-p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0, "a number above 0, at most 1"),
             ("min-p", self.min_p, (0.0..=1.0).contains(&self.min_p), "a number from 0 to 1"),
-            ("repeat-penalty", self.repeat_penalty, PENALTIES.contains(&self.repeat_penalty), "a number from 0.01 to 100"),
+            (
+                "repeat-penalty",
+                self.repeat_penalty,
+                PENALTIES.contains(&self.repeat_penalty),
+                "a number from 0.01 to 100",
+            ),
         ];
         for (name, value, good, expected) in checks {
             if !good || !value.is_finite() {
@@ -310,8 +315,13 @@ mod tests {
     fn the_penalty_overflows_nothing() {
         for repeat_penalty in [0.01, 100.0] {
             let s = Sampling { repeat_penalty, ..Sampling::greedy() };
-            for (logits, want) in [([f32::MAX, 1.0], 0), ([f32::MIN, f32::MIN], 0), ([f32::NEG_INFINITY, f32::MIN], 1)] {
-                assert_eq!(sampler(s).sample(&logits, &[0, 1]).expect("a token"), want, "{logits:?} by {repeat_penalty}");
+            for (logits, want) in [([f32::MAX, 1.0], 0), ([f32::MIN, f32::MIN], 0), ([f32::NEG_INFINITY, f32::MIN], 1)]
+            {
+                assert_eq!(
+                    sampler(s).sample(&logits, &[0, 1]).expect("a token"),
+                    want,
+                    "{logits:?} by {repeat_penalty}"
+                );
             }
         }
     }

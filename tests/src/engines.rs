@@ -61,8 +61,7 @@ impl Loaded {
         let interp =
             Interp::new(graph, &self.imported.weights, profile).unwrap_or_else(|e| panic!("{}: {e}", self.name));
         let mut store = KvStore::new(graph, kv);
-        let output =
-            interp.step(&mut store, ids, 0, Want::All).unwrap_or_else(|e| panic!("{}: {e}", self.name));
+        let output = interp.step(&mut store, ids, 0, Want::All).unwrap_or_else(|e| panic!("{}: {e}", self.name));
         output.logits
     }
 }
