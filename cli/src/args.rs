@@ -85,13 +85,13 @@ pub(crate) struct CompileArgs {
     /// Most nodes of an e-graph.
     #[arg(long, value_name = "N", value_parser = parser("egraph-nodes"))]
     pub(crate) egraph_nodes: Option<String>,
-    /// Most steps of the extractor's search.
+    /// Most steps of the extractor's search; a step is a search node, plus one per 32 alternatives looked at.
     #[arg(long, value_name = "N", value_parser = parser("extract-budget"))]
     pub(crate) extract_budget: Option<String>,
     /// Leave the optimiser out: the same bits, later.
     #[arg(long)]
     pub(crate) no_optimise: bool,
-    /// Report how long each pass took.
+    /// Report how long each pass took, and reading, import and tokenizer before them.
     #[arg(short = 'T', long)]
     pub(crate) timings: bool,
 }
@@ -103,10 +103,10 @@ pub(crate) struct EngineArgs {
     /// Threads [default: auto, one per physical core].
     #[arg(short, long, value_name = "N", value_parser = parser("threads"))]
     pub(crate) threads: Option<String>,
-    /// Context length in tokens [default: auto, the model's own as far as memory goes].
+    /// Context length in tokens [default: auto, the model's own, halved while the system refuses the memory].
     #[arg(long, value_name = "N", value_parser = parser("ctx"))]
     pub(crate) ctx: Option<String>,
-    /// Turns that a thread spins at a barrier before it sleeps.
+    /// Most turns that a waiting thread spins before it sleeps [default: auto, as suits cores and threads].
     #[arg(long, value_name = "N", value_parser = parser("spin"))]
     pub(crate) spin: Option<String>,
 }
@@ -169,7 +169,7 @@ pub(crate) struct SamplingArgs {
     /// Keep tokens with this share of the likeliest one's probability; 0 keeps all.
     #[arg(long, value_name = "M", allow_negative_numbers = true)]
     pub(crate) min_p: Option<f32>,
-    /// Make tokens among the last 64 less likely; 1 does not.
+    /// Make tokens among the last 64 less likely, from 0.01 to 100; 1 does not.
     #[arg(long, value_name = "R", allow_negative_numbers = true)]
     pub(crate) repeat_penalty: Option<f32>,
     /// Start of the random numbers: the same gives the same text on every machine [default: from the clock, reported].
@@ -193,6 +193,9 @@ pub(crate) struct LogitsArgs {
     /// What computes: compiled code, or the reference interpreter.
     #[arg(long, value_enum, default_value_t = EngineKind::Jit)]
     pub(crate) engine: EngineKind,
+    /// Print what was written and how long the forward pass took as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) engine_args: EngineArgs,
     #[command(flatten)]
@@ -246,6 +249,9 @@ pub(crate) struct DumpArgs {
     /// Which stage.
     #[arg(long, value_enum)]
     pub(crate) stage: Stage,
+    /// Print JSON: of `egraph` the whole report, of the others an object with the stage's text.
+    #[arg(long)]
+    pub(crate) json: bool,
     /// Context length in tokens [default: auto, the model's own].
     #[arg(long, value_name = "N", value_parser = parser("ctx"))]
     pub(crate) ctx: Option<String>,
@@ -268,6 +274,20 @@ pub(crate) enum Stage {
     Clif,
     /// Assembly of every function.
     Asm,
+}
+
+impl Stage {
+    /// The name on the command line.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Stage::Graph => "graph",
+            Stage::Egraph => "egraph",
+            Stage::Optimised => "optimised",
+            Stage::Schedule => "schedule",
+            Stage::Clif => "clif",
+            Stage::Asm => "asm",
+        }
+    }
 }
 
 #[derive(clap::Args, Debug)]

@@ -3,7 +3,7 @@
 //! In: the knob table and what the user wrote. Out: values that the table accepts. The only reader of the environment in
 //! tern: the libraries get what is settled here.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use tern_compiler::generated::knobs::KNOBS;
 use tern_compiler::spec::{KnobKind, KnobSpec};
 
@@ -90,8 +90,15 @@ fn settle(knob: &KnobSpec, option: Option<&str>, env: Option<&str>) -> Result<Se
     Ok(Setting { value: value.to_owned(), source })
 }
 
-/// The value of a knob that is a number; `None` for `auto`.
-pub(crate) fn number(name: &str, option: Option<&str>) -> Result<Option<u64>> {
+/// The value of a knob that is a number.
+pub(crate) fn number(name: &str, option: Option<&str>) -> Result<u64> {
+    let value = setting(name, option)?.value;
+    // The table has accepted it.
+    value.parse().with_context(|| format!("bug in tern: the knob {name} is {value:?}, which is no number"))
+}
+
+/// The value of a knob that is a number or `auto`; `None` for `auto`.
+pub(crate) fn number_or_auto(name: &str, option: Option<&str>) -> Result<Option<u64>> {
     // The table has accepted it, so what is no number is `auto`.
     Ok(setting(name, option)?.value.parse().ok())
 }

@@ -12,14 +12,14 @@ use tern_compiler::codegen::Isa;
 use tern_compiler::egraph;
 use tern_compiler::graph::arith::Profile;
 use tern_compiler::import::Imported;
-use tern_compiler::pipeline::{self, Lowered, Options};
+use tern_compiler::pipeline::{self, Lowered, Options, Timings};
 use tern_runtime::memory::HugePages;
-use tern_runtime::session::{self, KvType};
-use tern_runtime::{Error as RuntimeError, Model, Session, Tokenizer};
+use tern_runtime::session;
+use tern_runtime::{Error as RuntimeError, KvType, Model, Session, Tokenizer};
 
 use crate::args::{CompileArgs, EngineArgs, Usage};
 use crate::demo;
-use crate::knobs::{number, setting};
+use crate::knobs::{number, number_or_auto, setting};
 use crate::output::note;
 use crate::progress::Progress;
 
@@ -45,21 +45,17 @@ pub(crate) fn options(args: &CompileArgs, ctx: Option<&str>) -> Result<Options> 
     }
     // There is one emitter, and the knob's table accepts no other; asking it checks the environment.
     setting("emitter", args.emitter.as_deref())?;
-    let defaults = egraph::Options::default();
-    let limit = |name, option: &Option<String>| number(name, option.as_deref());
-    let egraph = egraph::Options {
-        iterations: limit("egraph-iterations", &args.egraph_iterations)?.map_or(defaults.iterations, |n| n as usize),
-        nodes: limit("egraph-nodes", &args.egraph_nodes)?.map_or(defaults.nodes, |n| n as usize),
-        extract_budget: limit("extract-budget", &args.extract_budget)?.unwrap_or(defaults.extract_budget),
-        optimise: !args.no_optimise,
-    };
-    let step_tokens = limit("step-tokens", &args.step_tokens)?;
     Ok(Options {
         isa,
         profile,
-        max_context: number("ctx", ctx)?.map(|n| n as u32),
-        max_step_tokens: step_tokens.map_or(1, |n| n as u32),
-        egraph,
+        max_context: number_or_auto("ctx", ctx)?.map(|n| n as u32),
+        max_step_tokens: number("step-tokens", args.step_tokens.as_deref())? as u32,
+        egraph: egraph::Options {
+            iterations: number("egraph-iterations", args.egraph_iterations.as_deref())? as usize,
+            nodes: number("egraph-nodes", args.egraph_nodes.as_deref())? as usize,
+            extract_budget: number("extract-budget", args.extract_budget.as_deref())?,
+            optimise: !args.no_optimise,
+        },
         huge_pages: huge_pages(args)?,
     })
 }
@@ -69,57 +65,76 @@ fn huge_pages(args: &CompileArgs) -> Result<HugePages> {
     Ok(if when == "off" { HugePages::Off } else { HugePages::Ask })
 }
 
-/// Imports a checkpoint, and refuses a context beyond the model's.
-pub(crate) fn import(checkpoint: &Checkpoint, options: &Options) -> Result<Imported> {
-    let imported = pipeline::import(checkpoint, options)?;
-    let max = imported.facts.max_positions;
-    if let Some(asked) = options.max_context.filter(|asked| *asked > max) {
-        bail!("a context of {asked} tokens was asked for, {} has {max}: give --ctx {max} or less", checkpoint.name());
+/// A model on its way to code.
+pub(crate) struct Loaded {
+    /// What the importer made of its files.
+    pub(crate) imported: Imported,
+    /// How long everything before the passes took.
+    pub(crate) timings: Timings,
+}
+
+impl Loaded {
+    /// Reads and imports the checkpoint in the folder `model`, or the demo model; refuses a context beyond the model's.
+    pub(crate) fn new(model: Option<&Path>, options: &Options) -> Result<Self> {
+        let mut timings = Timings::default();
+        let checkpoint = timings.time("read", || checkpoint(model))?;
+        let imported = timings.time("import", || pipeline::import(&checkpoint, options))?;
+        let max = imported.facts.max_positions;
+        if let Some(asked) = options.max_context.filter(|asked| *asked > max) {
+            bail!(
+                "a context of {asked} tokens was asked for, {} has {max}: give --ctx {max} or less",
+                checkpoint.name()
+            );
+        }
+        Ok(Self { imported, timings })
     }
-    Ok(imported)
-}
 
-/// The tokenizer of a model.
-pub(crate) fn tokenizer(imported: &Imported) -> Result<Tokenizer> {
-    let json = imported
-        .tokenizer_json
-        .as_deref()
-        .context("the checkpoint has no tokenizer.json: fetch it, or give token ids with --ids and --print-ids")?;
-    let config = imported.tokenizer_config_json.as_deref();
-    Ok(Tokenizer::from_json(json, config, imported.facts.bos, imported.facts.vocab)?)
-}
-
-/// Lowers an imported model.
-pub(crate) fn lower(imported: &Imported, options: &Options) -> Result<Lowered> {
-    let _spinner = Progress::spinner("optimising");
-    Ok(pipeline::lower(&imported.graph, options)?)
-}
-
-/// Compiles an imported model.
-pub(crate) fn compile(imported: &Imported, options: &Options, args: &CompileArgs) -> Result<Arc<Model>> {
-    let mut lowered = lower(imported, options)?;
-    let bar = Progress::new("compiling", lowered.schedule.weights.bytes);
-    let packed = |p: pipeline::Progress| bar.set(p.done_bytes, p.total_bytes);
-    let model = pipeline::compile_jit(imported, &mut lowered, options, &mut { packed })?;
-    drop(bar);
-    if args.timings {
-        note(&lowered.timings.to_string());
+    /// The model's tokenizer.
+    pub(crate) fn tokenizer(&mut self) -> Result<Tokenizer> {
+        let imported = &self.imported;
+        let json = imported
+            .tokenizer_json
+            .as_deref()
+            .context("the checkpoint has no tokenizer.json: fetch it, or give token ids with --ids and --print-ids")?;
+        let config = imported.tokenizer_config_json.as_deref();
+        let (bos, vocab) = (imported.facts.bos, imported.facts.vocab);
+        Ok(self.timings.time("tokenizer", || Tokenizer::from_json(json, config, bos, vocab))?)
     }
-    Ok(Arc::new(model))
+
+    /// Takes the model down to a schedule.
+    pub(crate) fn lower(&self, options: &Options) -> Result<Lowered> {
+        let _spinner = Progress::spinner("optimising");
+        Ok(pipeline::lower(&self.imported.graph, options)?)
+    }
+
+    /// Compiles the model into memory, and reports how long all took if that is wanted.
+    pub(crate) fn compile(&self, options: &Options, args: &CompileArgs) -> Result<Arc<Model>> {
+        let mut lowered = self.lower(options)?;
+        let bar = Progress::new("compiling", lowered.schedule.weights.bytes);
+        let packed = |p: pipeline::Progress| bar.set(p.done_bytes, p.total_bytes);
+        let model = pipeline::compile_jit(&self.imported, &mut lowered, options, &mut { packed })?;
+        drop(bar);
+        self.report_timings(args, &lowered.timings);
+        Ok(Arc::new(model))
+    }
+
+    /// With `-T`, says how long everything took: what came before the passes, and the `passes`.
+    pub(crate) fn report_timings(&self, args: &CompileArgs, passes: &Timings) {
+        if args.timings {
+            let all = self.timings.0.iter().chain(&passes.0).copied().collect();
+            note(&Timings(all).to_string());
+        }
+    }
 }
 
 /// A session of `model`. With `--ctx auto`, a context that memory does not hold is shortened, and that is reported.
 pub(crate) fn session(model: &Arc<Model>, kv: KvType, engine: &EngineArgs, args: &CompileArgs) -> Result<Session> {
     let mut options = session::Options {
-        threads: number("threads", engine.threads.as_deref())?.map(|n| n as usize),
-        context: number("ctx", engine.ctx.as_deref())?.map(|n| n as u32),
+        threads: number_or_auto("threads", engine.threads.as_deref())?.map(|n| n as usize),
+        context: number_or_auto("ctx", engine.ctx.as_deref())?.map(|n| n as u32),
         kv,
         huge_pages: huge_pages(args)?,
-        // The default suits a machine with a core for every thread; the runtime knows better where there is none.
-        spins: match setting("spin", engine.spin.as_deref())? {
-            s if s.source == crate::knobs::Source::Default => None,
-            s => s.value.parse().ok(),
-        },
+        spins: number_or_auto("spin", engine.spin.as_deref())?.map(|n| n as u32),
         ..session::Options::default()
     };
     let auto = options.context.is_none();

@@ -15,6 +15,7 @@ use crate::codegen::jit::JitCode;
 use crate::codegen::module::Listing;
 use crate::codegen::{self, Isa, Target};
 use crate::egraph;
+use crate::generated::knobs::default;
 use crate::graph::Graph;
 use crate::graph::arith::Profile;
 use crate::graph::verify::{VerifyErrors, verify_compiled, verify_model};
@@ -50,7 +51,7 @@ impl Options {
             isa,
             profile: isa.default_profile(),
             max_context: None,
-            max_step_tokens: 128,
+            max_step_tokens: default::STEP_TOKENS,
             egraph: egraph::Options::default(),
             huge_pages: HugePages::Ask,
         })
@@ -100,7 +101,8 @@ pub enum Error {
 pub struct Timings(pub Vec<(&'static str, Duration)>);
 
 impl Timings {
-    fn time<T>(&mut self, pass: &'static str, run: impl FnOnce() -> T) -> T {
+    /// Runs a pass and notes how long it took.
+    pub fn time<T>(&mut self, pass: &'static str, run: impl FnOnce() -> T) -> T {
         let start = Instant::now();
         let result = run();
         let took = start.elapsed();
@@ -151,8 +153,7 @@ pub fn import(checkpoint: &Checkpoint, options: &Options) -> Result<Imported, Er
 /// An op that nothing computes, or a bug.
 pub fn lower(graph: &Graph, options: &Options) -> Result<Lowered, Error> {
     let mut timings = Timings::default();
-    let compiled = timings.time("compile_form", || egraph::compile_form(graph))?;
-    verify_compiled(&compiled).map_err(|errors| Error::Pass { pass: "the real rules", errors })?;
+    let compiled = timings.time("compile_form", || compiled_form(graph))?;
     let machine = egraph::Machine::default();
     let optimised = timings.time("optimise", || egraph::optimise(&compiled, &options.egraph, &machine))?;
     verify_compiled(&optimised.graph).map_err(|errors| Error::Pass { pass: "the optimiser", errors })?;
@@ -201,11 +202,9 @@ pub fn compile_jit(
     Ok(code.into_model(schedule, block, info)?)
 }
 
-/// A stage whose text `tern dump` prints.
+/// A stage of a lowered model whose text `tern dump` prints.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stage {
-    /// The graph as imported.
-    Graph,
     /// What the optimiser did.
     Egraph,
     /// The optimised graph.
@@ -218,20 +217,19 @@ pub enum Stage {
     Asm,
 }
 
-/// The text of a stage.
+/// The text of a stage; what has to run for it is added to the timings.
 ///
 /// # Errors
-/// As for the passes before it.
-pub fn dump(imported: &Imported, options: &Options, stage: Stage) -> Result<String, Error> {
-    let lowered = || lower(&imported.graph, options);
+/// For code, as [`compile_jit`].
+pub fn dump(lowered: &mut Lowered, options: &Options, stage: Stage) -> Result<String, Error> {
+    let Lowered { optimised, report, schedule, timings, .. } = lowered;
     Ok(match stage {
-        Stage::Graph => imported.graph.to_string(),
         Stage::Egraph if !options.egraph.optimise => "the optimiser is off\n".to_owned(),
-        Stage::Egraph => lowered()?.report.to_string(),
-        Stage::Optimised => lowered()?.optimised.to_string(),
-        Stage::Schedule => lowered()?.schedule.to_string(),
-        Stage::Clif => list(&lowered()?.schedule, options, Listing { clif: true, asm: false })?,
-        Stage::Asm => list(&lowered()?.schedule, options, Listing { clif: false, asm: true })?,
+        Stage::Egraph => report.to_string(),
+        Stage::Optimised => optimised.to_string(),
+        Stage::Schedule => schedule.to_string(),
+        Stage::Clif => timings.time("codegen", || list(schedule, options, Listing { clif: true, asm: false }))?,
+        Stage::Asm => timings.time("codegen", || list(schedule, options, Listing { clif: false, asm: true }))?,
     })
 }
 
@@ -246,4 +244,14 @@ fn list(schedule: &Schedule, options: &Options, listing: Listing) -> Result<Stri
         text += "\n";
     }
     Ok(text)
+}
+
+/// The form of a graph that defines its result, and nothing after it: what the reference interpreter runs.
+///
+/// # Errors
+/// An op that nothing computes, or a bug.
+pub fn compiled_form(graph: &Graph) -> Result<Graph, Error> {
+    let compiled = egraph::compile_form(graph)?;
+    verify_compiled(&compiled).map_err(|errors| Error::Pass { pass: "the real rules", errors })?;
+    Ok(compiled)
 }

@@ -236,6 +236,7 @@ fn status_name(status: u32) -> &'static str {
         abi::STATUS_BAD_SEQUENCE => "bad sequence",
         abi::STATUS_BAD_WANT => "bad want",
         abi::STATUS_BAD_STATE => "bad state",
+        abi::STATUS_BAD_THREAD => "bad thread",
         _ => "unknown",
     }
 }

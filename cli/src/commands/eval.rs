@@ -8,13 +8,13 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
-use tern_runtime::session::KvType;
-use tern_runtime::{Engine, Want};
+use tern_runtime::{Engine, KvType, Want};
 
 use crate::args::{EvalArgs, Measure, PplArgs};
+use crate::load::{self, Loaded};
 use crate::output::{note, print, print_json};
 use crate::progress::Progress;
-use crate::{load, prompt};
+use crate::prompt;
 
 /// What was measured.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
@@ -35,13 +35,12 @@ pub(crate) fn run(args: &EvalArgs) -> Result<ExitCode> {
 fn run_ppl(args: &PplArgs) -> Result<ExitCode> {
     let options = load::options(&args.compile, args.engine.ctx.as_deref())?;
     let text = prompt::read(&args.file)?;
-    let checkpoint = load::checkpoint(args.model.as_deref())?;
-    let imported = load::import(&checkpoint, &options)?;
-    let ids = load::tokenizer(&imported)?.encode(&text)?;
+    let mut loaded = Loaded::new(args.model.as_deref(), &options)?;
+    let ids = loaded.tokenizer()?.encode(&text)?;
     if ids.len() < 2 {
         bail!("{} gives {} token ids, and the first is not scored: give a longer text", args.file.display(), ids.len());
     }
-    let model = load::compile(&imported, &options, &args.compile)?;
+    let model = loaded.compile(&options, &args.compile)?;
     let mut session = load::session(&model, KvType::F32, &args.engine, &args.compile)?;
     let window = session.context();
     if window < 2 {

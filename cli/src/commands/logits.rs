@@ -5,44 +5,70 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
-use tern_compiler::graph::interp::{self, Interp, KvStore};
-use tern_runtime::session::KvType;
-use tern_runtime::{Engine, Want};
+use serde::Serialize;
+use tern_compiler::graph::interp::{Interp, KvStore};
+use tern_compiler::pipeline::{self, Timings};
+use tern_runtime::{Engine, KvType, Want};
 
 use crate::args::{EngineKind, LogitsArgs};
-use crate::load;
-use crate::output::write_file;
+use crate::load::{self, Loaded};
+use crate::output::{print_json, write_file};
 use crate::progress::Progress;
 
 /// Computes and writes.
 pub(crate) fn run(args: &LogitsArgs) -> Result<ExitCode> {
     let options = load::options(&args.compile, args.engine_args.ctx.as_deref())?;
     let ids = read_ids(&args.ids, &args.tensor)?;
-    let checkpoint = load::checkpoint(args.model.as_deref())?;
-    let imported = load::import(&checkpoint, &options)?;
-    let facts = &imported.facts;
+    let loaded = Loaded::new(args.model.as_deref(), &options)?;
+    let facts = &loaded.imported.facts;
     // The same for both engines, before anything is compiled.
     tern_runtime::engine::check_step(&ids, facts.vocab as usize, 0, facts.max_positions as usize)?;
-    let logits = match args.engine {
+    let (engine, start, logits) = match args.engine {
         EngineKind::Jit => {
-            let model = load::compile(&imported, &options, &args.compile)?;
+            let model = loaded.compile(&options, &args.compile)?;
             let mut session = load::session(&model, KvType::F32, &args.engine_args, &args.compile)?;
-            session.step(&ids, Want::All)?.to_vec()
+            let start = Instant::now();
+            ("jit", start, session.step(&ids, Want::All)?.to_vec())
         }
         EngineKind::Interp => {
-            let lowered = load::lower(&imported, &options)?;
+            let mut timings = Timings::default();
+            let graph = timings.time("compile_form", || pipeline::compiled_form(&loaded.imported.graph))?;
+            loaded.report_timings(&args.compile, &timings);
             let _spinner = Progress::spinner("interpreting");
-            let interp = Interp::new(&lowered.compiled, &imported.weights, options.profile)?;
-            let mut store = KvStore::new(&lowered.compiled, interp::KvType::F32);
-            interp.step(&mut store, &ids, 0, interp::Want::All)?.logits
+            let interp = Interp::new(&graph, &loaded.imported.weights, options.profile)?;
+            let mut store = KvStore::new(&graph, KvType::F32);
+            let start = Instant::now();
+            ("interp", start, interp.step(&mut store, &ids, 0, Want::All)?.logits)
         }
     };
-    write_logits(&args.output, &logits, ids.len(), facts.vocab as usize)?;
+    let seconds = start.elapsed().as_secs_f64();
+    let (rows, vocab) = (ids.len(), facts.vocab as usize);
+    write_logits(&args.output, &logits, rows, vocab)?;
+    if args.json {
+        let path = args.output.display().to_string();
+        print_json(&Report { path, rows, vocab, engine, seconds })?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    /// The file written.
+    path: String,
+    /// Rows of logits: one per id.
+    rows: usize,
+    /// Logits of a row.
+    vocab: usize,
+    /// What computed.
+    engine: &'static str,
+    /// The forward pass alone.
+    seconds: f64,
 }
 
 /// The ids in the tensor `name` of the file `path`.

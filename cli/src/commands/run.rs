@@ -8,20 +8,20 @@ use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use tern_compiler::import::GenerationDefaults;
-use tern_runtime::Engine;
 use tern_runtime::engine::check_step;
 use tern_runtime::generate::{Event, Outcome, Request, StopReason, generate};
 use tern_runtime::sample::{Sampler, Sampling};
-use tern_runtime::session::KvType;
+use tern_runtime::{Engine, KvType};
 
 use crate::args::{RunArgs, SamplingArgs};
+use crate::load::{self, Loaded};
 use crate::output::{note, print, print_json};
 use crate::progress::Progress;
 use crate::prompt::{self, Prompt};
-use crate::{demo, interrupt, knobs, load};
+use crate::{demo, interrupt, knobs};
 
 /// `tern` alone: the demo model and its prompt.
 pub(crate) fn run_default() -> Result<ExitCode> {
@@ -32,26 +32,24 @@ pub(crate) fn run_default() -> Result<ExitCode> {
 /// Continues the prompt that `args` give.
 pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
     let options = load::options(&args.compile, args.engine.ctx.as_deref())?;
-    let kv = match knobs::setting("kv", args.kv.as_deref())?.value.as_str() {
-        "f32" => KvType::F32,
-        _ => KvType::F16,
-    };
+    let kv = knobs::setting("kv", args.kv.as_deref())?.value;
+    let kv = KvType::from_name(&kv).with_context(|| format!("bug in tern: the knob kv is {kv:?}"))?;
     let prompt = prompt::find(args)?;
-    let checkpoint = load::checkpoint(args.model.as_deref())?;
-    let imported = load::import(&checkpoint, &options)?;
-    let mut sampler = Sampler::new(sampling(&args.sampling, &imported.generation))?;
+    let mut loaded = Loaded::new(args.model.as_deref(), &options)?;
+    let mut sampler = Sampler::new(sampling(&args.sampling, &loaded.imported.generation))?;
 
     // With ids in and ids out, a checkpoint without a tokenizer will do.
     let needs_text = !args.print_ids || !args.stop.is_empty() || matches!(prompt, Prompt::Text(_));
-    let tokenizer = if needs_text { Some(load::tokenizer(&imported)?) } else { None };
+    let tokenizer = if needs_text { Some(loaded.tokenizer()?) } else { None };
     let ids = match (&prompt, &tokenizer) {
         (Prompt::Text(text), Some(tokenizer)) => tokenizer.encode(text)?,
         (Prompt::Text(_), None) => bail!("bug in tern: a text without a tokenizer"),
         (Prompt::Ids(ids), _) => ids.clone(),
     };
-    check_step(&ids, imported.facts.vocab as usize, 0, imported.facts.max_positions as usize)?;
+    let facts = &loaded.imported.facts;
+    check_step(&ids, facts.vocab as usize, 0, facts.max_positions as usize)?;
 
-    let model = load::compile(&imported, &options, &args.compile)?;
+    let model = loaded.compile(&options, &args.compile)?;
     let mut session = load::session(&model, kv, &args.engine, &args.compile)?;
     let eos = if args.ignore_eos { &[][..] } else { &model.info().eos };
     let request = Request {

@@ -106,6 +106,19 @@ fn both_engines_write_the_same_file() {
         let vocab = config["vocab_size"].as_u64().expect("a number") as usize;
         assert_eq!(view.shape(), [golden_ids(model, "input_ids").len(), vocab]);
     }
+    for engine in ["jit", "interp"] {
+        let (ids, out) = (fixture("bitnet-packed/golden.safetensors"), dir.path().join("out.safetensors"));
+        let paths = [&fixture("bitnet-packed"), &ids, &out].map(|p| p.to_str().expect("a path in UTF-8").to_owned());
+        let args = ["logits", &paths[0], "--ids", &paths[1], "-o", &paths[2], "--engine", engine, "--json", "-T"];
+        let ran = run(&args);
+        // The interpreter needs no optimiser and no schedule.
+        assert_eq!(ran.stderr.contains("  schedule\n"), engine == "jit", "{ran:?}");
+        assert!(ran.stderr.contains("  compile_form\n"), "{ran:?}");
+        let report: serde_json::Value = serde_json::from_str(&ran.ok()).expect("JSON");
+        assert_eq!((&report["path"], &report["engine"]), (&paths[2].as_str().into(), &engine.into()));
+        assert_eq!((report["rows"].as_u64(), report["vocab"].as_u64()), (Some(8), Some(512)));
+        assert!(report["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{report}");
+    }
     let left = std::fs::read_dir(dir.path()).expect("the folder").count();
     assert_eq!(left, 1, "a part of a file was left");
 }
@@ -143,16 +156,30 @@ fn inspect_counts_the_trits() {
 
 #[test]
 fn every_stage_can_be_dumped() {
-    for (stage, mark) in [
-        ("graph", "fake_quant"),
-        ("egraph", "block"),
-        ("optimised", "ternary"),
-        ("schedule", "phase 0"),
-        ("clif", "function"),
-        ("asm", "bytes)"),
+    for (stage, mark, has_passes) in [
+        ("graph", "fake_quant", false),
+        ("egraph", "block", true),
+        ("optimised", "ternary", true),
+        ("schedule", "phase 0", true),
+        ("clif", "function", true),
+        ("asm", "bytes)", true),
     ] {
-        let text = run(&["dump", "--stage", stage]).ok();
+        let ran = run(&["dump", "--stage", stage, "-T"]);
+        // Nothing runs twice, and for the graph as imported no pass.
+        for (pass, times) in [("import", 1), ("optimise", has_passes as usize), ("in all", 1)] {
+            assert_eq!(ran.stderr.matches(&format!("  {pass}\n")).count(), times, "{stage}: {pass} in {}", ran.stderr);
+        }
+        let text = ran.ok();
         assert!(text.contains(mark), "{stage}: {}", text.chars().take(400).collect::<String>());
+        let json = run(&["dump", "--stage", stage, "--json"]).ok();
+        let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        if stage == "egraph" {
+            let regions = json["regions"].as_array().expect("regions");
+            assert!(regions.iter().any(|region| region["name"] == "prologue"), "{json}");
+            assert!(regions.iter().all(|region| region["extract_steps"].is_u64()), "{json}");
+        } else {
+            assert_eq!((json["stage"].as_str(), json["text"].as_str()), (Some(stage), Some(&*text)));
+        }
     }
 }
 
@@ -179,6 +206,8 @@ fn completions_know_the_commands() {
 #[test]
 fn timings_go_to_standard_error() {
     let ran = run(&["run", "-p", "a", "-n", "1", "-T", "--temp", "0"]);
-    assert!(ran.stderr.contains("codegen") && ran.stderr.contains("in all"), "{ran:?}");
+    for pass in ["read", "import", "tokenizer", "compile_form", "codegen", "pack", "in all"] {
+        assert_eq!(ran.stderr.matches(&format!("  {pass}\n")).count(), 1, "{pass} in {ran:?}");
+    }
     ran.ok();
 }

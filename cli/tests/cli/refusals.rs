@@ -53,6 +53,7 @@ fn meaningless_sampling_is_refused() {
         ("--top-p", "1.5"),
         ("--min-p", "-0.1"),
         ("--repeat-penalty", "0"),
+        ("--repeat-penalty", "1e-38"),
     ] {
         let name = option.trim_start_matches('-').replace("temp", "temperature");
         run(&["run", "-p", "a", option, value]).refused(1, &format!("{name} is"));
