@@ -138,7 +138,10 @@ fn prompts_of_1_to_17_tokens_and_a_full_step() {
 fn the_same_input_gives_the_same_code() {
     let loaded = synthetic("twice", &Spec::small(Kind::BitNetPacked));
     let options = options(tern_tests::engines::native(), Profile::Plain);
-    let listing = || pipeline::dump(&loaded.imported, &options, Stage::Asm).expect("the model compiles");
+    let listing = || {
+        let mut lowered = pipeline::lower(&loaded.imported.graph, &options).expect("the model lowers");
+        pipeline::dump(&mut lowered, &options, Stage::Asm).expect("the model compiles")
+    };
     assert_eq!(listing(), listing());
 }
 

@@ -312,7 +312,7 @@ impl<'a, 'f> Emitter<'a, 'f> {
         let nan = self.splat_i32(0x0200);
         let nan = self.b.ins().band(is_nan, nan);
         // 2^16 is where f16 has its infinity: what lies beyond lands there.
-        let beyond = self.splat_i32(((127 + 16) << 23) as i32);
+        let beyond = self.splat_i32((127 + 16) << 23);
         let magnitude = self.b.ins().smin(magnitude, beyond);
         // Normal: round half even by adding 0xfff plus the lowest kept bit, then move the exponent's bias from 127 to 15.
         let kept = self.b.ins().ushr_imm_u(magnitude, 13);
