@@ -188,10 +188,12 @@ pub fn pack_tiles(trits: &Trits, out: &mut [u8], tile_stride: usize) {
                 }
                 let k0 = block * CODE_ELEMS as usize;
                 let k1 = trits.cols.min(k0 + CODE_ELEMS as usize);
-                for (i, t) in trits.data[n * trits.cols + k0..n * trits.cols + k1].iter().enumerate() {
-                    // 0b01 is there already: adding the trit makes 0, 1 or 2, with no carry into the next field.
-                    let byte = &mut bytes[i % 16];
-                    *byte = byte.wrapping_add((*t as u8) << (2 * (i / 16)));
+                let columns = &trits.data[n * trits.cols + k0..n * trits.cols + k1];
+                for (field, columns) in columns.chunks(16).enumerate() {
+                    for (byte, t) in bytes.iter_mut().zip(columns) {
+                        // 0b01 is there already: adding the trit makes 0, 1 or 2, with no carry into the next field.
+                        *byte = byte.wrapping_add((*t as u8) << (2 * field));
+                    }
                 }
             }
         }
