@@ -194,11 +194,11 @@ fn stores_and_weights_that_do_not_belong_are_refused() {
     };
     assert_eq!(
         lie(&|w| drop(w.dense.insert(WeightId(0), Dense::F32(vec![0.0; 312])))),
-        "weight table: the graph declares bf16[13, 24], the data has 312 of f32"
+        "weight table: the graph declares 312 elements of bf16, the data has 312 of f32"
     );
     assert_eq!(
         lie(&|w| drop(w.dense.insert(WeightId(1), Dense::F32(vec![0.0; 23])))),
-        "weight norm: the graph declares f32[24], the data has 23 of f32"
+        "weight norm: the graph declares 24 elements of f32, the data has 23 of f32"
     );
     assert!(lie(&|w| drop(w.trits.remove(&WeightId(3)))).starts_with("weight @3: no trit data"));
     let trits = |rows, cols, data| {
@@ -206,7 +206,7 @@ fn stores_and_weights_that_do_not_belong_are_refused() {
             w.trits.insert(WeightId(4), Trits { rows, cols, data: vec![data; 192] });
         }
     };
-    assert_eq!(lie(&trits(24, 8, 0)), "weight k: the graph declares [8, 24], the data has 192 trits as 24 x 8");
+    assert_eq!(lie(&trits(24, 8, 0)), "weight k: the graph declares 8 x 24, the data has 192 trits as 24 x 8");
     assert_eq!(lie(&trits(8, 24, 2)), "weight k: 2 is not a trit");
 }
 
