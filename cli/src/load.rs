@@ -11,8 +11,9 @@ use tern_compiler::checkpoint::Checkpoint;
 use tern_compiler::codegen::Isa;
 use tern_compiler::egraph;
 use tern_compiler::graph::arith::Profile;
-use tern_compiler::import::Imported;
+use tern_compiler::import::{Imported, ModelFacts};
 use tern_compiler::pipeline::{self, Lowered, Options};
+use tern_runtime::engine::check_step;
 use tern_runtime::memory::HugePages;
 use tern_runtime::session::{self, KvType};
 use tern_runtime::{Error as RuntimeError, Model, Session, Tokenizer};
@@ -72,11 +73,23 @@ fn huge_pages(args: &CompileArgs) -> Result<HugePages> {
 /// Imports a checkpoint, and refuses a context beyond the model's.
 pub(crate) fn import(checkpoint: &Checkpoint, options: &Options) -> Result<Imported> {
     let imported = pipeline::import(checkpoint, options)?;
-    let max = imported.facts.max_positions;
+    let (max, prepared) = (imported.facts.trained_positions, imported.facts.max_positions);
+    if options.max_context.is_none() && prepared < max {
+        note(&format!("the model has {max} positions, the context takes {prepared} of them: --ctx takes up to {max}"));
+    }
     if let Some(asked) = options.max_context.filter(|asked| *asked > max) {
         bail!("a context of {asked} tokens was asked for, {} has {max}: give --ctx {max} or less", checkpoint.name());
     }
     Ok(imported)
+}
+
+/// Refuses ids that the model cannot continue, before anything is compiled for them.
+pub(crate) fn check_prompt(ids: &[u32], facts: &ModelFacts) -> Result<()> {
+    let (max, prepared) = (facts.trained_positions, facts.max_positions);
+    match check_step(ids, facts.vocab as usize, 0, prepared as usize) {
+        Err(e @ RuntimeError::ContextFull { .. }) if prepared < max => bail!("{e}, or give --ctx N, up to {max}"),
+        checked => Ok(checked?),
+    }
 }
 
 /// The tokenizer of a model.

@@ -39,6 +39,7 @@ pub mod detokenize;
 pub mod engine;
 pub mod error;
 pub mod generate;
+mod growth;
 pub mod generated;
 pub mod kv;
 pub mod memory;

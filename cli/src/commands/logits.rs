@@ -11,12 +11,17 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use tern_compiler::graph::interp::{self, Interp, KvStore};
 use tern_runtime::session::KvType;
+use tern_runtime::engine::check_logits;
 use tern_runtime::{Engine, Want};
 
 use crate::args::{EngineKind, LogitsArgs};
+use crate::input::read_file;
 use crate::load;
 use crate::output::write_file;
 use crate::progress::Progress;
+
+/// The longest file of ids that is read.
+const MAX_IDS_BYTES: u64 = 64 << 20;
 
 /// Computes and writes.
 pub(crate) fn run(args: &LogitsArgs) -> Result<ExitCode> {
@@ -26,7 +31,7 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<ExitCode> {
     let imported = load::import(&checkpoint, &options)?;
     let facts = &imported.facts;
     // The same for both engines, before anything is compiled.
-    tern_runtime::engine::check_step(&ids, facts.vocab as usize, 0, facts.max_positions as usize)?;
+    load::check_prompt(&ids, facts)?;
     let logits = match args.engine {
         EngineKind::Jit => {
             let model = load::compile(&imported, &options, &args.compile)?;
@@ -41,6 +46,11 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<ExitCode> {
             interp.step(&mut store, &ids, 0, interp::Want::All)?.logits
         }
     };
+    for (position, row) in logits.chunks_exact(facts.vocab as usize).enumerate() {
+        if let Err(e) = check_logits(row) {
+            bail!("position {position}: {e}");
+        }
+    }
     write_logits(&args.output, &logits, ids.len(), facts.vocab as usize)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -48,10 +58,10 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<ExitCode> {
 /// The ids in the tensor `name` of the file `path`.
 fn read_ids(path: &Path, name: &str) -> Result<Vec<u32>> {
     let shown = path.display();
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {shown}"))?;
+    let bytes = read_file(path, MAX_IDS_BYTES)?;
     let file = SafeTensors::deserialize(&bytes).with_context(|| format!("{shown} is no safetensors file"))?;
     let Ok(tensor) = file.tensor(name) else {
-        let names: Vec<_> = file.names().into_iter().take(8).collect();
+        let names: Vec<String> = file.names().iter().take(8).map(|name| name.chars().take(200).collect()).collect();
         bail!("{shown} has no tensor {name:?}, it has {names:?}: name one with --tensor");
     };
     if !matches!(tensor.shape(), [_] | [1, _]) {
