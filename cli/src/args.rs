@@ -74,19 +74,19 @@ pub(crate) struct CompileArgs {
     #[arg(long, value_name = "EMITTER", value_parser = PossibleValuesParser::new(choices("emitter")))]
     pub(crate) emitter: Option<String>,
     /// Most tokens of one step; longer prompts are cut. Changes no result.
-    #[arg(long, value_name = "N", value_parser = parser("step-tokens"))]
+    #[arg(long, value_name = "N", value_parser = parser("step-tokens"), allow_negative_numbers = true)]
     pub(crate) step_tokens: Option<String>,
     /// Whether to ask for 2 MiB pages [default: auto].
     #[arg(long, value_name = "WHEN", value_parser = PossibleValuesParser::new(choices("huge-pages")))]
     pub(crate) huge_pages: Option<String>,
     /// Most rounds of rewriting.
-    #[arg(long, value_name = "N", value_parser = parser("egraph-iterations"))]
+    #[arg(long, value_name = "N", value_parser = parser("egraph-iterations"), allow_negative_numbers = true)]
     pub(crate) egraph_iterations: Option<String>,
     /// Most nodes of an e-graph.
-    #[arg(long, value_name = "N", value_parser = parser("egraph-nodes"))]
+    #[arg(long, value_name = "N", value_parser = parser("egraph-nodes"), allow_negative_numbers = true)]
     pub(crate) egraph_nodes: Option<String>,
     /// Most steps of the extractor's search; a step is a search node, plus one per 32 alternatives looked at.
-    #[arg(long, value_name = "N", value_parser = parser("extract-budget"))]
+    #[arg(long, value_name = "N", value_parser = parser("extract-budget"), allow_negative_numbers = true)]
     pub(crate) extract_budget: Option<String>,
     /// Leave the optimiser out: the same bits, later.
     #[arg(long)]
@@ -101,14 +101,20 @@ pub(crate) struct CompileArgs {
 #[command(next_help_heading = "Engine")]
 pub(crate) struct EngineArgs {
     /// Threads [default: auto, one per physical core].
-    #[arg(short, long, value_name = "N", value_parser = parser("threads"))]
+    #[arg(short, long, value_name = "N", value_parser = parser("threads"), allow_negative_numbers = true)]
     pub(crate) threads: Option<String>,
-    /// Context length in tokens [default: auto, the model's own, halved while the system refuses the memory].
-    #[arg(long, value_name = "N", value_parser = parser("ctx"))]
+    /// Context length in tokens [default: auto, the model's own, at most 32768, halved while the system refuses the
+    /// memory].
+    #[arg(long, value_name = "N", value_parser = parser("ctx"), allow_negative_numbers = true)]
     pub(crate) ctx: Option<String>,
     /// Most turns that a waiting thread spins before it sleeps [default: auto, as suits cores and threads].
-    #[arg(long, value_name = "N", value_parser = parser("spin"))]
+    #[arg(long, value_name = "N", value_parser = parser("spin"), allow_negative_numbers = true)]
     pub(crate) spin: Option<String>,
+}
+
+/// A token id of a list, with or without spaces around it.
+fn token_id(text: &str) -> Result<u32, String> {
+    text.trim().parse().map_err(|_| format!("a token id is a whole number from 0 to {}", u32::MAX))
 }
 
 const MODEL: &str = "Folder of a checkpoint (config.json, *.safetensors, tokenizer.json); \
@@ -125,7 +131,7 @@ pub(crate) struct RunArgs {
     #[arg(short, long, value_name = "FILE", conflicts_with = "ids")]
     pub(crate) file: Option<PathBuf>,
     /// Token ids to continue, as they are: no BOS is put in front.
-    #[arg(long, value_name = "ID,ID,...", value_delimiter = ',')]
+    #[arg(long, value_name = "ID,ID,...", value_delimiter = ',', value_parser = token_id, allow_hyphen_values = true)]
     pub(crate) ids: Option<Vec<u32>>,
     /// Print the ids of prompt and continuation on one line instead of text.
     #[arg(long, conflicts_with = "json")]
@@ -134,7 +140,7 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub(crate) json: bool,
     /// Most tokens to generate.
-    #[arg(short, value_name = "N", default_value_t = 128)]
+    #[arg(short, value_name = "N", default_value_t = 128, allow_negative_numbers = true)]
     pub(crate) n: usize,
     /// String that ends the text and is not printed; may be given several times.
     #[arg(long, value_name = "TEXT")]
@@ -161,7 +167,7 @@ pub(crate) struct SamplingArgs {
     #[arg(long, value_name = "T", allow_negative_numbers = true)]
     pub(crate) temp: Option<f32>,
     /// Keep the K likeliest tokens; 0 keeps all.
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", allow_negative_numbers = true)]
     pub(crate) top_k: Option<u32>,
     /// Keep the likeliest tokens up to this probability; 1 keeps all.
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
@@ -173,7 +179,7 @@ pub(crate) struct SamplingArgs {
     #[arg(long, value_name = "R", allow_negative_numbers = true)]
     pub(crate) repeat_penalty: Option<f32>,
     /// Start of the random numbers: the same gives the same text on every machine [default: from the clock, reported].
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
     pub(crate) seed: Option<u64>,
 }
 
@@ -252,8 +258,8 @@ pub(crate) struct DumpArgs {
     /// Print JSON: of `egraph` the whole report, of the others an object with the stage's text.
     #[arg(long)]
     pub(crate) json: bool,
-    /// Context length in tokens [default: auto, the model's own].
-    #[arg(long, value_name = "N", value_parser = parser("ctx"))]
+    /// Context length in tokens [default: auto, the model's own, at most 32768].
+    #[arg(long, value_name = "N", value_parser = parser("ctx"), allow_negative_numbers = true)]
     pub(crate) ctx: Option<String>,
     #[command(flatten)]
     pub(crate) compile: CompileArgs,

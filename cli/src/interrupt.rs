@@ -8,22 +8,30 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 
+use crate::output::note;
+
 /// The exit code of an interrupted program: 128 + SIGINT.
 const INTERRUPTED: u8 = 130;
 
 static GENERATING: AtomicBool = AtomicBool::new(false);
 static ASKED: AtomicBool = AtomicBool::new(false);
 
-/// Listens from now on, and asks nicely first. Call once, before generating.
-pub(crate) fn listen() -> Result<&'static AtomicBool> {
-    GENERATING.store(true, Ordering::Relaxed);
+/// Listens from now on. Call once, first of all.
+pub(crate) fn listen() -> Result<()> {
     ctrlc::set_handler(|| {
-        if !GENERATING.load(Ordering::Relaxed) || ASKED.swap(true, Ordering::Relaxed) {
+        let generating = GENERATING.load(Ordering::Relaxed);
+        if !generating || ASKED.swap(true, Ordering::Relaxed) {
+            note("interrupted");
             std::process::exit(i32::from(INTERRUPTED));
         }
     })
-    .context("cannot listen for Ctrl-C")?;
-    Ok(&ASKED)
+    .context("cannot listen for Ctrl-C")
+}
+
+/// Generation begins: the flag asks it to stop after the current token.
+pub(crate) fn generating() -> &'static AtomicBool {
+    GENERATING.store(true, Ordering::Relaxed);
+    &ASKED
 }
 
 /// Generation is over: the next Ctrl-C ends the program.

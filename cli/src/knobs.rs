@@ -3,6 +3,8 @@
 //! In: the knob table and what the user wrote. Out: values that the table accepts. The only reader of the environment in
 //! tern: the libraries get what is settled here.
 
+use std::ffi::OsString;
+
 use anyhow::{Context, Result};
 use tern_compiler::generated::knobs::KNOBS;
 use tern_compiler::spec::{KnobKind, KnobSpec};
@@ -90,6 +92,15 @@ fn settle(knob: &KnobSpec, option: Option<&str>, env: Option<&str>) -> Result<Se
     Ok(Setting { value: value.to_owned(), source })
 }
 
+/// Those of `names` that look like a knob's variable and are none: more likely a mistake than meant for somebody else.
+pub(crate) fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
+    let names = names.map(|name| name.to_string_lossy().into_owned());
+    let mut unknown: Vec<_> =
+        names.filter(|name| name.starts_with("TERN_") && !KNOBS.iter().any(|knob| knob.env == name)).collect();
+    unknown.sort();
+    unknown
+}
+
 /// The value of a knob that is a number.
 pub(crate) fn number(name: &str, option: Option<&str>) -> Result<u64> {
     let value = setting(name, option)?.value;
@@ -113,6 +124,12 @@ mod tests {
         assert_eq!(settled(Some("3"), Some("2")), Setting { value: "3".into(), source: Source::Option });
         assert_eq!(settled(None, Some("2")), Setting { value: "2".into(), source: Source::Environment });
         assert_eq!(settled(None, None), Setting { value: "auto".into(), source: Source::Default });
+    }
+
+    #[test]
+    fn variables_that_are_no_knobs_are_found() {
+        let names = ["TERN_THREAD", "HOME", "TERN_KV", "TERN_A", "XTERN_A"];
+        assert_eq!(unknown_variables(names.into_iter().map(OsString::from)), ["TERN_A", "TERN_THREAD"]);
     }
 
     #[test]

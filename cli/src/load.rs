@@ -11,8 +11,9 @@ use tern_compiler::checkpoint::Checkpoint;
 use tern_compiler::codegen::Isa;
 use tern_compiler::egraph;
 use tern_compiler::graph::arith::Profile;
-use tern_compiler::import::Imported;
+use tern_compiler::import::{Imported, ModelFacts};
 use tern_compiler::pipeline::{self, Lowered, Options, Timings};
+use tern_runtime::engine::check_step;
 use tern_runtime::memory::HugePages;
 use tern_runtime::session;
 use tern_runtime::{Error as RuntimeError, KvType, Model, Session, Tokenizer};
@@ -79,7 +80,12 @@ impl Loaded {
         let mut timings = Timings::default();
         let checkpoint = timings.time("read", || checkpoint(model))?;
         let imported = timings.time("import", || pipeline::import(&checkpoint, options))?;
-        let max = imported.facts.max_positions;
+        let (max, prepared) = (imported.facts.trained_positions, imported.facts.max_positions);
+        if options.max_context.is_none() && prepared < max {
+            note(&format!(
+                "the model has {max} positions, the context takes {prepared} of them: --ctx takes up to {max}"
+            ));
+        }
         if let Some(asked) = options.max_context.filter(|asked| *asked > max) {
             bail!(
                 "a context of {asked} tokens was asked for, {} has {max}: give --ctx {max} or less",
@@ -124,6 +130,15 @@ impl Loaded {
             let all = self.timings.0.iter().chain(&passes.0).copied().collect();
             note(&Timings(all).to_string());
         }
+    }
+}
+
+/// Refuses ids that the model cannot continue, before anything is compiled for them.
+pub(crate) fn check_prompt(ids: &[u32], facts: &ModelFacts) -> Result<()> {
+    let (max, prepared) = (facts.trained_positions, facts.max_positions);
+    match check_step(ids, facts.vocab as usize, 0, prepared as usize) {
+        Err(e @ RuntimeError::ContextFull { .. }) if prepared < max => bail!("{e}, or give --ctx N, up to {max}"),
+        checked => Ok(checked?),
     }
 }
 

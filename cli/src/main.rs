@@ -7,6 +7,7 @@
 mod args;
 mod commands;
 mod demo;
+mod input;
 mod interrupt;
 mod knobs;
 mod load;
@@ -27,6 +28,13 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     let args = Args::parse();
     start_log(args.verbose);
+    if let Err(e) = interrupt::listen() {
+        output::print_error(&e);
+        return ExitCode::FAILURE;
+    }
+    for name in knobs::unknown_variables(std::env::vars_os().map(|(name, _)| name)) {
+        output::note(&format!("warning: {name} is not a knob and changes nothing: `tern knobs` lists those that are"));
+    }
     let done = match args.command {
         None => commands::run::run_default(),
         Some(Command::Run(args)) => commands::run::run(&args),

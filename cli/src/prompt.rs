@@ -2,14 +2,14 @@
 //!
 //! In: what the user gave. Out: UTF-8 text of a bounded size. It decides nothing about tokens.
 
-use std::fs::File;
-use std::io::{IsTerminal, Read, stdin};
+use std::io::{IsTerminal, stdin};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
 use crate::args::{RunArgs, Usage};
 use crate::demo;
+use crate::input::{read_bounded, read_file, too_long};
 
 /// Longer texts are refused; far more than any context holds.
 const MAX_BYTES: u64 = 256 << 20;
@@ -49,24 +49,16 @@ pub(crate) fn find(args: &RunArgs) -> Result<Prompt> {
 /// The text in the file `path`, or of standard input for `-`.
 pub(crate) fn read(path: &Path) -> Result<String> {
     let (name, bytes) = if path == Path::new("-") {
-        ("standard input".to_owned(), read_bounded(stdin().lock()))
+        let bytes = read_bounded(stdin().lock(), MAX_BYTES).context("cannot read standard input")?;
+        let bytes = bytes.with_context(|| too_long(&"standard input", MAX_BYTES))?;
+        ("standard input".to_owned(), bytes)
     } else {
-        (path.display().to_string(), File::open(path).and_then(read_bounded))
+        (path.display().to_string(), read_file(path, MAX_BYTES)?)
     };
-    let bytes = bytes.with_context(|| format!("cannot read {name}"))?;
-    if bytes.len() as u64 > MAX_BYTES {
-        bail!("{name} is longer than {MAX_BYTES} bytes: give a shorter text");
-    }
     String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
         anyhow::anyhow!("{name} is not UTF-8: byte {:#04x} at offset {at}; convert it first", e.as_bytes()[at])
     })
-}
-
-fn read_bounded(source: impl Read) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    source.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// Editors end files with a line break that nobody means as part of a prompt.

@@ -30,7 +30,7 @@ pub struct Options {
     pub isa: Isa,
     /// Which arithmetic.
     pub profile: Profile,
-    /// The longest context, in positions, unless the model's own is shorter.
+    /// The longest context, in positions, unless the model's own is shorter; `None`: the model's own, at most 32768.
     pub max_context: Option<u32>,
     /// The most tokens of one step: longer prompts go in chunks of it.
     pub max_step_tokens: u32,

@@ -5,7 +5,6 @@
 //! continuation keeps its leading space. It works on the bytes of each token, so a decoder of `tokenizer.json` is
 //! read once into `Decoding`, and kinds that do not work token by token are refused.
 
-use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
@@ -26,16 +25,9 @@ pub(crate) struct Decoding {
 
 impl Decoding {
     /// Reads the `decoder` of a `tokenizer.json`.
-    pub(crate) fn from_json(json: &[u8]) -> Result<Self> {
-        #[derive(Deserialize)]
-        struct File {
-            #[serde(default)]
-            decoder: Value,
-        }
-        let file: File = serde_json::from_slice(json)
-            .map_err(|e| Error::BadTokenizer { file: "tokenizer.json", reason: e.to_string() })?;
+    pub(crate) fn from_value(decoder: &Value) -> Result<Self> {
         let mut decoding = Self::default();
-        decoding.add(&file.decoder)?;
+        decoding.add(decoder)?;
         Ok(decoding)
     }
 
@@ -257,17 +249,17 @@ mod tests {
 
     #[test]
     fn other_decoders_are_refused() {
-        let with = |decoder: &str| format!(r#"{{"decoder": {decoder}}}"#);
+        let read = |decoder: &str| Decoding::from_value(&serde_json::from_str(decoder).expect("JSON"));
         for (decoder, found) in [
             ("null", "none"),
             (r#"{"type": "WordPiece", "prefix": "x##", "cleanup": true}"#, "WordPiece"),
             (r#"{"type": "Strip", "content": "_", "start": 1, "stop": 0}"#, "Strip"),
             (r#"{"type": "Sequence", "decoders": [{"type": "CTC"}]}"#, "CTC"),
         ] {
-            let e = Decoding::from_json(with(decoder).as_bytes()).expect_err("an unsupported decoder");
+            let e = read(decoder).expect_err("an unsupported decoder");
             assert!(matches!(&e, Error::UnsupportedDecoder { found: f } if f.contains(found)), "{e}");
         }
-        let metaspace = with(r#"{"type": "Metaspace", "replacement": "▁", "prepend_scheme": "never"}"#);
-        assert_eq!(Decoding::from_json(metaspace.as_bytes()).expect("a decoder").leading_spaces, 0);
+        let metaspace = r#"{"type": "Metaspace", "replacement": "▁", "prepend_scheme": "never"}"#;
+        assert_eq!(read(metaspace).expect("a decoder").leading_spaces, 0);
     }
 }

@@ -60,6 +60,17 @@ pub trait Engine {
     fn truncate(&mut self, len: usize) -> Result<()>;
 }
 
+/// Refuses a row of logits, f32 `[vocab]`, in which one is not finite: what is made of it would mean nothing.
+///
+/// # Errors
+/// `BadLogit`, with the first such token.
+pub fn check_logits(row: &[f32]) -> Result<()> {
+    match row.iter().enumerate().find(|(_, logit)| !logit.is_finite()) {
+        Some((id, &value)) => Err(Error::BadLogit { id, value }),
+        None => Ok(()),
+    }
+}
+
 /// The checks that every step owes: some ids, all known to the model, room for them.
 ///
 /// # Errors

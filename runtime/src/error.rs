@@ -41,7 +41,8 @@ pub enum Error {
     },
     /// Input: more tokens than the context holds.
     #[error(
-        "{asked} tokens after {held} do not fit the context of {context} tokens: shorten the text or raise the context"
+        "the prompt has {asked} tokens, the context holds {context}{}: shorten it",
+        if *.held > 0 { format!(", {held} of which are taken") } else { String::new() }
     )]
     ContextFull {
         /// Tokens of the request.
@@ -150,6 +151,12 @@ pub enum Error {
         /// Its type.
         found: String,
     },
+    /// Unsupported: a normaliser whose effect on a text's length is not known.
+    #[error("tokenizer.json: normalizer {found} is not supported; tokenizers of the BPE family do without it")]
+    UnsupportedNormalizer {
+        /// Its type.
+        found: &'static str,
+    },
     /// Unsupported: the machine has not enough memory.
     #[error("cannot allocate {bytes} bytes for {what}")]
     OutOfMemory {
@@ -209,6 +216,7 @@ impl Error {
             Error::NoState { .. }
             | Error::BadThreadCount { .. }
             | Error::UnsupportedDecoder { .. }
+            | Error::UnsupportedNormalizer { .. }
             | Error::OutOfMemory { .. }
             | Error::ThreadSpawn { .. } => Family::Unsupported,
             Error::BadAlignment { .. } | Error::BadModelInfo { .. } | Error::Status { .. } => Family::Bug,
@@ -248,10 +256,7 @@ mod tests {
     #[test]
     fn messages_name_what_was_found_and_expected() {
         let e = Error::ContextFull { asked: 9, held: 3, context: 8 };
-        assert_eq!(
-            e.to_string(),
-            "9 tokens after 3 do not fit the context of 8 tokens: shorten the text or raise the context"
-        );
+        assert_eq!(e.to_string(), "the prompt has 9 tokens, the context holds 8, 3 of which are taken: shorten it");
         assert_eq!(e.family(), Family::Input);
         let e = Error::Status { function: "step", status: abi::STATUS_BAD_STATE };
         assert_eq!(e.to_string(), "bug in tern: step returned status 6 (bad state) for a checked request");

@@ -40,6 +40,7 @@ pub mod engine;
 pub mod error;
 pub mod generate;
 pub mod generated;
+mod growth;
 pub mod kv;
 pub mod memory;
 pub mod model;

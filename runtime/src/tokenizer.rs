@@ -2,15 +2,19 @@
 //!
 //! In: the bytes of `tokenizer.json` and `tokenizer_config.json`, the config's BOS id, the vocabulary's size. Out: a
 //! [`Tokenizer`]. It upholds that every id that it gives is below the vocabulary's size, and the BOS rule: BOS comes
-//! first if the checkpoint defines one, unless the text starts with it already or `add_bos_token` is false. Templates,
-//! truncation and padding of the file are not used: they serve training.
+//! first if the checkpoint defines one, unless the text starts with it already or `add_bos_token` is false. Templates
+//! (post-processors), truncation, padding and BPE dropout of the file are ignored: they serve training, and dropout would
+//! make ids a matter of luck. Files that could multiply a text are refused (`growth.rs`).
 
 use std::collections::HashSet;
 
 use serde::Deserialize;
+use tokenizers::ModelWrapper;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
 use crate::detokenize::{Decoding, StreamDecoder};
 use crate::error::{Error, Result};
+use crate::growth::Parts;
 
 const FILE: &str = "tokenizer.json";
 const CONFIG_FILE: &str = "tokenizer_config.json";
@@ -24,10 +28,13 @@ pub struct Tokenizer {
     bos: Option<u32>,
     /// Tokens that are marks, not text.
     special: HashSet<u32>,
+    /// Whether every byte of a text is in one of its tokens.
+    keeps_every_byte: bool,
 }
 
 /// The keys of `tokenizer_config.json` that matter here.
 #[derive(Deserialize, Default)]
+#[serde(expecting = "an object")]
 struct Config {
     add_bos_token: Option<bool>,
     bos_token: Option<SpecialToken>,
@@ -35,7 +42,7 @@ struct Config {
 
 /// A special token is written as its text or as an object around it.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a token, as its text or as an object with \"content\"")]
 enum SpecialToken {
     Text(String),
     Object { content: String },
@@ -57,10 +64,18 @@ impl Tokenizer {
     /// ids cannot be turned back into text here.
     pub fn from_json(json: &[u8], config_json: Option<&[u8]>, config_bos: Option<u32>, vocab: u32) -> Result<Self> {
         let bad = |reason: String| Error::BadTokenizer { file: FILE, reason };
-        let decoding = Decoding::from_json(json)?;
+        let parts = Parts::read(json)?;
+        let decoding = Decoding::from_value(&parts.decoder)?;
         let mut inner = tokenizers::Tokenizer::from_bytes(json).map_err(|e| bad(e.to_string()))?;
         inner.with_truncation(None).map_err(|e| bad(e.to_string()))?;
         inner.with_padding(None);
+        if let ModelWrapper::BPE(bpe) = inner.get_model()
+            && bpe.dropout.is_some()
+        {
+            let mut sure = bpe.clone();
+            sure.dropout = None;
+            inner.with_model(sure);
+        }
         let config: Config = match config_json {
             None => Config::default(),
             Some(bytes) => serde_json::from_slice(bytes)
@@ -78,8 +93,12 @@ impl Tokenizer {
             return Err(bad(format!("the BOS id {id} is not below the vocabulary's {vocab} tokens")));
         }
         let added = inner.get_added_tokens_decoder();
+        let keeps_every_byte = parts.keeps_every_byte()
+            && matches!(inner.get_model(), ModelWrapper::BPE(bpe) if bpe.unk_token.is_none())
+            && !added.values().any(|token| token.lstrip || token.rstrip)
+            && ByteLevel::alphabet().iter().all(|byte| inner.token_to_id(byte.encode_utf8(&mut [0; 4])).is_some());
         let special = added.into_iter().filter(|(_, token)| token.special).map(|(id, _)| id).collect();
-        Ok(Self { inner, decoding, vocab, bos, special })
+        Ok(Self { inner, decoding, vocab, bos, special, keeps_every_byte })
     }
 
     /// The id that goes in front of a text.
@@ -92,11 +111,23 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
+    /// A number of tokens that `text` has at the least, from its length alone: far quicker than encoding it. 0 where the
+    /// tokenizer may lose parts of a text.
+    pub fn least_tokens(&self, text: &str) -> usize {
+        if !self.keeps_every_byte {
+            return 0;
+        }
+        // Written, a token has at least as many bytes as it stands for.
+        let longest = self.inner.get_vocab(true).keys().map(String::len).max().unwrap_or(1);
+        text.len().div_ceil(longest.max(1))
+    }
+
     /// The ids of `text` with BOS in front, by the rule of this module. Special tokens written in the text count as
     /// such.
     ///
     /// # Errors
-    /// `BadText` if the tokenizer refuses, or gives an id that the model does not have.
+    /// `BadText` if the tokenizer refuses, makes nothing of a text that is not empty, or gives an id that the model does
+    /// not have.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let mut ids = self.encode_without_bos(text)?;
         if let Some(bos) = self.bos.filter(|bos| ids.first() != Some(bos)) {
@@ -113,6 +144,9 @@ impl Tokenizer {
         let bad = |reason: String| Error::BadText { reason };
         let encoding = self.inner.encode_fast(text, false).map_err(|e| bad(e.to_string()))?;
         let ids = encoding.get_ids().to_vec();
+        if ids.is_empty() && !text.is_empty() {
+            return Err(bad("the tokenizer makes no token of it: none of its characters is in the vocabulary".into()));
+        }
         match ids.iter().find(|id| **id >= self.vocab) {
             Some(id) => Err(bad(format!(
                 "it contains token {id}, and the model's vocabulary has {} tokens: the tokenizer is of another model",
@@ -195,6 +229,54 @@ mod tests {
         assert!(e.to_string().contains("<nope>"), "{e}");
         assert!(tokenizer(Some("{"), None).is_err());
         assert!(tokenizer(Some(r#"{"bos_token": 7}"#), None).is_err());
+    }
+
+    #[test]
+    fn a_text_of_which_nothing_is_left_is_refused() {
+        let t = tokenizer(None, Some(0)).expect("a tokenizer");
+        let e = t.encode("xyz").expect_err("no token");
+        assert!(matches!(e, Error::BadText { .. }) && e.to_string().contains("no token of it"), "{e}");
+        assert_eq!(t.encode("").expect("ids"), [0]);
+    }
+
+    #[test]
+    fn dropout_is_ignored() {
+        let dropped = BYTE_LEVEL.replace(r#""dropout": null"#, r#""dropout": 1.0"#);
+        assert_ne!(dropped, BYTE_LEVEL);
+        let t = Tokenizer::from_json(dropped.as_bytes(), None, None, 300).expect("a tokenizer");
+        assert_eq!(t.encode("a a").expect("ids"), [1, 7]);
+    }
+
+    #[test]
+    fn a_bound_from_the_length_is_a_bound() {
+        // Every byte of its alphabet, and one token of twelve bytes.
+        let mut vocab: Vec<String> = ByteLevel::alphabet().into_iter().map(String::from).collect();
+        vocab.push("abababababab".into());
+        let vocab: serde_json::Map<_, _> = vocab.into_iter().zip(0u32..).map(|(t, i)| (t, i.into())).collect();
+        let mut file: serde_json::Value = serde_json::from_str(BYTE_LEVEL).expect("JSON");
+        file["model"]["vocab"] = vocab.into();
+        file["model"]["merges"] = serde_json::json!([]);
+        file["added_tokens"] = serde_json::json!([]);
+        let t = Tokenizer::from_json(file.to_string().as_bytes(), None, None, 300).expect("a tokenizer");
+        for text in ["", "a", "abababababab", "the sea, \u{e9}\u{20ac}\n"] {
+            let (least, got) = (t.least_tokens(text), t.encode(text).expect("ids").len());
+            assert!(least <= got && least == text.len().div_ceil(12), "{text:?}: {least}, {got}");
+        }
+        // Bytes without a token are dropped, spaces around a token that strips them as well.
+        assert_eq!(tokenizer(None, None).expect("a tokenizer").least_tokens("aaaa"), 0);
+        file["added_tokens"] = serde_json::json!([{"id": 0, "content": "<m>", "single_word": false, "lstrip": true,
+            "rstrip": false, "normalized": false, "special": true}]);
+        let t = Tokenizer::from_json(file.to_string().as_bytes(), None, None, 300).expect("a tokenizer");
+        assert_eq!(t.least_tokens("aaaa"), 0);
+    }
+
+    #[test]
+    fn messages_name_no_rust_type() {
+        for (json, config) in [("7", None), (BYTE_LEVEL, Some("7")), (BYTE_LEVEL, Some(r#"{"bos_token": 7}"#))] {
+            let config = config.map(str::as_bytes);
+            let e = Tokenizer::from_json(json.as_bytes(), config, None, 300).err().expect("no tokenizer").to_string();
+            assert!(!["struct", "enum", "Config", "Parts", "SpecialToken"].iter().any(|w| e.contains(w)), "{e}");
+        }
     }
 
     #[test]

@@ -172,8 +172,8 @@ fn tensors_must_match_the_config() {
     let scale = "model.layers.0.mlp.up_proj.weight_scale";
     let bias = "model.layers.0.self_attn.q_proj.bias";
     for (what, files, parts) in [
-        ("a missing tensor", with_tensors(|t| drop(t.remove(NORM))), ["no tensors", NORM]),
-        ("a missing scale", with_tensors(|t| drop(t.remove(scale))), ["no tensors", scale]),
+        ("a missing tensor", with_tensors(|t| drop(t.remove(NORM))), ["that lack", NORM]),
+        ("a missing scale", with_tensors(|t| drop(t.remove(scale))), ["that lack", scale]),
         ("a bias", with_tensors(|t| drop(t.insert(bias.into(), t[NORM].clone()))), [bias, "biases"]),
         ("a shorter norm", with_tensors(|t| edit(t, NORM, norm_of_two)), [NORM, "shape [24]"]),
         (
@@ -196,7 +196,7 @@ fn tensors_must_match_the_config() {
             }),
             ["lm_head.weight", "tie_word_embeddings"],
         ),
-        ("a layer more", packed_with("num_hidden_layers", json!(3)), ["no tensors", "and 10 more"]),
+        ("a layer more", packed_with("num_hidden_layers", json!(3)), ["that lack", "and 10 more"]),
         ("a layer less", packed_with("num_hidden_layers", json!(1)), ["not read", "and 10 more"]),
         ("another vocabulary", packed_with("vocab_size", json!(38)), ["embed_tokens", "[38, 24]"]),
     ] {
@@ -329,11 +329,38 @@ fn a_lying_index_is_refused() {
         ("no such tensor", sharded(|i, _| i["weight_map"]["x"] = json!(SHARDS[0])), "no such tensor"),
         ("a tensor elsewhere", sharded(elsewhere), "it in model-0000"),
         ("a tensor in both", sharded(both), "holds already"),
+        (
+            "an unlisted tensor",
+            sharded(|i, _| drop(i["weight_map"].as_object_mut().map(|m| m.remove(Q)))),
+            "does not list",
+        ),
         ("no map", sharded(|i, _| *i = json!({})), "weight_map"),
         ("a map of numbers", sharded(|i, _| i["weight_map"] = json!({"a": 1})), "weight_map"),
     ] {
         refused(what, files, &[part]);
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_circle_of_links_is_not_a_missing_file() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let circle = dir.path().join("circle");
+    std::os::unix::fs::symlink("circle", &circle).expect("a link");
+    let e = Checkpoint::open(&circle).map(|_| ()).expect_err("a circle").to_string();
+    assert!(e.contains("an error of the system") && !e.contains("no such file"), "{e}");
+    std::fs::remove_file(dir.path().join("config.json")).expect("removed");
+    std::os::unix::fs::symlink("config.json", dir.path().join("config.json")).expect("a link");
+    let e = Checkpoint::open(dir.path()).map(|_| ()).expect_err("a circle").to_string();
+    assert!(e.contains("config.json: found an error of the system"), "{e}");
+}
+
+#[test]
+fn a_key_twice_in_the_config_is_refused() {
+    let mut files = packed().files();
+    let text = String::from_utf8(files[0].1.clone()).expect("UTF-8");
+    files[0].1 = text.replacen('{', "{\"vocab_size\": 7, ", 1).into_bytes();
+    refused("a key twice", files, &["config.json", "\"vocab_size\" is there twice"]);
 }
 
 #[test]
@@ -361,6 +388,11 @@ fn folders_are_read_as_memory_is() {
     let folder = inspect(&open(dir.path()).expect("valid")).expect("valid");
     let memory = inspect(&packed().checkpoint().expect("valid")).expect("valid");
     assert_eq!(folder.trits, memory.trits);
+    let tokenizer = std::fs::File::create(dir.path().join("tokenizer.json")).expect("created");
+    tokenizer.set_len(65 << 20).expect("a sparse file");
+    let long = open(dir.path()).expect_err("a long tokenizer");
+    assert!(long.contains("tokenizer.json: found a file of 68157440 bytes, expected at most 67108864"), "{long}");
+    std::fs::remove_file(dir.path().join("tokenizer.json")).expect("removed");
     std::fs::write(dir.path().join("model.safetensors"), b"").expect("written");
     let empty = open(dir.path()).expect_err("empty weights");
     assert!(empty.contains("found a file of 0 bytes"), "{empty}");

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
+use tern_runtime::engine::check_logits;
 use tern_runtime::{Engine, KvType, Want};
 
 use crate::args::{EvalArgs, Measure, PplArgs};
@@ -92,8 +93,9 @@ fn negative_log_likelihood(row: &[f32], id: usize) -> Result<f64> {
     let max = f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
     let sum: f64 = row.iter().map(|logit| (f64::from(*logit) - max).exp()).sum();
     let nll = sum.ln() - (f64::from(row[id]) - max);
-    if nll.is_nan() {
-        bail!("the model computes logits that are no numbers: the checkpoint's weights are broken");
+    if !nll.is_finite() {
+        check_logits(row)?;
+        bail!("the text has a token whose probability is 0: its perplexity is infinite");
     }
     Ok(nll)
 }

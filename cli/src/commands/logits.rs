@@ -13,12 +13,17 @@ use safetensors::{Dtype, SafeTensors};
 use serde::Serialize;
 use tern_compiler::graph::interp::{Interp, KvStore};
 use tern_compiler::pipeline::{self, Timings};
+use tern_runtime::engine::check_logits;
 use tern_runtime::{Engine, KvType, Want};
 
 use crate::args::{EngineKind, LogitsArgs};
+use crate::input::read_file;
 use crate::load::{self, Loaded};
 use crate::output::{print_json, write_file};
 use crate::progress::Progress;
+
+/// The longest file of ids that is read.
+const MAX_IDS_BYTES: u64 = 64 << 20;
 
 /// Computes and writes.
 pub(crate) fn run(args: &LogitsArgs) -> Result<ExitCode> {
@@ -27,7 +32,7 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<ExitCode> {
     let loaded = Loaded::new(args.model.as_deref(), &options)?;
     let facts = &loaded.imported.facts;
     // The same for both engines, before anything is compiled.
-    tern_runtime::engine::check_step(&ids, facts.vocab as usize, 0, facts.max_positions as usize)?;
+    load::check_prompt(&ids, facts)?;
     let (engine, start, logits) = match args.engine {
         EngineKind::Jit => {
             let model = loaded.compile(&options, &args.compile)?;
@@ -48,6 +53,11 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<ExitCode> {
     };
     let seconds = start.elapsed().as_secs_f64();
     let (rows, vocab) = (ids.len(), facts.vocab as usize);
+    for (position, row) in logits.chunks_exact(vocab).enumerate() {
+        if let Err(e) = check_logits(row) {
+            bail!("position {position}: {e}");
+        }
+    }
     write_logits(&args.output, &logits, rows, vocab)?;
     if args.json {
         let path = args.output.display().to_string();
@@ -74,10 +84,10 @@ struct Report {
 /// The ids in the tensor `name` of the file `path`.
 fn read_ids(path: &Path, name: &str) -> Result<Vec<u32>> {
     let shown = path.display();
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {shown}"))?;
+    let bytes = read_file(path, MAX_IDS_BYTES)?;
     let file = SafeTensors::deserialize(&bytes).with_context(|| format!("{shown} is no safetensors file"))?;
     let Ok(tensor) = file.tensor(name) else {
-        let names: Vec<_> = file.names().into_iter().take(8).collect();
+        let names: Vec<String> = file.names().iter().take(8).map(|name| name.chars().take(200).collect()).collect();
         bail!("{shown} has no tensor {name:?}, it has {names:?}: name one with --tensor");
     };
     if !matches!(tensor.shape(), [_] | [1, _]) {

@@ -11,17 +11,19 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use tern_compiler::import::GenerationDefaults;
-use tern_runtime::engine::check_step;
-use tern_runtime::generate::{Event, Outcome, Request, StopReason, generate};
+use tern_runtime::generate::{Event, Outcome, Request, Stats, StopReason, generate};
 use tern_runtime::sample::{Sampler, Sampling};
-use tern_runtime::{Engine, KvType};
+use tern_runtime::{Engine, KvType, Tokenizer};
 
-use crate::args::{RunArgs, SamplingArgs};
+use crate::args::{RunArgs, SamplingArgs, Usage};
 use crate::load::{self, Loaded};
 use crate::output::{note, print, print_json};
 use crate::progress::Progress;
 use crate::prompt::{self, Prompt};
 use crate::{demo, interrupt, knobs};
+
+/// Texts that are encoded in no time.
+const QUICKLY_ENCODED_BYTES: usize = 1 << 20;
 
 /// `tern` alone: the demo model and its prompt.
 pub(crate) fn run_default() -> Result<ExitCode> {
@@ -34,6 +36,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
     let options = load::options(&args.compile, args.engine.ctx.as_deref())?;
     let kv = knobs::setting("kv", args.kv.as_deref())?.value;
     let kv = KvType::from_name(&kv).with_context(|| format!("bug in tern: the knob kv is {kv:?}"))?;
+    // What the user gives goes over the makers' word, so it is wrong by itself.
+    let asked = sampling(&args.sampling, &GenerationDefaults::default());
+    asked.check().map_err(|e| Usage(e.to_string()))?;
     let prompt = prompt::find(args)?;
     let mut loaded = Loaded::new(args.model.as_deref(), &options)?;
     let mut sampler = Sampler::new(sampling(&args.sampling, &loaded.imported.generation))?;
@@ -42,12 +47,11 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
     let needs_text = !args.print_ids || !args.stop.is_empty() || matches!(prompt, Prompt::Text(_));
     let tokenizer = if needs_text { Some(loaded.tokenizer()?) } else { None };
     let ids = match (&prompt, &tokenizer) {
-        (Prompt::Text(text), Some(tokenizer)) => tokenizer.encode(text)?,
+        (Prompt::Text(text), Some(tokenizer)) => encode(text, tokenizer, loaded.imported.facts.max_positions as usize)?,
         (Prompt::Text(_), None) => bail!("bug in tern: a text without a tokenizer"),
         (Prompt::Ids(ids), _) => ids.clone(),
     };
-    let facts = &loaded.imported.facts;
-    check_step(&ids, facts.vocab as usize, 0, facts.max_positions as usize)?;
+    load::check_prompt(&ids, &loaded.imported.facts)?;
 
     let model = loaded.compile(&options, &args.compile)?;
     let mut session = load::session(&model, kv, &args.engine, &args.compile)?;
@@ -56,7 +60,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
         max_tokens: args.n,
         eos,
         stop: &args.stop,
-        interrupt: Some(interrupt::listen()?),
+        interrupt: Some(interrupt::generating()),
         ..Request::new(&ids)
     };
     let mut shown = Shown::new(args);
@@ -67,8 +71,20 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
     }
     let outcome = outcome?;
     print_rest(args, &ids, &outcome, &shown.text)?;
-    report(&outcome, &sampler, session.n_threads(), session.context());
+    report(&outcome, &sampler, session.n_threads(), session.context(), loaded.imported.facts.trained_positions);
     Ok(if outcome.stop == StopReason::Interrupted { interrupt::exit_code() } else { ExitCode::SUCCESS })
+}
+
+/// The ids of `text`. One that cannot fit the context by its length alone is refused at once: encoding takes a while.
+fn encode(text: &str, tokenizer: &Tokenizer, context: usize) -> Result<Vec<u32>> {
+    if text.len() > QUICKLY_ENCODED_BYTES {
+        let least = tokenizer.least_tokens(text);
+        if least > context {
+            let bytes = text.len();
+            bail!("the prompt has {bytes} bytes, at least {least} tokens, the context holds {context}: shorten it");
+        }
+    }
+    Ok(tokenizer.encode(text)?)
 }
 
 /// The sampling that the user asked for; what is left open is as the model's makers sample, if they do, else greedy.
@@ -181,17 +197,35 @@ fn print_rest(args: &RunArgs, prompt: &[u32], outcome: &Outcome, text: &str) -> 
 }
 
 /// Says on standard error what was done, and how fast.
-fn report(outcome: &Outcome, sampler: &Sampler, n_threads: usize, context: usize) {
+fn report(outcome: &Outcome, sampler: &Sampler, n_threads: usize, context: usize, trained: u32) {
     let stats = &outcome.stats;
     if std::io::stderr().is_terminal() {
         note("");
     }
+    if stats.prompt_toks > 0 {
+        report_prompt(stats);
+    }
+    if stats.generated_toks > 0 {
+        report_generated(stats);
+    }
+    let Sampling { temperature, seed, .. } = *sampler.sampling();
+    let chosen = if temperature > 0.0 { format!("seed {seed}") } else { "greedy".to_owned() };
+    note(&format!("stopped   {}; {chosen}; {n_threads} threads, context {context}", outcome.stop.name()));
+    if outcome.stop == StopReason::ContextFull && (context as u64) < u64::from(trained) {
+        note(&format!("the context is full: --ctx takes up to {trained}"));
+    }
+}
+
+fn report_prompt(stats: &Stats) {
     note(&format!(
         "prompt    {:>6} tokens in {:.3} s, {:.1} tokens/s",
         stats.prompt_toks,
         stats.prefill.as_secs_f64(),
         stats.prefill_toks_per_s()
     ));
+}
+
+fn report_generated(stats: &Stats) {
     let first = stats.first_token.map_or("none".to_owned(), |t| format!("after {:.1} ms", t.as_secs_f64() * 1e3));
     note(&format!(
         "generated {:>6} tokens in {:.3} s, {:.1} tokens/s; the first {first}",
@@ -199,12 +233,6 @@ fn report(outcome: &Outcome, sampler: &Sampler, n_threads: usize, context: usize
         stats.decode.as_secs_f64(),
         stats.decode_toks_per_s()
     ));
-    let Sampling { temperature, seed, .. } = *sampler.sampling();
-    let chosen = if temperature > 0.0 { format!("seed {seed}") } else { "greedy".to_owned() };
-    note(&format!("stopped   {}; {chosen}; {n_threads} threads, context {context}", outcome.stop.name()));
-    if outcome.stop == StopReason::ContextFull {
-        note("the context is full: a longer one may be had with --ctx, up to the model's own");
-    }
 }
 
 #[cfg(test)]

@@ -211,3 +211,42 @@ fn timings_go_to_standard_error() {
     }
     ran.ok();
 }
+
+#[test]
+fn ids_may_have_spaces() {
+    let ids = run(&["run", "--ids", "0, 5 ,6", "--print-ids", "-n", "1", "--temp", "0"]).ok();
+    assert!(ids.starts_with("0,5,6,"), "{ids:?}");
+}
+
+#[test]
+fn nothing_asked_for_is_nothing_reported() {
+    let ran = run(&["run", "-p", PROMPT, "-n", "0", "--print-ids"]);
+    assert!(ran.stderr.contains("max-tokens") && !ran.stderr.contains(" 0 tokens"), "{ran:?}");
+    assert_eq!(ran.ok(), listed(&golden_ids("tern-demo", "prompt_ids")) + "\n");
+}
+
+#[test]
+fn variables_that_are_no_knobs_are_warned_of() {
+    let output = tern().arg("knobs").env("TERN_THREAD", "3").output().expect("tern ends");
+    assert!(output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("warning: TERN_THREAD is not a knob"), "{output:?}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_device_gets_the_logits_and_stays_a_device() {
+    use std::os::unix::fs::FileTypeExt;
+    let ids = fixture("bitnet-packed").join("golden.safetensors");
+    let ids = ids.to_str().expect("a path in UTF-8");
+    let model = fixture("bitnet-packed");
+    let model = model.to_str().expect("a path in UTF-8");
+    let dir = tempfile::tempdir().expect("a folder");
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink("/dev/null", &link).expect("a link");
+    run(&["logits", model, "--ids", ids, "-o", link.to_str().expect("a path in UTF-8")]).ok();
+    assert!(std::fs::symlink_metadata(&link).expect("the link").is_symlink());
+    assert!(std::fs::metadata(&link).expect("the device").file_type().is_char_device());
+    let output = tern().args(["logits", model, "--ids", ids, "-o", "/dev/stdout"]).output().expect("tern ends");
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(output.stdout, logits("bitnet-packed", dir.path(), &[]));
+}

@@ -41,3 +41,31 @@ fn ctrl_c_ends_after_the_token_with_130() {
     assert!(stderr.contains("stopped   interrupted"), "{stderr}");
     assert!(output.stdout.ends_with(b"\n"), "{output:?}");
 }
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_before_the_first_token_ends_with_130() {
+    // It waits for a prompt: standard input stays open.
+    let mut child = tern()
+        .args(["run", "--seed", "1", "-v"])
+        .env("TERN_WAITS", "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("tern starts");
+    // The warning says that it has started; what comes next is to listen.
+    let stderr = child.stderr.as_mut().expect("standard error");
+    stderr.read_exact(&mut [0; 8]).expect("a warning");
+    let input = child.stdin.take();
+    let started = std::time::Instant::now();
+    while child.try_wait().expect("a status").is_none() {
+        let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill runs");
+        assert!(killed.success() && started.elapsed().as_secs() < 60);
+        std::thread::yield_now();
+    }
+    drop(input);
+    let output = child.wait_with_output().expect("tern ends");
+    assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("interrupted"));
+}

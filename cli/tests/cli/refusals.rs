@@ -12,7 +12,9 @@ fn wrong_usage_ends_with_2() {
         (&["run", "-p", "a", "--ids", "x"], "invalid value"),
         (&["run", "-p", "a", "-t", "0"], "from 1 to 1024"),
         (&["run", "-p", "a", "--isa", "sse41", "--arith", "fma"], "use plain"),
-        (&["run", &fixture("bitnet-packed").display().to_string(), "--ids", "-1"], "unexpected argument"),
+        (&["run", &fixture("bitnet-packed").display().to_string(), "--ids", "-1"], "whole number from 0"),
+        (&["run", "-p", "a", "--ctx", "-1"], "from 1 to 16777216"),
+        (&["run", "-p", "a", "-n", "-1"], "invalid value"),
     ] {
         run(args).refused(2, message);
     }
@@ -30,8 +32,8 @@ fn prompts_that_cannot_be_continued_are_refused() {
     let long = "word ".repeat(600);
     for (args, message) in [
         (&["run", "-p", ""][..], "the prompt is empty"),
-        (&["run", "-p", &long], "do not fit the context of 512 tokens"),
-        (&["run", "-p", "a b c d e f", "--ctx", "3"], "do not fit the context of 3 tokens"),
+        (&["run", "-p", &long], "the context holds 512: shorten it"),
+        (&["run", "-p", "a b c d e f", "--ctx", "3"], "the context holds 3: shorten it, or give --ctx N, up to 512"),
         (&["run", "--ids", "1,4096"], "token id 4096 at index 1"),
         (&["run", "-f", "/no/such/file"], "cannot read /no/such/file"),
         (&["run", "-p", "a", "--stop", ""], "stop string 0 is empty"),
@@ -56,7 +58,7 @@ fn meaningless_sampling_is_refused() {
         ("--repeat-penalty", "1e-38"),
     ] {
         let name = option.trim_start_matches('-').replace("temp", "temperature");
-        run(&["run", "-p", "a", option, value]).refused(1, &format!("{name} is"));
+        run(&["run", "-p", "a", option, value]).refused(2, &format!("{name} is"));
     }
 }
 
@@ -118,7 +120,7 @@ fn files_of_ids_are_checked() {
     tensor(safetensors::Dtype::I32, vec![1], &4096i32.to_le_bytes());
     refused("token id 4096");
     tensor(safetensors::Dtype::U8, vec![513], &[5; 513]);
-    refused("do not fit the context of 512");
+    refused("the context holds 512");
     run(&["logits", "--ids", &path("ids"), "--tensor", "x", "-o", &path("out")]).refused(1, "has no tensor \"x\"");
 }
 
@@ -126,4 +128,108 @@ fn files_of_ids_are_checked() {
 fn texts_too_short_to_score_are_refused() {
     run_with_input(&["eval", "ppl", "--file", "-"], b"").refused(1, "give a longer text");
     run_with_input(&["eval", "ppl", "--file", "-", "--ctx", "1"], b"some words").refused(1, "--ctx 2 or more");
+}
+
+/// A copy of a fixture that may be changed; its folder and its path.
+fn copied(model: &str) -> (tempfile::TempDir, String) {
+    let dir = tempfile::tempdir().expect("a folder");
+    for file in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(fixture(model).join(file), dir.path().join(file)).expect("a copy");
+    }
+    let path = dir.path().to_str().expect("a path in UTF-8").to_owned();
+    (dir, path)
+}
+
+/// Changes a JSON file.
+fn edit(path: &std::path::Path, change: impl FnOnce(&mut serde_json::Value)) {
+    let mut json = serde_json::from_slice(&std::fs::read(path).expect("the file")).expect("JSON");
+    change(&mut json);
+    std::fs::write(path, json.to_string()).expect("a file");
+}
+
+#[test]
+fn logits_that_are_no_numbers_are_not_written() {
+    let (dir, model) = copied("bitnet-packed");
+    let weights = dir.path().join("model.safetensors");
+    let mut bytes = std::fs::read(&weights).expect("the weights");
+    let header = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as usize;
+    let entries: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header]).expect("JSON");
+    let norm = &entries["model.norm.weight"];
+    let start = 8 + header + norm["data_offsets"][0].as_u64().expect("an offset") as usize;
+    let infinity: &[u8] = match norm["dtype"].as_str() {
+        Some("F32") => &[0, 0, 0x80, 0x7f],
+        Some("BF16") => &[0x80, 0x7f],
+        other => panic!("{other:?}"),
+    };
+    bytes[start..start + infinity.len()].copy_from_slice(infinity);
+    std::fs::write(&weights, bytes).expect("a file");
+    let (ids, out) = (fixture("bitnet-packed").join("golden.safetensors"), dir.path().join("out"));
+    let paths = [&ids, &out].map(|p| p.to_str().expect("a path in UTF-8"));
+    let said = |e: &str| e.contains("position 0: the logit of token ") || e.contains("is not finite");
+    for engine in ["jit", "interp"] {
+        let ran = run(&["logits", &model, "--ids", paths[0], "-o", paths[1], "--engine", engine]);
+        assert!(said(&ran.stderr), "{ran:?}");
+        ran.refused(1, "");
+        assert!(!out.exists());
+    }
+}
+
+#[test]
+fn tokenizers_that_multiply_text_are_refused() {
+    let (dir, model) = copied("bitnet-packed");
+    edit(&dir.path().join("tokenizer.json"), |json| {
+        let step = serde_json::json!({"type": "Replace", "pattern": {"String": "a"}, "content": "a".repeat(1000)});
+        json["normalizer"] = serde_json::json!({"type": "Sequence", "normalizers": vec![step; 4]});
+    });
+    run(&["run", &model, "-p", "aaaa"]).refused(1, "a string of 1000 bytes");
+}
+
+#[test]
+fn a_context_of_millions_must_be_asked_for() {
+    let (dir, model) = copied("bitnet-packed");
+    edit(&dir.path().join("config.json"), |json| json["max_position_embeddings"] = (1 << 22).into());
+    let start = ["run", &model, "--ids", "1,2", "--print-ids", "-n", "1"];
+    let ran = run(&start);
+    assert!(ran.stderr.contains("the model has 4194304 positions, the context takes 32768 of them"), "{ran:?}");
+    ran.ok();
+    let ran = run(&[&start[..], &["--ctx", "40000"]].concat());
+    assert!(ran.stderr.contains("context 40000") && !ran.stderr.contains("takes"), "{ran:?}");
+    ran.ok();
+    run(&[&start[..], &["--ctx", "5000000"]].concat()).refused(1, "--ctx 4194304 or less");
+}
+
+#[test]
+fn what_is_no_file_is_not_read() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let folder = dir.path().to_str().expect("a path in UTF-8");
+    let out = dir.path().join("out");
+    let out = out.to_str().expect("a path in UTF-8");
+    for args in [
+        &["run", "-f", "/dev/zero"][..],
+        &["run", "-f", folder],
+        &["eval", "ppl", "--file", "/dev/zero"],
+        &["logits", "--ids", "/dev/zero", "-o", out],
+    ] {
+        run(args).refused(1, "not a regular file");
+    }
+    let long = dir.path().join("long");
+    std::fs::File::create(&long).and_then(|f| f.set_len(257 << 20)).expect("a sparse file");
+    let long = long.to_str().expect("a path in UTF-8");
+    run(&["run", "-f", long]).refused(1, "has 269484032 bytes, expected at most 268435456");
+    run(&["logits", "--ids", long, "-o", out]).refused(1, "expected at most 67108864");
+}
+
+#[test]
+fn a_text_far_too_long_is_refused_by_its_length() {
+    let text = "And it came to pass. ".repeat(200_000);
+    run_with_input(&["run"], text.as_bytes()).refused(1, "the prompt has 4200000 bytes, at least");
+}
+
+#[test]
+fn names_of_files_move_no_cursor() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let name = dir.path().join("\u{1b}[2Jno");
+    let ran = run(&["run", name.to_str().expect("a path in UTF-8"), "-p", "a"]);
+    assert!(!ran.stderr.contains('\u{1b}') && ran.stderr.contains("[2Jno"), "{ran:?}");
+    ran.refused(1, "no such file or folder");
 }

@@ -6,6 +6,11 @@
 
 use std::fmt;
 
+/// The most of a name that is shown.
+const MAX_NAME_CHARS: usize = 200;
+/// The most of any other part of a finding that is shown: it may quote eight names.
+const MAX_TEXT_CHARS: usize = 2000;
+
 /// A part of a file that a fault is about.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Item {
@@ -69,18 +74,19 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file)?;
+        write!(f, "{}", shown(&self.file, MAX_NAME_CHARS))?;
         match &self.item {
-            Some(Item::Tensor(name)) => write!(f, ", tensor {name:?}")?,
-            Some(Item::Key(name)) => write!(f, ", key {name:?}")?,
+            Some(Item::Tensor(name)) => write!(f, ", tensor \"{}\"", shown(name, MAX_NAME_CHARS))?,
+            Some(Item::Key(name)) => write!(f, ", key \"{}\"", shown(name, MAX_NAME_CHARS))?,
             None => {}
         }
         if let Some(byte) = self.byte {
             write!(f, ", byte {byte}")?;
         }
-        write!(f, ": found {}, expected {}", self.found, self.expected)?;
+        let text = |text| shown(text, MAX_TEXT_CHARS);
+        write!(f, ": found {}, expected {}", text(&self.found), text(&self.expected))?;
         match &self.next {
-            Some(next) => write!(f, "; {next}"),
+            Some(next) => write!(f, "; {}", text(next)),
             None => Ok(()),
         }
     }
@@ -112,11 +118,57 @@ impl Error {
     }
 }
 
+/// Whether `c` changes how a terminal shows what stands around it: controls, and marks of the writing direction.
+pub fn is_unprintable(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// At most `max_chars` of `text`, which may come out of a file, without a character that would move a cursor.
+fn shown(text: &str, max_chars: usize) -> String {
+    let mut shown = String::new();
+    for c in text.chars().take(max_chars) {
+        if is_unprintable(c) {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    if text.chars().nth(max_chars).is_some() {
+        shown.push_str("...");
+    }
+    shown
+}
+
 /// The first eight of `names`, and how many there are in all.
 pub(crate) fn first_eight<S: AsRef<str>>(names: &[S]) -> String {
-    let mut text = names.iter().take(8).map(|n| n.as_ref()).collect::<Vec<_>>().join(", ");
+    let names_shown = names.iter().take(8).map(|n| shown(n.as_ref(), MAX_NAME_CHARS));
+    let mut text = names_shown.collect::<Vec<_>>().join(", ");
     if names.len() > 8 {
         text.push_str(&format!(" and {} more", names.len().saturating_sub(8)));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_files_move_no_cursor_and_end() {
+        let name = format!("\u{1b}[2J\u{202e}{}", "x".repeat(10_000));
+        let list = first_eight(&vec![name.clone(); 20]);
+        assert!(list.ends_with("... and 12 more"), "{list}");
+        for fault in [
+            Fault::new(name.clone(), "a", "b"),
+            Fault::new("f", "a", "b").tensor(name.clone()),
+            Fault::new("f", "a", "b").key(name.clone()),
+            Fault::new("f", name.clone(), list.clone()),
+            Fault::new("f", "a", name.clone()).next(list.clone()),
+        ] {
+            let text = fault.to_string();
+            assert!(text.contains("\\u{1b}[2J\\u{202e}xx") && text.contains("xx..."), "{text}");
+            assert!(!text.contains(is_unprintable) && text.len() < 5000, "{} bytes", text.len());
+        }
+        assert_eq!(shown("caf\u{e9}\tb", 9), "caf\u{e9}\\tb");
+    }
 }

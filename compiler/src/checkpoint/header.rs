@@ -38,6 +38,7 @@ pub(super) struct Entry {
 
 /// A tensor as the header gives it, nothing checked.
 #[derive(Deserialize)]
+#[serde(expecting = "an object with \"dtype\", \"shape\" and \"data_offsets\"")]
 struct RawEntry {
     dtype: String,
     shape: Dims,

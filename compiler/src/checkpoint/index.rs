@@ -23,6 +23,7 @@ pub(super) struct Index {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object with \"weight_map\"")]
 struct RawIndex {
     weight_map: WeightMap,
 }

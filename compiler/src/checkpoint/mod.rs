@@ -27,9 +27,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub(crate) use error::first_eight;
-pub use error::{Error, Fault, Item};
+pub use error::{Error, Fault, Item, is_unprintable};
 pub use histogram::Histogram;
 pub use tensor::{StoredType, Tensor};
+pub(crate) use unique::check_unique_keys;
 
 use header::{Entry, read_header};
 use index::{INDEX, Index};
@@ -40,7 +41,7 @@ use source::Source;
 const SINGLE: &str = "model.safetensors";
 const MAX_CONFIG_BYTES: u64 = 4 << 20;
 const MAX_INDEX_BYTES: u64 = 64 << 20;
-const MAX_TOKENIZER_BYTES: u64 = 256 << 20;
+const MAX_TOKENIZER_BYTES: u64 = 64 << 20;
 
 /// An open checkpoint. Cheap to clone: clones share the files.
 #[derive(Clone)]
@@ -71,9 +72,13 @@ impl Checkpoint {
     /// A missing, damaged or contradictory file; a layout that tern does not read.
     pub fn open(dir: &Path) -> Result<Self, Error> {
         let shown = dir.display().to_string();
-        if !dir.exists() {
+        if let Err(e) = dir.metadata() {
+            let found = match e.kind() {
+                std::io::ErrorKind::NotFound => "no such file or folder".to_owned(),
+                _ => format!("an error of the system ({e})"),
+            };
             return Err(Error::input(
-                Fault::new(shown, "no such file or folder", "the folder of a checkpoint")
+                Fault::new(shown, found, "the folder of a checkpoint")
                     .next("give the folder that holds config.json and model.safetensors"),
             ));
         }
@@ -119,7 +124,7 @@ impl Checkpoint {
         })?;
         let generation_config_json = source.read("generation_config.json", MAX_CONFIG_BYTES)?;
         let tokenizer_json = source.read("tokenizer.json", MAX_TOKENIZER_BYTES)?;
-        let tokenizer_config_json = source.read("tokenizer_config.json", MAX_TOKENIZER_BYTES)?;
+        let tokenizer_config_json = source.read("tokenizer_config.json", MAX_CONFIG_BYTES)?;
         let (shards, tensors) = open_shards(&mut source)?;
         let inner =
             Inner { name, config_json, generation_config_json, tokenizer_json, tokenizer_config_json, shards, tensors };
@@ -222,6 +227,15 @@ fn open_shards(source: &mut Source<'_>) -> Result<Shards, Error> {
                     .next("index and weight files are of different versions: fetch them again"),
             ));
         }
+    }
+    let unlisted = |index: &Index| tensors.iter().find(|(name, _)| !index.shard_of.contains_key(*name));
+    if let Some((name, (at, _))) = index.as_ref().and_then(unlisted) {
+        let shard = shards.get(*at).map_or("", |s| s.name.as_str());
+        return Err(Error::input(
+            Fault::new(shard, "a tensor that the index does not list", format!("only tensors of {INDEX}"))
+                .tensor(name)
+                .next("index and weight files are of different versions: fetch them again"),
+        ));
     }
     Ok((shards, tensors))
 }

@@ -23,7 +23,8 @@ impl Source<'_> {
     /// Whether there is a file called `name`.
     pub(super) fn has(&self, name: &str) -> bool {
         match self {
-            Source::Folder(folder) => folder.join(name).exists(),
+            // One that cannot be looked at is there: reading it will say why not.
+            Source::Folder(folder) => !is_missing(&folder.join(name).metadata()),
             Source::Memory(files) => files.iter().any(|(n, _)| n == name),
         }
     }
@@ -51,13 +52,17 @@ impl Source<'_> {
             },
             Source::Folder(folder) => {
                 let path = folder.join(name);
-                if !path.exists() {
+                let fault = |e: &io::Error| unreadable(name, e);
+                let meta = path.metadata();
+                if is_missing(&meta) {
                     return Ok(None);
                 }
-                let fault = |e: &io::Error| unreadable(name, e);
-                let meta = path.metadata().map_err(|e| fault(&e))?;
+                let meta = meta.map_err(|e| fault(&e))?;
                 if !meta.is_file() {
                     return Err(Error::input(Fault::new(name, "something that is not a regular file", "a file")));
+                }
+                if meta.len() > limit_bytes {
+                    return Err(too_long(meta.len()));
                 }
                 let file = File::open(&path).map_err(|e| fault(&e))?;
                 let mut bytes = Vec::new();
@@ -82,6 +87,10 @@ impl Source<'_> {
             },
         }
     }
+}
+
+fn is_missing<T>(found: &io::Result<T>) -> bool {
+    found.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
 }
 
 fn unreadable(name: &str, error: &io::Error) -> Error {

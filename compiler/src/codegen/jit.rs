@@ -36,7 +36,7 @@ impl JitCode {
     /// Compiles a model.
     ///
     /// # Errors
-    /// [`Error::Bug`]: a verified schedule must compile, and the system must give pages.
+    /// [`Error::Memory`] if the system gives no pages; [`Error::Bug`]: a verified schedule must compile.
     pub fn compile(schedule: &Schedule, target: &Target, listing: Listing) -> Result<JitCode, Error> {
         let mut module = new_module(target, RESERVED_BYTES)?;
         let compiled = module::compile(&mut module, schedule, target, listing)?;
@@ -107,7 +107,7 @@ impl JitKernel {
     /// Compiles one kernel.
     ///
     /// # Errors
-    /// [`Error::Bug`]: a kernel must compile.
+    /// [`Error::Memory`] if the system gives no pages; [`Error::Bug`]: a kernel must compile.
     pub fn compile(kind: &KernelKind, target: &Target) -> Result<JitKernel, Error> {
         let mut module = new_module(target, 1 << 20)?;
         let id = module::compile_kernel(&mut module, kind, target)?;
@@ -140,7 +140,8 @@ impl Drop for JitKernel {
 
 fn new_module(target: &Target, reserved_bytes: usize) -> Result<JITModule, Error> {
     let mut builder = JITBuilder::with_isa(target.cranelift.clone(), default_libcall_names());
-    let arena = ArenaMemoryProvider::new_with_size(reserved_bytes).map_err(Error::bug)?;
+    let arena = ArenaMemoryProvider::new_with_size(reserved_bytes)
+        .map_err(|e| Error::Memory { bytes: reserved_bytes, reason: e.to_string() })?;
     builder.memory_provider(Box::new(arena));
     Ok(JITModule::new(builder))
 }

@@ -48,6 +48,14 @@ pub enum Error {
         /// How many.
         bytes: u128,
     },
+    /// The system has no room for code.
+    #[error("cannot reserve {bytes} bytes of address space for code: {reason}; raise the memory limit of this program")]
+    Memory {
+        /// How many.
+        bytes: usize,
+        /// What the system says.
+        reason: String,
+    },
     /// A bug in tern.
     #[error("bug in code generation: {reason}")]
     Bug {

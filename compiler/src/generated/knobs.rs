@@ -38,7 +38,7 @@ pub static KNOBS: &[KnobSpec] = &[
         env: "TERN_CTX",
         kind: KnobKind::NumberOrAuto { min: 1, max: 16777216 },
         default: "auto",
-        doc: "Context length in tokens, at most the model's own; `auto` is the model's own, halved (no lower than 512, and reported) while the system refuses memory for its keys and values.",
+        doc: "Context length in tokens, at most the model's own; `auto` is the model's own, at most 32768, halved (no lower than 512, and reported) while the system refuses memory for its keys and values.",
     },
     KnobSpec {
         name: "kv",

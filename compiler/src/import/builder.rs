@@ -172,7 +172,7 @@ impl<'c> Builder<'c> {
             let missing = checkpoint::first_eight(&self.missing);
             let mut fault = Fault::new(
                 "the weight files",
-                format!("no tensors {missing}"),
+                format!("files that lack {missing}"),
                 format!("the tensors of {architecture} as {CONFIG} describes it"),
             );
             if !unread.is_empty() {

@@ -25,6 +25,10 @@ const MAX_HEAD_DIM: u32 = 4096;
 /// Elements of a rotary table: 512 MiB of f32.
 const MAX_ROPE_ELEMS: u64 = 1 << 27;
 
+/// The longest context that is prepared for unless a longer one is asked for: a config may claim millions of positions, of
+/// which nobody will use most.
+pub(super) const AUTO_POSITIONS: u32 = 32_768;
+
 /// A graph that tern can import.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[non_exhaustive]
@@ -87,6 +91,8 @@ pub(super) struct Config {
     pub(super) head_dim: u32,
     /// Rows of the rotary table.
     pub(super) positions: u32,
+    /// Positions that the model was trained for.
+    pub(super) trained: u32,
     pub(super) eps: F32,
     pub(super) rope: RopeSpec,
     pub(super) tied: bool,
@@ -105,7 +111,7 @@ impl Config {
         self.kv_heads.saturating_mul(self.head_dim)
     }
 
-    /// Reads `text`; the rotary table gets at most `max_positions` rows.
+    /// Reads `text`; the rotary table gets at most `max_positions` rows, [`AUTO_POSITIONS`] if that is `None`.
     pub(super) fn parse(text: &[u8], max_positions: Option<u32>) -> Result<Self, Error> {
         let map = parse_object(CONFIG, text)?;
         let mut fields = Fields::new(CONFIG, &map);
@@ -144,6 +150,7 @@ impl Config {
             kv_heads,
             head_dim,
             positions,
+            trained,
             eps,
             rope,
             tied,
@@ -225,12 +232,12 @@ fn head_dim(fields: &mut Fields<'_>, hidden: u32, heads: u32) -> Result<u32, Err
     Ok(head_dim)
 }
 
-/// Rows of the rotary table: as many as trained, or as wanted.
+/// Rows of the rotary table: as many as wanted, at most as many as trained.
 fn positions(fields: &Fields<'_>, trained: u32, wanted: Option<u32>, head_dim: u32) -> Result<u32, Error> {
     if wanted == Some(0) {
         return Err(Error::input(Fault::new("import options", "a context of 0 positions", "at least 1")));
     }
-    let rows = trained.min(wanted.unwrap_or(trained));
+    let rows = trained.min(wanted.unwrap_or(AUTO_POSITIONS));
     if u64::from(rows).saturating_mul(u64::from(head_dim)) > MAX_ROPE_ELEMS {
         let limit = MAX_ROPE_ELEMS.checked_div(u64::from(head_dim)).unwrap_or(0);
         let fault = fields.fault("max_position_embeddings", format!("at most {limit} positions"));
@@ -275,6 +282,16 @@ mod tests {
         assert_eq!(rows(16).expect("valid"), 16);
         assert_eq!(rows(4096).expect("valid"), 128);
         assert!(rows(0).is_err());
+    }
+
+    #[test]
+    fn millions_of_positions_must_be_asked_for() {
+        let mut config = valid();
+        config["max_position_embeddings"] = json!(1 << 23);
+        let text = config.to_string();
+        let rows = |n| Config::parse(text.as_bytes(), n).map(|c| (c.positions, c.trained)).expect("valid");
+        assert_eq!(rows(None), (AUTO_POSITIONS, 1 << 23));
+        assert_eq!(rows(Some(1 << 20)), (1 << 20, 1 << 23));
     }
 
     #[test]
@@ -326,7 +343,7 @@ mod tests {
         config["head_dim"] = json!(4096);
         config["max_position_embeddings"] = json!(1 << 24);
         let text = config.to_string();
-        assert!(Config::parse(text.as_bytes(), None).is_err());
+        assert!(Config::parse(text.as_bytes(), Some(1 << 24)).is_err());
         assert!(Config::parse(text.as_bytes(), Some(1024)).is_ok());
     }
 }

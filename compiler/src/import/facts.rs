@@ -29,8 +29,11 @@ pub struct ModelFacts {
     pub head_dim: u32,
     /// Elements of the feed-forward layer.
     pub intermediate: u32,
-    /// The longest context, in positions: that of the model, or the shorter one asked for.
+    /// The longest context, in positions: that of the model, or a shorter one (asked for, or because nobody asked for more
+    /// than 32768).
     pub max_positions: u32,
+    /// The longest context that could be asked for: what the model was trained for.
+    pub trained_positions: u32,
     /// The token that begins a text.
     pub bos: Option<u32>,
     /// The tokens that end a text: those of `generation_config.json`, then further ones of `config.json`.
@@ -64,6 +67,7 @@ impl ModelFacts {
             head_dim: config.head_dim,
             intermediate: config.intermediate,
             max_positions: config.positions,
+            trained_positions: config.trained,
             bos: generation.bos.or(config.bos),
             eos,
             rope: config.rope,

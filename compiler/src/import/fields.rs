@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 use serde_json::{Map, Value};
 
 use super::error::Error;
-use crate::checkpoint::Fault;
+use crate::checkpoint::{Fault, check_unique_keys};
 use crate::graph::F32;
 
 /// One JSON object of `file`.
@@ -26,6 +26,8 @@ pub(super) struct Fields<'j> {
 /// Parses `text`, which must be an object.
 pub(super) fn parse_object(file: &'static str, text: &[u8]) -> Result<Map<String, Value>, Error> {
     let fault = |found: String| Error::input(Fault::new(file, found, "a JSON object").next("fetch the file again"));
+    // Two readers may take two different values of a key that is there twice.
+    check_unique_keys(text).map_err(|error| fault(error.to_string()))?;
     match serde_json::from_slice(text) {
         Ok(Value::Object(map)) => Ok(map),
         Ok(other) => Err(fault(shown(&other))),

@@ -174,7 +174,7 @@ impl fmt::Display for InspectReport {
         writeln!(
             f,
             "  attention   {} heads over {} key/value heads of {}, context {} positions",
-            m.heads, m.kv_heads, m.head_dim, m.max_positions
+            m.heads, m.kv_heads, m.head_dim, m.trained_positions
         )?;
         writeln!(f, "  head        {}", if m.tied { "tied to the embedding" } else { "of its own" })?;
         let format = match m.format {

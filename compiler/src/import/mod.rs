@@ -38,7 +38,7 @@ use crate::graph::Graph;
 /// What the caller may choose.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct ImportOptions {
-    /// The longest context, in positions; the model's own if that is shorter, or if this is `None`.
+    /// The longest context, in positions; the model's own if that is shorter. `None`: the model's own, at most 32768.
     pub max_positions: Option<u32>,
 }
 

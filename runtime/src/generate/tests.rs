@@ -120,7 +120,7 @@ fn impossible_requests_compute_nothing() {
     let cases = [
         (Request::new(&[]), "empty"),
         (Request::new(&[0, 8]), "token id 8 at index 1"),
-        (Request::new(&long), "do not fit"),
+        (Request::new(&long), "the context holds"),
         (Request { stop: &empty, ..Request::new(&[0]) }, "stop string 0 is empty"),
     ];
     for (request, message) in cases {
