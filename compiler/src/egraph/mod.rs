@@ -1,7 +1,7 @@
 //! Rewriting by equality saturation, and extraction by cost.
 //!
 //! In: a verified graph in source form. Out: its compiled form ([`compile_form`]) and the optimised graph
-//! ([`optimise`]) with a [`Report`]. A transformer block is rewritten once per distinct shape and weight facts and then
+//! ([`optimise()`]) with a [`Report`]. A transformer block is rewritten once per distinct shape and weight facts and then
 //! instantiated. It upholds: equal input and options give equal output; rules of class `real` run to completion and
 //! never by cost, those of class `bitwise` are the only ones among which cost chooses, `approx` never runs; the clock
 //! decides nothing. It does not verify its output: a verifier failure afterwards is a bug here.

@@ -12,7 +12,7 @@ const EMBED: &str = "model.embed_tokens.weight";
 
 /// The values around the blocks.
 pub(super) struct Frame {
-    /// Absolute positions, i32[T].
+    /// Absolute positions, `i32[T]`.
     pub(super) positions: ValueId,
     /// Embedded tokens, f32[T, hidden].
     pub(super) embedded: ValueId,

@@ -5,7 +5,7 @@
 //! another thread writes ([`check`] proves it anew for every schedule). It knows no instructions and no addresses.
 //!
 //! Read [`plan`] (node to calls), [`phases`] (calls to phases), [`buffers`] (liveness to offsets), [`packing`] (weights to
-//! bytes), [`print`].
+//! bytes), [`mod@print`].
 
 pub mod buffers;
 pub mod check;

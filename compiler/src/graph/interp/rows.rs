@@ -46,7 +46,7 @@ pub(super) fn quantize(x: &Array<f32>) -> Vec<QuantRow> {
     x.data.chunks_exact(x.cols).map(arith::quantize).collect()
 }
 
-/// y[r, n] = dot(x[r], w[n]); `weight_row` writes row n of w.
+/// `y[r, n] = dot(x[r], w[n])`; `weight_row` writes row n of w.
 pub(super) fn matmul(p: Profile, x: &Array<f32>, n: usize, weight_row: impl Fn(usize, &mut [f32])) -> Array<f32> {
     let mut y = vec![0.0; x.rows * n]; // [R, N]
     let mut w = vec![0.0; x.cols]; // [K]
