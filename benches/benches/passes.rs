@@ -1,7 +1,7 @@
 //! The passes of the compiler: on one block of the 2B-4T shape, and all of them on the demo model.
 
 use divan::Bencher;
-use divan::counter::BytesCount;
+use divan::counter::{BytesCount, ItemsCount};
 use tern_benches::one_block;
 use tern_compiler::checkpoint::Checkpoint;
 use tern_compiler::codegen::Target;
@@ -9,7 +9,10 @@ use tern_compiler::codegen::jit::JitCode;
 use tern_compiler::codegen::module::Listing;
 use tern_compiler::egraph::{self, Machine};
 use tern_compiler::pipeline::{self, Lowered, Options};
-use tern_compiler::schedule;
+use tern_compiler::schedule::kernel::TritPacking;
+use tern_compiler::schedule::packing::pack_matrix;
+use tern_compiler::schedule::{self, layout};
+use tern_compiler::weights::Trits;
 use tern_runtime::memory::{Block, HugePages};
 use tern_tests::engines::Loaded;
 use tern_tests::fixtures::checkpoint_dir;
@@ -65,6 +68,16 @@ fn pack_block(bencher: Bencher<'_, '_>) {
         packed.as_mut_slice().fill(0);
         layout.pack(&block.imported.weights, packed.as_mut_slice(), 1, &mut |_| {})
     });
+}
+
+/// Packing the trits of one matrix, on one thread; items are trits.
+#[divan::bench(args = [TritPacking::T2x8, TritPacking::T2, TritPacking::T5])]
+fn pack_trits(bencher: Bencher<'_, '_>, packing: TritPacking) {
+    let (rows, cols) = (2560, 6912);
+    let trits = Trits { rows, cols, data: (0..rows * cols).map(|i| ((i * 7 + i / 5) % 3) as i8 - 1).collect() };
+    let tile_bytes = layout::trit_tile_bytes(packing, cols as u32) as usize;
+    let mut packed = vec![0; layout::trit_tiles(packing, rows as u32) as usize * tile_bytes];
+    bencher.counter(ItemsCount::new(rows * cols)).bench_local(|| pack_matrix(packing, &trits, &mut packed, tile_bytes));
 }
 
 /// From the files of the demo model to a model that runs.

@@ -14,7 +14,7 @@ use tern_compiler::graph::arith::Profile;
 use tern_compiler::import::{Imported, ModelFacts};
 use tern_compiler::pipeline::{self, Lowered, Options, Timings};
 use tern_runtime::engine::check_step;
-use tern_runtime::memory::HugePages;
+use tern_runtime::memory::{HugePages, give_back_freed};
 use tern_runtime::session;
 use tern_runtime::{Error as RuntimeError, KvType, Model, Session, Tokenizer};
 
@@ -117,6 +117,8 @@ impl Loaded {
     /// Compiles the model into memory, and reports how long all took if that is wanted.
     pub(crate) fn compile(&self, options: &Options, args: &CompileArgs) -> Result<Arc<Model>> {
         let mut lowered = self.lower(options)?;
+        // Reading the tokenizer and rewriting the graph left holes in the heap; the weights come now.
+        give_back_freed();
         let bar = Progress::new("compiling", lowered.schedule.weights.bytes);
         let packed = |p: pipeline::Progress| bar.set(p.done_bytes, p.total_bytes);
         let model = pipeline::compile_jit(&self.imported, &mut lowered, options, &mut { packed })?;
