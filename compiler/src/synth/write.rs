@@ -77,26 +77,55 @@ pub fn write(
         normal: NormalTable::new(),
         threads: std::thread::available_parallelism().map_or(1, |n| n.get()).min(MAX_THREADS),
     };
-    let (mut buffer, mut done_bytes) = (vec![0; PIECE_BYTES], 0);
+    let (mut front, mut back) = (Vec::new(), Vec::new());
+    let mut done_bytes = 0;
     for planned in &plan {
         let mut file = folder.create(&planned.name)?.write(&planned.header())?;
-        for tensor in &planned.tensors {
-            let (bytes, mut at) = (tensor.bytes(), 0);
-            while at < bytes {
-                let piece = &mut buffer[..PIECE_BYTES.min((bytes - at) as usize)];
-                maker.make(tensor, at, piece);
-                file = file.write(piece)?;
-                at += piece.len() as u64;
-                done_bytes += piece.len() as u64;
-                if progress(Progress { done_bytes, total_bytes }).is_break() {
-                    return Err(Error::Interrupted);
+        let mut pieces = pieces(planned);
+        let mut next = pieces.next();
+        if let Some(piece) = next {
+            maker.make(piece, &mut front);
+        }
+        while next.is_some() {
+            next = pieces.next();
+            // The next piece is made while the disk takes this one.
+            let (maker, spare) = (&maker, &mut back);
+            file = std::thread::scope(|scope| {
+                match next {
+                    Some(piece) if piece.bytes >= SHARED_BYTES => drop(scope.spawn(move || maker.make(piece, spare))),
+                    Some(piece) => maker.make(piece, spare),
+                    None => spare.clear(),
                 }
+                file.write(&front)
+            })?;
+            done_bytes += front.len() as u64;
+            if progress(Progress { done_bytes, total_bytes }).is_break() {
+                return Err(Error::Interrupted);
             }
+            std::mem::swap(&mut front, &mut back);
         }
         file.finish()?;
     }
     folder.finish(dir)?;
     Ok(total_bytes)
+}
+
+/// A part of a tensor that is made at once.
+#[derive(Clone, Copy)]
+struct Piece<'t> {
+    tensor: &'t Tensor,
+    /// From the tensor's start.
+    first: u64,
+    bytes: usize,
+}
+
+/// The pieces of a file, in order.
+fn pieces(file: &layout::File) -> impl Iterator<Item = Piece<'_>> {
+    file.tensors.iter().flat_map(|tensor| {
+        let bytes = tensor.bytes();
+        let starts = (0..bytes).step_by(PIECE_BYTES);
+        starts.map(move |first| Piece { tensor, first, bytes: PIECE_BYTES.min((bytes - first) as usize) })
+    })
 }
 
 /// Makes the bytes of tensors.
@@ -108,13 +137,15 @@ struct Maker {
 }
 
 impl Maker {
-    /// The bytes of `tensor` from byte `first` on, on several threads if they are many.
-    fn make(&self, tensor: &Tensor, first: u64, out: &mut [u8]) {
-        if out.len() < SHARED_BYTES || self.threads == 1 {
+    /// The bytes of `piece` to `out`, on several threads if they are many.
+    fn make(&self, piece: Piece<'_>, out: &mut Vec<u8>) {
+        let Piece { tensor, first, bytes } = piece;
+        out.resize(bytes, 0);
+        if bytes < SHARED_BYTES || self.threads == 1 {
             return self.make_part(tensor, first, out);
         }
         // An even length, so that no element is cut.
-        let part_bytes = out.len().div_ceil(self.threads).next_multiple_of(64);
+        let part_bytes = bytes.div_ceil(self.threads).next_multiple_of(64);
         std::thread::scope(|scope| {
             for (i, part) in out.chunks_mut(part_bytes).enumerate() {
                 let first = first + (i * part_bytes) as u64;
