@@ -17,6 +17,7 @@ mod map;
 mod norm;
 mod pool;
 mod rope;
+mod ternary;
 
 pub use asm::{Asm, Code};
 pub use listing::listing;
@@ -45,13 +46,19 @@ pub fn emit(kind: &KernelKind, target: &Target) -> Result<Option<Code>, Error> {
     }
     let Some(mut k) = Asm::new(target, symbol(kind, target))? else { return Ok(None) };
     match *kind {
+        KernelKind::Ternary { packing, rows, cols, epilogue, regime } => {
+            let t = ternary::Ternary { rows, cols, packing, epilogue, regime };
+            if !ternary::exists(target.isa, &t) {
+                return Ok(None);
+            }
+            ternary::emit(&mut k, &t);
+        }
         KernelKind::Norm { eps, out, cols } => norm::norm(&mut k, eps.map(|e| e.get()), out, cols),
         KernelKind::Map { op, cols } => map::map(&mut k, op, cols),
         KernelKind::Rescale { cols } => map::rescale(&mut k, cols),
         KernelKind::Rope { cols, head_dim } if rope::takes(head_dim) => rope::rope(&mut k, cols, head_dim),
         KernelKind::Rope { .. }
         | KernelKind::Embed { .. }
-        | KernelKind::Ternary { .. }
         | KernelKind::Dense { .. }
         | KernelKind::KvWrite { .. }
         | KernelKind::Attention { .. }
