@@ -4,7 +4,6 @@ use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use tern_benches::one_block;
 use tern_compiler::checkpoint::Checkpoint;
-use tern_compiler::codegen::Target;
 use tern_compiler::codegen::jit::JitCode;
 use tern_compiler::codegen::module::Listing;
 use tern_compiler::egraph::{self, Machine};
@@ -54,7 +53,7 @@ fn schedule_block(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn codegen_block(bencher: Bencher<'_, '_>) {
     let schedule = lower(&one_block()).schedule;
-    let target = Target::new(native().isa, native().profile).expect("the level is here");
+    let target = native().target().expect("the level is here");
     bencher.bench(|| JitCode::compile(&schedule, &target, Listing::default()).map(drop));
 }
 
