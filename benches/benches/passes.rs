@@ -46,7 +46,8 @@ fn optimise(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn schedule_block(bencher: Bencher<'_, '_>) {
     let optimised = lower(&one_block()).optimised;
-    bencher.bench(|| schedule::schedule(&optimised, &schedule::Options { max_step_tokens: 128 }));
+    let ternary = native().target().expect("the level is here").ternary();
+    bencher.bench(|| schedule::schedule(&optimised, &schedule::Options { max_step_tokens: 128, ternary }));
 }
 
 /// Machine code of all kernels and the step program.
