@@ -9,7 +9,7 @@ use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use tern_benches::{MATRICES, filled, float_rows, packed_trits};
 use tern_compiler::codegen::jit::JitKernel;
-use tern_compiler::codegen::{Isa, Target};
+use tern_compiler::codegen::{EmitterChoice, Isa, Target};
 use tern_compiler::graph::F32;
 use tern_compiler::schedule::kernel::{Epilogue, KernelKind, KvElem, Regime};
 use tern_compiler::schedule::{RowKind, layout};
@@ -24,7 +24,7 @@ fn levels() -> impl Iterator<Item = Isa> {
 }
 
 fn kernel(kind: &KernelKind, isa: Isa) -> JitKernel {
-    let target = Target::new(isa, isa.default_profile()).expect("the level is here");
+    let target = Target::new(isa, isa.default_profile(), EmitterChoice::Auto).expect("the level is here");
     JitKernel::compile(kind, &target).expect("a kernel compiles")
 }
 

@@ -4,7 +4,6 @@ use divan::Bencher;
 use divan::counter::BytesCount;
 use tern_benches::one_block;
 use tern_compiler::checkpoint::Checkpoint;
-use tern_compiler::codegen::Target;
 use tern_compiler::codegen::jit::JitCode;
 use tern_compiler::codegen::module::Listing;
 use tern_compiler::egraph::{self, Machine};
@@ -51,7 +50,7 @@ fn schedule_block(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn codegen_block(bencher: Bencher<'_, '_>) {
     let schedule = lower(&one_block()).schedule;
-    let target = Target::new(native().isa, native().profile).expect("the level is here");
+    let target = native().target().expect("the level is here");
     bencher.bench(|| JitCode::compile(&schedule, &target, Listing::default()).map(drop));
 }
 
@@ -63,7 +62,7 @@ fn pack_block(bencher: Bencher<'_, '_>) {
     let mut packed = Block::zeroed(layout.bytes as usize, 64, HugePages::Ask, "bench").expect("memory for a bench");
     bencher.counter(BytesCount::new(layout.bytes)).bench_local(|| {
         packed.as_mut_slice().fill(0);
-        layout.pack(&block.imported.weights, packed.as_mut_slice(), &mut |_| {})
+        layout.pack(&block.imported.weights, packed.as_mut_slice(), 1, &mut |_| {})
     });
 }
 

@@ -76,7 +76,7 @@ pub(crate) struct CompileArgs {
     /// Arithmetic profile: results are the same bits within one [default: auto, fma where the level has it].
     #[arg(long, value_name = "PROFILE", value_parser = PossibleValuesParser::new(choices("arith")))]
     pub(crate) arith: Option<String>,
-    /// Code emitter [default: clif].
+    /// Code emitter [default: auto].
     #[arg(long, value_name = "EMITTER", value_parser = PossibleValuesParser::new(choices("emitter")))]
     pub(crate) emitter: Option<String>,
     /// Most tokens of one step; longer prompts are cut. Changes no result.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use tern_compiler::checkpoint::Checkpoint;
-use tern_compiler::codegen::Isa;
+use tern_compiler::codegen::{EmitterChoice, Isa};
 use tern_compiler::egraph;
 use tern_compiler::graph::arith::Profile;
 use tern_compiler::import::{Imported, ModelFacts};
@@ -44,11 +44,11 @@ pub(crate) fn options(args: &CompileArgs, ctx: Option<&str>) -> Result<Options> 
         let message = format!("--arith fma needs fused multiply-add, which --isa {} has not: use plain", isa.name());
         return Err(Usage(message).into());
     }
-    // There is one emitter, and the knob's table accepts no other; asking it checks the environment.
-    setting("emitter", args.emitter.as_deref())?;
+    let emitter = EmitterChoice::from_name(&setting("emitter", args.emitter.as_deref())?.value).unwrap_or_default();
     Ok(Options {
         isa,
         profile,
+        emitter,
         max_context: number_or_auto("ctx", ctx)?.map(|n| n as u32),
         max_step_tokens: number("step-tokens", args.step_tokens.as_deref())? as u32,
         egraph: egraph::Options {
@@ -58,6 +58,7 @@ pub(crate) fn options(args: &CompileArgs, ctx: Option<&str>) -> Result<Options> 
             optimise: !args.no_optimise,
         },
         huge_pages: huge_pages(args)?,
+        pack_threads: None,
     })
 }
 

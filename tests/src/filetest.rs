@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use tern_compiler::codegen::jit::JitCode;
 use tern_compiler::codegen::module::Listing;
-use tern_compiler::codegen::{Isa, Target};
+use tern_compiler::codegen::{EmitterChoice, Isa, Target};
 use tern_compiler::egraph::{self, Machine, compile_form, optimise};
 use tern_compiler::graph::Graph;
 use tern_compiler::graph::arith::Profile;
@@ -239,7 +239,11 @@ fn clif(test: &Filetest) -> Result<String> {
         other => bail!("arith={other}: expected plain or fma"),
     };
     // Compiled, never run: the level need not be there.
-    let code = JitCode::compile(&test.schedule()??, &Target::new(isa, profile)?, Listing { clif: true, asm: false })?;
+    let code = JitCode::compile(
+        &test.schedule()??,
+        &Target::new(isa, profile, EmitterChoice::Clif)?,
+        Listing { clif: true, asm: false },
+    )?;
     let only = test.option("only", "");
     let functions = code.listed().iter().filter(|function| function.symbol.contains(only));
     let text: Vec<String> = functions

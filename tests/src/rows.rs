@@ -12,14 +12,14 @@ use crate::rng::Rng;
 /// What stands behind every buffer; must survive.
 pub const CANARY: u32 = 0x7fc0_dead;
 
-/// Every level and profile that runs here.
+/// Every level, profile and emitter that runs here.
 ///
 /// # Panics
 /// On a machine without any level.
 pub fn targets() -> Vec<Target> {
     let found: Vec<Target> = engines::targets()
         .into_iter()
-        .map(|(isa, profile)| Target::new(isa, profile).expect("the level is here"))
+        .map(|(isa, profile, emitter)| Target::new(isa, profile, emitter).expect("the level is here"))
         .collect();
     assert!(!found.is_empty(), "this machine has none of tern's ISA levels");
     found
@@ -27,7 +27,7 @@ pub fn targets() -> Vec<Target> {
 
 /// A target and what is tested on it, for messages.
 pub fn name(target: &Target, what: &str) -> String {
-    format!("{} {} {what}", target.isa.name(), target.profile.name())
+    format!("{} {} {} {what}", target.isa.name(), target.profile.name(), target.emitter.name())
 }
 
 /// Rows of 4-byte elements, padded to 16, full of garbage, a canary row behind.

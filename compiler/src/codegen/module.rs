@@ -11,7 +11,7 @@ use cranelift_module::{FuncId, Linkage, Module};
 use super::emitter::Emitter;
 use super::state::{self, StateLayout};
 use super::step::{self, Callees};
-use super::{Error, Target, kernels};
+use super::{Error, Target, kernels, wide};
 use crate::schedule::Schedule;
 use crate::schedule::kernel::KernelKind;
 
@@ -122,16 +122,33 @@ impl<'m> Functions<'m> {
         signature
     }
 
-    /// A leaf: one pointer in, nothing out.
+    /// A leaf: one pointer in, nothing out. Its wide body if it has one, else its CLIF.
     fn kernel(&mut self, kind: &KernelKind) -> Result<FuncId, Error> {
         let signature = self.signature(&[I64], None);
         let target = self.target;
+        if let Some(code) = wide::emit(kind, target)? {
+            return self.define_wide(&wide::symbol(kind, target), &signature, &code);
+        }
         let symbol = format!("{}_{kind}", target.isa.name());
         self.define(&symbol, Linkage::Local, signature, |b, _| {
             let mut kernel = Emitter::new(b, target);
             kernels::emit(kind, &mut kernel);
             kernel.finish();
         })
+    }
+
+    fn define_wide(&mut self, symbol: &str, signature: &Signature, code: &wide::Code) -> Result<FuncId, Error> {
+        let id = self.module.declare_function(symbol, Linkage::Local, signature).map_err(Error::bug)?;
+        self.module
+            .define_function_bytes(id, wide::ALIGN_BYTES, &code.bytes, &[])
+            .map_err(|e| Error::Bug { reason: format!("{symbol}: {e:?}") })?;
+        self.listed.push(Listed {
+            symbol: symbol.to_owned(),
+            clif: self.listing.clif.then(|| "; no CLIF: the wide emitter wrote it\n".to_owned()),
+            asm: self.listing.asm.then(|| wide::listing(code)),
+            code_bytes: code.bytes.len(),
+        });
+        Ok(id)
     }
 
     /// A function of the C ABI; `body` also gets the module and the signature of a barrier.

@@ -10,7 +10,6 @@
 use cranelift_codegen::ir::{InstBuilder, Value};
 
 use crate::codegen::emitter::{Emitter, F32X4, I8X16, I16X8, I32X4};
-use crate::codegen::isa::Isa;
 use crate::graph::Act;
 use crate::schedule::kernel::{Epilogue, Regime};
 use crate::schedule::{RowKind, layout};
@@ -181,7 +180,7 @@ fn block_step(
     mask: Value,
     shape: &Shape,
 ) -> Vec<Value> {
-    let vnni = k.isa == Isa::Avx512Vnni;
+    let vnni = k.isa.has_vnni();
     let group = if vnni { 2 } else { 1 };
     let mut acc = acc.to_vec();
     for first in (0..shape.rows).step_by(group) {
