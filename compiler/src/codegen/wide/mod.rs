@@ -64,3 +64,6 @@ pub fn emit(kind: &KernelKind, target: &Target) -> Result<Option<Code>, Error> {
 fn row_bytes(cols: u32) -> i64 {
     layout::row_bytes(RowKind::F32, cols) as i64
 }
+
+#[cfg(test)]
+mod tests;
