@@ -62,7 +62,7 @@ fn pack_block(bencher: Bencher<'_, '_>) {
     let mut packed = Block::zeroed(layout.bytes as usize, 64, HugePages::Ask, "bench").expect("memory for a bench");
     bencher.counter(BytesCount::new(layout.bytes)).bench_local(|| {
         packed.as_mut_slice().fill(0);
-        layout.pack(&block.imported.weights, packed.as_mut_slice(), &mut |_| {})
+        layout.pack(&block.imported.weights, packed.as_mut_slice(), 1, &mut |_| {})
     });
 }
 

@@ -54,6 +54,12 @@ pub(crate) enum Command {
     Dump(DumpArgs),
     /// Describe a checkpoint: architecture, format, trits, memory.
     Inspect(InspectArgs),
+    /// Write a checkpoint of a named shape with random trits, to measure with.
+    ///
+    /// The layout is Hugging Face's packed one, with a tokenizer that works; the text that such a model writes means nothing.
+    /// The same shape, layers, seed and zeros give the same bytes on every machine.
+    #[command(after_long_help = crate::commands::synth::shapes_help())]
+    Synth(SynthArgs),
     /// List the knobs, their values and where these come from.
     Knobs(KnobsArgs),
     /// Print shell completions.
@@ -303,6 +309,25 @@ pub(crate) struct InspectArgs {
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct SynthArgs {
+    /// Name of the shape; `tern synth --help` shows their dimensions.
+    #[arg(value_name = "SHAPE", value_parser = PossibleValuesParser::new(crate::commands::synth::shape_names()), hide_possible_values = true)]
+    pub(crate) shape: String,
+    /// Folder to write; it must not exist, or be empty.
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: PathBuf,
+    /// Blocks, if not as many as the shape has.
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) layers: Option<u32>,
+    /// Chooses the weights.
+    #[arg(long, value_name = "S", default_value_t = 0, allow_negative_numbers = true)]
+    pub(crate) seed: u64,
+    /// Share of trits that are 0.
+    #[arg(long, value_name = "P", default_value_t = 0.4, allow_negative_numbers = true)]
+    pub(crate) zeros: f64,
 }
 
 #[derive(clap::Args, Debug)]

@@ -58,6 +58,7 @@ pub(crate) fn options(args: &CompileArgs, ctx: Option<&str>) -> Result<Options> 
             optimise: !args.no_optimise,
         },
         huge_pages: huge_pages(args)?,
+        pack_threads: None,
     })
 }
 

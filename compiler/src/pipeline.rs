@@ -7,6 +7,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use tern_runtime::cores::physical_cores;
 use tern_runtime::memory::{Block, HugePages};
 use tern_runtime::model::{Model, ModelInfo};
 
@@ -40,6 +41,8 @@ pub struct Options {
     pub egraph: egraph::Options,
     /// Pages of the packed weights.
     pub huge_pages: HugePages,
+    /// Threads that pack the weights; `None`: one for each physical core.
+    pub pack_threads: Option<usize>,
 }
 
 impl Options {
@@ -57,6 +60,7 @@ impl Options {
             max_step_tokens: default::STEP_TOKENS,
             egraph: egraph::Options::default(),
             huge_pages: HugePages::Ask,
+            pack_threads: None,
         })
     }
 }
@@ -202,7 +206,8 @@ pub fn compile_jit(
     let mut block = Block::zeroed(bytes, 64, options.huge_pages, "packed weights")?;
     timings.time("pack", || {
         let mut report = |done_bytes| progress(Progress { done_bytes, total_bytes });
-        schedule.weights.pack(&imported.weights, block.as_mut_slice(), &mut report)
+        let threads = options.pack_threads.unwrap_or_else(physical_cores);
+        schedule.weights.pack(&imported.weights, block.as_mut_slice(), threads, &mut report)
     })?;
     let info = ModelInfo {
         name: imported.graph.name.clone(),

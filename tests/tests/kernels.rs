@@ -11,8 +11,8 @@ use tern_compiler::codegen::jit::JitKernel;
 use tern_compiler::graph::DenseType;
 use tern_compiler::graph::arith::{self, Profile};
 use tern_compiler::graph::{Act, F32};
-use tern_compiler::schedule::kernel::{Epilogue, KernelKind, KvElem, MapOp, Regime};
-use tern_compiler::schedule::packing::{dense_row_bytes, pack_tiles};
+use tern_compiler::schedule::kernel::{Epilogue, KernelKind, KvElem, MapOp, Regime, TritPacking};
+use tern_compiler::schedule::packing::{dense_row_bytes, pack_matrix};
 use tern_compiler::schedule::{RowKind, layout};
 use tern_compiler::weights::Trits;
 use tern_tests::rng::Rng;
@@ -47,11 +47,11 @@ fn check_ternary(target: &Target, n: usize, k: usize, x: &Quantised, gate: &Trit
             let glu = matches!(epilogue, Epilogue::Glu(_));
             let stride = if glu { 2 * tile } else { tile };
             let mut packed = vec![0u8; stride * tiles];
-            pack_tiles(gate, &mut packed, stride);
+            pack_matrix(TritPacking::T2x8, gate, &mut packed, stride);
             let mut residual_rows = Rows::of(&residual);
             let mut last = 0;
             if glu {
-                pack_tiles(up, &mut packed[tile..], stride);
+                pack_matrix(TritPacking::T2x8, up, &mut packed[tile..], stride);
                 last = u64::from(s_up.to_bits());
             } else if epilogue == Epilogue::ScaleAdd {
                 last = residual_rows.at();

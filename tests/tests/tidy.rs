@@ -13,6 +13,7 @@ const MAX_LINES: usize = 500;
 const UNSAFE: &[(&str, &str)] = &[
     ("compiler/src/checkpoint/map.rs", "maps files"),
     ("compiler/src/codegen/jit.rs", "enters compiled code, frees its pages"),
+    ("compiler/src/synth/space.rs", "asks for the room on a disk"),
     ("ir-specs/src/emit/abi.rs", "writes the types of the C ABI"),
     ("runtime/src/generated/abi.rs", "the types of the C ABI"),
     ("runtime/src/memory.rs", "maps memory"),

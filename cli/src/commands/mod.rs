@@ -7,3 +7,4 @@ pub(crate) mod inspect;
 pub(crate) mod knobs;
 pub(crate) mod logits;
 pub(crate) mod run;
+pub(crate) mod synth;

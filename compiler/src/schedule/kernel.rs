@@ -5,6 +5,7 @@
 use std::fmt;
 
 use super::RowKind;
+use crate::generated::packings::Packing;
 use crate::graph::DenseType;
 use crate::graph::{Act, F32};
 
@@ -30,6 +31,63 @@ impl KvElem {
         match self {
             KvElem::F32 => DenseType::F32,
             KvElem::F16 => DenseType::F16,
+        }
+    }
+}
+
+/// How the trits of a matrix are packed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum TritPacking {
+    /// `t2_8x64`: two bits a trit, a row's 64 columns in 16 bytes.
+    T2x8,
+    /// `t2_16x16`: two bits a trit, 16 columns of 16 rows in a cache line.
+    T2,
+    /// `t5_16x20`: five trits a byte, 20 columns of 16 rows in a cache line.
+    T5,
+}
+
+impl TritPacking {
+    /// All of them.
+    pub const ALL: [TritPacking; 3] = [TritPacking::T2x8, TritPacking::T2, TritPacking::T5];
+
+    /// Rows of a tile.
+    pub const fn tile_rows(self) -> u32 {
+        match self {
+            TritPacking::T2x8 => 8,
+            TritPacking::T2 | TritPacking::T5 => 16,
+        }
+    }
+    /// Columns of a block.
+    pub const fn block_cols(self) -> u32 {
+        match self {
+            TritPacking::T2x8 => 64,
+            TritPacking::T2 => 16,
+            TritPacking::T5 => 20,
+        }
+    }
+    /// Trits of a byte: its fields.
+    pub const fn fields(self) -> u32 {
+        match self {
+            TritPacking::T2x8 | TritPacking::T2 => 4,
+            TritPacking::T5 => 5,
+        }
+    }
+    /// What the code of one field is multiplied by to make it that of the next.
+    pub const fn base(self) -> u32 {
+        match self {
+            TritPacking::T2x8 | TritPacking::T2 => 4,
+            TritPacking::T5 => 3,
+        }
+    }
+    /// Its row of the table, for one matrix or for two interleaved.
+    pub const fn packing(self, pair: bool) -> Packing {
+        match (self, pair) {
+            (TritPacking::T2x8, false) => Packing::T2Tile8x64,
+            (TritPacking::T2x8, true) => Packing::T2Tile8x64Pair,
+            (TritPacking::T2, false) => Packing::T2Tile16x16,
+            (TritPacking::T2, true) => Packing::T2Tile16x16Pair,
+            (TritPacking::T5, false) => Packing::T5Tile16x20,
+            (TritPacking::T5, true) => Packing::T5Tile16x20Pair,
         }
     }
 }

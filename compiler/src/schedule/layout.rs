@@ -1,6 +1,7 @@
 //! How rows lie in memory. One place for every stride that schedule, packing and kernels share.
 
 use super::RowKind;
+use super::kernel::TritPacking;
 
 /// f32 and i32 rows are padded to this many elements: one step of a 16-lane reduction.
 pub const ROW_ELEMS: u64 = 16;
@@ -56,9 +57,47 @@ pub const fn tile_bytes(cols: u32) -> u64 {
     TILE_ROWS * round_up(cols as u64, CODE_ELEMS) / 4
 }
 
+/// Tiles of a ternary matrix with `rows` rows.
+pub const fn trit_tiles(packing: TritPacking, rows: u32) -> u32 {
+    match packing {
+        TritPacking::T2x8 => tiles(rows),
+        TritPacking::T2 | TritPacking::T5 => rows.div_ceil(packing.tile_rows()),
+    }
+}
+
+/// Bytes of one tile of a ternary matrix with `cols` columns, which is also the distance to the next tile.
+///
+/// In the packings of 16 rows that is an odd number of cache lines: with an even one, tiles of matrices with a round number
+/// of columns would fall into a few sets of the caches. The line that this may add is zero.
+pub const fn trit_tile_bytes(packing: TritPacking, cols: u32) -> u64 {
+    let blocks = cols.div_ceil(packing.block_cols()) as u64;
+    match packing {
+        TritPacking::T2x8 => tile_bytes(cols),
+        TritPacking::T2 | TritPacking::T5 => (blocks | 1) * ALIGN_BYTES,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tiles_of_16_rows_have_an_odd_number_of_lines() {
+        for (packing, cols, lines) in [
+            (TritPacking::T2, 1, 1),
+            (TritPacking::T2, 17, 3),
+            (TritPacking::T2, 2560, 161),
+            (TritPacking::T2, 2576, 161),
+            (TritPacking::T5, 20, 1),
+            (TritPacking::T5, 21, 3),
+            (TritPacking::T5, 2560, 129),
+        ] {
+            assert_eq!(trit_tile_bytes(packing, cols), lines * 64, "{packing:?} {cols}");
+        }
+        assert_eq!(trit_tiles(TritPacking::T5, 16), 1);
+        assert_eq!(trit_tiles(TritPacking::T5, 17), 2);
+        assert_eq!((trit_tiles(TritPacking::T2x8, 17), trit_tile_bytes(TritPacking::T2x8, 65)), (4, 256));
+    }
 
     #[test]
     fn padding_covers_awkward_shapes() {

@@ -7,13 +7,16 @@ mod lookup;
 
 use std::collections::BTreeMap;
 
-use super::kernel::{Epilogue, KernelKind, MapOp, Regime};
+use super::kernel::{Epilogue, KernelKind, MapOp, Regime, TritPacking};
 use super::packing::Layout;
 use super::{
     Arg, Buffer, BufferId, Call, Choice, Error, KvLayer, Options, Part, RowKind, RowSpace, Schedule, Split, layout,
 };
 use crate::graph::DenseType;
 use crate::graph::{Act, F32, Graph, Op, Operand, ValueId, WeightId};
+
+/// How ternary matrices are packed: what the kernels read.
+const BODY: TritPacking = TritPacking::T2x8;
 
 /// A schedule in the making.
 #[derive(Debug)]
@@ -251,18 +254,25 @@ impl Planner<'_> {
         let w = self.weight(id, 1)?;
         let (rows, cols, scale) = self.trit_shape(id, w)?;
         let (offset, last) = match epilogue {
-            Epilogue::Sums | Epilogue::Scale => {
-                (self.plan.model.weights.place(Layout::Tiles { weight: w, rows, cols }), Arg::F32(F32::new(0.0)))
-            }
+            Epilogue::Sums | Epilogue::Scale => (
+                self.plan.model.weights.place(Layout::Tiles { packing: BODY, weight: w, rows, cols }),
+                Arg::F32(F32::new(0.0)),
+            ),
             Epilogue::ScaleAdd => {
                 let (_, arg) = self.input(id, 2)?;
-                (self.plan.model.weights.place(Layout::Tiles { weight: w, rows, cols }), arg)
+                (self.plan.model.weights.place(Layout::Tiles { packing: BODY, weight: w, rows, cols }), arg)
             }
             Epilogue::Glu(_) => {
                 let up = self.weight(id, 2)?;
                 let (_, _, up_scale) = self.trit_shape(id, up)?;
                 (
-                    self.plan.model.weights.place(Layout::TilePairs { first: w, second: up, rows, cols }),
+                    self.plan.model.weights.place(Layout::TilePairs {
+                        packing: BODY,
+                        first: w,
+                        second: up,
+                        rows,
+                        cols,
+                    }),
                     Arg::F32(up_scale),
                 )
             }
@@ -288,7 +298,7 @@ impl Planner<'_> {
         let (mut start, mut places) = (0, Vec::new());
         for (member, w) in weights.into_iter().enumerate() {
             let (rows, cols, scale) = self.trit_shape(id, w)?;
-            let offset = self.plan.model.weights.place(Layout::Tiles { weight: w, rows, cols });
+            let offset = self.plan.model.weights.place(Layout::Tiles { packing: BODY, weight: w, rows, cols });
             let count = layout::tiles(rows);
             let split = Split::Units { start, count, total };
             let last = Arg::F32(F32::new(0.0));

@@ -2,9 +2,7 @@
 
 use std::fmt;
 
-use super::packing::Layout;
 use super::{Arg, Buffer, Call, Choice, Part, RowKind, RowSpace, Schedule, Split};
-use crate::graph::WeightId;
 
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -26,7 +24,7 @@ impl fmt::Display for Schedule {
         for placed in &self.weights.placed {
             let packing = placed.layout.packing().name();
             write!(f, "  {:>12} {:>10} {packing:<12}", placed.offset, placed.layout.bytes())?;
-            for weight in weights(&placed.layout) {
+            for weight in placed.layout.weights() {
                 write!(f, " @{}", weight.0)?;
             }
             writeln!(f)?;
@@ -110,11 +108,4 @@ fn rows(buffer: &Buffer) -> String {
         RowKind::Q8 => "q8",
     };
     format!("{kind}[{}, {}] %{}.{}", letter(buffer.rows), buffer.cols, buffer.value.0, buffer.member)
-}
-
-fn weights(layout: &Layout) -> Vec<WeightId> {
-    match *layout {
-        Layout::TilePairs { first, second, .. } => vec![first, second],
-        Layout::Tiles { weight, .. } | Layout::Rows { weight, .. } | Layout::Vector { weight, .. } => vec![weight],
-    }
 }
