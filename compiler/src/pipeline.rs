@@ -174,7 +174,8 @@ pub fn lower(graph: &Graph, options: &Options) -> Result<Lowered, Error> {
     let machine = egraph::Machine::default();
     let optimised = timings.time("optimise", || egraph::optimise(&compiled, &options.egraph, &machine))?;
     verify_compiled(&optimised.graph).map_err(|errors| Error::Pass { pass: "the optimiser", errors })?;
-    let schedule_options = schedule::Options { max_step_tokens: options.max_step_tokens };
+    let target = options.target()?;
+    let schedule_options = schedule::Options { max_step_tokens: options.max_step_tokens, ternary: target.ternary() };
     let schedule = timings.time("schedule", || schedule::schedule(&optimised.graph, &schedule_options))?;
     Ok(Lowered { compiled, optimised: optimised.graph, report: optimised.report, schedule, timings })
 }

@@ -6,15 +6,17 @@
 
 #![expect(unsafe_code, reason = "kernels are called through their argument structs")]
 
-use tern_compiler::codegen::Target;
+use tern_compiler::codegen::{Target, candidates};
 use tern_compiler::codegen::jit::JitKernel;
 use tern_compiler::graph::DenseType;
 use tern_compiler::graph::arith::{self, Profile};
 use tern_compiler::graph::{Act, F32};
 use tern_compiler::schedule::kernel::{Epilogue, KernelKind, KvElem, MapOp, Regime, TritPacking};
 use tern_compiler::schedule::packing::{dense_row_bytes, pack_matrix};
+use tern_compiler::schedule::table::{TABLE_PARTS, TableScratch};
 use tern_compiler::schedule::{RowKind, layout};
 use tern_compiler::weights::Trits;
+use tern_runtime::memory::{Block, HugePages};
 use tern_tests::rng::Rng;
 use tern_tests::rows::{CANARY, Quantised, Rows, bits, dot_exact, name, random_rows, targets};
 
@@ -37,21 +39,25 @@ fn check_ternary(target: &Target, n: usize, k: usize, x: &Quantised, gate: &Trit
             })
             .collect()
     };
-    let tile = layout::tile_bytes(k as u32) as usize;
-    let tiles = layout::tiles(n as u32) as usize;
-    let regimes: &[Regime] = if tokens == 1 { &[Regime::Gemv, Regime::Gemm] } else { &[Regime::Gemm] };
-    for &regime in regimes {
+    for (packing, regime) in candidates::ternary(target) {
+        if regime == Regime::Gemv && tokens > 1 {
+            continue;
+        }
+        let tile = layout::trit_tile_bytes(packing, k as u32) as usize;
+        let tiles = layout::trit_tiles(packing, n as u32);
         for epilogue in
             [Epilogue::Sums, Epilogue::Scale, Epilogue::ScaleAdd, Epilogue::Glu(Act::Relu2), Epilogue::Glu(Act::Silu)]
         {
             let glu = matches!(epilogue, Epilogue::Glu(_));
-            let stride = if glu { 2 * tile } else { tile };
-            let mut packed = vec![0u8; stride * tiles];
-            pack_matrix(TritPacking::T2x8, gate, &mut packed, stride);
+            let matrices = if glu { 2 } else { 1 };
+            let stride = matrices * tile;
+            // To the last byte: nothing may be read behind the weights.
+            let mut packed = Block::zeroed(stride * tiles as usize, 64, HugePages::Off, "weights").expect("memory");
+            pack_matrix(packing, gate, packed.as_mut_slice(), stride);
             let mut residual_rows = Rows::of(&residual);
             let mut last = 0;
             if glu {
-                pack_matrix(TritPacking::T2x8, up, &mut packed[tile..], stride);
+                pack_matrix(packing, up, &mut packed.as_mut_slice()[tile..], stride);
                 last = u64::from(s_up.to_bits());
             } else if epilogue == Epilogue::ScaleAdd {
                 last = residual_rows.at();
@@ -78,11 +84,20 @@ fn check_ternary(target: &Target, n: usize, k: usize, x: &Quantised, gate: &Trit
                         .collect::<Vec<_>>(),
                 ),
             };
-            let kind = KernelKind::Ternary { rows: n as u32, cols: k as u32, epilogue, regime };
+            let kind = KernelKind::Ternary { packing, rows: n as u32, cols: k as u32, epilogue, regime };
+            let (units, scratch_bytes) = match regime {
+                Regime::Gemv | Regime::Gemm => (u64::from(tiles), 0),
+                Regime::Table { tokens: batch } => {
+                    let scratch = TableScratch::new(packing, batch, k as u32, matrices as u32 * tiles);
+                    (tokens.div_ceil(batch as usize) as u64 * u64::from(TABLE_PARTS), scratch.bytes as usize)
+                }
+            };
+            let mut scratch = Block::zeroed(scratch_bytes, 64, HugePages::Off, "scratch").expect("memory");
             let mut out = Rows::garbage(tokens, n);
             // In two parts, as two threads would.
-            let middle = tiles as u64 / 2;
-            for (lo, hi) in [(0, middle), (middle, tiles as u64)] {
+            let middle = units / 2;
+            for (lo, hi) in [(0, middle), (middle, units)] {
+                scratch.as_mut_slice().fill(0xa5);
                 let args = [
                     packed.as_ptr() as u64,
                     x.codes.as_ptr() as u64,
@@ -94,6 +109,7 @@ fn check_ternary(target: &Target, n: usize, k: usize, x: &Quantised, gate: &Trit
                     hi,
                     u64::from(s_gate.to_bits()),
                     last,
+                    scratch.as_mut_ptr() as u64,
                 ];
                 run(target, kind, &args);
             }
@@ -171,7 +187,7 @@ fn norm_and_quantise() {
                     run(&target, kind, &[x_rows.at(), g.at(), out.at(), 0, 0, 0, n as u64]);
                     out.expect(&bits(&y), &what);
                 }
-                let stride = cols.next_multiple_of(64);
+                let stride = layout::row_bytes(RowKind::Q8, cols as u32) as usize;
                 let mut codes = vec![99i8; stride * n];
                 let (mut scales, mut sums) = (vec![0f32; n], vec![0i32; n]);
                 let kind = KernelKind::Norm { eps, out: RowKind::Q8, cols: cols as u32 };
@@ -440,8 +456,9 @@ fn largest_logits() {
 #[test]
 fn kernels_name_their_weights_by_argument_only() {
     // Two matrices of one shape share one symbol, whatever their ids.
-    let kind = KernelKind::Ternary { rows: 8, cols: 64, epilogue: Epilogue::Scale, regime: Regime::Gemv };
-    assert_eq!(kind.to_string(), "gemv_q8xt2_8x64_scale__8x64");
+    let (packing, epilogue, regime) = (TritPacking::T5, Epilogue::Scale, Regime::Gemv);
+    let kind = KernelKind::Ternary { packing, rows: 8, cols: 64, epilogue, regime };
+    assert_eq!(kind.to_string(), "gemv_q8xt5_16x20_scale__8x64");
 }
 
 /// Equal bits, or NaN both.

@@ -3,6 +3,7 @@
 //! ```text
 //! 0       magic u64 | context u32 | n_seqs u32 | kv_type u32 | 0 u32 | kv_offset u64 | kv_seq_bytes u64 | column_bytes u64
 //! 64      the activation arena, then one row of logits for top-k
+//! ...     scratch memory of 64 threads
 //! ...     the length of every sequence, u32 each
 //! ...     the cache: per sequence, layer and head a plane of keys and a plane of values, [context, head_dim] each
 //! ...     what a kernel may read behind the last plane
@@ -16,6 +17,7 @@ use tern_runtime::generated::abi;
 
 use super::Error;
 use super::emitter::flags;
+use crate::schedule::table::MAX_TABLE_THREADS;
 use crate::schedule::{Schedule, layout};
 
 /// Offset of the magic number.
@@ -44,6 +46,10 @@ pub struct StateLayout {
     pub magic: u64,
     /// The row of logits for top-k.
     pub logits: u64,
+    /// The threads' scratch memory, touched only by threads that are there.
+    pub scratch: u64,
+    /// Bytes of one thread's.
+    pub scratch_bytes: u64,
     /// The sequences' lengths.
     pub lengths: u64,
     /// Elements of all layers' caches per position.
@@ -69,8 +75,10 @@ impl StateLayout {
         if largest > i64::MAX as u128 {
             return Err(Error::StateTooLarge { bytes: largest });
         }
+        let scratch = layout::round_up(logits + 4 * u64::from(schedule.vocab), layout::ALIGN_BYTES);
+        let scratch_bytes = layout::round_up(u64::from(schedule.scratch_bytes), layout::ALIGN_BYTES);
         let Schedule { arena_bytes, vocab, max_context, max_step_tokens, kv_layers, .. } = schedule;
-        let mut shape = vec![*arena_bytes, u64::from(*vocab), u64::from(*max_context), u64::from(*max_step_tokens)];
+        let mut shape = vec![*arena_bytes, scratch_bytes, u64::from(*vocab), u64::from(*max_context), u64::from(*max_step_tokens)];
         for layer in kv_layers {
             shape.extend([u64::from(layer.heads), u64::from(layer.head_dim)]);
         }
@@ -79,7 +87,9 @@ impl StateLayout {
         Ok(Self {
             magic: fnv1a(&shape),
             logits,
-            lengths: layout::round_up(logits + 4 * u64::from(schedule.vocab), layout::ALIGN_BYTES),
+            scratch,
+            scratch_bytes,
+            lengths: scratch + scratch_bytes * u64::from(MAX_TABLE_THREADS),
             kv_elems,
             slack_bytes: layout::KV_SLACK_ROWS * 4 * u64::from(longest_head),
             max_context: schedule.max_context,

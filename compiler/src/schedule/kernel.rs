@@ -110,8 +110,13 @@ pub enum Epilogue {
 pub enum Regime {
     /// One: decode.
     Gemv,
-    /// Several: prefill, in tiles of tokens.
+    /// A few: in tiles of tokens.
     Gemm,
+    /// Many: batches of tokens that share tables of partial sums.
+    Table {
+        /// Tokens of a batch.
+        tokens: u32,
+    },
 }
 
 /// One element-by-element operation.
@@ -156,8 +161,11 @@ pub enum KernelKind {
         /// Elements of a row.
         cols: u32,
     },
-    /// i8 codes times trits. Args: w, codes, scales, sums, out, rows, lo, hi (tiles), s_w, then residual or s_w of up.
+    /// i8 codes times trits. Args: w, codes, scales, sums, out, rows, lo, hi, s_w, then residual or s_w of up, scratch.
+    /// `lo` and `hi` count tiles; of tables, `TABLE_PARTS` parts of each batch of tokens, and only they use the scratch.
     Ternary {
+        /// How the trits lie.
+        packing: TritPacking,
         /// N.
         rows: u32,
         /// K.
@@ -245,10 +253,11 @@ impl fmt::Display for KernelKind {
                     None => Ok(()),
                 }
             }
-            KernelKind::Ternary { rows, cols, epilogue, regime } => {
+            KernelKind::Ternary { packing, rows, cols, epilogue, regime } => {
                 let regime = match regime {
                     Regime::Gemv => "gemv",
                     Regime::Gemm => "gemm",
+                    Regime::Table { .. } => "table",
                 };
                 let epilogue = match epilogue {
                     Epilogue::Sums => "i32",
@@ -257,7 +266,7 @@ impl fmt::Display for KernelKind {
                     Epilogue::Glu(Act::Relu2) => "relu2_mul",
                     Epilogue::Glu(Act::Silu) => "silu_mul",
                 };
-                write!(f, "{regime}_q8xt2_8x64_{epilogue}__{rows}x{cols}")
+                write!(f, "{regime}_q8x{}_{epilogue}__{rows}x{cols}", packing.packing(false).name())
             }
             KernelKind::Rescale { cols } => write!(f, "rescale_i32_f32__{cols}"),
             KernelKind::Dense { dtype, rows, cols, out_row_bytes } => {

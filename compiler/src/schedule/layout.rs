@@ -9,6 +9,9 @@ pub const ROW_ELEMS: u64 = 16;
 /// Rows of i8 codes are padded to this many: one column block of the 2-bit packing.
 pub const CODE_ELEMS: u64 = 64;
 
+/// And to this many before: columns that a line of the five-trit packing holds.
+const FIVE_ELEMS: u64 = 20;
+
 /// Rows of weights that one tile of the 2-bit packing holds.
 pub const TILE_ROWS: u64 = 8;
 
@@ -27,7 +30,7 @@ pub const fn round_up(n: u64, step: u64) -> u64 {
 pub const fn row_bytes(kind: RowKind, cols: u32) -> u64 {
     match kind {
         RowKind::F32 | RowKind::I32 => round_up(cols as u64, ROW_ELEMS) * 4,
-        RowKind::Q8 => round_up(cols as u64, CODE_ELEMS),
+        RowKind::Q8 => round_up(round_up(cols as u64, FIVE_ELEMS), CODE_ELEMS),
     }
 }
 

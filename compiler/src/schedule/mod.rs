@@ -15,9 +15,10 @@ pub mod packing;
 pub mod phases;
 pub mod plan;
 pub mod print;
+pub mod table;
 
 use crate::graph::{F32, Graph, ValueId};
-use kernel::KernelKind;
+use kernel::{KernelKind, TritPacking};
 use packing::WeightLayout;
 
 /// Names a kernel of one schedule.
@@ -119,6 +120,9 @@ pub enum Arg {
     },
     /// A number.
     F32(F32),
+    /// A pointer to memory of this thread's own, `scratch_bytes` of it; threads from `MAX_TABLE_THREADS` on have none of
+    /// their own, and no work that needs it.
+    Scratch,
 }
 
 /// How a call's work is shared among threads.
@@ -143,6 +147,17 @@ pub enum Split {
     },
 }
 
+/// The kernel for many rows, which are shared among threads in batches instead of as the call says.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Many {
+    /// The kernel.
+    pub kernel: KernelId,
+    /// Rows of a batch; its units of work are `TABLE_PARTS` parts of each batch.
+    pub tokens: u32,
+    /// The least rows for which it is chosen.
+    pub from: u32,
+}
+
 /// Which kernel a call enters.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Choice {
@@ -153,7 +168,9 @@ pub enum Choice {
         /// For one row (GEMV).
         one: KernelId,
         /// For several (GEMM).
-        many: KernelId,
+        few: KernelId,
+        /// For many, if that is another one.
+        many: Option<Many>,
     },
     /// By the element type of the cache.
     ByKv {
@@ -222,6 +239,8 @@ pub struct Schedule {
     pub max_context: u32,
     /// The most tokens of one step.
     pub max_step_tokens: u32,
+    /// Scratch memory of a thread.
+    pub scratch_bytes: u32,
 }
 
 /// What the caller decides.
@@ -229,6 +248,26 @@ pub struct Schedule {
 pub struct Options {
     /// The most tokens of one step: sizes the arena.
     pub max_step_tokens: u32,
+    /// How ternary products are computed.
+    pub ternary: Ternary,
+}
+
+/// How ternary products are computed on a target.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Ternary {
+    /// How their weights lie.
+    pub packing: TritPacking,
+    /// The kernel for many tokens, if there is one.
+    pub table: Option<Table>,
+}
+
+/// When the table product is chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Table {
+    /// Tokens of a batch.
+    pub tokens: u32,
+    /// The least tokens for which it is chosen.
+    pub from: u32,
 }
 
 /// The schedule could not be made.

@@ -19,6 +19,7 @@ mod map;
 mod norm;
 mod pool;
 mod rope;
+mod ternary;
 
 pub use asm::{Asm, Code};
 pub use listing::listing;
@@ -47,6 +48,13 @@ pub fn emit(kind: &KernelKind, target: &Target) -> Result<Option<Code>, Error> {
     }
     let Some(mut k) = Asm::new(target, symbol(kind, target))? else { return Ok(None) };
     match *kind {
+        KernelKind::Ternary { packing, rows, cols, epilogue, regime } => {
+            let t = ternary::Ternary { rows, cols, packing, epilogue, regime };
+            if !ternary::exists(target.isa, &t) {
+                return Ok(None);
+            }
+            ternary::emit(&mut k, &t);
+        }
         KernelKind::Norm { eps, out, cols } => norm::norm(&mut k, eps.map(|e| e.get()), out, cols),
         KernelKind::Map { op, cols } => map::map(&mut k, op, cols),
         KernelKind::Rescale { cols } => map::rescale(&mut k, cols),
@@ -64,7 +72,6 @@ pub fn emit(kind: &KernelKind, target: &Target) -> Result<Option<Code>, Error> {
         KernelKind::Rope { .. }
         | KernelKind::KvWrite { .. }
         | KernelKind::Embed { .. }
-        | KernelKind::Ternary { .. }
         | KernelKind::Dense { .. }
         | KernelKind::TopK { .. } => return Ok(None),
     }
