@@ -120,8 +120,9 @@ fn attention_f16(bencher: Bencher<'_, '_>, (isa, n): (Isa, u32)) {
     let kernel = kernel(&KernelKind::Attention { q_heads, kv_heads, head_dim, scale, elem: KvElem::F16 }, isa);
     let plane_bytes = u64::from(n * head_dim * 2);
     let cache_bytes = plane_bytes * 2 * u64::from(kv_heads);
+    let slack_bytes = layout::KV_SLACK_ROWS * u64::from(head_dim) * 2;
     // 0x2c2c is a small number in f16.
-    let cache = filled(cache_bytes, || 0x2c);
+    let cache = filled(cache_bytes + slack_bytes, || 0x2c);
     let q = float_rows(1, q_heads * head_dim);
     let mut out = float_rows(1, q_heads * head_dim);
     bencher
@@ -129,6 +130,6 @@ fn attention_f16(bencher: Bencher<'_, '_>, (isa, n): (Isa, u32)) {
         .counter(BytesCount::new(cache_bytes))
         .bench_local(|| {
             let (q, cache, out) = (q.as_ptr() as u64, cache.as_ptr() as u64, out.as_mut_ptr() as u64);
-            call(&kernel, &[q, cache, plane_bytes, out, u64::from(n - 1), 0, u64::from(q_heads)]);
+            call(&kernel, &[q, cache, plane_bytes, out, u64::from(n - 1), 1, 0, u64::from(q_heads)]);
         });
 }

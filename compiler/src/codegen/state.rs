@@ -6,6 +6,7 @@
 //! ...     scratch memory of 64 threads
 //! ...     the length of every sequence, u32 each
 //! ...     the cache: per sequence, layer and head a plane of keys and a plane of values, [context, head_dim] each
+//! ...     what a kernel may read behind the last plane
 //! ```
 //! `column_bytes` is context * bytes of an element, so a plane takes head_dim times that.
 
@@ -53,6 +54,8 @@ pub struct StateLayout {
     pub lengths: u64,
     /// Elements of all layers' caches per position.
     pub kv_elems: u64,
+    /// Bytes behind the last sequence's cache that are read, though they mean nothing.
+    pub slack_bytes: u64,
     /// The most positions of a sequence.
     pub max_context: u32,
 }
@@ -79,6 +82,7 @@ impl StateLayout {
         for layer in kv_layers {
             shape.extend([u64::from(layer.heads), u64::from(layer.head_dim)]);
         }
+        let longest_head = kv_layers.iter().map(|l| l.head_dim).max().unwrap_or(0);
         let shape: Vec<u8> = shape.iter().flat_map(|n| n.to_le_bytes()).collect();
         Ok(Self {
             magic: fnv1a(&shape),
@@ -87,6 +91,7 @@ impl StateLayout {
             scratch_bytes,
             lengths: scratch + scratch_bytes * u64::from(MAX_TABLE_THREADS),
             kv_elems,
+            slack_bytes: layout::KV_SLACK_ROWS * 4 * u64::from(longest_head),
             max_context: schedule.max_context,
         })
     }
@@ -106,6 +111,7 @@ pub fn emit_state_bytes(b: &mut FunctionBuilder<'_>, l: &StateLayout) {
     let n_seqs = b.ins().uextend(types::I64, p[1]);
     let kv = b.ins().imul(seq_bytes, n_seqs);
     let total = b.ins().iadd(kv_offset, kv);
+    let total = b.ins().iadd_imm_s(total, l.slack_bytes as i64);
     b.ins().return_(&[total]);
     b.switch_to_block(refuse);
     let none = b.ins().iconst(types::I64, 0);

@@ -207,7 +207,9 @@ pub enum KernelKind {
         /// Element type of the cache.
         elem: KvElem,
     },
-    /// Causal attention. Args: q, cache, plane bytes, out, position, lo, hi (tokens times query heads).
+    /// Causal attention. Args: q, cache, plane bytes, out, position, rows, lo, hi: units are counted over key/value heads,
+    /// then tokens, then the query heads of the group. Keys may be read up to `layout::KV_SLACK_ROWS` rows behind the
+    /// last position of a plane.
     Attention {
         /// Query heads.
         q_heads: u32,

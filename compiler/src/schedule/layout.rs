@@ -15,6 +15,9 @@ const FIVE_ELEMS: u64 = 20;
 /// Rows of weights that one tile of the 2-bit packing holds.
 pub const TILE_ROWS: u64 = 8;
 
+/// Rows that may be read behind the last position of a cache: attention reads keys in tiles of at most 16.
+pub const KV_SLACK_ROWS: u64 = 15;
+
 /// Alignment of every buffer and every packed weight, in bytes: a cache line.
 pub const ALIGN_BYTES: u64 = 64;
 

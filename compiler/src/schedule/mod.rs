@@ -140,7 +140,7 @@ pub enum Split {
         /// Units of the node.
         total: u32,
     },
-    /// By rows times heads.
+    /// By heads times rows: all rows of one key/value head, for each row its query heads, then those of the next.
     RowHeads {
         /// Heads per row.
         heads: u32,

@@ -226,6 +226,7 @@ impl Planner<'_> {
             Arg::KvPlaneBytes { head_dim },
             rows_of(out),
             Arg::Position,
+            Arg::RowCount(RowSpace::Tokens),
             Arg::Lo,
             Arg::Hi,
         ];
