@@ -9,7 +9,7 @@ use tern_compiler::codegen::jit::JitCode;
 use tern_compiler::codegen::module::Listing;
 use tern_compiler::egraph::{self, Machine};
 use tern_compiler::pipeline::{self, Lowered, Options};
-use tern_compiler::schedule;
+use tern_compiler::schedule::{self, HeadMode};
 use tern_runtime::memory::{Block, HugePages};
 use tern_tests::engines::Loaded;
 use tern_tests::fixtures::checkpoint_dir;
@@ -44,7 +44,7 @@ fn optimise(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn schedule_block(bencher: Bencher<'_, '_>) {
     let optimised = lower(&one_block()).optimised;
-    bencher.bench(|| schedule::schedule(&optimised, &schedule::Options { max_step_tokens: 128 }));
+    bencher.bench(|| schedule::schedule(&optimised, &schedule::Options { max_step_tokens: 128, head: HeadMode::Auto }));
 }
 
 /// Machine code of all kernels and the step program.

@@ -4,9 +4,11 @@
 //! bijection: [`unpack_tiles`] gives the trits back.
 
 use std::borrow::Cow;
-use std::ops::Range;
 
-use super::layout::{ALIGN_BYTES, CODE_ELEMS, ROW_ELEMS, TILE_ROWS, round_up, tile_bytes, tiles};
+use super::coarse;
+use super::layout::{
+    ALIGN_BYTES, CODE_ELEMS, ROW_ELEMS, TILE_ROWS, head_tile_bytes, head_tiles, round_up, tile_bytes, tiles,
+};
 use crate::generated::packings::Packing;
 use crate::graph::DenseType;
 use crate::graph::WeightId;
@@ -47,6 +49,17 @@ pub enum Layout {
         /// Element type.
         dtype: DenseType,
     },
+    /// `h6_16x16`: the coarse copy of dense rows that lie before it ([`super::coarse`]).
+    Coarse {
+        /// The matrix.
+        weight: WeightId,
+        /// N.
+        rows: u32,
+        /// K.
+        cols: u32,
+        /// Element type of the dense rows.
+        dtype: DenseType,
+    },
     /// A vector as f32, padded with zeros to a multiple of 16.
     Vector {
         /// The vector.
@@ -63,6 +76,7 @@ impl Layout {
             Layout::Tiles { .. } => Packing::T2Tile8x64,
             Layout::TilePairs { .. } => Packing::T2Tile8x64Pair,
             Layout::Rows { .. } => Packing::DenseRows,
+            Layout::Coarse { .. } => Packing::H6Tile16x16,
             Layout::Vector { .. } => Packing::F32Vector,
         }
     }
@@ -73,6 +87,7 @@ impl Layout {
             Layout::Tiles { rows, cols, .. } => u64::from(tiles(rows)) * tile_bytes(cols),
             Layout::TilePairs { rows, cols, .. } => 2 * u64::from(tiles(rows)) * tile_bytes(cols),
             Layout::Rows { rows, cols, dtype, .. } => u64::from(rows) * dense_row_bytes(dtype, cols),
+            Layout::Coarse { rows, cols, .. } => u64::from(head_tiles(rows)) * head_tile_bytes(cols),
             Layout::Vector { len, .. } => dense_row_bytes(DenseType::F32, len),
         }
     }
@@ -104,13 +119,18 @@ pub struct WeightLayout {
 impl WeightLayout {
     /// The offset of `layout`, placed behind all others unless it is there already.
     pub fn place(&mut self, layout: Layout) -> u64 {
-        if let Some(placed) = self.placed.iter().find(|p| p.layout == layout) {
-            return placed.offset;
+        if let Some(offset) = self.find(layout) {
+            return offset;
         }
         let offset = self.bytes;
         self.bytes = round_up(offset + layout.bytes(), ALIGN_BYTES);
         self.placed.push(Placed { layout, offset });
         offset
+    }
+
+    /// The offset of `layout`, if it is placed.
+    pub fn find(&self, layout: Layout) -> Option<u64> {
+        self.placed.iter().find(|placed| placed.layout == layout).map(|placed| placed.offset)
     }
 
     /// Packs every weight into `block`, which must be zeroed and have `self.bytes` bytes; `done` hears of the bytes
@@ -123,16 +143,25 @@ impl WeightLayout {
     /// If `block` is shorter.
     pub fn pack(&self, data: &dyn WeightData, block: &mut [u8], done: &mut dyn FnMut(u64)) -> Result<(), WeightError> {
         for placed in &self.placed {
-            let range = to_range(placed.offset, placed.layout.bytes());
-            pack_one(&placed.layout, data, &mut block[range])?;
+            // What lies before is packed already.
+            let (before, out) = block.split_at_mut(placed.offset as usize);
+            let out = &mut out[..placed.layout.bytes() as usize];
+            match placed.layout {
+                Layout::Coarse { weight, rows, cols, dtype } => {
+                    let dense = self.find(Layout::Rows { weight, rows, cols, dtype }).filter(|at| *at < placed.offset);
+                    let reason = "bug in tern: its coarse copy does not lie behind its rows";
+                    let dense =
+                        dense.ok_or_else(|| WeightError { name: format!("@{}", weight.0), reason: reason.into() })?;
+                    coarse::pack(&before[dense as usize..], dtype, rows, cols, 0, out);
+                }
+                Layout::Tiles { .. } | Layout::TilePairs { .. } | Layout::Rows { .. } | Layout::Vector { .. } => {
+                    pack_one(&placed.layout, data, out)?;
+                }
+            }
             done(placed.offset + placed.layout.bytes());
         }
         Ok(())
     }
-}
-
-fn to_range(offset: u64, bytes: u64) -> Range<usize> {
-    offset as usize..(offset + bytes) as usize
 }
 
 fn pack_one(layout: &Layout, data: &dyn WeightData, out: &mut [u8]) -> Result<(), WeightError> {
@@ -150,6 +179,8 @@ fn pack_one(layout: &Layout, data: &dyn WeightData, out: &mut [u8]) -> Result<()
             check(weight, values.check((rows as usize).checked_mul(cols as usize), dtype))?;
             pack_rows(&values, cols as usize, dense_row_bytes(dtype, cols) as usize, out);
         }
+        // Made of packed rows, not of the weight's data.
+        Layout::Coarse { .. } => {}
         Layout::Vector { weight, len } => {
             let values = data.dense(weight)?;
             check(weight, values.check(Some(len as usize), values.dense_type()))?;

@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 use super::kernel::{Epilogue, KernelKind, MapOp, Regime};
 use super::packing::Layout;
 use super::{
-    Arg, Buffer, BufferId, Call, Choice, Error, KvLayer, Options, Part, RowKind, RowSpace, Schedule, Split, layout,
+    Arg, Buffer, BufferId, Call, Choice, Error, HeadMode, KvLayer, Options, Part, RowKind, RowSpace, Schedule, Split,
+    layout,
 };
 use crate::graph::DenseType;
 use crate::graph::{Act, F32, Graph, Op, Operand, ValueId, WeightId};
@@ -39,6 +40,7 @@ enum Place {
 
 struct Planner<'g> {
     graph: &'g Graph,
+    head: HeadMode,
     plan: Plan,
     /// By value; tuples have one place per member.
     places: BTreeMap<ValueId, Vec<Place>>,
@@ -56,7 +58,7 @@ pub fn plan(graph: &Graph, options: &Options) -> Result<Plan, Error> {
         ..Schedule::default()
     };
     let plan = Plan { calls: Vec::new(), buffers: Vec::new(), model };
-    let mut planner = Planner { graph, plan, places: BTreeMap::new() };
+    let mut planner = Planner { graph, head: options.head, plan, places: BTreeMap::new() };
     for index in 0..graph.nodes.len() {
         planner.node(ValueId(index as u32))?;
     }
@@ -378,6 +380,7 @@ impl Planner<'_> {
         let used = self.graph.nodes.iter().any(|n| n.operands.contains(&Operand::Value(id)));
         let (place, out_arg, writes, out_row_bytes) = if is_logits && !used && space == RowSpace::Wanted {
             self.plan.model.vocab = rows;
+            self.coarse_head(w, (rows, cols, dtype));
             (Place::Caller, Arg::Logits, None, 4 * u64::from(rows))
         } else {
             // Rows of a buffer must end in zeros; this kernel writes no padding.
