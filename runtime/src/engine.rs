@@ -32,6 +32,9 @@ impl Want {
 /// The most ids that [`Engine::step_top_k_into`] gives; compiled code selects no more.
 pub const MAX_TOP_K: u32 = 4096;
 
+/// Up to this many, the largest logits may be had without all the others; beyond, all logits are as good.
+pub const FEW_TOP_K: u32 = 256;
+
 /// Runs a model over one sequence of tokens.
 pub trait Engine {
     /// Tokens of the vocabulary: the length of a row of logits.

@@ -3,6 +3,8 @@
 //! In: the head's matrix and a [`HeadMode`]. Out: whether it gets a coarse copy, and the kernels that use it
 //! ([`CoarseHead`]). The results are the same bits either way: [`super::coarse`] says why.
 
+use tern_runtime::engine::FEW_TOP_K;
+
 use super::kernel::KernelKind;
 use super::{Arg, Choice, KernelId, Schedule, layout, packing};
 use crate::graph::arith::MAX_K;
@@ -30,7 +32,7 @@ pub struct CoarseHead {
 }
 
 /// The largest k for which the coarse copy is used: beyond it too many rows stay in doubt.
-pub const MAX_COARSE_K: u32 = 256;
+pub const MAX_COARSE_K: u32 = FEW_TOP_K;
 
 /// How the largest logits are found. The results are the same bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
