@@ -116,13 +116,18 @@ impl Loaded {
 
     /// Compiles the model into memory, and reports how long all took if that is wanted.
     pub(crate) fn compile(&self, options: &Options, args: &CompileArgs) -> Result<Arc<Model>> {
+        self.compile_lowered(options, args).map(|(model, _)| model)
+    }
+
+    /// The same, and what the model went through on the way.
+    pub(crate) fn compile_lowered(&self, options: &Options, args: &CompileArgs) -> Result<(Arc<Model>, Lowered)> {
         let mut lowered = self.lower(options)?;
         let bar = Progress::new("compiling", lowered.schedule.weights.bytes);
         let packed = |p: pipeline::Progress| bar.set(p.done_bytes, p.total_bytes);
         let model = pipeline::compile_jit(&self.imported, &mut lowered, options, &mut { packed })?;
         drop(bar);
         self.report_timings(args, &lowered.timings);
-        Ok(Arc::new(model))
+        Ok((Arc::new(model), lowered))
     }
 
     /// With `-T`, says how long everything took: what came before the passes, and the `passes`.

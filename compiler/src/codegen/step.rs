@@ -186,19 +186,6 @@ fn wanted_rows(b: &mut FunctionBuilder<'_>, kind: Value, n: Value) -> Value {
     b.ins().select(none, zero, some)
 }
 
-/// The rows that a call works on.
-fn space_of(call: &Call) -> RowSpace {
-    match call.split {
-        Split::Rows(space) => space,
-        Split::RowHeads { .. } => RowSpace::Tokens,
-        Split::Units { .. } => call
-            .args
-            .iter()
-            .find_map(|arg| if let Arg::RowCount(space) = arg { Some(*space) } else { None })
-            .unwrap_or(RowSpace::Tokens),
-    }
-}
-
 impl Step<'_> {
     /// Computes every share of this thread once, at the start: units * tid / threads to units * (tid + 1) / threads.
     fn share_work(&mut self, b: &mut FunctionBuilder<'_>) {
@@ -225,7 +212,7 @@ impl Step<'_> {
 
     fn phase(&self, b: &mut FunctionBuilder<'_>, phase: &Phase) {
         // The head is skipped, barrier and all, where no logits are wanted.
-        let skip = phase.calls.iter().all(|c| space_of(c) == RowSpace::Wanted).then(|| {
+        let skip = phase.is_for_wanted_rows().then(|| {
             let (body, after) = (b.create_block(), b.create_block());
             b.ins().brif(self.rows[&1], body, &[], after, &[]);
             b.switch_to_block(body);
@@ -256,7 +243,7 @@ impl Step<'_> {
                 b.ins().call(self.callees.kernels[kernel.0 as usize], &[self.args]);
             }
             Choice::ByRows { one, many } => {
-                let rows = self.rows[&space_key(space_of(call))];
+                let rows = self.rows[&space_key(call.space())];
                 let single = b.ins().icmp_imm_u(IntCC::Equal, rows, 1);
                 self.either(b, single, one.0, many.0);
             }

@@ -5,7 +5,7 @@
 //! another thread writes ([`check`] proves it anew for every schedule). It knows no instructions and no addresses.
 //!
 //! Read [`plan`] (node to calls), [`phases`] (calls to phases), [`buffers`] (liveness to offsets), [`packing`] (weights to
-//! bytes), [`mod@print`].
+//! bytes), [`mod@print`], [`traffic`] (bytes and products of a step).
 
 pub mod buffers;
 pub mod check;
@@ -15,6 +15,7 @@ pub mod packing;
 pub mod phases;
 pub mod plan;
 pub mod print;
+pub mod traffic;
 
 use crate::graph::{F32, Graph, ValueId};
 use kernel::KernelKind;
@@ -186,6 +187,26 @@ pub struct Call {
 pub struct Phase {
     /// In order.
     pub calls: Vec<Call>,
+}
+
+impl Call {
+    /// The rows that it works on.
+    pub fn space(&self) -> RowSpace {
+        let counted =
+            || self.args.iter().find_map(|arg| if let Arg::RowCount(space) = arg { Some(*space) } else { None });
+        match self.split {
+            Split::Rows(space) => space,
+            Split::RowHeads { .. } => RowSpace::Tokens,
+            Split::Units { .. } => counted().unwrap_or(RowSpace::Tokens),
+        }
+    }
+}
+
+impl Phase {
+    /// Whether a step of which no logits are wanted leaves it out, meeting and all.
+    pub fn is_for_wanted_rows(&self) -> bool {
+        self.calls.iter().all(|call| call.space() == RowSpace::Wanted)
+    }
 }
 
 /// The cache of one layer.
