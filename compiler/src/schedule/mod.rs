@@ -5,7 +5,11 @@
 //! another thread writes ([`check`] proves it anew for every schedule). It knows no instructions and no addresses.
 //!
 //! Read [`plan`] (node to calls), [`phases`] (calls to phases), [`buffers`] (liveness to offsets), [`packing`] (weights to
+<<<<<<< HEAD
 //! bytes), [`head`] and [`coarse`] (the head's second copy, and why it may be trusted), [`mod@print`].
+=======
+//! bytes), [`mod@print`], [`traffic`] (bytes and products of a step).
+>>>>>>> bench
 
 pub mod buffers;
 pub mod check;
@@ -17,7 +21,11 @@ pub mod packing;
 pub mod phases;
 pub mod plan;
 pub mod print;
+<<<<<<< HEAD
 pub mod table;
+=======
+pub mod traffic;
+>>>>>>> bench
 
 use crate::graph::{F32, Graph, ValueId};
 pub use head::{CoarseHead, HeadMode};
@@ -206,6 +214,26 @@ pub struct Call {
 pub struct Phase {
     /// In order.
     pub calls: Vec<Call>,
+}
+
+impl Call {
+    /// The rows that it works on.
+    pub fn space(&self) -> RowSpace {
+        let counted =
+            || self.args.iter().find_map(|arg| if let Arg::RowCount(space) = arg { Some(*space) } else { None });
+        match self.split {
+            Split::Rows(space) => space,
+            Split::RowHeads { .. } => RowSpace::Tokens,
+            Split::Units { .. } => counted().unwrap_or(RowSpace::Tokens),
+        }
+    }
+}
+
+impl Phase {
+    /// Whether a step of which no logits are wanted leaves it out, meeting and all.
+    pub fn is_for_wanted_rows(&self) -> bool {
+        self.calls.iter().all(|call| call.space() == RowSpace::Wanted)
+    }
 }
 
 /// The cache of one layer.
