@@ -8,10 +8,10 @@ use std::ops::RangeInclusive;
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, OpKind, Register};
 use tern_compiler::codegen::module::kernel_code;
-use tern_compiler::codegen::{EmitterChoice, Isa, Target};
+use tern_compiler::codegen::{EmitterChoice, Isa, Target, candidates};
 use tern_compiler::graph::{Act, DenseType, F32};
 use tern_compiler::schedule::RowKind;
-use tern_compiler::schedule::kernel::{Epilogue, KernelKind, KvElem, MapOp, Regime};
+use tern_compiler::schedule::kernel::{Epilogue, KernelKind, KvElem, MapOp};
 
 /// Everything that can run, by its address: decoding straight on would run into constants.
 fn reachable(code: &[u8]) -> BTreeMap<u64, Instruction> {
@@ -54,7 +54,7 @@ fn uses_stack(i: &Instruction) -> bool {
     (in_memory && is_stack(i.memory_base())) || i.is_stack_instruction()
 }
 
-fn kinds() -> Vec<KernelKind> {
+fn kinds(target: &Target) -> Vec<KernelKind> {
     let (scale, eps) = (F32::new(0.088), Some(F32::new(1e-5)));
     let mut kinds = vec![
         KernelKind::Norm { eps, out: RowKind::Q8, cols: 2560 },
@@ -64,9 +64,9 @@ fn kinds() -> Vec<KernelKind> {
     for dtype in [DenseType::F32, DenseType::F16, DenseType::Bf16] {
         kinds.push(KernelKind::Dense { dtype, rows: 1000, cols: 2560, out_row_bytes: 4000 });
     }
-    for regime in [Regime::Gemv, Regime::Gemm] {
+    for (packing, regime) in candidates::ternary(target) {
         for epilogue in [Epilogue::Scale, Epilogue::ScaleAdd, Epilogue::Glu(Act::Relu2), Epilogue::Glu(Act::Silu)] {
-            kinds.push(KernelKind::Ternary { rows: 2560, cols: 6912, epilogue, regime });
+            kinds.push(KernelKind::Ternary { packing, rows: 2560, cols: 6912, epilogue, regime });
         }
     }
     for elem in [KvElem::F32, KvElem::F16] {
@@ -82,7 +82,7 @@ fn inner_loops_do_not_touch_the_stack() {
     for &isa in Isa::ALL {
         for &emitter in EmitterChoice::ALL {
             let target = Target::new(isa, isa.default_profile(), emitter).expect("a target");
-            for kind in kinds() {
+            for kind in kinds(&target) {
                 let code = reachable(&kernel_code(&kind, &target).expect("a kernel compiles"));
                 let loops = inner_loops(&code);
                 assert!(!loops.is_empty(), "{kind}: a kernel without loops");

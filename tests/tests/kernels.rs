@@ -6,8 +6,8 @@
 
 #![expect(unsafe_code, reason = "kernels are called through their argument structs")]
 
-use tern_compiler::codegen::{Target, candidates};
 use tern_compiler::codegen::jit::JitKernel;
+use tern_compiler::codegen::{Target, candidates};
 use tern_compiler::graph::DenseType;
 use tern_compiler::graph::arith::{self, Profile};
 use tern_compiler::graph::{Act, F32};
@@ -436,15 +436,18 @@ fn cache_and_attention() {
 fn largest_logits() {
     let mut rng = Rng::new(8);
     for target in targets() {
-        let mut logits = rng.floats(100, 5.0);
+        // Padded to a multiple of 16.
+        let mut logits = rng.floats(112, 5.0);
         logits[40] = logits[7];
         logits[3] = f32::NAN;
         let mut order: Vec<u32> = (0..100).filter(|i| *i != 3).collect();
         order.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b)));
         for count in [1usize, 2, 10, 100] {
             let (mut ids, mut values) = (vec![0u32; count], vec![0f32; count]);
-            let args = [logits.as_ptr() as u64, count as u64, ids.as_mut_ptr() as u64, values.as_mut_ptr() as u64];
-            run(&target, KernelKind::TopK { vocab: 100 }, &args);
+            let mut record = [0u32; 16];
+            let outs = [ids.as_mut_ptr() as u64, values.as_mut_ptr() as u64, record.as_mut_ptr() as u64];
+            let args = [logits.as_ptr() as u64, count as u64, outs[0], outs[1], 0, 100, outs[2]];
+            run(&target, KernelKind::TopK, &args);
             let found = count.min(99);
             assert_eq!(ids[..found], order[..found], "{}", name(&target, "top-k"));
             assert!(ids[found..].iter().all(|id| *id == u32::MAX));

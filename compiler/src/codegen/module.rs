@@ -69,7 +69,7 @@ pub fn compile(
     let layout = StateLayout::new(schedule)?;
     let mut functions = Functions::new(module, target, listing);
     let ids = schedule.kernels.iter().map(|kind| functions.kernel(kind)).collect::<Result<Vec<_>, _>>()?;
-    let top_k = functions.kernel(&KernelKind::TopK { vocab: schedule.vocab })?;
+    let top_k = functions.kernel(&KernelKind::TopK)?;
     let state_bytes = functions.entry("tern_state_bytes", &[I32, I32, I32], I64, |b, _, _| {
         state::emit_state_bytes(b, &layout);
     })?;

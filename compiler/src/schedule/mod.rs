@@ -5,10 +5,12 @@
 //! another thread writes ([`check`] proves it anew for every schedule). It knows no instructions and no addresses.
 //!
 //! Read [`plan`] (node to calls), [`phases`] (calls to phases), [`buffers`] (liveness to offsets), [`packing`] (weights to
-//! bytes), [`mod@print`].
+//! bytes), [`head`] and [`coarse`] (the head's second copy, and why it may be trusted), [`mod@print`].
 
 pub mod buffers;
 pub mod check;
+pub mod coarse;
+pub mod head;
 pub mod kernel;
 pub mod layout;
 pub mod packing;
@@ -18,6 +20,7 @@ pub mod print;
 pub mod table;
 
 use crate::graph::{F32, Graph, ValueId};
+pub use head::{CoarseHead, HeadMode};
 use kernel::{KernelKind, TritPacking};
 use packing::WeightLayout;
 
@@ -233,6 +236,8 @@ pub struct Schedule {
     pub kv_layers: Vec<KvLayer>,
     /// Rows of the head.
     pub vocab: u32,
+    /// The coarse copy of the head, if there is one.
+    pub coarse_head: Option<CoarseHead>,
     /// Rows of the embedding: ids must be below it.
     pub id_limit: u32,
     /// The most positions of a sequence.
@@ -250,6 +255,8 @@ pub struct Options {
     pub max_step_tokens: u32,
     /// How ternary products are computed.
     pub ternary: Ternary,
+    /// How the largest logits are found.
+    pub head: HeadMode,
 }
 
 /// How ternary products are computed on a target.

@@ -73,6 +73,10 @@ pub fn emit(kind: &KernelKind, target: &Target) -> Result<Option<Code>, Error> {
         | KernelKind::KvWrite { .. }
         | KernelKind::Embed { .. }
         | KernelKind::Dense { .. }
+        | KernelKind::HeadQuantise { .. }
+        | KernelKind::HeadScan { .. }
+        | KernelKind::HeadRescore { .. }
+        | KernelKind::HeadMerge { .. }
         | KernelKind::TopK { .. } => return Ok(None),
     }
     k.finish().map(Some)
