@@ -10,9 +10,6 @@ use super::Tile;
 use crate::codegen::wide::asm::Asm;
 use crate::codegen::wide::registers::{General, Vector, Width};
 
-/// How far ahead keys are asked for, in bytes: the latency of memory at the rate of one core.
-const AHEAD_BYTES: i32 = 4096;
-
 impl Tile {
     /// 16-lane sums of a tile.
     fn sums(k: &Asm) -> i32 {
@@ -22,20 +19,24 @@ impl Tile {
     /// Writes the scores of `count` positions, rounded up to whole tiles.
     pub(super) fn scores(&self, k: &mut Asm) {
         let positions = Self::sums(k) / self.heads;
-        let [row, to, j] = k.generals();
+        let [row, to, j, ahead] = k.generals();
         k.copy(row, self.keys);
+        k.copy(ahead, self.values);
         k.copy(to, self.scratch);
         k.set(j, 0);
         let tile_bytes = positions * self.shape.row_bytes();
         let scale = k.all_f32(self.shape.scale);
         k.turns(j, self.count, positions, |k| {
+            // The block's values are wanted next. Into the second-level cache: requests for the first level hold its few
+            // places for missing lines, and the loads wait.
             for line in (0..tile_bytes).step_by(64) {
-                k.raw(|a| a.prefetcht0(ptr(row + (AHEAD_BYTES + line))));
+                k.raw(|a| a.prefetcht1(ptr(ahead + line)));
             }
             let s = self.products(k, row, positions);
             k.vmulps(s, s, scale);
             k.store(ptr(to), s);
             k.raw(|a| a.add(row, tile_bytes));
+            k.raw(|a| a.add(ahead, tile_bytes));
             k.raw(|a| a.add(to, positions * self.position_bytes()));
         });
     }

@@ -5,7 +5,7 @@
 
 use iced_x86::code_asm::{dword_ptr, ptr};
 
-use super::{CORRECTION_AT, Tile};
+use super::{BLOCK, CORRECTION_AT, Tile};
 use crate::codegen::wide::asm::Asm;
 use crate::codegen::wide::registers::{Vector, Width};
 
@@ -39,8 +39,11 @@ impl Tile {
                 }
             });
         }
-        let [row, p, end] = k.generals();
+        let [row, p, end, ahead] = k.generals();
         k.copy(row, self.values);
+        k.lea(ahead, self.keys + BLOCK * self.shape.row_bytes());
+        let elem_bytes = self.shape.elem.bytes() as i32;
+        let strip_bytes = first * elem_bytes..(first + registers * lanes) * elem_bytes;
         k.copy(p, self.scratch);
         k.raw(|a| a.imul_3(end, self.count, self.position_bytes()));
         k.raw(|a| a.add(end, self.scratch));
@@ -58,7 +61,12 @@ impl Tile {
                     }
                 });
             }
+            // The next block's keys are wanted next.
+            for line in strip_bytes.filter(|byte| byte % 64 == 0) {
+                k.raw(|a| a.prefetcht1(ptr(ahead + line)));
+            }
             k.raw(|a| a.add(row, self.shape.row_bytes()));
+            k.raw(|a| a.add(ahead, self.shape.row_bytes()));
         });
         for (head, sums) in (0..).zip(&sums) {
             for (i, sum) in (0..).zip(sums) {
