@@ -85,6 +85,10 @@ pub(crate) struct CompileArgs {
     /// Code emitter [default: auto].
     #[arg(long, value_name = "EMITTER", value_parser = PossibleValuesParser::new(choices("emitter")))]
     pub(crate) emitter: Option<String>,
+    /// How the likeliest tokens are found: by a 6-bit copy of the vocabulary matrix and the exact rows that it leaves in
+    /// doubt, or by all exact rows. The same bits [default: auto, a copy of a large matrix].
+    #[arg(long, value_name = "HOW", value_parser = PossibleValuesParser::new(choices("head")))]
+    pub(crate) head: Option<String>,
     /// Most tokens of one step; longer prompts are cut. Changes no result.
     #[arg(long, value_name = "N", value_parser = parser("step-tokens"), allow_negative_numbers = true)]
     pub(crate) step_tokens: Option<String>,

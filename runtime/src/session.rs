@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::barrier::Barrier;
 use crate::cores::physical_cores;
-use crate::engine::{Engine, Want, check_step};
+pub use crate::engine::MAX_TOP_K;
+use crate::engine::{Engine, Want, check_step, check_top_k};
 use crate::error::{Error, Result};
 use crate::generated::abi;
 pub use crate::kv::KvType;
@@ -21,8 +22,14 @@ use crate::model::{Model, ModelInfo};
 use crate::profile::{Recorder, StepProfile, meet_recorded};
 use crate::threads::ThreadPool;
 
-/// The most ids that [`Session::step_top_k`] gives; compiled code selects no more.
-pub const MAX_TOP_K: u32 = 4096;
+/// Rows of the head that the last step read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct HeadRows {
+    /// Rows that were computed exactly.
+    pub exact: u32,
+    /// Rows whose coarse copy was read.
+    pub coarse: u32,
+}
 
 /// How a session is set up.
 #[derive(Clone, Debug)]
@@ -141,27 +148,27 @@ impl Session {
         Ok(&self.logits)
     }
 
-    /// Appends `ids` to the first sequence; the `k` largest of the last token's logits with their ids, largest first, of
-    /// equals the lowest id. Compiled code selects them: a large vocabulary is not copied.
-    ///
-    /// Logits that are NaN or minus infinity are left out, so there may be fewer than `k`.
+    /// Appends `ids` to the first sequence; the `k` largest of the last token's logits with their ids, as
+    /// [`Engine::step_top_k_into`] gives them. Compiled code selects them: a large vocabulary is not copied, and mostly not
+    /// even computed.
     ///
     /// # Errors
-    /// `BadTopK` if `k` is 0, above the vocabulary's size or above [`MAX_TOP_K`]; else as [`Engine::step`].
+    /// As [`Engine::step_top_k_into`].
     pub fn step_top_k(&mut self, ids: &[u32], k: u32) -> Result<Vec<(u32, f32)>> {
-        let max = self.info().vocab.min(MAX_TOP_K);
-        if k == 0 || k > max {
-            return Err(Error::BadTopK { asked: k, max });
-        }
-        check_step(ids, self.vocab(), self.len(), self.context as usize)?;
-        // k ids, then k logits.
-        self.resize_logits(2 * k as usize)?;
-        let top_k = abi::WANT_TOP_K | k << 8;
-        self.run_steps(0, ids, |_, is_last| if is_last { (top_k, 0) } else { (abi::WANT_NONE, 0) })?;
-        let (ids, logits) = self.logits.split_at(k as usize);
-        let pairs = ids.iter().map(|id| id.to_bits()).zip(logits.iter().copied());
-        // Places that no logit filled have an id that is none.
-        Ok(pairs.filter(|(id, _)| *id < self.info().vocab).collect())
+        let mut top = Vec::new();
+        self.step_top_k_into(ids, k, &mut top)?;
+        Ok(top)
+    }
+
+    /// Rows of the vocabulary matrix that the last step read.
+    pub fn head_rows(&self) -> HeadRows {
+        HeadRows { exact: self.left_by_step(abi::STATE_EXACT_ROWS), coarse: self.left_by_step(abi::STATE_COARSE_ROWS) }
+    }
+
+    /// A word that compiled code leaves in the state.
+    fn left_by_step(&self, offset: u32) -> u32 {
+        let word = self.state.as_slice().get(offset as usize..).and_then(|rest| rest.first_chunk::<4>());
+        word.map_or(0, |bytes| u32::from_le_bytes(*bytes))
     }
 
     /// Appends checked `ids` to sequence `seq` in as many steps as it takes, all or none of them. `wanted`, given a step's
@@ -300,6 +307,28 @@ impl Engine for Session {
 
     fn step(&mut self, ids: &[u32], want: Want) -> Result<&[f32]> {
         self.step_in(0, ids, want)
+    }
+
+    fn step_top_k_into(&mut self, ids: &[u32], k: u32, top: &mut Vec<(u32, f32)>) -> Result<()> {
+        let (vocab, held) = (self.vocab(), self.len());
+        check_top_k(k, vocab)?;
+        check_step(ids, vocab, held, self.context as usize)?;
+        // k ids, then k logits.
+        self.resize_logits(2 * k as usize)?;
+        let top_k = abi::WANT_TOP_K | k << 8;
+        self.run_steps(0, ids, |_, is_last| if is_last { (top_k, 0) } else { (abi::WANT_NONE, 0) })?;
+        let bad = self.left_by_step(abi::STATE_BAD_ID);
+        if bad != u32::MAX {
+            let value = f32::from_bits(self.left_by_step(abi::STATE_BAD_LOGIT));
+            self.truncate_in(0, held)?;
+            return Err(Error::BadLogit { id: bad as usize, value });
+        }
+        let (ids, logits) = self.logits.split_at(k as usize);
+        let pairs = ids.iter().map(|id| id.to_bits()).zip(logits.iter().copied());
+        top.clear();
+        // Places that no logit filled have an id that is none.
+        top.extend(pairs.filter(|(id, _)| (*id as usize) < vocab));
+        Ok(())
     }
 
     fn truncate(&mut self, len: usize) -> Result<()> {

@@ -5,6 +5,7 @@
 
 use tern_compiler::codegen::Target;
 use tern_compiler::graph::arith::QuantRow;
+use tern_compiler::schedule::{RowKind, layout};
 
 use crate::engines;
 use crate::rng::Rng;
@@ -108,7 +109,7 @@ impl Quantised {
         for row in &this.rows {
             let start = this.codes.len();
             this.codes.extend(&row.codes);
-            this.codes.resize(start + row.codes.len().next_multiple_of(64), 0);
+            this.codes.resize(start + layout::row_bytes(RowKind::Q8, row.codes.len() as u32) as usize, 0);
             this.scales.push(row.scale);
             this.sums.push(row.sum);
         }

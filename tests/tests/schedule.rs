@@ -2,7 +2,7 @@
 
 use tern_compiler::pipeline;
 use tern_compiler::schedule::check::check;
-use tern_compiler::schedule::{self, Schedule, buffers};
+use tern_compiler::schedule::{self, HeadMode, Schedule, buffers};
 use tern_tests::engines::{Loaded, native, options};
 use tern_tests::fixtures::CHECKPOINTS;
 use tern_tests::synth::{Kind, Spec};
@@ -35,9 +35,11 @@ fn models() -> Vec<Loaded> {
 /// The schedules of `loaded` with and without the optimiser.
 fn schedules(loaded: &Loaded, max_step_tokens: u32) -> [Schedule; 2] {
     let isa = native();
-    let lowered = pipeline::lower(&loaded.imported.graph, &options(isa, isa.default_profile()));
+    let settings = options(isa, isa.default_profile());
+    let target = settings.target().expect("a target of this machine");
+    let lowered = pipeline::lower(&loaded.imported.graph, &settings);
     let lowered = lowered.unwrap_or_else(|e| panic!("{}: {e}", loaded.name));
-    let options = schedule::Options { max_step_tokens };
+    let options = schedule::Options { max_step_tokens, ternary: target.ternary(), head: HeadMode::Auto };
     [&lowered.compiled, &lowered.optimised]
         .map(|graph| schedule::schedule(graph, &options).unwrap_or_else(|e| panic!("{}: {e}", loaded.name)))
 }

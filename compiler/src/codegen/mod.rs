@@ -7,6 +7,7 @@
 //! Read [`isa`] (levels), [`emitter`] (the vocabulary), `kernels/` (one file a family), [`wide`] (the hot ones again, with
 //! wider vectors), [`step`] (the program that calls them), [`state`] (the caller's block), [`module`] (all of it compiled), [`jit`].
 
+pub mod candidates;
 pub mod emitter;
 pub mod isa;
 pub mod jit;

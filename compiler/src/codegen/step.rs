@@ -3,6 +3,8 @@
 //! ABI: `ir-specs/ABI.md`. Every thread makes the same checks on the same data, so all of them return the same status and
 //! none is left waiting at a barrier; the length of the sequence is written by thread 0 behind the last barrier.
 
+mod head;
+
 use std::collections::BTreeMap;
 
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -13,7 +15,8 @@ use tern_runtime::session::MAX_TOP_K;
 
 use super::emitter::flags;
 use super::state::{self, StateLayout};
-use crate::schedule::{Arg, Call, Choice, Part, Phase, RowKind, RowSpace, Schedule, Split, layout};
+use crate::schedule::table::{MAX_TABLE_THREADS, TABLE_PARTS};
+use crate::schedule::{Arg, Call, Choice, Many, Part, Phase, RowKind, RowSpace, Schedule, Split, layout};
 
 /// What the program calls.
 pub struct Callees {
@@ -28,11 +31,18 @@ pub struct Callees {
 /// Values that hold for the whole step.
 struct Step<'s> {
     schedule: &'s Schedule,
+    layout: &'s StateLayout,
     callees: Callees,
     model: Value,
     state: Value,
     ids: Value,
     logits: Value,
+    out: Value,
+    /// The caller's k, 64-bit; only where the k largest logits are wanted.
+    k: Value,
+    is_top_k: Value,
+    /// Whether they are found with the coarse copy of the head.
+    is_coarse: Value,
     /// The argument struct, rewritten for every call.
     args: Value,
     position: Value,
@@ -44,6 +54,8 @@ struct Step<'s> {
     column_bytes: Value,
     tid: Value,
     n_threads: Value,
+    /// This thread's scratch memory.
+    scratch: Value,
     barrier: Value,
     barrier_ctx: Value,
     /// This thread's share of each kind of work: first unit and behind the last.
@@ -56,6 +68,8 @@ enum Share {
     Rows(u8),
     Units(u32),
     RowHeads(u32),
+    /// Parts of batches of so many rows.
+    Batches(u8, u32),
 }
 
 fn space_key(space: RowSpace) -> u8 {
@@ -85,23 +99,40 @@ pub fn emit_step(b: &mut FunctionBuilder<'_>, schedule: &Schedule, l: &StateLayo
     let seq_bytes = b.ins().load(types::I64, flags(), state, state::KV_SEQ_BYTES);
     let seq_offset = b.ins().imul(seq64, seq_bytes);
     let kv_offset = b.ins().iadd(kv_offset, seq_offset);
-    let slots = schedule.phases.iter().flat_map(|p| &p.calls).map(|c| c.args.len()).max().unwrap_or(0).max(4) as u32;
+    let slots = schedule.phases.iter().flat_map(|p| &p.calls).map(|c| c.args.len()).max().unwrap_or(0);
+    let slots = slots.max(head::ARGS) as u32;
     let slot = b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, slots * 8, 3));
+    let tid64 = b.ins().uextend(types::I64, tid);
+    let last = b.ins().iconst(types::I64, i64::from(MAX_TABLE_THREADS - 1));
+    let place = b.ins().umin(tid64, last);
+    let place = b.ins().imul_imm_s(place, l.scratch_bytes as i64);
+    let scratch = b.ins().iadd_imm_s(state, l.scratch as i64);
+    let scratch = b.ins().iadd(scratch, place);
+    let k = b.ins().ushr_imm_u(want, 8);
+    let k = b.ins().uextend(types::I64, k);
+    let n_threads = b.ins().uextend(types::I64, n_threads);
+    let is_coarse = head::is_coarse(b, schedule, is_top_k, k, n_threads);
     let mut step = Step {
         schedule,
+        layout: l,
         callees,
         model,
         state,
         ids,
         logits,
+        out,
+        k,
+        is_top_k,
+        is_coarse,
         args: b.ins().stack_addr(types::I64, slot, 0),
         position: b.ins().uextend(types::I64, pos),
         rows: BTreeMap::from([(0, n64), (1, wanted)]),
         kv_type: b.ins().load(types::I32, flags(), state, state::KV_TYPE),
         cache: b.ins().iadd(state, kv_offset),
         column_bytes: b.ins().load(types::I64, flags(), state, state::COLUMN_BYTES),
-        tid: b.ins().uextend(types::I64, tid),
-        n_threads: b.ins().uextend(types::I64, n_threads),
+        tid: tid64,
+        scratch,
+        n_threads,
         barrier,
         barrier_ctx,
         shares: BTreeMap::new(),
@@ -110,7 +141,7 @@ pub fn emit_step(b: &mut FunctionBuilder<'_>, schedule: &Schedule, l: &StateLayo
     for phase in &schedule.phases {
         step.phase(b, phase);
     }
-    step.finish(b, out, want, is_top_k, length_at, n, pos);
+    step.finish(b, length_at, n, pos);
 }
 
 /// Refuses what the model cannot do; gives the address of the sequence's length.
@@ -191,23 +222,52 @@ impl Step<'_> {
     fn share_work(&mut self, b: &mut FunctionBuilder<'_>) {
         let schedule = self.schedule;
         for call in schedule.phases.iter().flat_map(|p| &p.calls) {
-            let (share, units) = match call.split {
-                Split::Rows(space) => (Share::Rows(space_key(space)), self.rows[&space_key(space)]),
-                Split::Units { total, .. } => (Share::Units(total), b.ins().iconst(types::I64, i64::from(total))),
-                Split::RowHeads { heads } => {
-                    (Share::RowHeads(heads), b.ins().imul_imm_s(self.rows[&0], i64::from(heads)))
-                }
+            let split = match call.split {
+                Split::Rows(space) => Share::Rows(space_key(space)),
+                Split::Units { total, .. } => Share::Units(total),
+                Split::RowHeads { heads } => Share::RowHeads(heads),
             };
-            if self.shares.contains_key(&share) {
-                continue;
+            let many = match call.kernel {
+                Choice::ByRows { many: Some(many), .. } => Some(Share::Batches(space_key(call.space()), many.tokens)),
+                Choice::ByRows { many: None, .. } | Choice::One(_) | Choice::ByKv { .. } => None,
+            };
+            for share in std::iter::once(split).chain(many) {
+                if !self.shares.contains_key(&share) {
+                    let ends = self.share(b, share);
+                    self.shares.insert(share, ends);
+                }
             }
-            let next = b.ins().iadd_imm_s(self.tid, 1);
-            let ends = [self.tid, next].map(|t| {
-                let product = b.ins().imul(units, t);
-                b.ins().udiv(product, self.n_threads)
-            });
-            self.shares.insert(share, (ends[0], ends[1]));
         }
+        if let Some(head) = schedule.coarse_head {
+            let tiles = layout::head_tiles(head.rows);
+            let ends = self.share(b, Share::Units(tiles));
+            self.shares.entry(Share::Units(tiles)).or_insert(ends);
+        }
+    }
+
+    /// This thread's units of a kind of work.
+    fn share(&self, b: &mut FunctionBuilder<'_>, share: Share) -> (Value, Value) {
+        let mut threads = self.n_threads;
+        let units = match share {
+            Share::Rows(space) => self.rows[&space],
+            Share::Units(total) => b.ins().iconst(types::I64, i64::from(total)),
+            Share::RowHeads(heads) => b.ins().imul_imm_s(self.rows[&0], i64::from(heads)),
+            Share::Batches(space, tokens) => {
+                // Only so many threads have scratch memory.
+                let most = b.ins().iconst(types::I64, i64::from(MAX_TABLE_THREADS));
+                threads = b.ins().umin(threads, most);
+                let up = b.ins().iadd_imm_s(self.rows[&space], i64::from(tokens) - 1);
+                let batches = b.ins().udiv_imm_u(up, i64::from(tokens));
+                b.ins().imul_imm_s(batches, i64::from(TABLE_PARTS))
+            }
+        };
+        let next = b.ins().iadd_imm_s(self.tid, 1);
+        let ends = [self.tid, next].map(|t| {
+            let t = b.ins().umin(t, threads);
+            let product = b.ins().imul(units, t);
+            b.ins().udiv(product, threads)
+        });
+        (ends[0], ends[1])
     }
 
     fn phase(&self, b: &mut FunctionBuilder<'_>, phase: &Phase) {
@@ -219,7 +279,10 @@ impl Step<'_> {
             after
         });
         for call in &phase.calls {
-            self.call(b, call);
+            match self.schedule.coarse_head {
+                Some(head) if call.args.contains(&Arg::Logits) => self.head(b, call, &head),
+                _ => self.call(b, call),
+            }
         }
         self.meet(b);
         if let Some(after) = skip {
@@ -233,7 +296,7 @@ impl Step<'_> {
     }
 
     fn call(&self, b: &mut FunctionBuilder<'_>, call: &Call) {
-        let (lo, hi) = self.range(b, call.split);
+        let (lo, hi) = self.range(b, call);
         for (slot, arg) in call.args.iter().enumerate() {
             let value = self.arg(b, *arg, lo, hi);
             b.ins().store(flags(), value, self.args, 8 * slot as i32);
@@ -242,10 +305,26 @@ impl Step<'_> {
             Choice::One(kernel) => {
                 b.ins().call(self.callees.kernels[kernel.0 as usize], &[self.args]);
             }
+<<<<<<< HEAD
+            Choice::ByRows { one, few, many } => {
+                let rows = self.rows[&space_key(call.space())];
+=======
             Choice::ByRows { one, many } => {
                 let rows = self.rows[&space_key(call.space())];
+>>>>>>> bench
                 let single = b.ins().icmp_imm_u(IntCC::Equal, rows, 1);
-                self.either(b, single, one.0, many.0);
+                let Some(Many { kernel, from, .. }) = many else { return self.either(b, single, one.0, few.0) };
+                let (less, after) = (b.create_block(), b.create_block());
+                let many_block = b.create_block();
+                let is_many = b.ins().icmp_imm_u(IntCC::UnsignedGreaterThanOrEqual, rows, i64::from(from));
+                b.ins().brif(is_many, many_block, &[], less, &[]);
+                b.switch_to_block(many_block);
+                b.ins().call(self.callees.kernels[kernel.0 as usize], &[self.args]);
+                b.ins().jump(after, &[]);
+                b.switch_to_block(less);
+                self.either(b, single, one.0, few.0);
+                b.ins().jump(after, &[]);
+                b.switch_to_block(after);
             }
             Choice::ByKv { f32, f16 } => {
                 let is_f32 = b.ins().icmp_imm_u(IntCC::Equal, self.kv_type, i64::from(abi::KV_F32));
@@ -265,8 +344,18 @@ impl Step<'_> {
         b.switch_to_block(after);
     }
 
-    /// This thread's units of a call.
-    fn range(&self, b: &mut FunctionBuilder<'_>, split: Split) -> (Value, Value) {
+    /// This thread's units of a call, by the kernel that the number of rows chooses.
+    fn range(&self, b: &mut FunctionBuilder<'_>, call: &Call) -> (Value, Value) {
+        let (lo, hi) = self.range_of(b, call.split);
+        let Choice::ByRows { many: Some(Many { tokens, from, .. }), .. } = call.kernel else { return (lo, hi) };
+        let space = space_key(call.space());
+        let is_many = b.ins().icmp_imm_u(IntCC::UnsignedGreaterThanOrEqual, self.rows[&space], i64::from(from));
+        let (many_lo, many_hi) = self.shares[&Share::Batches(space, tokens)];
+        (b.ins().select(is_many, many_lo, lo), b.ins().select(is_many, many_hi, hi))
+    }
+
+    /// This thread's units of a kind of split.
+    fn range_of(&self, b: &mut FunctionBuilder<'_>, split: Split) -> (Value, Value) {
         match split {
             Split::Rows(space) => self.shares[&Share::Rows(space_key(space))],
             Split::RowHeads { heads } => self.shares[&Share::RowHeads(heads)],
@@ -318,36 +407,16 @@ impl Step<'_> {
             }
             Arg::KvPlaneBytes { head_dim } => b.ins().imul_imm_s(self.column_bytes, i64::from(head_dim)),
             Arg::F32(v) => b.ins().iconst(types::I64, i64::from(v.bits())),
+            Arg::Scratch => self.scratch,
         }
     }
 
-    /// Thread 0 selects, if asked to, and writes the length; all threads return.
-    #[expect(clippy::too_many_arguments, reason = "the rest of the request")]
-    fn finish(
-        &self,
-        b: &mut FunctionBuilder<'_>,
-        out: Value,
-        want: Value,
-        is_top_k: Value,
-        length_at: Value,
-        n: Value,
-        pos: Value,
-    ) {
-        let (first, select, write, done) = (b.create_block(), b.create_block(), b.create_block(), b.create_block());
+    /// Thread 0 selects, if asked to, and writes the record and the length; all threads return.
+    fn finish(&self, b: &mut FunctionBuilder<'_>, length_at: Value, n: Value, pos: Value) {
+        let (first, done) = (b.create_block(), b.create_block());
         b.ins().brif(self.tid, done, &[], first, &[]);
         b.switch_to_block(first);
-        b.ins().brif(is_top_k, select, &[], write, &[]);
-        b.switch_to_block(select);
-        let k = b.ins().ushr_imm_u(want, 8);
-        let k = b.ins().uextend(types::I64, k);
-        let ids_bytes = b.ins().ishl_imm_s(k, 2);
-        let values = b.ins().iadd(out, ids_bytes);
-        for (slot, value) in [self.logits, k, out, values].into_iter().enumerate() {
-            b.ins().store(flags(), value, self.args, 8 * slot as i32);
-        }
-        b.ins().call(self.callees.top_k, &[self.args]);
-        b.ins().jump(write, &[]);
-        b.switch_to_block(write);
+        self.select(b);
         let length = b.ins().iadd(pos, n);
         b.ins().store(flags(), length, length_at, 0);
         b.ins().jump(done, &[]);

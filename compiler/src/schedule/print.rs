@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Arg, Buffer, Call, Choice, Part, RowKind, RowSpace, Schedule, Split};
+use super::{Arg, Buffer, Call, Choice, Many, Part, RowKind, RowSpace, Schedule, Split};
 
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -33,6 +33,10 @@ impl fmt::Display for Schedule {
         for (id, buffer) in self.buffers.iter().enumerate() {
             writeln!(f, "  b{id:<4} {:>10} {:>10} {}", buffer.offset, buffer.bytes, rows(buffer))?;
         }
+        if let Some(head) = self.coarse_head {
+            let k = super::head::MAX_COARSE_K;
+            writeln!(f, "\nhead: up to {k} largest logits by the coarse copy w+{}, {} rows", head.offset, head.rows)?;
+        }
         for (index, phase) in self.phases.iter().enumerate() {
             writeln!(f, "\nphase {index}")?;
             for call in &phase.calls {
@@ -48,8 +52,11 @@ impl Schedule {
         write!(f, "  %{:<4} ", call.node.0)?;
         match call.kernel {
             Choice::One(k) => write!(f, "{}", self.kernels[k.0 as usize])?,
-            Choice::ByRows { one, many } => {
-                write!(f, "{} | {}", self.kernels[one.0 as usize], self.kernels[many.0 as usize])?;
+            Choice::ByRows { one, few, many } => {
+                write!(f, "{} | {}", self.kernels[one.0 as usize], self.kernels[few.0 as usize])?;
+                if let Some(Many { kernel, tokens, from }) = many {
+                    write!(f, " | from {from} rows, {tokens} at a time: {}", self.kernels[kernel.0 as usize])?;
+                }
             }
             Choice::ByKv { f32, f16 } => {
                 write!(f, "{} | {}", self.kernels[f32.0 as usize], self.kernels[f16.0 as usize])?;
@@ -91,6 +98,7 @@ fn write_arg(f: &mut fmt::Formatter<'_>, arg: Arg) -> fmt::Result {
         Arg::Kv { elems_before } => write!(f, "kv+{elems_before}"),
         Arg::KvPlaneBytes { head_dim } => write!(f, "plane({head_dim})"),
         Arg::F32(v) => write!(f, "{v}"),
+        Arg::Scratch => f.write_str("scratch"),
     }
 }
 

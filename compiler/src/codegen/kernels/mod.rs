@@ -5,9 +5,12 @@
 
 mod attention;
 mod dense;
+mod dot;
+mod head;
 mod kv_write;
 mod map;
 mod norm;
+mod ranking;
 mod rope;
 mod ternary;
 mod top_k;
@@ -21,7 +24,7 @@ pub fn emit(kind: &KernelKind, k: &mut Emitter<'_, '_>) {
     match *kind {
         KernelKind::Embed { dtype, cols } => dense::embed(k, dtype, cols),
         KernelKind::Norm { eps, out, cols } => norm::norm(k, eps.map(|e| e.get()), out, cols),
-        KernelKind::Ternary { rows, cols, epilogue, regime } => ternary::ternary(k, rows, cols, epilogue, regime),
+        KernelKind::Ternary { rows, cols, epilogue, regime, .. } => ternary::ternary(k, rows, cols, epilogue, regime),
         KernelKind::Rescale { cols } => map::rescale(k, cols),
         KernelKind::Dense { dtype, cols, out_row_bytes, .. } => dense::dense(k, dtype, cols, out_row_bytes),
         KernelKind::Rope { cols, head_dim } => rope::rope(k, cols, head_dim),
@@ -30,7 +33,11 @@ pub fn emit(kind: &KernelKind, k: &mut Emitter<'_, '_>) {
             attention::attention(k, &attention::Shape { q_heads, kv_heads, head_dim, scale: scale.get(), elem });
         }
         KernelKind::Map { op, cols } => map::map(k, op, cols),
-        KernelKind::TopK { vocab } => top_k::top_k(k, vocab),
+        KernelKind::TopK => top_k::top_k(k),
+        KernelKind::HeadQuantise { cols } => head::quantise(k, cols),
+        KernelKind::HeadScan { cols } => head::scan(k, cols),
+        KernelKind::HeadRescore { dtype, cols } => head::rescore(k, dtype, cols),
+        KernelKind::HeadMerge { rows } => head::merge(k, rows),
     }
 }
 
