@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use tern_compiler::checkpoint::Checkpoint;
-use tern_compiler::codegen::Isa;
+use tern_compiler::codegen::{EmitterChoice, Isa};
 use tern_compiler::egraph;
 use tern_compiler::graph::arith::Profile;
 use tern_compiler::import::{Imported, ModelFacts};
 use tern_compiler::pipeline::{self, Lowered, Options, Timings};
 use tern_compiler::schedule::HeadMode;
 use tern_runtime::engine::check_step;
-use tern_runtime::memory::HugePages;
+use tern_runtime::memory::{HugePages, give_back_freed};
 use tern_runtime::session;
 use tern_runtime::{Error as RuntimeError, KvType, Model, Session, Tokenizer};
 
@@ -45,12 +45,12 @@ pub(crate) fn options(args: &CompileArgs, ctx: Option<&str>) -> Result<Options> 
         let message = format!("--arith fma needs fused multiply-add, which --isa {} has not: use plain", isa.name());
         return Err(Usage(message).into());
     }
-    // There is one emitter, and the knob's table accepts no other; asking it checks the environment.
-    setting("emitter", args.emitter.as_deref())?;
+    let emitter = EmitterChoice::from_name(&setting("emitter", args.emitter.as_deref())?.value).unwrap_or_default();
     let head = setting("head", args.head.as_deref())?.value;
     Ok(Options {
         isa,
         profile,
+        emitter,
         max_context: number_or_auto("ctx", ctx)?.map(|n| n as u32),
         max_step_tokens: number("step-tokens", args.step_tokens.as_deref())? as u32,
         head: HeadMode::from_name(&head).with_context(|| format!("bug in tern: the knob head is {head:?}"))?,
@@ -61,6 +61,7 @@ pub(crate) fn options(args: &CompileArgs, ctx: Option<&str>) -> Result<Options> 
             optimise: !args.no_optimise,
         },
         huge_pages: huge_pages(args)?,
+        pack_threads: None,
     })
 }
 
@@ -118,13 +119,20 @@ impl Loaded {
 
     /// Compiles the model into memory, and reports how long all took if that is wanted.
     pub(crate) fn compile(&self, options: &Options, args: &CompileArgs) -> Result<Arc<Model>> {
+        self.compile_lowered(options, args).map(|(model, _)| model)
+    }
+
+    /// The same, and what the model went through on the way.
+    pub(crate) fn compile_lowered(&self, options: &Options, args: &CompileArgs) -> Result<(Arc<Model>, Lowered)> {
         let mut lowered = self.lower(options)?;
+        // Reading the tokenizer and rewriting the graph left holes in the heap; the weights come now.
+        give_back_freed();
         let bar = Progress::new("compiling", lowered.schedule.weights.bytes);
         let packed = |p: pipeline::Progress| bar.set(p.done_bytes, p.total_bytes);
         let model = pipeline::compile_jit(&self.imported, &mut lowered, options, &mut { packed })?;
         drop(bar);
         self.report_timings(args, &lowered.timings);
-        Ok(Arc::new(model))
+        Ok((Arc::new(model), lowered))
     }
 
     /// With `-T`, says how long everything took: what came before the passes, and the `passes`.

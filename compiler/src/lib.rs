@@ -2,7 +2,8 @@
 //!
 //! Follow the data: [`checkpoint`] (bytes to named tensors), [`import`] (tensors and config to a graph), [`graph`]
 //! (typed IR, printer, parser, verifier, interpreter), [`egraph`] (rewriting), [`schedule`] (kernels, packings, buffers,
-//! step program), [`codegen`] (machine code). [`pipeline`] alone knows their order.
+//! step program), [`codegen`] (machine code). [`pipeline`] alone knows their order. [`synth`] writes checkpoints to measure
+//! with.
 
 pub mod checkpoint;
 pub mod codegen;
@@ -13,4 +14,5 @@ pub mod import;
 pub mod pipeline;
 pub mod schedule;
 pub mod spec;
+pub mod synth;
 pub mod weights;

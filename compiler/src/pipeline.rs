@@ -7,13 +7,14 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use tern_runtime::cores::physical_cores;
 use tern_runtime::memory::{Block, HugePages};
 use tern_runtime::model::{Model, ModelInfo};
 
 use crate::checkpoint::Checkpoint;
 use crate::codegen::jit::JitCode;
 use crate::codegen::module::Listing;
-use crate::codegen::{self, Isa, Target};
+use crate::codegen::{self, EmitterChoice, Isa, Target};
 use crate::egraph;
 use crate::generated::knobs::default;
 use crate::graph::Graph;
@@ -30,6 +31,8 @@ pub struct Options {
     pub isa: Isa,
     /// Which arithmetic.
     pub profile: Profile,
+    /// Which emitter writes the kernels.
+    pub emitter: EmitterChoice,
     /// The longest context, in positions, unless the model's own is shorter; `None`: the model's own, at most 32768.
     pub max_context: Option<u32>,
     /// The most tokens of one step: longer prompts go in chunks of it.
@@ -40,6 +43,8 @@ pub struct Options {
     pub egraph: egraph::Options,
     /// Pages of the packed weights.
     pub huge_pages: HugePages,
+    /// Threads that pack the weights; `None`: one for each physical core.
+    pub pack_threads: Option<usize>,
 }
 
 impl Options {
@@ -52,12 +57,24 @@ impl Options {
         Ok(Self {
             isa,
             profile: isa.default_profile(),
+            emitter: EmitterChoice::Auto,
             max_context: None,
             max_step_tokens: default::STEP_TOKENS,
             head: HeadMode::Auto,
             egraph: egraph::Options::default(),
             huge_pages: HugePages::Ask,
+            pack_threads: None,
         })
+    }
+}
+
+impl Options {
+    /// What code is generated for.
+    ///
+    /// # Errors
+    /// As [`Target::new`].
+    pub fn target(&self) -> Result<Target, codegen::Error> {
+        Target::new(self.isa, self.profile, self.emitter)
     }
 }
 
@@ -160,7 +177,9 @@ pub fn lower(graph: &Graph, options: &Options) -> Result<Lowered, Error> {
     let machine = egraph::Machine::default();
     let optimised = timings.time("optimise", || egraph::optimise(&compiled, &options.egraph, &machine))?;
     verify_compiled(&optimised.graph).map_err(|errors| Error::Pass { pass: "the optimiser", errors })?;
-    let schedule_options = schedule::Options { max_step_tokens: options.max_step_tokens, head: options.head };
+    let target = options.target()?;
+    let schedule_options =
+        schedule::Options { max_step_tokens: options.max_step_tokens, ternary: target.ternary(), head: options.head };
     let schedule = timings.time("schedule", || schedule::schedule(&optimised.graph, &schedule_options))?;
     Ok(Lowered { compiled, optimised: optimised.graph, report: optimised.report, schedule, timings })
 }
@@ -184,7 +203,7 @@ pub fn compile_jit(
     options: &Options,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Model, Error> {
-    let target = Target::new(options.isa, options.profile)?;
+    let target = options.target()?;
     let Lowered { schedule, timings, .. } = lowered;
     let code = timings.time("codegen", || JitCode::compile(schedule, &target, Listing::default()))?;
     let total_bytes = schedule.weights.bytes;
@@ -192,7 +211,8 @@ pub fn compile_jit(
     let mut block = Block::zeroed(bytes, 64, options.huge_pages, "packed weights")?;
     timings.time("pack", || {
         let mut report = |done_bytes| progress(Progress { done_bytes, total_bytes });
-        schedule.weights.pack(&imported.weights, block.as_mut_slice(), &mut report)
+        let threads = options.pack_threads.unwrap_or_else(physical_cores);
+        schedule.weights.pack(&imported.weights, block.as_mut_slice(), threads, &mut report)
     })?;
     let info = ModelInfo {
         name: imported.graph.name.clone(),
@@ -238,7 +258,7 @@ pub fn dump(lowered: &mut Lowered, options: &Options, stage: Stage) -> Result<St
 
 /// Every function of a model, each under a line with its symbol and size.
 fn list(schedule: &Schedule, options: &Options, listing: Listing) -> Result<String, Error> {
-    let target = Target::new(options.isa, options.profile)?;
+    let target = options.target()?;
     let code = JitCode::compile(schedule, &target, listing)?;
     let mut text = String::new();
     for function in code.listed() {

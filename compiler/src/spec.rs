@@ -307,8 +307,8 @@ pub struct PackingSpec {
     pub rows_multiple: u32,
     /// Columns of one block; the last block of a row is padded.
     pub block_cols: u32,
-    /// Bits of one weight without padding; `None` if it is the element's own size.
-    pub bits_per_weight: Option<u32>,
+    /// Bytes of one tile by one block of columns; `None` if an element keeps its own size.
+    pub block_bytes: Option<u32>,
     /// Alignment of the first byte.
     pub align_bytes: u32,
     /// The order of the bytes, exactly.
@@ -436,7 +436,7 @@ mod tests {
     #[test]
     fn packings_are_found_by_name() {
         assert_eq!(Packing::from_name("t2_8x64"), Some(Packing::T2Tile8x64));
-        assert_eq!(Packing::T2Tile8x64.spec().bits_per_weight, Some(2));
+        assert_eq!(Packing::T2Tile8x64.spec().block_bytes, Some(128));
         assert_eq!(Packing::from_name("t2"), None);
     }
 }

@@ -1,10 +1,11 @@
 //! The data behind a graph's weights, decoded.
 //!
-//! In: a [`WeightId`]. Out: canonical trits or dense elements. The graph never holds data; whoever needs it (the
-//! interpreter, packing, `tern inspect`) asks a [`WeightData`].
+//! In: a [`WeightId`]. Out: canonical trits or dense elements, whole or by bands of rows. The graph never holds data;
+//! whoever needs it (the interpreter, packing, `tern inspect`) asks a [`WeightData`].
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use crate::graph::{DenseType, WeightId};
 
@@ -79,11 +80,32 @@ impl Trits {
     /// # Errors
     /// What is wrong, in words.
     pub fn check(&self, rows: usize, cols: usize) -> Result<(), String> {
-        if (self.rows, self.cols) != (rows, cols) || rows.checked_mul(cols) != Some(self.data.len()) {
-            let found = format!("{} trits as {} x {}", self.data.len(), self.rows, self.cols);
-            return Err(format!("the graph declares {rows} x {cols}, the data has {found}"));
-        }
+        self.check_shape(rows, cols)?;
         match self.data.iter().find(|t| !(-1..=1).contains(*t)) {
+            Some(t) => Err(format!("{t} is not a trit")),
+            None => Ok(()),
+        }
+    }
+
+    fn check_shape(&self, rows: usize, cols: usize) -> Result<(), String> {
+        if (self.rows, self.cols) == (rows, cols) && rows.checked_mul(cols) == Some(self.data.len()) {
+            return Ok(());
+        }
+        let found = format!("{} trits as {} x {}", self.data.len(), self.rows, self.cols);
+        Err(format!("the graph declares {rows} x {cols}, the data has {found}"))
+    }
+
+    /// Writes the codes (trit + 1) of `rows` of a `shape[0]` x `shape[1]` matrix.
+    fn codes(&self, shape: [usize; 2], rows: Range<usize>, out: &mut [u8]) -> Result<(), String> {
+        let [n, k] = shape;
+        self.check_shape(n, k)?;
+        let band = rows.start.saturating_mul(k)..rows.end.saturating_mul(k);
+        let trits = self.data.get(band).filter(|trits| trits.len() == out.len());
+        let trits = trits.ok_or_else(|| format!("rows {rows:?} of {n} x {k} are no {} codes", out.len()))?;
+        for (code, trit) in out.iter_mut().zip(trits) {
+            *code = trit.wrapping_add(1) as u8;
+        }
+        match trits.iter().find(|t| !(-1..=1).contains(*t)) {
             Some(t) => Err(format!("{t} is not a trit")),
             None => Ok(()),
         }
@@ -105,12 +127,82 @@ impl Dense {
     }
 }
 
-/// Gives the data of a graph's weights.
-pub trait WeightData {
+/// The declared type of a dense matrix.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DenseShape {
+    /// Element type.
+    pub dtype: DenseType,
+    /// N.
+    pub rows: usize,
+    /// K.
+    pub cols: usize,
+}
+
+impl Dense {
+    /// Writes `rows` of a matrix of `shape` as they are stored, little endian, each at a multiple of `row_bytes`.
+    fn copy_rows(&self, shape: DenseShape, rows: Range<usize>, row_bytes: usize, out: &mut [u8]) -> Result<(), String> {
+        self.check(shape.rows.checked_mul(shape.cols), shape.dtype)?;
+        for (row, out) in rows.zip(out.chunks_mut(row_bytes.max(1))) {
+            let elems = row.saturating_mul(shape.cols)..row.saturating_add(1).saturating_mul(shape.cols);
+            let outside = || format!("there is no row {row} of {}", shape.rows);
+            match self {
+                Dense::F32(v) => {
+                    for (x, bytes) in v.get(elems).ok_or_else(outside)?.iter().zip(out.chunks_exact_mut(4)) {
+                        bytes.copy_from_slice(&x.to_le_bytes());
+                    }
+                }
+                Dense::F16(v) | Dense::Bf16(v) => {
+                    for (x, bytes) in v.get(elems).ok_or_else(outside)?.iter().zip(out.chunks_exact_mut(2)) {
+                        bytes.copy_from_slice(&x.to_le_bytes());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Gives the data of a graph's weights, to any thread.
+pub trait WeightData: Sync {
     /// The trits of a `trit` weight.
     fn trits(&self, weight: WeightId) -> Result<Cow<'_, Trits>, WeightError>;
     /// The elements of a dense weight (`f32`, `f16`, `bf16`), checkpoint tensor or generated table.
     fn dense(&self, weight: WeightId) -> Result<Cow<'_, Dense>, WeightError>;
+
+    /// Writes the codes (trit + 1) of `rows` of a ternary matrix, which must have `shape`, row after row into `out`.
+    ///
+    /// # Errors
+    /// Data that cannot be had, has another shape or is not ternary; `out` is then worthless.
+    fn codes(
+        &self,
+        weight: WeightId,
+        shape: [usize; 2],
+        rows: Range<usize>,
+        out: &mut [u8],
+    ) -> Result<(), WeightError> {
+        let written = self.trits(weight)?.codes(shape, rows, out);
+        written.map_err(|reason| WeightError { name: format!("@{}", weight.0), reason })
+    }
+
+    /// Writes `rows` of a dense matrix, which must have `shape`, as they are stored, little endian, each at a multiple
+    /// of `row_bytes` of `out`; bytes behind a row's elements stay as they are.
+    ///
+    /// # Errors
+    /// Data that cannot be had or has another shape; `out` is then worthless.
+    fn dense_rows(
+        &self,
+        weight: WeightId,
+        shape: DenseShape,
+        rows: Range<usize>,
+        row_bytes: usize,
+        out: &mut [u8],
+    ) -> Result<(), WeightError> {
+        let written = self.dense(weight)?.copy_rows(shape, rows, row_bytes, out);
+        written.map_err(|reason| WeightError { name: format!("@{}", weight.0), reason })
+    }
+
+    /// The weight will hardly be asked for again: what was kept for it may go.
+    fn release(&self, _weight: WeightId) {}
 }
 
 /// Weights held in memory: for generated models, tests and examples.

@@ -207,8 +207,8 @@ pub struct PackingRow {
     pub rows_multiple: u32,
     /// Columns of one block.
     pub block_cols: u32,
-    /// Bits of one weight.
-    pub bits_per_weight: Option<u32>,
+    /// Bytes of one tile by one block; none if an element keeps its own size.
+    pub block_bytes: Option<u32>,
     /// Alignment of the first byte.
     pub align_bytes: u32,
     /// The order of the bytes.

@@ -7,8 +7,8 @@
 #![expect(unsafe_code, reason = "calls compiled code through the C ABI; each block argues its safety")]
 
 use std::ffi::c_void;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::barrier::Barrier;
 use crate::cores::physical_cores;
@@ -19,6 +19,7 @@ use crate::generated::abi;
 pub use crate::kv::KvType;
 use crate::memory::{Block, HugePages, MIN_ALIGNMENT_BYTES};
 use crate::model::{Model, ModelInfo};
+use crate::profile::{Recorder, StepProfile, meet_recorded};
 use crate::threads::ThreadPool;
 
 /// Rows of the head that the last step read.
@@ -66,6 +67,8 @@ pub struct Session {
     logits: Vec<f32>,
     /// The worst status of the threads of the running step.
     status: Arc<AtomicU32>,
+    /// Where profiles of steps go, while they are wanted.
+    profiles: Option<Arc<Mutex<Vec<StepProfile>>>>,
 }
 
 impl Session {
@@ -100,7 +103,8 @@ impl Session {
             None => ThreadPool::new(n_threads)?,
             Some(spins) => ThreadPool::with_spins(n_threads, spins)?,
         };
-        Ok(Self { pool, model, state, context, lens, logits: Vec::new(), status: Arc::new(AtomicU32::new(0)) })
+        let status = Arc::new(AtomicU32::new(0));
+        Ok(Self { pool, model, state, context, lens, logits: Vec::new(), status, profiles: None })
     }
 
     /// What a user must know of the model.
@@ -203,6 +207,16 @@ impl Session {
         Ok(())
     }
 
+    /// Runs `work` and listens to its steps: what it gave, and a profile of each step.
+    pub fn profiled<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> (T, Vec<StepProfile>) {
+        let profiles = Arc::new(Mutex::new(Vec::new()));
+        self.profiles = Some(Arc::clone(&profiles));
+        let result = work(self);
+        self.profiles = None;
+        let steps = std::mem::take(&mut *profiles.lock().unwrap_or_else(PoisonError::into_inner));
+        (result, steps)
+    }
+
     /// Remembers `ids` without computing logits, to continue later.
     ///
     /// # Errors
@@ -247,11 +261,24 @@ impl Session {
         };
         self.status.store(abi::STATUS_OK, Ordering::Relaxed);
         let status = Arc::clone(&self.status);
+        let profiles = self.profiles.clone();
         self.pool.run(move |tid, barrier| {
-            // SAFETY: `run` returns only after every thread has returned from this closure, so the weights, the state,
-            // the ids and the logits, all borrowed by this method, outlive the call, and `&mut self` keeps every other
-            // user away. The ids and counts were checked; `logits` has room for all that `want` names.
-            let found = unsafe { call.enter(tid, barrier) };
+            let plain = std::ptr::from_ref(barrier).cast_mut().cast::<c_void>();
+            let found = match &profiles {
+                Some(profiles) if tid == 0 => {
+                    let recorder = Recorder::start(barrier);
+                    let ctx = std::ptr::from_ref(&recorder).cast_mut().cast::<c_void>();
+                    // SAFETY: as below; the recorder is this thread's own and outlives the call.
+                    let found = unsafe { call.enter(tid, meet_recorded, ctx) };
+                    profiles.lock().unwrap_or_else(PoisonError::into_inner).push(recorder.finish(call.n));
+                    found
+                }
+                // SAFETY: `run` returns only after every thread has returned from this closure, so the weights, the
+                // state, the ids and the logits, all borrowed by this method, outlive the call, and `&mut self` keeps
+                // every other user away. The ids and counts were checked; `logits` has room for all that `want` names;
+                // the barrier is the one of this job.
+                _ => unsafe { call.enter(tid, meet, plain) },
+            };
             status.fetch_max(found, Ordering::Relaxed);
         });
         match self.status.load(Ordering::Relaxed) {
@@ -330,14 +357,13 @@ unsafe impl Send for StepCall {}
 unsafe impl Sync for StepCall {}
 
 impl StepCall {
-    /// Runs thread `tid`'s share.
+    /// Runs thread `tid`'s share; `meet` is called with `ctx` where threads meet.
     ///
     /// # Safety
     /// The pointers are valid for what the ABI says that a step reads and writes, until every one of the `n_threads`
-    /// threads has returned, and nobody else uses that memory meanwhile.
-    unsafe fn enter(&self, tid: u32, barrier: &Barrier) -> u32 {
-        let ctx = std::ptr::from_ref(barrier).cast_mut().cast::<c_void>();
-        // SAFETY: the caller's promise, and `meet` gets the barrier that it expects.
+    /// threads has returned, and nobody else uses that memory meanwhile. `ctx` is what `meet` expects.
+    unsafe fn enter(&self, tid: u32, meet: abi::BarrierFn, ctx: *mut c_void) -> u32 {
+        // SAFETY: the caller's promise.
         unsafe {
             (self.step)(
                 self.model,

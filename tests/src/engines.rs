@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tern_compiler::checkpoint::Checkpoint;
-use tern_compiler::codegen::Isa;
+use tern_compiler::codegen::{EmitterChoice, Isa};
 use tern_compiler::graph::Graph;
 use tern_compiler::graph::arith::Profile;
 use tern_compiler::graph::interp::{Interp, KvStore};
@@ -74,19 +74,30 @@ pub fn native() -> Isa {
     Isa::native().expect("this machine has one of tern's ISA levels")
 }
 
-/// Options for a level and a profile.
+/// Options for a level and a profile, with the emitter that users get.
 ///
 /// # Panics
 /// On a machine without any level.
 pub fn options(isa: Isa, profile: Profile) -> Options {
-    Options { isa, profile, ..Options::native().expect("this machine has one of tern's ISA levels") }
+    options_for((isa, profile, EmitterChoice::Auto))
 }
 
-/// Every level and profile that runs here.
-pub fn targets() -> Vec<(Isa, Profile)> {
+/// Options for one of [`targets`].
+///
+/// # Panics
+/// On a machine without any level.
+pub fn options_for((isa, profile, emitter): (Isa, Profile, EmitterChoice)) -> Options {
+    Options { isa, profile, emitter, ..Options::native().expect("this machine has one of tern's ISA levels") }
+}
+
+/// Every level, profile and emitter that runs here; a level without wide vectors has one emitter only.
+pub fn targets() -> Vec<(Isa, Profile, EmitterChoice)> {
     let here = Isa::ALL.iter().copied().filter(|isa| isa.is_available());
-    here.flat_map(|isa| [(isa, Profile::Plain), (isa, Profile::Fma)])
+    let profiles = here.flat_map(|isa| [(isa, Profile::Plain), (isa, Profile::Fma)]);
+    let emitters = |isa: Isa| if isa.width().is_some() { EmitterChoice::ALL } else { &[EmitterChoice::Clif] };
+    profiles
         .filter(|(isa, profile)| *profile == Profile::Plain || isa.has_fma())
+        .flat_map(|(isa, profile)| emitters(isa).iter().map(move |emitter| (isa, profile, *emitter)))
         .collect()
 }
 

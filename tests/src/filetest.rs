@@ -30,13 +30,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use tern_compiler::codegen::jit::JitCode;
 use tern_compiler::codegen::module::Listing;
-use tern_compiler::codegen::{Isa, Target};
+use tern_compiler::codegen::{EmitterChoice, Isa, Target};
 use tern_compiler::egraph::{self, Machine, compile_form, optimise};
 use tern_compiler::graph::Graph;
 use tern_compiler::graph::arith::Profile;
 use tern_compiler::graph::parse::parse;
 use tern_compiler::graph::verify::{VerifyErrors, verify, verify_compiled, verify_model};
-use tern_compiler::schedule::{self, HeadMode, Schedule};
+use tern_compiler::schedule::kernel::TritPacking;
+use tern_compiler::schedule::{self, HeadMode, Schedule, Ternary};
 
 /// The line between the graph and the blessed output.
 const SEPARATOR: &str = "// ----";
@@ -190,7 +191,8 @@ impl Filetest {
         let graph = self.lowered()?.ok_or_else(|| anyhow!("the graph has no compiled form"))?;
         let head = self.option("head", "auto");
         let head = HeadMode::from_name(head).ok_or_else(|| anyhow!("head={head}: expected auto, exact or coarse"))?;
-        let options = schedule::Options { max_step_tokens: self.option("tokens", "8").parse()?, head };
+        let ternary = Ternary { packing: TritPacking::T2x8, table: None };
+        let options = schedule::Options { max_step_tokens: self.option("tokens", "8").parse()?, ternary, head };
         Ok(schedule::schedule(&graph, &options))
     }
 }
@@ -241,7 +243,11 @@ fn clif(test: &Filetest) -> Result<String> {
         other => bail!("arith={other}: expected plain or fma"),
     };
     // Compiled, never run: the level need not be there.
-    let code = JitCode::compile(&test.schedule()??, &Target::new(isa, profile)?, Listing { clif: true, asm: false })?;
+    let code = JitCode::compile(
+        &test.schedule()??,
+        &Target::new(isa, profile, EmitterChoice::Clif)?,
+        Listing { clif: true, asm: false },
+    )?;
     let only = test.option("only", "");
     let functions = code.listed().iter().filter(|function| function.symbol.contains(only));
     let text: Vec<String> = functions

@@ -79,7 +79,7 @@ impl RawModel {
         let code = JitCode::compile(&schedule, target, Listing::default()).expect("a schedule compiles");
         let bytes = schedule.weights.bytes as usize;
         let mut block = Block::zeroed(bytes, 64, HugePages::Off, "weights").expect("memory for weights");
-        schedule.weights.pack(weights, block.as_mut_slice(), &mut |_| {}).expect("weights pack");
+        schedule.weights.pack(weights, block.as_mut_slice(), 2, &mut |_| {}).expect("weights pack");
         let entries = code.entries().expect("the code is there");
         Self { entries, weights: block, schedule, _code: code }
     }

@@ -5,6 +5,7 @@
 
 use tern_compiler::codegen::Target;
 use tern_compiler::graph::arith::QuantRow;
+use tern_compiler::schedule::{RowKind, layout};
 
 use crate::engines;
 use crate::rng::Rng;
@@ -12,14 +13,14 @@ use crate::rng::Rng;
 /// What stands behind every buffer; must survive.
 pub const CANARY: u32 = 0x7fc0_dead;
 
-/// Every level and profile that runs here.
+/// Every level, profile and emitter that runs here.
 ///
 /// # Panics
 /// On a machine without any level.
 pub fn targets() -> Vec<Target> {
     let found: Vec<Target> = engines::targets()
         .into_iter()
-        .map(|(isa, profile)| Target::new(isa, profile).expect("the level is here"))
+        .map(|(isa, profile, emitter)| Target::new(isa, profile, emitter).expect("the level is here"))
         .collect();
     assert!(!found.is_empty(), "this machine has none of tern's ISA levels");
     found
@@ -27,7 +28,7 @@ pub fn targets() -> Vec<Target> {
 
 /// A target and what is tested on it, for messages.
 pub fn name(target: &Target, what: &str) -> String {
-    format!("{} {} {what}", target.isa.name(), target.profile.name())
+    format!("{} {} {} {what}", target.isa.name(), target.profile.name(), target.emitter.name())
 }
 
 /// Rows of 4-byte elements, padded to 16, full of garbage, a canary row behind.
@@ -108,7 +109,7 @@ impl Quantised {
         for row in &this.rows {
             let start = this.codes.len();
             this.codes.extend(&row.codes);
-            this.codes.resize(start + row.codes.len().next_multiple_of(64), 0);
+            this.codes.resize(start + layout::row_bytes(RowKind::Q8, row.codes.len() as u32) as usize, 0);
             this.scales.push(row.scale);
             this.sums.push(row.sum);
         }

@@ -3,7 +3,6 @@
 //! Each bad request gives its status, on every thread, and leaves the lengths of the sequences and the caller's memory as
 //! they were; good ones give the same bits whatever the number of threads and however the tokens are cut.
 
-use tern_compiler::codegen::Target;
 use tern_compiler::graph::arith::Profile;
 use tern_compiler::pipeline;
 use tern_runtime::generated::abi;
@@ -20,7 +19,7 @@ fn model(spec: &Spec) -> RawModel {
     let loaded = Loaded::new("raw", &spec.checkpoint().expect("a synthetic checkpoint"));
     let options = pipeline::Options { max_step_tokens: MAX_STEP, ..options(native(), Profile::Plain) };
     let lowered = pipeline::lower(&loaded.imported.graph, &options).expect("a graph that schedules");
-    let target = Target::new(options.isa, options.profile).expect("the level is here");
+    let target = options.target().expect("the level is here");
     RawModel::new(lowered.schedule, &loaded.imported.weights, &target)
 }
 

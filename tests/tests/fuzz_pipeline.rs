@@ -9,7 +9,7 @@ use tern_compiler::graph::arith::Profile;
 use tern_compiler::graph::interp;
 use tern_compiler::pipeline::Options;
 use tern_runtime::session::KvType;
-use tern_tests::engines::{Loaded, assert_same_bits, logits_in_chunks, options, session, targets};
+use tern_tests::engines::{Loaded, assert_same_bits, logits_in_chunks, options_for, session, targets};
 use tern_tests::rng::Rng;
 use tern_tests::synth::{Kind, Spec};
 
@@ -47,11 +47,12 @@ fn one(seed: u64) {
     let mut rng = Rng::new(seed);
     let spec = spec(&mut rng);
     let targets = targets();
-    let (isa, profile) = targets[rng.below(targets.len())];
-    let what = format!("TERN_FUZZ_SEED={seed}: {spec:?} {} {}", isa.name(), profile.name());
+    let target = targets[rng.below(targets.len())];
+    let (isa, profile, emitter) = target;
+    let what = format!("TERN_FUZZ_SEED={seed}: {spec:?} {} {} {}", isa.name(), profile.name(), emitter.name());
     let checkpoint = spec.checkpoint().unwrap_or_else(|e| panic!("{what}: {e}"));
     let loaded = Loaded::new(&what, &checkpoint);
-    let mut options = Options { max_step_tokens: 1 + rng.below(20) as u32, ..options(isa, profile) };
+    let mut options = Options { max_step_tokens: 1 + rng.below(20) as u32, ..options_for(target) };
     options.egraph.optimise = rng.below(4) > 0;
     let (lowered, model) = loaded.compile(&options);
     let long = if rng.below(8) == 0 { 70 } else { 12 };

@@ -1,13 +1,14 @@
 //! One result everywhere: the same bits from the interpreter and compiled code, from every ISA level of one profile, from
 //! 1, 2 and 3 threads, in one prefill, in chunks and id by id, optimised or not, with either cache.
 
+use tern_compiler::codegen::EmitterChoice;
 use tern_compiler::egraph;
 use tern_compiler::graph::arith::Profile;
 use tern_compiler::graph::interp::KvType as InterpKv;
 use tern_compiler::pipeline::Lowered;
 use tern_compiler::pipeline::{self, Stage};
 use tern_runtime::session::KvType;
-use tern_tests::engines::{Loaded, assert_same_bits, logits_in_chunks, options, session, targets};
+use tern_tests::engines::{Loaded, assert_same_bits, logits_in_chunks, options, options_for, session, targets};
 use tern_tests::rng::Rng;
 use tern_tests::synth::{Kind, Spec};
 
@@ -28,9 +29,10 @@ fn check(loaded: &Loaded, tokens: usize, cross: Cross) {
     for profile in [Profile::Plain, Profile::Fma] {
         // By cache: what the interpreter says of the compiled form.
         let mut references: Vec<Vec<f32>> = Vec::new();
-        for (isa, _) in targets().into_iter().filter(|(_, p)| *p == profile) {
+        for (turn, target) in targets().into_iter().filter(|(_, p, _)| *p == profile).enumerate() {
+            let (isa, _, emitter) = target;
             for optimise in [true, false] {
-                let mut options = options(isa, profile);
+                let mut options = options_for(target);
                 options.egraph = egraph::Options { optimise, ..options.egraph };
                 // Small steps, so that one prefill is several of them.
                 options.max_step_tokens = 7;
@@ -44,12 +46,12 @@ fn check(loaded: &Loaded, tokens: usize, cross: Cross) {
                         let mut jit = session(&model, threads, *kv);
                         let chunks = [1, 3, tokens];
                         // One level after the other pairs them differently.
-                        let once = [chunks[(i + isa as usize) % 3]];
+                        let once = [chunks[(i + turn) % 3]];
                         for &chunk in if cross == Cross::Full { &chunks[..] } else { &once[..] } {
                             let found = logits_in_chunks(&mut jit, &ids, chunk);
                             let (name, isa, profile) = (&loaded.name, isa.name(), profile.name());
                             let what = format!(
-                                "{name} {isa} {profile} {kv:?} optimise {optimise} threads {threads} chunk {chunk}"
+                                "{name} {isa} {profile} {emitter:?} {kv:?} optimise {optimise} threads {threads} chunk {chunk}"
                             );
                             assert_same_bits(want, &found, &what);
                         }
@@ -122,7 +124,11 @@ fn odd_vocab_and_k() {
 fn prompts_of_1_to_17_tokens_and_a_full_step() {
     let loaded = synthetic("prompts", &Spec { max_positions: 128, ..Spec::small(Kind::LlamaBitLinear) });
     let native = tern_tests::engines::native();
-    for profile in targets().into_iter().filter(|(isa, _)| *isa == native).map(|(_, profile)| profile) {
+    for profile in targets()
+        .into_iter()
+        .filter(|(isa, _, emitter)| *isa == native && *emitter == EmitterChoice::default())
+        .map(|(_, profile, _)| profile)
+    {
         let options = options(native, profile);
         let (lowered, model) = loaded.compile(&options);
         for tokens in (1..=17).chain([128]) {

@@ -35,9 +35,11 @@ fn models() -> Vec<Loaded> {
 /// The schedules of `loaded` with and without the optimiser.
 fn schedules(loaded: &Loaded, max_step_tokens: u32) -> [Schedule; 2] {
     let isa = native();
-    let lowered = pipeline::lower(&loaded.imported.graph, &options(isa, isa.default_profile()));
+    let settings = options(isa, isa.default_profile());
+    let target = settings.target().expect("a target of this machine");
+    let lowered = pipeline::lower(&loaded.imported.graph, &settings);
     let lowered = lowered.unwrap_or_else(|e| panic!("{}: {e}", loaded.name));
-    let options = schedule::Options { max_step_tokens, head: HeadMode::Auto };
+    let options = schedule::Options { max_step_tokens, ternary: target.ternary(), head: HeadMode::Auto };
     [&lowered.compiled, &lowered.optimised]
         .map(|graph| schedule::schedule(graph, &options).unwrap_or_else(|e| panic!("{}: {e}", loaded.name)))
 }

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod dump;
 pub(crate) mod eval;
@@ -7,3 +8,4 @@ pub(crate) mod inspect;
 pub(crate) mod knobs;
 pub(crate) mod logits;
 pub(crate) mod run;
+pub(crate) mod synth;

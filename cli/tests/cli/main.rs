@@ -4,3 +4,4 @@ mod commands;
 mod endings;
 mod refusals;
 mod support;
+mod synth;

@@ -9,13 +9,16 @@
 //! already is refused: its zeros would shrink the mean, and with it every weight.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+use std::ops::Range;
+
 use super::dense;
 use super::error::Error;
 use super::tensor::Tensor;
-use crate::weights::Trits;
 
 /// Lanes of the sum.
 const LANES: usize = 16;
+/// Elements that are widened at a time: a multiple of [`LANES`].
+const PIECE_ELEMS: usize = 1 << 18;
 /// The least mean.
 const MEAN_FLOOR: f32 = 1e-5;
 
@@ -28,36 +31,34 @@ pub struct AbsmeanScale {
     pub weight: f32,
 }
 
-/// The scales of `tensor`.
+/// The scales of `tensor`. Elements are widened a few at a time.
 ///
 /// # Errors
 /// Another element type, elements that are not finite, a matrix that is ternary already.
 pub fn scale(tensor: &Tensor<'_>) -> Result<AbsmeanScale, Error> {
-    scale_of(tensor, &dense::widen(tensor)?)
-}
-
-/// The `rows` x `cols` trits of `tensor`.
-///
-/// # Errors
-/// As [`scale`]; a tensor of another size.
-pub fn trits(tensor: &Tensor<'_>, rows: usize, cols: usize) -> Result<Trits, Error> {
-    let weights = dense::widen(tensor)?;
-    if tensor.shape() != [rows, cols] {
-        let found = format!("shape {:?}", tensor.shape());
-        return Err(Error::input(tensor.fault(found, format!("[{rows}, {cols}]"))));
-    }
-    let AbsmeanScale { quantise, .. } = scale_of(tensor, &weights)?;
-    let data = weights.iter().map(|w| (w * quantise).round_ties_even().clamp(-1.0, 1.0) as i8);
-    Ok(Trits { rows, cols, data: data.collect() })
-}
-
-fn scale_of(tensor: &Tensor<'_>, weights: &[f32]) -> Result<AbsmeanScale, Error> {
-    refuse_ternary(tensor, weights)?;
     let mut lanes = [0.0f64; LANES];
-    for chunk in weights.chunks(LANES) {
-        for (lane, w) in lanes.iter_mut().zip(chunk) {
-            *lane += f64::from(w.abs());
+    let (mut magnitude, mut zeros, mut ternary) = (0.0f32, false, true);
+    let elems = tensor.len_elems();
+    let mut start = 0;
+    while start < elems {
+        // A multiple of the lanes, so that the next piece begins at lane 0.
+        let end = elems.min(start.saturating_add(PIECE_ELEMS));
+        for chunk in dense::widen_range(tensor, start..end)?.chunks(LANES) {
+            for (lane, w) in lanes.iter_mut().zip(chunk) {
+                let abs = w.abs();
+                *lane += f64::from(abs);
+                zeros |= abs == 0.0;
+                if magnitude == 0.0 {
+                    magnitude = abs;
+                }
+                ternary &= abs == 0.0 || abs == magnitude;
+            }
         }
+        start = end;
+    }
+    // Zeros beside one single magnitude: the work of a quantiser, not of training.
+    if magnitude != 0.0 && zeros && ternary {
+        return Err(ternary_already(tensor, magnitude));
     }
     let mut width = LANES / 2;
     while width > 0 {
@@ -68,32 +69,60 @@ fn scale_of(tensor: &Tensor<'_>, weights: &[f32]) -> Result<AbsmeanScale, Error>
         width /= 2;
     }
     let sum = lanes.first().copied().unwrap_or(0.0);
-    let mean = (sum / weights.len().max(1) as f64) as f32;
+    let mean = (sum / elems.max(1) as f64) as f32;
     let quantise = 1.0 / mean.max(MEAN_FLOOR);
     Ok(AbsmeanScale { quantise, weight: 1.0 / quantise })
 }
 
-/// Zeros beside one single magnitude: the work of a quantiser, not of training.
-fn refuse_ternary(tensor: &Tensor<'_>, weights: &[f32]) -> Result<(), Error> {
-    let magnitude = weights.iter().map(|w| w.abs()).find(|&w| w != 0.0).unwrap_or(0.0);
-    let zeros = weights.contains(&0.0);
-    if magnitude == 0.0 || !zeros || weights.iter().any(|w| *w != 0.0 && w.abs() != magnitude) {
-        return Ok(());
+/// Writes the codes (trit + 1) of `rows` of the `shape[0]` x `shape[1]` weights of `tensor` into `out`; `quantise` is that
+/// of [`scale`].
+///
+/// # Errors
+/// Another element type or shape, elements that are not finite. Bug: `rows` or `out` do not fit the shape.
+pub fn codes(
+    tensor: &Tensor<'_>,
+    quantise: f32,
+    shape: [usize; 2],
+    rows: Range<usize>,
+    out: &mut [u8],
+) -> Result<(), Error> {
+    let [n, k] = shape;
+    if tensor.shape() != shape {
+        let found = format!("shape {:?}", tensor.shape());
+        return Err(Error::input(tensor.fault(found, format!("[{n}, {k}]"))));
     }
-    Err(Error::unsupported(
+    if rows.end > n || rows.len().saturating_mul(k) != out.len() {
+        return Err(Error::Bug(format!("{} codes were asked of rows {rows:?} of {n} x {k}", out.len())));
+    }
+    let weights = dense::widen_range(tensor, rows.start.saturating_mul(k)..rows.end.saturating_mul(k))?;
+    for (code, w) in out.iter_mut().zip(weights) {
+        *code = ((w * quantise).round_ties_even().clamp(-1.0, 1.0) + 1.0) as u8;
+    }
+    Ok(())
+}
+
+fn ternary_already(tensor: &Tensor<'_>, magnitude: f32) -> Error {
+    Error::unsupported(
         tensor
             .fault(
                 format!("weights that are ternary already ({magnitude} times -1, 0, +1)"),
                 "full-precision master weights, as quantization_mode \"online\" means",
             )
             .next("taking their mean again would shrink them; use the packed checkpoint"),
-    ))
+    )
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "tests")]
 mod tests {
     use super::*;
     use crate::checkpoint::StoredType;
+
+    fn trits(tensor: &Tensor<'_>, rows: usize, cols: usize) -> Result<Vec<i8>, Error> {
+        let mut out = vec![7; tensor.len_elems()];
+        codes(tensor, scale(tensor)?.quantise, [rows, cols], 0..rows, &mut out)?;
+        Ok(out.into_iter().map(|code| code as i8 - 1).collect())
+    }
 
     fn check(weights: &[f32], body: impl Fn(&Tensor<'_>)) {
         let bytes: Vec<u8> = weights.iter().flat_map(|w| w.to_le_bytes()).collect();
@@ -109,7 +138,7 @@ mod tests {
         check(&[0.5, -0.5, 1.5, -1.5], |t| {
             let AbsmeanScale { quantise, weight } = scale(t).expect("finite");
             assert_eq!((quantise, weight), (1.0, 1.0));
-            assert_eq!(trits(t, 1, 4).expect("finite").data, [0, 0, 1, -1]);
+            assert_eq!(trits(t, 1, 4).expect("finite"), [0, 0, 1, -1]);
         });
     }
 
@@ -117,7 +146,7 @@ mod tests {
     fn the_mean_has_a_floor() {
         check(&[0.0; 5], |t| {
             assert_eq!(scale(t).expect("finite").quantise, 1.0 / 1e-5);
-            assert_eq!(trits(t, 1, 5).expect("finite").data, [0; 5]);
+            assert_eq!(trits(t, 1, 5).expect("finite"), [0; 5]);
         });
     }
 
@@ -125,6 +154,22 @@ mod tests {
     fn the_mean_is_taken_over_every_lane() {
         let weights: Vec<f32> = (1..=37).map(|i| i as f32).collect();
         check(&weights, |t| assert_eq!(scale(t).expect("finite").quantise, 1.0 / 19.0));
+    }
+
+    #[test]
+    fn pieces_do_not_change_the_mean() {
+        let weights: Vec<f32> = (0..PIECE_ELEMS + 37).map(|i| ((i * 7919) % 1013) as f32 * 0.37 - 100.0).collect();
+        let mut lanes = [0.0f64; LANES];
+        for (i, w) in weights.iter().enumerate() {
+            lanes[i % LANES] += f64::from(w.abs());
+        }
+        for width in [8, 4, 2, 1] {
+            for i in 0..width {
+                lanes[i] += lanes[i + width];
+            }
+        }
+        let mean = (lanes[0] / weights.len() as f64) as f32;
+        check(&weights, |t| assert_eq!(scale(t).expect("finite").quantise, 1.0 / mean));
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Dense tensors: full and half precision, vectors, matrices and single numbers.
 //!
-//! In: an `F32`, `F16` or `BF16` tensor. Out: its elements as stored, widened exactly, or one positive number. Upholds:
-//! what comes out is finite; the check is made on the copy.
+//! In: an `F32`, `F16` or `BF16` tensor. Out: its elements as stored, whole or by bands of rows, widened exactly, or one
+//! positive number. Upholds: what comes out is finite; the check is made on the copy.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use std::ops::Range;
 
 use super::error::Error;
 use super::tensor::{StoredType, Tensor};
@@ -34,16 +36,95 @@ pub fn decode(tensor: &Tensor<'_>) -> Result<Dense, Error> {
     }
 }
 
+/// Copies `rows` of `tensor`, which must hold `shape[0]` rows of `shape[1]` elements, as they are stored, each to a multiple of
+/// `row_bytes` of `out`; what lies behind the elements of a row stays.
+///
+/// # Errors
+/// Another element type or number of elements; an infinity or NaN in what was copied. Bug: `rows`, `row_bytes` or `out` do
+/// not fit the shape.
+pub fn copy_rows(
+    tensor: &Tensor<'_>,
+    shape: [usize; 2],
+    rows: Range<usize>,
+    row_bytes: usize,
+    out: &mut [u8],
+) -> Result<(), Error> {
+    let [n, k] = shape;
+    let elem_bytes = match tensor.stored() {
+        StoredType::F32 => 4usize,
+        StoredType::F16 | StoredType::Bf16 => 2,
+        StoredType::U8 | StoredType::Other(_) => return Err(wrong_type(tensor)),
+    };
+    let data_bytes = k.saturating_mul(elem_bytes);
+    if tensor.len_bytes() != data_bytes.saturating_mul(n) {
+        return Err(Error::input(tensor.fault(format!("shape {:?}", tensor.shape()), format!("[{n}, {k}]"))));
+    }
+    let needed = rows.len().saturating_mul(row_bytes);
+    if rows.end > n || data_bytes > row_bytes || out.len() < needed {
+        let room = out.len();
+        return Err(Error::Bug(format!("rows {rows:?} of {n} x {k}, {row_bytes} bytes each, into {room} bytes")));
+    }
+    for (row, out) in rows.zip(out.chunks_mut(row_bytes.max(1))) {
+        let start = row.saturating_mul(data_bytes);
+        let bytes = tensor.bytes.get(start..start.saturating_add(data_bytes));
+        let (Some(bytes), Some(out)) = (bytes, out.get_mut(..data_bytes)) else {
+            return Err(Error::Bug(format!("{} lost row {row}", tensor.name())));
+        };
+        out.copy_from_slice(bytes);
+        // No early end within a row: so the look is one of vectors.
+        let elem = match tensor.stored() {
+            StoredType::F32 => first_not_finite::<4>(out, |b| u32::from_le_bytes(b) & 0x7f80_0000 == 0x7f80_0000),
+            StoredType::F16 => first_not_finite::<2>(out, |b| u16::from_le_bytes(b) & 0x7c00 == 0x7c00),
+            StoredType::Bf16 => first_not_finite::<2>(out, |b| u16::from_le_bytes(b) & 0x7f80 == 0x7f80),
+            StoredType::U8 | StoredType::Other(_) => return Err(wrong_type(tensor)),
+        };
+        let elem = elem.map(|elem| row.saturating_mul(k).saturating_add(elem));
+        finite(tensor, elem, elem_bytes)?;
+    }
+    Ok(())
+}
+
+/// The first element of `N` bytes whose exponent is all ones.
+fn first_not_finite<const N: usize>(bytes: &[u8], is_bad: impl Fn([u8; N]) -> bool) -> Option<usize> {
+    let (elems, _) = bytes.as_chunks::<N>();
+    match elems.iter().fold(false, |bad, elem| bad | is_bad(*elem)) {
+        false => None,
+        true => elems.iter().position(|elem| is_bad(*elem)),
+    }
+}
+
 /// Decodes `tensor` and widens every element to f32.
 ///
 /// # Errors
 /// As [`decode`].
 pub fn widen(tensor: &Tensor<'_>) -> Result<Vec<f32>, Error> {
-    Ok(match decode(tensor)? {
-        Dense::F32(elems) => elems,
-        Dense::F16(elems) => elems.iter().map(|&v| half::f16::from_bits(v).to_f32()).collect(),
-        Dense::Bf16(elems) => elems.iter().map(|&v| half::bf16::from_bits(v).to_f32()).collect(),
-    })
+    widen_range(tensor, 0..tensor.len_elems())
+}
+
+/// Decodes some elements of `tensor`, in the order in which they lie, and widens them to f32.
+///
+/// # Errors
+/// As [`decode`]. Bug: there are not so many elements.
+pub fn widen_range(tensor: &Tensor<'_>, elems: Range<usize>) -> Result<Vec<f32>, Error> {
+    let elem_bytes = match tensor.stored() {
+        StoredType::F32 => 4usize,
+        StoredType::F16 | StoredType::Bf16 => 2,
+        StoredType::U8 | StoredType::Other(_) => return Err(wrong_type(tensor)),
+    };
+    let place = |elem: usize| elem.saturating_mul(elem_bytes);
+    let missing = || Error::Bug(format!("elements {elems:?} were asked of {tensor:?}"));
+    let bytes = tensor.bytes.get(place(elems.start)..place(elems.end)).ok_or_else(missing)?;
+    let halves = || bytes.as_chunks::<2>().0.iter().map(|b| u16::from_le_bytes(*b));
+    let wide: Vec<f32> = match tensor.stored() {
+        StoredType::F32 => bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+        StoredType::F16 => halves().map(|v| half::f16::from_bits(v).to_f32()).collect(),
+        StoredType::Bf16 => halves().map(|v| half::bf16::from_bits(v).to_f32()).collect(),
+        StoredType::U8 | StoredType::Other(_) => return Err(wrong_type(tensor)),
+    };
+    // Widening keeps infinities and NaN.
+    let bad = wide.iter().position(|v| !v.is_finite()).map(|at| elems.start.saturating_add(at));
+    finite(tensor, bad, elem_bytes)?;
+    Ok(wide)
 }
 
 /// The one positive number in `tensor`, of shape `[]` or `[1]`.
@@ -115,6 +196,38 @@ mod tests {
             let error = decode(&tensor(stored, &[2], &bytes)).expect_err("not finite");
             assert!(error.to_string().contains(&format!("byte {at}")), "{error}");
         }
+    }
+
+    #[test]
+    fn rows_are_copied_into_a_stride() {
+        let bytes: Vec<u8> = (0..24).collect();
+        let tensor = tensor(StoredType::Bf16, &[4, 3], &bytes);
+        let mut out = [0xee; 16];
+        copy_rows(&tensor, [4, 3], 1..3, 8, &mut out).expect("two rows");
+        assert_eq!(out, [6, 7, 8, 9, 10, 11, 0xee, 0xee, 12, 13, 14, 15, 16, 17, 0xee, 0xee]);
+        for (shape, rows, row_bytes) in [([4, 4], 0..1, 8), ([4, 3], 3..5, 8), ([4, 3], 0..4, 8), ([4, 3], 0..2, 4)] {
+            assert!(copy_rows(&tensor, shape, rows.clone(), row_bytes, &mut out).is_err(), "{shape:?} {rows:?}");
+        }
+    }
+
+    #[test]
+    fn rows_that_are_not_finite_are_refused_where_they_stand() {
+        let copy = |stored, bytes: &[u8], elems: usize| {
+            let shape = [elems / 2, 2];
+            let rows = elems / 2 - 1..elems / 2;
+            copy_rows(&tensor(stored, &shape, bytes), shape, rows, 64, &mut [0; 64]).map_err(|e| e.to_string())
+        };
+        // Element 3 of four; elements of rows that were not asked for do not matter.
+        for (stored, elem) in [(StoredType::Bf16, &[0x80u8, 0xff][..]), (StoredType::F16, &[0, 0x7c])] {
+            let bytes = [elem, &[0; 4], elem].concat();
+            let text = copy(stored, &bytes, 4).expect_err("an infinity");
+            assert!(text.contains("byte 16"), "{text}");
+        }
+        let bytes: Vec<u8> = [f32::NAN, 1.0, 2.0, f32::INFINITY].iter().flat_map(|x| x.to_le_bytes()).collect();
+        let text = copy(StoredType::F32, &bytes, 4).expect_err("an infinity");
+        assert!(text.contains("byte 22"), "{text}");
+        assert!(copy(StoredType::F32, &[[0; 4], [0xff; 4]].concat()[..0], 2).is_err(), "no bytes");
+        assert!(copy(StoredType::U8, &[0; 4], 4).is_err(), "bytes are not dense");
     }
 
     #[test]

@@ -1,16 +1,18 @@
 //! The bytes of a file, mapped, owned or built in.
 //!
-//! In: a path. Out: [`Bytes`], a read-only view that lives as long as the checkpoint. Holds the only `unsafe` of the
-//! readers. Deliberately does not interpret a byte.
+//! In: a path. Out: [`Bytes`], a read-only view that lives as long as the checkpoint. Memory of parts
+//! that were read can be given back. Holds the only `unsafe` of the readers. Deliberately does not interpret a byte.
 #![expect(unsafe_code, reason = "mapping a file is unsafe: see the argument at the one block")]
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use std::fs::{self, File};
 use std::io;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::Path;
 
 use memmap2::Mmap;
+#[cfg(unix)]
+use memmap2::UncheckedAdvice;
 
 /// Bytes that nobody in this program writes.
 pub(super) enum Bytes {
@@ -31,6 +33,30 @@ impl Deref for Bytes {
             Bytes::Owned(bytes) => bytes,
             Bytes::Mapped(map) => map,
         }
+    }
+}
+
+impl Bytes {
+    /// Gives back the memory of the pages around `range`, if they come from a file: the next look at them reads the file
+    /// again. A map of a file counts as this process's memory only where it was looked at, so whoever walks through a large
+    /// one and releases what lies behind needs little of it at any time.
+    pub(super) fn release(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        if let Bytes::Mapped(map) = self {
+            let range = range.start.min(map.len())..range.end.min(map.len());
+            if range.is_empty() {
+                return;
+            }
+            // SAFETY: `DontNeed` is dangerous where pages hold what the file does not: it brings back the file's bytes.
+            // This map is read-only and never held others, so every borrow of it sees the same bytes before and after.
+            let advice = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len()) };
+            // Refused advice costs memory, nothing else.
+            if let Err(error) = advice {
+                tracing::debug!(%error, "pages of a mapped file could not be given back");
+            }
+        }
+        #[cfg(not(unix))]
+        let _ = range;
     }
 }
 

@@ -23,6 +23,7 @@ mod unique;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -39,6 +40,8 @@ use source::Source;
 
 /// The one file of a checkpoint that is not sharded.
 const SINGLE: &str = "model.safetensors";
+/// Bytes of a large tensor that are looked at before their memory is given back.
+const PIECE_BYTES: usize = 8 << 20;
 const MAX_CONFIG_BYTES: u64 = 4 << 20;
 const MAX_INDEX_BYTES: u64 = 64 << 20;
 const MAX_TOKENIZER_BYTES: u64 = 64 << 20;
@@ -159,6 +162,35 @@ impl Checkpoint {
     /// All tensors, by name.
     pub fn tensors(&self) -> impl Iterator<Item = Tensor<'_>> {
         self.inner.tensors.iter().filter_map(|(name, (shard, entry))| self.view(name, *shard, entry))
+    }
+    /// Gives back the memory of mapped pages around the bytes `range` of the tensor called `name`, which may still be read
+    /// again, from the file. For whoever has read them and goes on.
+    pub fn release(&self, name: &str, range: Range<usize>) {
+        let Some((shard, entry)) = self.inner.tensors.get(name) else { return };
+        let Some(shard) = self.inner.shards.get(*shard) else { return };
+        let place = |at: usize| entry.start.saturating_add(at).min(entry.end);
+        shard.bytes.release(place(range.start)..place(range.end));
+    }
+    /// Gives back the memory of all mapped pages, for whoever has read what is scattered over the files.
+    pub fn release_all(&self) {
+        self.inner.shards.iter().for_each(|shard| shard.bytes.release(0..usize::MAX));
+    }
+    /// Whether both tensors are there, with the same type, shape and bytes.
+    pub fn same_data(&self, first: &str, second: &str) -> bool {
+        let (Some(a), Some(b)) = (self.tensor(first), self.tensor(second)) else { return false };
+        if a.stored() != b.stored() || a.shape() != b.shape() || a.len_bytes() != b.len_bytes() {
+            return false;
+        }
+        let mut pieces = a.bytes.chunks(PIECE_BYTES).zip(b.bytes.chunks(PIECE_BYTES));
+        let mut start = 0usize;
+        pieces.all(|(a, b)| {
+            let range = start..start.saturating_add(PIECE_BYTES);
+            start = range.end;
+            let same = a == b;
+            self.release(first, range.clone());
+            self.release(second, range);
+            same
+        })
     }
     /// Name and size in bytes of each weight file.
     pub fn weight_files(&self) -> impl Iterator<Item = (&str, u64)> {

@@ -1,15 +1,16 @@
 //! Hugging Face BitNet packing: four trits to a byte.
 //!
-//! In: a `U8` tensor of shape [ceil(N/4), K]. Out: canonical trits. With R = ceil(N/4), bits 2i+1..2i of byte [r, k] hold
+//! In: a `U8` tensor of shape [ceil(N/4), K]. Out: codes of trits, by bands of rows. With R = ceil(N/4), bits 2i+1..2i of byte [r, k] hold
 //! the code of row i * R + r, and code = trit + 1: packing runs over four contiguous blocks of rows. If N is no multiple
 //! of 4, the last block is short and the codes behind it mean nothing.
 //!
 //! Source: Hugging Face transformers, `integrations/bitnet.py`.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+use std::ops::Range;
+
 use super::error::Error;
 use super::tensor::{StoredType, Tensor};
-use crate::weights::Trits;
 
 /// Trits of one byte.
 const PER_BYTE: usize = 4;
@@ -32,29 +33,41 @@ pub fn check(tensor: &Tensor<'_>, rows: usize, cols: usize) -> Result<(), Error>
     ))
 }
 
-/// Decodes the `rows` x `cols` trits of `tensor`.
+/// Writes the codes (trit + 1: 0, 1 or 2) of `rows` of the `shape[0]` x `shape[1]` trits of `tensor` into `out`.
 ///
 /// # Errors
-/// Another type or shape; a code 3 anywhere, which no trit has.
-pub fn unpack(tensor: &Tensor<'_>, rows: usize, cols: usize) -> Result<Trits, Error> {
-    check(tensor, rows, cols)?;
-    // Both bits of a code set: also behind a short last block, where only damage can put it.
-    if let Some(at) = tensor.bytes.iter().position(|b| b & (b >> 1) & 0x55 != 0) {
-        return Err(code_three(tensor, at));
+/// Another type or shape; a code 3 in any byte that is read, which no trit has. Every byte of the tensor is read for the
+/// first quarter of the rows. Bug: `rows` or `out` do not fit the shape.
+pub fn codes(tensor: &Tensor<'_>, shape: [usize; 2], rows: Range<usize>, out: &mut [u8]) -> Result<(), Error> {
+    let [n, k] = shape;
+    check(tensor, n, k)?;
+    let asked = rows.len().saturating_mul(k);
+    if rows.end > n || asked != out.len() {
+        return Err(Error::Bug(format!("{} codes were asked of rows {rows:?} of {n} x {k}", out.len())));
     }
-    // Row block i and the bytes are both [R, K] in the same order, so they zip. At most four times the file's bytes.
-    let mut data = vec![0i8; rows.saturating_mul(cols)];
-    let block_elems = tensor.bytes.len().max(1);
-    for (block, shift) in data.chunks_mut(block_elems).zip([0, 2, 4, 6]) {
-        for (trit, byte) in block.iter_mut().zip(tensor.bytes) {
-            *trit = ((byte >> shift) & 3).wrapping_sub(1) as i8;
+    let block_rows = n.div_ceil(PER_BYTE).max(1);
+    for (row, out) in rows.zip(out.chunks_exact_mut(k.max(1))) {
+        let (byte_row, block) = (row.checked_rem(block_rows), row.checked_div(block_rows));
+        let (byte_row, block) = (byte_row.unwrap_or(0), block.unwrap_or(0));
+        let start = byte_row.saturating_mul(k);
+        let bytes = tensor.bytes.get(start..start.saturating_add(k));
+        // What is checked and decoded is the copy: a mapped file may change at any time.
+        out.copy_from_slice(bytes.ok_or_else(|| Error::Bug(format!("{} lost row {byte_row}", tensor.name())))?);
+        // Both bits of a code set: also behind a short last block, where only damage can put it.
+        let threes = |byte: u8| byte & (byte >> 1) & 0x55;
+        if out.iter().fold(0, |found, byte| found | threes(*byte)) != 0 {
+            let at = out.iter().position(|byte| threes(*byte) != 0).unwrap_or(0);
+            return Err(code_three(tensor, start.saturating_add(at)));
+        }
+        // One loop each, so that the shift is a constant of vector instructions.
+        match block {
+            0 => out.iter_mut().for_each(|byte| *byte &= 3),
+            1 => out.iter_mut().for_each(|byte| *byte = (*byte >> 2) & 3),
+            2 => out.iter_mut().for_each(|byte| *byte = (*byte >> 4) & 3),
+            _ => out.iter_mut().for_each(|byte| *byte >>= 6),
         }
     }
-    // The copy is what counts: a mapped file may have changed since the look above.
-    if let Some(at) = data.iter().position(|&t| t > 1) {
-        return Err(code_three(tensor, at.checked_rem(block_elems).unwrap_or(0)));
-    }
-    Ok(Trits { rows, cols, data })
+    Ok(())
 }
 
 fn code_three(tensor: &Tensor<'_>, at: usize) -> Error {
@@ -66,7 +79,7 @@ fn code_three(tensor: &Tensor<'_>, at: usize) -> Error {
 }
 
 #[cfg(test)]
-#[expect(clippy::arithmetic_side_effects, reason = "tests")]
+#[expect(clippy::arithmetic_side_effects, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
 
@@ -80,6 +93,16 @@ mod tests {
         (0..n).map(|_| next()).collect()
     }
 
+    fn unpack(tensor: &Tensor<'_>, rows: usize, cols: usize) -> Result<Vec<i8>, Error> {
+        let mut whole = vec![7; if rows < 100 { rows * cols } else { 0 }];
+        codes(tensor, [rows, cols], 0..rows, &mut whole)?;
+        // Any band gives the same.
+        let mut band = vec![7; (rows - rows / 3) * cols];
+        codes(tensor, [rows, cols], rows / 3..rows, &mut band)?;
+        assert_eq!(whole[rows / 3 * cols..], band);
+        Ok(whole.into_iter().map(|code| code as i8 - 1).collect())
+    }
+
     fn tensor<'c>(shape: &'c [usize], bytes: &'c [u8]) -> Tensor<'c> {
         let (name, file) = ("w", "model.safetensors");
         Tensor { name, stored: StoredType::U8, shape, file, offset_bytes: 100, bytes }
@@ -91,7 +114,7 @@ mod tests {
         assert_eq!(vector_weights(24), first);
         let bytes = [0x91, 0x26, 0x61, 0x29, 0x08, 0x90, 0x42, 0x48];
         let trits = unpack(&tensor(&[2, 4], &bytes), 8, 4).expect("the vector is valid");
-        assert_eq!(trits, Trits { rows: 8, cols: 4, data: vector_weights(32) });
+        assert_eq!(trits, vector_weights(32));
     }
 
     #[test]
@@ -99,7 +122,7 @@ mod tests {
         // N = 5: blocks of 2, 2 and 1 rows, K = 1; the second byte's third code is padding.
         let bytes = [0b10_00_01, 0b01_10];
         let trits = unpack(&tensor(&[2, 1], &bytes), 5, 1).expect("padding may hold any legal code");
-        assert_eq!(trits.data, [0, 1, -1, 0, 1]);
+        assert_eq!(trits, [0, 1, -1, 0, 1]);
     }
 
     #[test]

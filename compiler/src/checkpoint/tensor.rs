@@ -87,10 +87,6 @@ impl<'c> Tensor<'c> {
     pub fn len_elems(&self) -> usize {
         self.shape.iter().fold(1, |n: usize, &d| n.saturating_mul(d))
     }
-    /// Whether `other` has the same type, shape and bytes.
-    pub fn same_data(&self, other: &Tensor<'_>) -> bool {
-        self.stored == other.stored && self.shape == other.shape && self.bytes == other.bytes
-    }
     /// A finding about this tensor.
     pub fn fault(&self, found: impl Into<String>, expected: impl Into<String>) -> Fault {
         Fault::new(self.file, found, expected).tensor(self.name).byte(self.offset_bytes)

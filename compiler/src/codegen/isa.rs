@@ -1,7 +1,7 @@
 //! ISA levels: which instructions compiled code may use.
 //!
-//! In: the name of a level, or `native`. Out: a [`Target`]: the level, the arithmetic profile and Cranelift's view of
-//! both. A level is a fixed set of features, never "whatever this CPU has", so that code of one level is the same
+//! In: the name of a level, or `native`. Out: a [`Target`]: the level, the arithmetic profile, the emitter, and Cranelift's
+//! view of it. A level is a fixed set of features, never "whatever this CPU has", so that code of one level is the same
 //! everywhere.
 
 use std::sync::Arc;
@@ -10,46 +10,120 @@ use cranelift_codegen::isa::{self, OwnedTargetIsa, TargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
 
 use super::Error;
+use super::wide::registers::Width;
 use crate::graph::arith::Profile;
 
-/// A set of CPU features, each including the ones before it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+/// A set of CPU features.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Isa {
     /// x86-64 with SSSE3 and SSE4.1: the least that tern compiles for.
     Sse41,
-    /// AVX2, FMA, BMI1/2, LZCNT, POPCNT.
+    /// AVX2, FMA, F16C, BMI1/2, LZCNT, POPCNT.
     Avx2,
-    /// AVX-512 F/DQ/VL and VNNI.
+    /// The same with the dot products of AVX-VNNI.
+    AvxVnni,
+    /// AVX2 with AVX-512 F/BW/DQ/VL and VNNI (which is not AVX-VNNI: the encodings differ).
     Avx512Vnni,
+    /// The same with the byte permutations of VBMI.
+    Avx512Vbmi,
+}
+
+/// Features that come together: what Cranelift calls them, and whether this CPU has them.
+enum Group {
+    Sse41,
+    Avx2,
+    AvxVnni,
+    Avx512,
+    Vbmi,
+}
+
+impl Group {
+    /// Cranelift's names, of those that it knows.
+    const fn names(&self) -> &'static [&'static str] {
+        match self {
+            Group::Sse41 => &["has_sse3", "has_ssse3", "has_sse41"],
+            Group::Avx2 => {
+                &["has_sse42", "has_popcnt", "has_avx", "has_avx2", "has_fma", "has_bmi1", "has_bmi2", "has_lzcnt"]
+            }
+            Group::AvxVnni => &["has_avx_vnni"],
+            Group::Avx512 => &["has_avx512f", "has_avx512dq", "has_avx512vl", "has_avx512vnni"],
+            Group::Vbmi => &["has_avx512vbmi"],
+        }
+    }
+
+    #[cfg(all(target_arch = "x86_64", unix))]
+    fn is_here(&self) -> bool {
+        use std::is_x86_feature_detected as has;
+        match self {
+            Group::Sse41 => has!("ssse3") && has!("sse4.1"),
+            Group::Avx2 => {
+                has!("sse4.2")
+                    && has!("popcnt")
+                    && has!("avx2")
+                    && has!("fma")
+                    && has!("f16c")
+                    && has!("bmi1")
+                    && has!("bmi2")
+                    && has!("lzcnt")
+            }
+            Group::AvxVnni => has!("avxvnni"),
+            Group::Avx512 => {
+                has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") && has!("avx512vnni")
+            }
+            Group::Vbmi => has!("avx512vbmi"),
+        }
+    }
+
+    /// Elsewhere the system's calling convention is not the one that entry points are compiled with.
+    #[cfg(not(all(target_arch = "x86_64", unix)))]
+    fn is_here(&self) -> bool {
+        false
+    }
 }
 
 impl Isa {
-    /// All levels, least first.
-    pub const ALL: &'static [Isa] = &[Isa::Sse41, Isa::Avx2, Isa::Avx512Vnni];
+    /// All levels, the least preferred first.
+    pub const ALL: &'static [Isa] = &[Isa::Sse41, Isa::Avx2, Isa::AvxVnni, Isa::Avx512Vnni, Isa::Avx512Vbmi];
 
     /// The name on the command line and in kernel symbols.
     pub const fn name(self) -> &'static str {
         match self {
             Isa::Sse41 => "sse41",
             Isa::Avx2 => "avx2",
+            Isa::AvxVnni => "avxvnni",
             Isa::Avx512Vnni => "avx512vnni",
+            Isa::Avx512Vbmi => "avx512vbmi",
         }
     }
 
-    /// Cranelift's names of the features that the level adds to the one below it.
-    const fn features(self) -> &'static [&'static str] {
+    /// All that the level has.
+    const fn groups(self) -> &'static [Group] {
         match self {
-            Isa::Sse41 => &["has_sse3", "has_ssse3", "has_sse41"],
-            Isa::Avx2 => {
-                &["has_sse42", "has_popcnt", "has_avx", "has_avx2", "has_fma", "has_bmi1", "has_bmi2", "has_lzcnt"]
-            }
-            Isa::Avx512Vnni => &["has_avx512f", "has_avx512dq", "has_avx512vl", "has_avx512vnni"],
+            Isa::Sse41 => &[Group::Sse41],
+            Isa::Avx2 => &[Group::Sse41, Group::Avx2],
+            Isa::AvxVnni => &[Group::Sse41, Group::Avx2, Group::AvxVnni],
+            Isa::Avx512Vnni => &[Group::Sse41, Group::Avx2, Group::Avx512],
+            Isa::Avx512Vbmi => &[Group::Sse41, Group::Avx2, Group::Avx512, Group::Vbmi],
         }
     }
 
     /// Whether the level has fused multiply-add.
     pub const fn has_fma(self) -> bool {
         !matches!(self, Isa::Sse41)
+    }
+
+    /// Whether the level has dot products of bytes, `vpdpbusd`.
+    pub const fn has_vnni(self) -> bool {
+        matches!(self, Isa::AvxVnni | Isa::Avx512Vnni | Isa::Avx512Vbmi)
+    }
+
+    /// Width of the level's vectors, where they are wider than those of Cranelift.
+    pub const fn width(self) -> Option<Width> {
+        match self {
+            Isa::Sse41 => None,
+            Isa::Avx2 | Isa::AvxVnni => Some(Width::W256),
+            Isa::Avx512Vnni | Isa::Avx512Vbmi => Some(Width::W512),
+        }
     }
 
     /// The profile that the level uses unless told otherwise.
@@ -59,37 +133,10 @@ impl Isa {
 
     /// Whether this machine can run code of the level.
     pub fn is_available(self) -> bool {
-        // Elsewhere the system's calling convention is not the one that entry points are compiled with.
-        #[cfg(all(target_arch = "x86_64", unix))]
-        {
-            match self {
-                Isa::Sse41 => std::is_x86_feature_detected!("ssse3") && std::is_x86_feature_detected!("sse4.1"),
-                Isa::Avx2 => {
-                    Isa::Sse41.is_available()
-                        && std::is_x86_feature_detected!("sse4.2")
-                        && std::is_x86_feature_detected!("popcnt")
-                        && std::is_x86_feature_detected!("avx2")
-                        && std::is_x86_feature_detected!("fma")
-                        && std::is_x86_feature_detected!("bmi1")
-                        && std::is_x86_feature_detected!("bmi2")
-                        && std::is_x86_feature_detected!("lzcnt")
-                }
-                Isa::Avx512Vnni => {
-                    Isa::Avx2.is_available()
-                        && std::is_x86_feature_detected!("avx512f")
-                        && std::is_x86_feature_detected!("avx512dq")
-                        && std::is_x86_feature_detected!("avx512vl")
-                        && std::is_x86_feature_detected!("avx512vnni")
-                }
-            }
-        }
-        #[cfg(not(all(target_arch = "x86_64", unix)))]
-        {
-            false
-        }
+        self.groups().iter().all(Group::is_here)
     }
 
-    /// The highest level that this machine can run.
+    /// The level that this machine runs best.
     ///
     /// # Errors
     /// [`Error::NoIsa`] where there is none.
@@ -114,6 +161,34 @@ impl Isa {
     }
 }
 
+/// Which emitter writes a kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum EmitterChoice {
+    /// The wide one where it has the kernel at the level, else Cranelift.
+    #[default]
+    Auto,
+    /// Cranelift, with 128-bit vectors, always.
+    Clif,
+}
+
+impl EmitterChoice {
+    /// Both.
+    pub const ALL: &'static [EmitterChoice] = &[EmitterChoice::Auto, EmitterChoice::Clif];
+
+    /// The name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            EmitterChoice::Auto => "auto",
+            EmitterChoice::Clif => "clif",
+        }
+    }
+
+    /// The choice called `name`.
+    pub fn from_name(name: &str) -> Option<Self> {
+        EmitterChoice::ALL.iter().copied().find(|choice| choice.name() == name)
+    }
+}
+
 /// What code is generated for.
 #[derive(Clone)]
 pub struct Target {
@@ -121,7 +196,9 @@ pub struct Target {
     pub isa: Isa,
     /// The arithmetic.
     pub profile: Profile,
-    /// Cranelift's form of both.
+    /// Which emitter writes the kernels.
+    pub emitter: EmitterChoice,
+    /// Cranelift's form of level and arithmetic.
     pub cranelift: OwnedTargetIsa,
 }
 
@@ -130,11 +207,11 @@ impl Target {
     ///
     /// # Errors
     /// [`Error::NoFma`] if the profile needs fused multiply-add and the level has none.
-    pub fn new(isa: Isa, profile: Profile) -> Result<Target, Error> {
+    pub fn new(isa: Isa, profile: Profile, emitter: EmitterChoice) -> Result<Target, Error> {
         if profile == Profile::Fma && !isa.has_fma() {
             return Err(Error::NoFma { isa: isa.name() });
         }
-        Ok(Target { isa, profile, cranelift: cranelift_isa(isa)? })
+        Ok(Target { isa, profile, emitter, cranelift: cranelift_isa(isa)? })
     }
 }
 
@@ -154,10 +231,8 @@ fn cranelift_isa(level: Isa) -> Result<OwnedTargetIsa, Error> {
         flags.set(name, value).map_err(Error::bug)?;
     }
     let mut builder = isa::lookup_by_name("x86_64-unknown-linux-gnu").map_err(Error::bug)?;
-    for isa in Isa::ALL.iter().filter(|isa| **isa <= level) {
-        for feature in isa.features() {
-            builder.enable(feature).map_err(Error::bug)?;
-        }
+    for feature in level.groups().iter().flat_map(Group::names) {
+        builder.enable(feature).map_err(Error::bug)?;
     }
     let isa: Arc<dyn TargetIsa> = builder.finish(settings::Flags::new(flags)).map_err(Error::bug)?;
     Ok(isa)

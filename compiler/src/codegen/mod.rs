@@ -4,9 +4,10 @@
 //! for the JIT the entry points of the C ABI. It upholds the one arithmetic; it never sees weights: their base address
 //! is an argument of the step.
 //!
-//! Read [`isa`] (levels), [`emitter`] (the vocabulary), `kernels/` (one file a family), [`step`] (the program that calls
-//! them), [`state`] (the caller's block), [`module`] (all of it compiled), [`jit`].
+//! Read [`isa`] (levels), [`emitter`] (the vocabulary), `kernels/` (one file a family), [`wide`] (the hot ones again, with
+//! wider vectors), [`step`] (the program that calls them), [`state`] (the caller's block), [`module`] (all of it compiled), [`jit`].
 
+pub mod candidates;
 pub mod emitter;
 pub mod isa;
 pub mod jit;
@@ -14,15 +15,16 @@ pub mod kernels;
 pub mod module;
 pub mod state;
 pub mod step;
+pub mod wide;
 
-pub use isa::{Isa, Target};
+pub use isa::{EmitterChoice, Isa, Target};
 
 /// Code could not be generated.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// No such level.
-    #[error("unknown ISA level {found:?}; known are sse41, avx2, avx512vnni and native")]
+    #[error("unknown ISA level {found:?}; known are sse41, avx2, avxvnni, avx512vnni, avx512vbmi and native")]
     UnknownIsa {
         /// What was asked for.
         found: String,

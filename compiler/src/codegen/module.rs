@@ -4,6 +4,7 @@
 //! text of every function, before (CLIF) and after (assembly).
 
 use cranelift_codegen::Context;
+use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::ir::{AbiParam, FuncRef, Function, Signature, Type, UserFuncName, types};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_module::{FuncId, Linkage, Module};
@@ -11,7 +12,7 @@ use cranelift_module::{FuncId, Linkage, Module};
 use super::emitter::Emitter;
 use super::state::{self, StateLayout};
 use super::step::{self, Callees};
-use super::{Error, Target, kernels};
+use super::{Error, Target, kernels, wide};
 use crate::schedule::Schedule;
 use crate::schedule::kernel::KernelKind;
 
@@ -100,6 +101,30 @@ pub fn compile_kernel(module: &mut dyn Module, kind: &KernelKind, target: &Targe
     Functions::new(module, target, Listing::default()).kernel(kind)
 }
 
+/// The instructions of one kernel, and possibly constants behind them: for looking at them, not for running.
+///
+/// # Errors
+/// [`Error::Bug`]: a kernel must compile.
+pub fn kernel_code(kind: &KernelKind, target: &Target) -> Result<Vec<u8>, Error> {
+    if let Some(mut code) = wide::emit(kind, target)? {
+        code.bytes.truncate(code.code_bytes);
+        return Ok(code.bytes);
+    }
+    let mut signature = Signature::new(target.cranelift.default_call_conv());
+    signature.params.push(AbiParam::new(I64));
+    let (mut context, mut builder) = (Context::new(), FunctionBuilderContext::new());
+    context.func = Function::with_name_signature(UserFuncName::user(0, 0), signature);
+    let mut b = FunctionBuilder::new(&mut context.func, &mut builder);
+    let mut kernel = Emitter::new(&mut b, target);
+    kernels::emit(kind, &mut kernel);
+    kernel.finish();
+    b.seal_all_blocks();
+    b.finalize(target.cranelift.frontend_config());
+    let compiled = context.compile(&*target.cranelift, &mut ControlPlane::default());
+    let compiled = compiled.map_err(|e| Error::Bug { reason: format!("{kind}: {:?}", e.inner) })?;
+    Ok(compiled.code_buffer().to_vec())
+}
+
 struct Functions<'m> {
     module: &'m mut dyn Module,
     target: &'m Target,
@@ -122,16 +147,33 @@ impl<'m> Functions<'m> {
         signature
     }
 
-    /// A leaf: one pointer in, nothing out.
+    /// A leaf: one pointer in, nothing out. Its wide body if it has one, else its CLIF.
     fn kernel(&mut self, kind: &KernelKind) -> Result<FuncId, Error> {
         let signature = self.signature(&[I64], None);
         let target = self.target;
+        if let Some(code) = wide::emit(kind, target)? {
+            return self.define_wide(&wide::symbol(kind, target), &signature, &code);
+        }
         let symbol = format!("{}_{kind}", target.isa.name());
         self.define(&symbol, Linkage::Local, signature, |b, _| {
             let mut kernel = Emitter::new(b, target);
             kernels::emit(kind, &mut kernel);
             kernel.finish();
         })
+    }
+
+    fn define_wide(&mut self, symbol: &str, signature: &Signature, code: &wide::Code) -> Result<FuncId, Error> {
+        let id = self.module.declare_function(symbol, Linkage::Local, signature).map_err(Error::bug)?;
+        self.module
+            .define_function_bytes(id, wide::ALIGN_BYTES, &code.bytes, &[])
+            .map_err(|e| Error::Bug { reason: format!("{symbol}: {e:?}") })?;
+        self.listed.push(Listed {
+            symbol: symbol.to_owned(),
+            clif: self.listing.clif.then(|| "; no CLIF: the wide emitter wrote it\n".to_owned()),
+            asm: self.listing.asm.then(|| wide::listing(code)),
+            code_bytes: code.bytes.len(),
+        });
+        Ok(id)
     }
 
     /// A function of the C ABI; `body` also gets the module and the signature of a barrier.

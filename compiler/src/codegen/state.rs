@@ -4,9 +4,11 @@
 //! 0       magic u64 | context u32 | n_seqs u32 | kv_type u32 | 0 u32 | kv_offset u64 | kv_seq_bytes u64 | column_bytes u64
 //! 48      what the last step leaves for its caller: exact rows u32 | coarse rows u32 | bad id u32 | bad logit f32
 //! 64      the activation arena, then one row of logits for top-k
+//! ...     scratch memory of 64 threads
 //! ...     with a coarse head: a row of bounds, the quantised row of activations, lists of the threads
 //! ...     the length of every sequence, u32 each
 //! ...     the cache: per sequence, layer and head a plane of keys and a plane of values, [context, head_dim] each
+//! ...     what a kernel may read behind the last plane
 //! ```
 //! `column_bytes` is context * bytes of an element, so a plane takes head_dim times that.
 
@@ -17,6 +19,7 @@ use tern_runtime::generated::abi;
 
 use super::Error;
 use super::emitter::flags;
+use crate::schedule::table::MAX_TABLE_THREADS;
 use crate::schedule::{Schedule, layout};
 
 /// Offset of the magic number.
@@ -131,12 +134,18 @@ pub struct StateLayout {
     pub magic: u64,
     /// The row of logits for top-k, padded.
     pub logits: u64,
+    /// The threads' scratch memory, touched only by threads that are there.
+    pub scratch: u64,
+    /// Bytes of one thread's.
+    pub scratch_bytes: u64,
     /// The scratch memory of the coarse head, if there is one.
     pub head: Option<HeadState>,
     /// The sequences' lengths.
     pub lengths: u64,
     /// Elements of all layers' caches per position.
     pub kv_elems: u64,
+    /// Bytes behind the last sequence's cache that are read, though they mean nothing.
+    pub slack_bytes: u64,
     /// The most positions of a sequence.
     pub max_context: u32,
 }
@@ -149,13 +158,15 @@ impl StateLayout {
     pub fn new(schedule: &Schedule) -> Result<Self, Error> {
         let logits = ARENA + schedule.arena_bytes;
         let logits_end = layout::round_up(logits + 4 * u64::from(schedule.vocab), layout::ALIGN_BYTES);
-        let (head, lengths) = match schedule.coarse_head {
+        let (head, scratch) = match schedule.coarse_head {
             Some(head) => {
                 let (head, end) = HeadState::place(logits_end, head.rows, head.cols);
                 (Some(head), end)
             }
             None => (None, logits_end),
         };
+        let scratch_bytes = layout::round_up(u64::from(schedule.scratch_bytes), layout::ALIGN_BYTES);
+        let lengths = scratch + scratch_bytes * u64::from(MAX_TABLE_THREADS);
         let kv_elems =
             schedule.kv_layers.last().map_or(0, |l| l.elems_before + 2 * u64::from(l.heads) * u64::from(l.head_dim));
         let largest = u128::from(kv_elems) * 4 * u128::from(schedule.max_context) * u128::from(MAX_SEQS)
@@ -165,13 +176,30 @@ impl StateLayout {
             return Err(Error::StateTooLarge { bytes: largest });
         }
         let Schedule { arena_bytes, vocab, max_context, max_step_tokens, kv_layers, .. } = schedule;
-        let mut shape =
-            vec![*arena_bytes, u64::from(*vocab), u64::from(*max_context), u64::from(*max_step_tokens), lengths];
+        let mut shape = vec![
+            *arena_bytes,
+            scratch_bytes,
+            u64::from(*vocab),
+            u64::from(*max_context),
+            u64::from(*max_step_tokens),
+            lengths,
+        ];
         for layer in kv_layers {
             shape.extend([u64::from(layer.heads), u64::from(layer.head_dim)]);
         }
+        let longest_head = kv_layers.iter().map(|l| l.head_dim).max().unwrap_or(0);
         let shape: Vec<u8> = shape.iter().flat_map(|n| n.to_le_bytes()).collect();
-        Ok(Self { magic: fnv1a(&shape), logits, head, lengths, kv_elems, max_context: schedule.max_context })
+        Ok(Self {
+            magic: fnv1a(&shape),
+            logits,
+            head,
+            scratch,
+            scratch_bytes,
+            lengths,
+            kv_elems,
+            slack_bytes: layout::KV_SLACK_ROWS * 4 * u64::from(longest_head),
+            max_context: schedule.max_context,
+        })
     }
 }
 
@@ -189,6 +217,7 @@ pub fn emit_state_bytes(b: &mut FunctionBuilder<'_>, l: &StateLayout) {
     let n_seqs = b.ins().uextend(types::I64, p[1]);
     let kv = b.ins().imul(seq_bytes, n_seqs);
     let total = b.ins().iadd(kv_offset, kv);
+    let total = b.ins().iadd_imm_s(total, l.slack_bytes as i64);
     b.ins().return_(&[total]);
     b.switch_to_block(refuse);
     let none = b.ins().iconst(types::I64, 0);

@@ -15,7 +15,8 @@ use tern_runtime::session::MAX_TOP_K;
 
 use super::emitter::flags;
 use super::state::{self, StateLayout};
-use crate::schedule::{Arg, Call, Choice, Part, Phase, RowKind, RowSpace, Schedule, Split, layout};
+use crate::schedule::table::{MAX_TABLE_THREADS, TABLE_PARTS};
+use crate::schedule::{Arg, Call, Choice, Many, Part, Phase, RowKind, RowSpace, Schedule, Split, layout};
 
 /// What the program calls.
 pub struct Callees {
@@ -53,6 +54,8 @@ struct Step<'s> {
     column_bytes: Value,
     tid: Value,
     n_threads: Value,
+    /// This thread's scratch memory.
+    scratch: Value,
     barrier: Value,
     barrier_ctx: Value,
     /// This thread's share of each kind of work: first unit and behind the last.
@@ -65,6 +68,8 @@ enum Share {
     Rows(u8),
     Units(u32),
     RowHeads(u32),
+    /// Parts of batches of so many rows.
+    Batches(u8, u32),
 }
 
 fn space_key(space: RowSpace) -> u8 {
@@ -97,6 +102,12 @@ pub fn emit_step(b: &mut FunctionBuilder<'_>, schedule: &Schedule, l: &StateLayo
     let slots = schedule.phases.iter().flat_map(|p| &p.calls).map(|c| c.args.len()).max().unwrap_or(0);
     let slots = slots.max(head::ARGS) as u32;
     let slot = b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, slots * 8, 3));
+    let tid64 = b.ins().uextend(types::I64, tid);
+    let last = b.ins().iconst(types::I64, i64::from(MAX_TABLE_THREADS - 1));
+    let place = b.ins().umin(tid64, last);
+    let place = b.ins().imul_imm_s(place, l.scratch_bytes as i64);
+    let scratch = b.ins().iadd_imm_s(state, l.scratch as i64);
+    let scratch = b.ins().iadd(scratch, place);
     let k = b.ins().ushr_imm_u(want, 8);
     let k = b.ins().uextend(types::I64, k);
     let n_threads = b.ins().uextend(types::I64, n_threads);
@@ -119,7 +130,8 @@ pub fn emit_step(b: &mut FunctionBuilder<'_>, schedule: &Schedule, l: &StateLayo
         kv_type: b.ins().load(types::I32, flags(), state, state::KV_TYPE),
         cache: b.ins().iadd(state, kv_offset),
         column_bytes: b.ins().load(types::I64, flags(), state, state::COLUMN_BYTES),
-        tid: b.ins().uextend(types::I64, tid),
+        tid: tid64,
+        scratch,
         n_threads,
         barrier,
         barrier_ctx,
@@ -205,55 +217,62 @@ fn wanted_rows(b: &mut FunctionBuilder<'_>, kind: Value, n: Value) -> Value {
     b.ins().select(none, zero, some)
 }
 
-/// The rows that a call works on.
-fn space_of(call: &Call) -> RowSpace {
-    match call.split {
-        Split::Rows(space) => space,
-        Split::RowHeads { .. } => RowSpace::Tokens,
-        Split::Units { .. } => call
-            .args
-            .iter()
-            .find_map(|arg| if let Arg::RowCount(space) = arg { Some(*space) } else { None })
-            .unwrap_or(RowSpace::Tokens),
-    }
-}
-
 impl Step<'_> {
     /// Computes every share of this thread once, at the start: units * tid / threads to units * (tid + 1) / threads.
     fn share_work(&mut self, b: &mut FunctionBuilder<'_>) {
         let schedule = self.schedule;
         for call in schedule.phases.iter().flat_map(|p| &p.calls) {
-            let (share, units) = match call.split {
-                Split::Rows(space) => (Share::Rows(space_key(space)), self.rows[&space_key(space)]),
-                Split::Units { total, .. } => (Share::Units(total), b.ins().iconst(types::I64, i64::from(total))),
-                Split::RowHeads { heads } => {
-                    (Share::RowHeads(heads), b.ins().imul_imm_s(self.rows[&0], i64::from(heads)))
-                }
+            let split = match call.split {
+                Split::Rows(space) => Share::Rows(space_key(space)),
+                Split::Units { total, .. } => Share::Units(total),
+                Split::RowHeads { heads } => Share::RowHeads(heads),
             };
-            self.share(b, share, units);
+            let many = match call.kernel {
+                Choice::ByRows { many: Some(many), .. } => Some(Share::Batches(space_key(call.space()), many.tokens)),
+                Choice::ByRows { many: None, .. } | Choice::One(_) | Choice::ByKv { .. } => None,
+            };
+            for share in std::iter::once(split).chain(many) {
+                if !self.shares.contains_key(&share) {
+                    let ends = self.share(b, share);
+                    self.shares.insert(share, ends);
+                }
+            }
         }
         if let Some(head) = schedule.coarse_head {
             let tiles = layout::head_tiles(head.rows);
-            let units = b.ins().iconst(types::I64, i64::from(tiles));
-            self.share(b, Share::Units(tiles), units);
+            let ends = self.share(b, Share::Units(tiles));
+            self.shares.entry(Share::Units(tiles)).or_insert(ends);
         }
     }
 
-    fn share(&mut self, b: &mut FunctionBuilder<'_>, share: Share, units: Value) {
-        if self.shares.contains_key(&share) {
-            return;
-        }
+    /// This thread's units of a kind of work.
+    fn share(&self, b: &mut FunctionBuilder<'_>, share: Share) -> (Value, Value) {
+        let mut threads = self.n_threads;
+        let units = match share {
+            Share::Rows(space) => self.rows[&space],
+            Share::Units(total) => b.ins().iconst(types::I64, i64::from(total)),
+            Share::RowHeads(heads) => b.ins().imul_imm_s(self.rows[&0], i64::from(heads)),
+            Share::Batches(space, tokens) => {
+                // Only so many threads have scratch memory.
+                let most = b.ins().iconst(types::I64, i64::from(MAX_TABLE_THREADS));
+                threads = b.ins().umin(threads, most);
+                let up = b.ins().iadd_imm_s(self.rows[&space], i64::from(tokens) - 1);
+                let batches = b.ins().udiv_imm_u(up, i64::from(tokens));
+                b.ins().imul_imm_s(batches, i64::from(TABLE_PARTS))
+            }
+        };
         let next = b.ins().iadd_imm_s(self.tid, 1);
         let ends = [self.tid, next].map(|t| {
+            let t = b.ins().umin(t, threads);
             let product = b.ins().imul(units, t);
-            b.ins().udiv(product, self.n_threads)
+            b.ins().udiv(product, threads)
         });
-        self.shares.insert(share, (ends[0], ends[1]));
+        (ends[0], ends[1])
     }
 
     fn phase(&self, b: &mut FunctionBuilder<'_>, phase: &Phase) {
         // The head is skipped, barrier and all, where no logits are wanted.
-        let skip = phase.calls.iter().all(|c| space_of(c) == RowSpace::Wanted).then(|| {
+        let skip = phase.is_for_wanted_rows().then(|| {
             let (body, after) = (b.create_block(), b.create_block());
             b.ins().brif(self.rows[&1], body, &[], after, &[]);
             b.switch_to_block(body);
@@ -277,7 +296,7 @@ impl Step<'_> {
     }
 
     fn call(&self, b: &mut FunctionBuilder<'_>, call: &Call) {
-        let (lo, hi) = self.range(b, call.split);
+        let (lo, hi) = self.range(b, call);
         for (slot, arg) in call.args.iter().enumerate() {
             let value = self.arg(b, *arg, lo, hi);
             b.ins().store(flags(), value, self.args, 8 * slot as i32);
@@ -286,10 +305,21 @@ impl Step<'_> {
             Choice::One(kernel) => {
                 b.ins().call(self.callees.kernels[kernel.0 as usize], &[self.args]);
             }
-            Choice::ByRows { one, many } => {
-                let rows = self.rows[&space_key(space_of(call))];
+            Choice::ByRows { one, few, many } => {
+                let rows = self.rows[&space_key(call.space())];
                 let single = b.ins().icmp_imm_u(IntCC::Equal, rows, 1);
-                self.either(b, single, one.0, many.0);
+                let Some(Many { kernel, from, .. }) = many else { return self.either(b, single, one.0, few.0) };
+                let (less, after) = (b.create_block(), b.create_block());
+                let many_block = b.create_block();
+                let is_many = b.ins().icmp_imm_u(IntCC::UnsignedGreaterThanOrEqual, rows, i64::from(from));
+                b.ins().brif(is_many, many_block, &[], less, &[]);
+                b.switch_to_block(many_block);
+                b.ins().call(self.callees.kernels[kernel.0 as usize], &[self.args]);
+                b.ins().jump(after, &[]);
+                b.switch_to_block(less);
+                self.either(b, single, one.0, few.0);
+                b.ins().jump(after, &[]);
+                b.switch_to_block(after);
             }
             Choice::ByKv { f32, f16 } => {
                 let is_f32 = b.ins().icmp_imm_u(IntCC::Equal, self.kv_type, i64::from(abi::KV_F32));
@@ -309,8 +339,18 @@ impl Step<'_> {
         b.switch_to_block(after);
     }
 
-    /// This thread's units of a call.
-    fn range(&self, b: &mut FunctionBuilder<'_>, split: Split) -> (Value, Value) {
+    /// This thread's units of a call, by the kernel that the number of rows chooses.
+    fn range(&self, b: &mut FunctionBuilder<'_>, call: &Call) -> (Value, Value) {
+        let (lo, hi) = self.range_of(b, call.split);
+        let Choice::ByRows { many: Some(Many { tokens, from, .. }), .. } = call.kernel else { return (lo, hi) };
+        let space = space_key(call.space());
+        let is_many = b.ins().icmp_imm_u(IntCC::UnsignedGreaterThanOrEqual, self.rows[&space], i64::from(from));
+        let (many_lo, many_hi) = self.shares[&Share::Batches(space, tokens)];
+        (b.ins().select(is_many, many_lo, lo), b.ins().select(is_many, many_hi, hi))
+    }
+
+    /// This thread's units of a kind of split.
+    fn range_of(&self, b: &mut FunctionBuilder<'_>, split: Split) -> (Value, Value) {
         match split {
             Split::Rows(space) => self.shares[&Share::Rows(space_key(space))],
             Split::RowHeads { heads } => self.shares[&Share::RowHeads(heads)],
@@ -362,6 +402,7 @@ impl Step<'_> {
             }
             Arg::KvPlaneBytes { head_dim } => b.ins().imul_imm_s(self.column_bytes, i64::from(head_dim)),
             Arg::F32(v) => b.ins().iconst(types::I64, i64::from(v.bits())),
+            Arg::Scratch => self.scratch,
         }
     }
 

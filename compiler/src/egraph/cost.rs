@@ -116,7 +116,13 @@ fn weight_bytes(ty: &TensorType) -> u64 {
     };
     let padded = |n: u64, unit: u32| n.div_ceil(u64::from(unit.max(1))).saturating_mul(u64::from(unit.max(1)));
     let elems = padded(rows, spec.rows_multiple).saturating_mul(padded(cols, spec.block_cols));
-    elems.saturating_mul(u64::from(spec.bits_per_weight.unwrap_or(ty.dtype.bits()))).div_ceil(8)
+    match spec.block_bytes {
+        Some(bytes) => {
+            let block_elems = u64::from(spec.tile_rows.max(1)) * u64::from(spec.block_cols.max(1));
+            (elems / block_elems).saturating_mul(u64::from(bytes))
+        }
+        None => elems.saturating_mul(u64::from(ty.dtype.bits())).div_ceil(8),
+    }
 }
 
 /// The elements of a weight: multiply-adds per row of activations.

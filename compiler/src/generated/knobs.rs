@@ -8,7 +8,7 @@ pub static KNOBS: &[KnobSpec] = &[
     KnobSpec {
         name: "isa",
         env: "TERN_ISA",
-        kind: KnobKind::Choice(&["native", "sse41", "avx2", "avx512vnni"]),
+        kind: KnobKind::Choice(&["native", "sse41", "avx2", "avxvnni", "avx512vnni", "avx512vbmi"]),
         default: "native",
         doc: "The instruction-set level of the generated code; `native` takes what the CPU has.",
     },
@@ -22,9 +22,9 @@ pub static KNOBS: &[KnobSpec] = &[
     KnobSpec {
         name: "emitter",
         env: "TERN_EMITTER",
-        kind: KnobKind::Choice(&["clif"]),
-        default: "clif",
-        doc: "The code emitter. `clif` (Cranelift) is the only one so far.",
+        kind: KnobKind::Choice(&["auto", "clif"]),
+        default: "auto",
+        doc: "The code emitter: `auto` takes 256- or 512-bit kernels where the level has them and Cranelift's 128-bit ones elsewhere, `clif` takes only those. Results are bit-identical.",
     },
     KnobSpec {
         name: "head",

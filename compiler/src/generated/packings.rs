@@ -19,6 +19,35 @@ pub enum Packing {
     /// Tile 0 of the first matrix, tile 0 of the second, tile 1 of the first, and so on; each tile as in t2_8x64.
     /// Bytes: twice those of t2_8x64.
     T2Tile8x64Pair,
+    /// Two bits per trit in tiles of 16 rows; each cache line holds 16 columns of a tile, one dword per row.
+    ///
+    /// The code of a trit t is c = t + 1. Rows are padded to a multiple of 16 and cut into tiles of 16; columns are padded to a multiple of 16 and cut into
+    /// blocks of 16; padding is the trit 0 (code 1). For each tile of rows, for each block of columns: one line of 64 bytes. Bytes 4 r to
+    /// 4 r + 3 of line j belong to row r of the tile; byte b of them is c0 + 4 c1 + 16 c2 + 64 c3, where cf is the code of column 16 j + 4 f + b.
+    /// An even number of lines would put tiles of some shapes into the same cache sets: a tile of an even number of blocks ends with
+    /// a further line of zeros.
+    /// Bytes: ceil(N / 16) * 64 * (ceil(K / 16), plus 1 if that is even).
+    T2Tile16x16,
+    /// Two matrices of one shape as t2_16x16, tile by tile in turn: a gated unit reads both as one stream.
+    ///
+    /// Tile 0 of the first matrix, tile 0 of the second, tile 1 of the first, and so on; each tile as in t2_16x16.
+    /// Bytes: twice those of t2_16x16.
+    T2Tile16x16Pair,
+    /// Five trits per byte, 1.6 bits each, in tiles of 16 rows; each cache line holds 20 columns of a tile, one dword per row.
+    ///
+    /// The code of a trit t is c = t + 1. Rows are padded to a multiple of 16 and cut into tiles of 16; columns are padded to a multiple of 20 and cut into
+    /// blocks of 20; padding is the trit 0 (code 1). For each tile of rows, for each block of columns: one line of 64 bytes. Bytes 4 r to
+    /// 4 r + 3 of line j belong to row r of the tile; byte b of them is c0 + 3 c1 + 9 c2 + 27 c3 + 81 c4, where cf is the code of column
+    /// 20 j + 4 f + b: a number below 243.
+    /// An even number of lines would put tiles of some shapes into the same cache sets: a tile of an even number of blocks ends with
+    /// a further line of zeros.
+    /// Bytes: ceil(N / 16) * 64 * (ceil(K / 20), plus 1 if that is even).
+    T5Tile16x20,
+    /// Two matrices of one shape as t5_16x20, tile by tile in turn: a gated unit reads both as one stream.
+    ///
+    /// Tile 0 of the first matrix, tile 0 of the second, tile 1 of the first, and so on; each tile as in t5_16x20.
+    /// Bytes: twice those of t5_16x20.
+    T5Tile16x20Pair,
     /// Dense elements as they are, row after row, each row padded with zeros to a multiple of 16 elements.
     ///
     /// Row after row. A row is its K elements, little endian, in the element type of the weight, followed by zeros up to a
@@ -45,17 +74,30 @@ pub enum Packing {
 
 impl Packing {
     /// All of them, in table order.
-    pub const ALL: &'static [Packing] =
-        &[Packing::T2Tile8x64, Packing::T2Tile8x64Pair, Packing::DenseRows, Packing::F32Vector, Packing::H6Tile16x16];
+    pub const ALL: &'static [Packing] = &[
+        Packing::T2Tile8x64,
+        Packing::T2Tile8x64Pair,
+        Packing::T2Tile16x16,
+        Packing::T2Tile16x16Pair,
+        Packing::T5Tile16x20,
+        Packing::T5Tile16x20Pair,
+        Packing::DenseRows,
+        Packing::F32Vector,
+        Packing::H6Tile16x16,
+    ];
 
     /// Its row of the table.
     pub fn spec(self) -> &'static PackingSpec {
         &PACKINGS[match self {
             Packing::T2Tile8x64 => 0,
             Packing::T2Tile8x64Pair => 1,
-            Packing::DenseRows => 2,
-            Packing::F32Vector => 3,
-            Packing::H6Tile16x16 => 4,
+            Packing::T2Tile16x16 => 2,
+            Packing::T2Tile16x16Pair => 3,
+            Packing::T5Tile16x20 => 4,
+            Packing::T5Tile16x20Pair => 5,
+            Packing::DenseRows => 6,
+            Packing::F32Vector => 7,
+            Packing::H6Tile16x16 => 8,
         }]
     }
 
@@ -79,7 +121,7 @@ pub static PACKINGS: &[PackingSpec] = &[
         tile_rows: 8,
         rows_multiple: 16,
         block_cols: 64,
-        bits_per_weight: Some(2),
+        block_bytes: Some(128),
         align_bytes: 64,
         layout: "The code of a trit t is c = t + 1. Rows are padded to a multiple of 16, so that the padding of a result row is written too,\nand cut into tiles of 8; columns are cut into blocks of 64; rows and columns beyond the matrix hold the trit 0 (code 1). For each tile of rows, for each block of columns, for each of the 8 rows: 16 bytes. Byte j\nholds the codes of columns j, 16 + j, 32 + j and 48 + j of the block in its bits 1-0, 3-2, 5-4 and 7-6.\nBytes: ceil(N / 16) * 2 * ceil(K / 64) * 128.",
     },
@@ -90,9 +132,53 @@ pub static PACKINGS: &[PackingSpec] = &[
         tile_rows: 8,
         rows_multiple: 16,
         block_cols: 64,
-        bits_per_weight: Some(2),
+        block_bytes: Some(128),
         align_bytes: 64,
         layout: "Tile 0 of the first matrix, tile 0 of the second, tile 1 of the first, and so on; each tile as in t2_8x64.\nBytes: twice those of t2_8x64.",
+    },
+    PackingSpec {
+        name: "t2_16x16",
+        summary: "Two bits per trit in tiles of 16 rows; each cache line holds 16 columns of a tile, one dword per row.",
+        weights: DTypePattern::Is(DType::Trit),
+        tile_rows: 16,
+        rows_multiple: 16,
+        block_cols: 16,
+        block_bytes: Some(64),
+        align_bytes: 64,
+        layout: "The code of a trit t is c = t + 1. Rows are padded to a multiple of 16 and cut into tiles of 16; columns are padded to a multiple of 16 and cut into\nblocks of 16; padding is the trit 0 (code 1). For each tile of rows, for each block of columns: one line of 64 bytes. Bytes 4 r to\n4 r + 3 of line j belong to row r of the tile; byte b of them is c0 + 4 c1 + 16 c2 + 64 c3, where cf is the code of column 16 j + 4 f + b.\nAn even number of lines would put tiles of some shapes into the same cache sets: a tile of an even number of blocks ends with\na further line of zeros.\nBytes: ceil(N / 16) * 64 * (ceil(K / 16), plus 1 if that is even).",
+    },
+    PackingSpec {
+        name: "t2_16x16_pair",
+        summary: "Two matrices of one shape as t2_16x16, tile by tile in turn: a gated unit reads both as one stream.",
+        weights: DTypePattern::Is(DType::Trit),
+        tile_rows: 16,
+        rows_multiple: 16,
+        block_cols: 16,
+        block_bytes: Some(64),
+        align_bytes: 64,
+        layout: "Tile 0 of the first matrix, tile 0 of the second, tile 1 of the first, and so on; each tile as in t2_16x16.\nBytes: twice those of t2_16x16.",
+    },
+    PackingSpec {
+        name: "t5_16x20",
+        summary: "Five trits per byte, 1.6 bits each, in tiles of 16 rows; each cache line holds 20 columns of a tile, one dword per row.",
+        weights: DTypePattern::Is(DType::Trit),
+        tile_rows: 16,
+        rows_multiple: 16,
+        block_cols: 20,
+        block_bytes: Some(64),
+        align_bytes: 64,
+        layout: "The code of a trit t is c = t + 1. Rows are padded to a multiple of 16 and cut into tiles of 16; columns are padded to a multiple of 20 and cut into\nblocks of 20; padding is the trit 0 (code 1). For each tile of rows, for each block of columns: one line of 64 bytes. Bytes 4 r to\n4 r + 3 of line j belong to row r of the tile; byte b of them is c0 + 3 c1 + 9 c2 + 27 c3 + 81 c4, where cf is the code of column\n20 j + 4 f + b: a number below 243.\nAn even number of lines would put tiles of some shapes into the same cache sets: a tile of an even number of blocks ends with\na further line of zeros.\nBytes: ceil(N / 16) * 64 * (ceil(K / 20), plus 1 if that is even).",
+    },
+    PackingSpec {
+        name: "t5_16x20_pair",
+        summary: "Two matrices of one shape as t5_16x20, tile by tile in turn: a gated unit reads both as one stream.",
+        weights: DTypePattern::Is(DType::Trit),
+        tile_rows: 16,
+        rows_multiple: 16,
+        block_cols: 20,
+        block_bytes: Some(64),
+        align_bytes: 64,
+        layout: "Tile 0 of the first matrix, tile 0 of the second, tile 1 of the first, and so on; each tile as in t5_16x20.\nBytes: twice those of t5_16x20.",
     },
     PackingSpec {
         name: "dense_rows",
@@ -101,7 +187,7 @@ pub static PACKINGS: &[PackingSpec] = &[
         tile_rows: 1,
         rows_multiple: 1,
         block_cols: 16,
-        bits_per_weight: None,
+        block_bytes: None,
         align_bytes: 64,
         layout: "Row after row. A row is its K elements, little endian, in the element type of the weight, followed by zeros up to a\nmultiple of 16 elements: the 16 lanes of every reduction read whole vectors, and padding adds +0.0.\nBytes: N * ceil(K / 16) * 16 * bits / 8.",
     },
@@ -112,7 +198,7 @@ pub static PACKINGS: &[PackingSpec] = &[
         tile_rows: 1,
         rows_multiple: 1,
         block_cols: 16,
-        bits_per_weight: Some(32),
+        block_bytes: Some(64),
         align_bytes: 64,
         layout: "The K elements widened to f32, little endian, followed by zeros up to a multiple of 16 elements.\nBytes: ceil(K / 16) * 64.",
     },
@@ -123,7 +209,7 @@ pub static PACKINGS: &[PackingSpec] = &[
         tile_rows: 16,
         rows_multiple: 16,
         block_cols: 16,
-        bits_per_weight: Some(6),
+        block_bytes: Some(192),
         align_bytes: 64,
         layout: "The code of an element w of row r is c = round(w / s) + 32, from 1 to 63, with the row's scale s = (largest |w| of the row) / 31 in\nf32. Rows are padded to a multiple of 16 and columns to a multiple of 16 with zeros (code 32); a row of zeros, or one\nwhose scale would be subnormal or not finite, has s = 0 and no code but 32. For each tile of 16 rows, for each block of 16 columns: three\nvectors A, B, C of 64 bytes. Bytes 4r to 4r + 3 of a vector belong to row r of the tile. Byte b of them holds in its bits 5-0 the code of\ncolumn b of the block in A, 4 + b in B, 8 + b in C; bits 1-0, 3-2 and 5-4 of the code of column 12 + b are bits 7-6 in A, B and C.\nBehind the blocks of a tile come three times 16 f32, one per row: the scale s; an upper bound of the norm of the error, sqrt(sum (w - s (c - 32))^2);\nan upper bound of the norms of w and of s (c - 32).\nBytes: ceil(N / 16) * (ceil(K / 16) + 1) * 192.",
     },

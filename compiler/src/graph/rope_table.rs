@@ -4,23 +4,25 @@
 //! order of operations and the roundings to f32 are those of Hugging Face transformers (`modeling_rope_utils.py`);
 //! powers, logarithms, cosines and sines are taken in f64 by the `libm` crate and rounded once.
 
+use std::ops::Range;
+
 use super::{RopeScaling, RopeSpec};
 
-/// `f32[positions, head_dim]`, row-major. Row p: the cosines of the angles of position p, then their sines.
+/// `f32[positions, head_dim]`, row-major. The row of position p: the cosines of the angles of p, then their sines.
 ///
-/// `angle[p, i] = p * inv_freq[i]` for i < head_dim / 2. The caller bounds `positions * head_dim`, which is allocated.
-pub fn rope_table(spec: &RopeSpec, head_dim: u32, positions: u32) -> Vec<f32> {
+/// `angle[p, i] = p * inv_freq[i]` for i < head_dim / 2. The caller bounds the number of elements, which is allocated.
+pub fn rope_table(spec: &RopeSpec, head_dim: u32, positions: Range<u32>) -> Vec<f32> {
     let inv_freq = inverse_frequencies(spec, head_dim); // [head_dim / 2]
     let attention_factor = match spec.scaling {
         RopeScaling::Yarn { attention_factor, .. } => attention_factor.get(),
         RopeScaling::None | RopeScaling::Linear { .. } | RopeScaling::Llama3 { .. } => 1.0,
     };
     let half = inv_freq.len();
-    let mut table = vec![0.0f32; positions as usize * head_dim as usize];
+    let mut table = vec![0.0f32; positions.len() * head_dim as usize];
     if half == 0 {
         return table;
     }
-    for (p, row) in table.chunks_exact_mut(head_dim as usize).enumerate() {
+    for (p, row) in positions.zip(table.chunks_exact_mut(head_dim as usize)) {
         for (i, &frequency) in inv_freq.iter().enumerate() {
             let angle = f64::from(p as f32 * frequency);
             row[i] = libm::cos(angle) as f32 * attention_factor;
@@ -184,7 +186,7 @@ mod tests {
 
     #[test]
     fn yarn_multiplies_cosines_and_sines() {
-        let table = rope_table(&yarn(true), 16, 2);
+        let table = rope_table(&yarn(true), 16, 0..2);
         assert_eq!(table[..8], [1.1386294; 8]);
         assert_eq!(table[8..16], [0.0; 8]);
         assert_close(&table[16..17], &[1.1386294 * 0.5403023]);
@@ -192,11 +194,11 @@ mod tests {
 
     #[test]
     fn rows_are_cosines_then_sines() {
-        let table = rope_table(&spec(10_000.0, RopeScaling::None), 8, 4);
+        let table = rope_table(&spec(10_000.0, RopeScaling::None), 8, 0..4);
         assert_eq!(table.len(), 32);
         let expected = [-0.9899925, 0.9553365, 0.99955004, 0.9999955, 0.14112, 0.29552022, 0.0299955, 0.0029999956];
         assert_close(&table[24..], &expected);
-        let table = rope_table(&spec(500_000.0, RopeScaling::None), 16, 1235);
+        let table = rope_table(&spec(500_000.0, RopeScaling::None), 16, 0..1235);
         // Here the last bit of a frequency counts: 1234 times 6e-8.
         let expected = [-0.7985506, 0.8578896, -0.75309145, -0.91077894, -0.17346117, 0.9432796];
         for (found, expected) in table[1234 * 16..].iter().zip(expected) {
@@ -206,7 +208,7 @@ mod tests {
 
     #[test]
     fn degenerate_sizes_give_empty_tables() {
-        assert!(rope_table(&spec(10_000.0, RopeScaling::None), 0, 7).is_empty());
-        assert!(rope_table(&spec(10_000.0, RopeScaling::None), 8, 0).is_empty());
+        assert!(rope_table(&spec(10_000.0, RopeScaling::None), 0, 0..7).is_empty());
+        assert!(rope_table(&spec(10_000.0, RopeScaling::None), 8, 0..0).is_empty());
     }
 }

@@ -5,11 +5,12 @@
 //! import fails. Missing tensors are collected, so that one message names them.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::config::{CONFIG, Config};
 use super::error::Error;
 use super::quantization::{ScaleRule, WeightFormat};
+use super::weights::CheckpointWeights;
 use crate::checkpoint::{self, Checkpoint, Fault, StoredType, Tensor, absmean, dense, packed};
 use crate::graph::infer::{infer, operand_types};
 use crate::graph::{
@@ -28,13 +29,15 @@ pub(super) struct Builder<'c> {
     block: Option<u32>,
     used: BTreeSet<String>,
     missing: Vec<String>,
+    /// Of master weights: what each is multiplied by before it is rounded to a trit.
+    quantisers: BTreeMap<WeightId, f32>,
 }
 
 impl<'c> Builder<'c> {
     pub(super) fn new(checkpoint: &'c Checkpoint, config: &'c Config) -> Self {
         let graph = Graph { name: checkpoint.name().to_owned(), ..Graph::default() };
-        let (used, missing) = (BTreeSet::new(), Vec::new());
-        Self { checkpoint, config, graph, block: None, used, missing }
+        let (used, missing, quantisers) = (BTreeSet::new(), Vec::new(), BTreeMap::new());
+        Self { checkpoint, config, graph, block: None, used, missing, quantisers }
     }
 
     /// New nodes belong to `block`.
@@ -108,6 +111,7 @@ impl<'c> Builder<'c> {
         let weight_name = format!("{name}.weight");
         let (n, k) = (rows as usize, cols as usize);
         let tensor = self.find(&weight_name);
+        let mut quantise = None;
         let (scale, origin) = match quantization.format {
             WeightFormat::HfPacked => {
                 if let Some(tensor) = tensor {
@@ -124,14 +128,18 @@ impl<'c> Builder<'c> {
                     None => 1.0,
                     Some(tensor) => {
                         check_shape(&tensor, &[rows, cols])?;
-                        absmean::scale(&tensor)?.weight
+                        let scale = absmean::scale(&tensor)?;
+                        self.checkpoint.release(&weight_name, 0..tensor.len_bytes());
+                        quantise = Some(scale.quantise);
+                        scale.weight
                     }
                 };
                 (scale, Origin::OnlineAbsmean)
             }
         };
-        let scale = Some(F32::new(scale));
-        Ok(self.declare(&weight_name, DType::Trit, &[rows, cols], scale, origin))
+        let weight = self.declare(&weight_name, DType::Trit, &[rows, cols], Some(F32::new(scale)), origin);
+        self.quantisers.extend(quantise.map(|quantise| (weight, quantise)));
+        Ok(weight)
     }
 
     /// The generated table of rotations.
@@ -146,8 +154,7 @@ impl<'c> Builder<'c> {
         }
         // Some exporters write the tied head as well. Equal, it is the same; else one of them would go unread.
         if let Some(head) = self.checkpoint.tensor(name) {
-            let same = self.checkpoint.tensor(embed_name).is_some_and(|e| e.same_data(&head));
-            if !same {
+            if !self.checkpoint.same_data(embed_name, name) {
                 let fault = head.fault("other data than the embedding's", "none, or the same");
                 return Err(Error::input(
                     fault.next("config.json has tie_word_embeddings true: if the head is of its own, say so there"),
@@ -158,8 +165,8 @@ impl<'c> Builder<'c> {
         Ok(embed)
     }
 
-    /// The finished graph, if every tensor was found and every tensor was read.
-    pub(super) fn finish(mut self, outputs: Vec<ValueId>) -> Result<Graph, Error> {
+    /// The finished graph and its data, if every tensor was found and every tensor was read.
+    pub(super) fn finish(mut self, outputs: Vec<ValueId>) -> Result<(Graph, CheckpointWeights), Error> {
         let unread: Vec<&str> = self
             .checkpoint
             .tensors()
@@ -189,7 +196,8 @@ impl<'c> Builder<'c> {
             )));
         }
         self.graph.outputs = outputs;
-        Ok(self.graph)
+        let weights = CheckpointWeights::new(self.checkpoint, &self.graph.weights, self.quantisers);
+        Ok((self.graph, weights))
     }
 
     /// The tensor called `name`; remembers that it was asked for.

@@ -75,9 +75,11 @@ pub fn import(checkpoint: &Checkpoint, options: &ImportOptions) -> Result<Import
         Architecture::BitNet => bitnet::build(&mut builder, &config)?,
         Architecture::Llama => llama::build(&mut builder, &config)?,
     };
-    let graph = builder.finish(frame.outputs())?;
+    let (graph, weights) = builder.finish(frame.outputs())?;
+    // Each scale that was read brought a neighbourhood of pages with it.
+    checkpoint.release_all();
     Ok(Imported {
-        weights: CheckpointWeights::new(checkpoint, &graph.weights),
+        weights,
         facts: ModelFacts::new(&config, &generation),
         generation: generation.defaults,
         tokenizer_json: checkpoint.tokenizer_json().map(<[u8]>::to_vec),

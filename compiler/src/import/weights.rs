@@ -1,28 +1,32 @@
 //! The data behind an imported graph, decoded from the checkpoint when it is asked for.
 //!
-//! In: a weight id. Out: its trits or dense elements, as [`WeightData`] wants them. Nothing is kept: who reads a weight
-//! more than once keeps it.
+//! In: a weight id. Out: its trits or dense elements, whole or by bands, as [`WeightData`] wants them. Nothing is kept:
+//! who reads a weight more than once keeps it, and pages of mapped files are given back when a weight has been read.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::error::Error;
 use crate::checkpoint::{Checkpoint, Tensor, absmean, dense, packed};
 use crate::graph::rope_table::rope_table;
-use crate::graph::{Origin, TensorType, WeightDecl, WeightId};
-use crate::weights::{Dense, Trits, WeightData, WeightError};
+use crate::graph::{DenseType, Origin, TensorType, WeightDecl, WeightId};
+use crate::weights::{Dense, DenseShape, Trits, WeightData, WeightError};
 
 /// The weights of an imported graph. Cheap to clone: clones share the checkpoint.
 #[derive(Clone, Debug)]
 pub struct CheckpointWeights {
     checkpoint: Checkpoint,
     decls: Arc<[WeightDecl]>,
+    /// Of master weights: what each is multiplied by before it is rounded to a trit.
+    quantisers: Arc<BTreeMap<WeightId, f32>>,
 }
 
 impl CheckpointWeights {
     /// The data of `decls`, whose names and origins are those of `checkpoint`.
-    pub(super) fn new(checkpoint: &Checkpoint, decls: &[WeightDecl]) -> Self {
-        Self { checkpoint: checkpoint.clone(), decls: decls.into() }
+    pub(super) fn new(checkpoint: &Checkpoint, decls: &[WeightDecl], quantisers: BTreeMap<WeightId, f32>) -> Self {
+        Self { checkpoint: checkpoint.clone(), decls: decls.into(), quantisers: Arc::new(quantisers) }
     }
 
     /// The trits of `weight`.
@@ -32,14 +36,12 @@ impl CheckpointWeights {
     pub fn read_trits(&self, weight: WeightId) -> Result<Trits, Error> {
         let decl = self.decl(weight)?;
         let dims = const_dims(&decl.ty);
-        let (&[rows, cols], Origin::HfPacked | Origin::OnlineAbsmean) = (dims.as_slice(), &decl.origin) else {
-            return Err(Error::Bug(format!("trits were asked of {}, {}", decl.name, decl.ty)));
-        };
-        let tensor = self.tensor(decl)?;
-        if decl.origin == Origin::OnlineAbsmean {
-            return Ok(absmean::trits(&tensor, rows, cols)?);
-        }
-        Ok(packed::unpack(&tensor, rows, cols)?)
+        let &[rows, cols] = dims.as_slice() else { return Err(not_ternary(decl)) };
+        // The type of a declared weight has as many elements as the tensor that the importer checked it against.
+        let mut codes = vec![0; rows.saturating_mul(cols)];
+        self.read_codes(weight, [rows, cols], 0..rows, &mut codes)?;
+        self.give_back(decl);
+        Ok(Trits { rows, cols, data: codes.into_iter().map(|code| code as i8 - 1).collect() })
     }
 
     /// The elements of `weight`.
@@ -50,14 +52,67 @@ impl CheckpointWeights {
         let decl = self.decl(weight)?;
         let dims = const_dims(&decl.ty);
         match (&decl.origin, dims.as_slice()) {
-            (Origin::Dense, _) => Ok(dense::decode(&self.tensor(decl)?)?),
+            (Origin::Dense, _) => {
+                let elems = dense::decode(&self.tensor(decl)?);
+                self.give_back(decl);
+                Ok(elems?)
+            }
             // Both came out of u32 dimensions.
             (Origin::RopeTable(spec), &[rows, head_dim]) => {
-                Ok(Dense::F32(rope_table(spec, head_dim as u32, rows as u32)))
+                Ok(Dense::F32(rope_table(spec, head_dim as u32, 0..rows as u32)))
             }
-            (Origin::RopeTable(_) | Origin::HfPacked | Origin::OnlineAbsmean, _) => {
-                Err(Error::Bug(format!("dense elements were asked of {}, {}", decl.name, decl.ty)))
+            (Origin::RopeTable(_) | Origin::HfPacked | Origin::OnlineAbsmean, _) => Err(not_dense(decl)),
+        }
+    }
+
+    /// The codes of some rows of `weight`.
+    fn read_codes(&self, weight: WeightId, shape: [usize; 2], rows: Range<usize>, out: &mut [u8]) -> Result<(), Error> {
+        let decl = self.decl(weight)?;
+        match decl.origin {
+            Origin::HfPacked => Ok(packed::codes(&self.tensor(decl)?, shape, rows, out)?),
+            Origin::OnlineAbsmean => {
+                let missing = || Error::Bug(format!("the import kept no scale of {}", decl.name));
+                let quantise = *self.quantisers.get(&weight).ok_or_else(missing)?;
+                Ok(absmean::codes(&self.tensor(decl)?, quantise, shape, rows, out)?)
             }
+            Origin::Dense | Origin::RopeTable(_) => Err(not_ternary(decl)),
+        }
+    }
+
+    /// Some rows of `weight` as they are stored.
+    fn read_rows(
+        &self,
+        weight: WeightId,
+        shape: DenseShape,
+        rows: Range<usize>,
+        row_bytes: usize,
+        out: &mut [u8],
+    ) -> Result<(), Error> {
+        let decl = self.decl(weight)?;
+        match decl.origin {
+            Origin::Dense => {
+                if decl.ty.dtype != shape.dtype.dtype() {
+                    return Err(Error::Bug(format!("{shape:?} was asked of {}, {}", decl.name, decl.ty)));
+                }
+                let tensor = self.tensor(decl)?;
+                dense::copy_rows(&tensor, [shape.rows, shape.cols], rows.clone(), row_bytes, out)?;
+                let row_bytes = tensor.len_bytes() / shape.rows.max(1);
+                self.checkpoint.release(&decl.name, rows.start * row_bytes..rows.end * row_bytes);
+                Ok(())
+            }
+            Origin::RopeTable(spec) => {
+                if const_dims(&decl.ty) != [shape.rows, shape.cols] || shape.dtype != DenseType::F32 {
+                    return Err(Error::Bug(format!("{shape:?} was asked of {}, {}", decl.name, decl.ty)));
+                }
+                let table = rope_table(&spec, shape.cols as u32, rows.start as u32..rows.end as u32);
+                for (row, out) in table.chunks(shape.cols.max(1)).zip(out.chunks_mut(row_bytes.max(1))) {
+                    for (x, bytes) in row.iter().zip(out.chunks_exact_mut(4)) {
+                        bytes.copy_from_slice(&x.to_le_bytes());
+                    }
+                }
+                Ok(())
+            }
+            Origin::HfPacked | Origin::OnlineAbsmean => Err(not_dense(decl)),
         }
     }
 
@@ -69,6 +124,10 @@ impl CheckpointWeights {
     fn tensor(&self, decl: &WeightDecl) -> Result<Tensor<'_>, Error> {
         let missing = || Error::Bug(format!("the checkpoint lost tensor {}", decl.name));
         self.checkpoint.tensor(&decl.name).ok_or_else(missing)
+    }
+
+    fn give_back(&self, decl: &WeightDecl) {
+        self.checkpoint.release(&decl.name, 0..usize::MAX);
     }
 
     fn named(&self, weight: WeightId, error: &Error) -> WeightError {
@@ -85,6 +144,41 @@ impl WeightData for CheckpointWeights {
     fn dense(&self, weight: WeightId) -> Result<Cow<'_, Dense>, WeightError> {
         self.read_dense(weight).map(Cow::Owned).map_err(|e| self.named(weight, &e))
     }
+
+    fn codes(
+        &self,
+        weight: WeightId,
+        shape: [usize; 2],
+        rows: Range<usize>,
+        out: &mut [u8],
+    ) -> Result<(), WeightError> {
+        self.read_codes(weight, shape, rows, out).map_err(|e| self.named(weight, &e))
+    }
+
+    fn dense_rows(
+        &self,
+        weight: WeightId,
+        shape: DenseShape,
+        rows: Range<usize>,
+        row_bytes: usize,
+        out: &mut [u8],
+    ) -> Result<(), WeightError> {
+        self.read_rows(weight, shape, rows, row_bytes, out).map_err(|e| self.named(weight, &e))
+    }
+
+    fn release(&self, weight: WeightId) {
+        if let Ok(decl) = self.decl(weight) {
+            self.give_back(decl);
+        }
+    }
+}
+
+fn not_ternary(decl: &WeightDecl) -> Error {
+    Error::Bug(format!("trits were asked of {}, {}", decl.name, decl.ty))
+}
+
+fn not_dense(decl: &WeightDecl) -> Error {
+    Error::Bug(format!("dense elements were asked of {}, {}", decl.name, decl.ty))
 }
 
 fn const_dims(ty: &TensorType) -> Vec<usize> {

@@ -5,6 +5,7 @@
 use std::fmt;
 
 use super::RowKind;
+use crate::generated::packings::Packing;
 use crate::graph::DenseType;
 use crate::graph::{Act, F32};
 
@@ -34,6 +35,63 @@ impl KvElem {
     }
 }
 
+/// How the trits of a matrix are packed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum TritPacking {
+    /// `t2_8x64`: two bits a trit, a row's 64 columns in 16 bytes.
+    T2x8,
+    /// `t2_16x16`: two bits a trit, 16 columns of 16 rows in a cache line.
+    T2,
+    /// `t5_16x20`: five trits a byte, 20 columns of 16 rows in a cache line.
+    T5,
+}
+
+impl TritPacking {
+    /// All of them.
+    pub const ALL: [TritPacking; 3] = [TritPacking::T2x8, TritPacking::T2, TritPacking::T5];
+
+    /// Rows of a tile.
+    pub const fn tile_rows(self) -> u32 {
+        match self {
+            TritPacking::T2x8 => 8,
+            TritPacking::T2 | TritPacking::T5 => 16,
+        }
+    }
+    /// Columns of a block.
+    pub const fn block_cols(self) -> u32 {
+        match self {
+            TritPacking::T2x8 => 64,
+            TritPacking::T2 => 16,
+            TritPacking::T5 => 20,
+        }
+    }
+    /// Trits of a byte: its fields.
+    pub const fn fields(self) -> u32 {
+        match self {
+            TritPacking::T2x8 | TritPacking::T2 => 4,
+            TritPacking::T5 => 5,
+        }
+    }
+    /// What the code of one field is multiplied by to make it that of the next.
+    pub const fn base(self) -> u32 {
+        match self {
+            TritPacking::T2x8 | TritPacking::T2 => 4,
+            TritPacking::T5 => 3,
+        }
+    }
+    /// Its row of the table, for one matrix or for two interleaved.
+    pub const fn packing(self, pair: bool) -> Packing {
+        match (self, pair) {
+            (TritPacking::T2x8, false) => Packing::T2Tile8x64,
+            (TritPacking::T2x8, true) => Packing::T2Tile8x64Pair,
+            (TritPacking::T2, false) => Packing::T2Tile16x16,
+            (TritPacking::T2, true) => Packing::T2Tile16x16Pair,
+            (TritPacking::T5, false) => Packing::T5Tile16x20,
+            (TritPacking::T5, true) => Packing::T5Tile16x20Pair,
+        }
+    }
+}
+
 /// What a ternary kernel does with its exact i32 sums.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Epilogue {
@@ -52,8 +110,13 @@ pub enum Epilogue {
 pub enum Regime {
     /// One: decode.
     Gemv,
-    /// Several: prefill, in tiles of tokens.
+    /// A few: in tiles of tokens.
     Gemm,
+    /// Many: batches of tokens that share tables of partial sums.
+    Table {
+        /// Tokens of a batch.
+        tokens: u32,
+    },
 }
 
 /// One element-by-element operation.
@@ -98,8 +161,11 @@ pub enum KernelKind {
         /// Elements of a row.
         cols: u32,
     },
-    /// i8 codes times trits. Args: w, codes, scales, sums, out, rows, lo, hi (tiles), s_w, then residual or s_w of up.
+    /// i8 codes times trits. Args: w, codes, scales, sums, out, rows, lo, hi, s_w, then residual or s_w of up, scratch.
+    /// `lo` and `hi` count tiles; of tables, `TABLE_PARTS` parts of each batch of tokens, and only they use the scratch.
     Ternary {
+        /// How the trits lie.
+        packing: TritPacking,
         /// N.
         rows: u32,
         /// K.
@@ -141,7 +207,9 @@ pub enum KernelKind {
         /// Element type of the cache.
         elem: KvElem,
     },
-    /// Causal attention. Args: q, cache, plane bytes, out, position, lo, hi (tokens times query heads).
+    /// Causal attention. Args: q, cache, plane bytes, out, position, rows, lo, hi: units are counted over key/value heads,
+    /// then tokens, then the query heads of the group. Keys may be read up to `layout::KV_SLACK_ROWS` rows behind the
+    /// last position of a plane.
     Attention {
         /// Query heads.
         q_heads: u32,
@@ -208,10 +276,11 @@ impl fmt::Display for KernelKind {
                     None => Ok(()),
                 }
             }
-            KernelKind::Ternary { rows, cols, epilogue, regime } => {
+            KernelKind::Ternary { packing, rows, cols, epilogue, regime } => {
                 let regime = match regime {
                     Regime::Gemv => "gemv",
                     Regime::Gemm => "gemm",
+                    Regime::Table { .. } => "table",
                 };
                 let epilogue = match epilogue {
                     Epilogue::Sums => "i32",
@@ -220,7 +289,7 @@ impl fmt::Display for KernelKind {
                     Epilogue::Glu(Act::Relu2) => "relu2_mul",
                     Epilogue::Glu(Act::Silu) => "silu_mul",
                 };
-                write!(f, "{regime}_q8xt2_8x64_{epilogue}__{rows}x{cols}")
+                write!(f, "{regime}_q8x{}_{epilogue}__{rows}x{cols}", packing.packing(false).name())
             }
             KernelKind::Rescale { cols } => write!(f, "rescale_i32_f32__{cols}"),
             KernelKind::Dense { dtype, rows, cols, out_row_bytes } => {

@@ -1,6 +1,7 @@
 //! How rows lie in memory. One place for every stride that schedule, packing and kernels share.
 
 use super::RowKind;
+use super::kernel::TritPacking;
 
 /// f32 and i32 rows are padded to this many elements: one step of a 16-lane reduction.
 pub const ROW_ELEMS: u64 = 16;
@@ -8,8 +9,14 @@ pub const ROW_ELEMS: u64 = 16;
 /// Rows of i8 codes are padded to this many: one column block of the 2-bit packing.
 pub const CODE_ELEMS: u64 = 64;
 
+/// And to this many before: columns that a line of the five-trit packing holds.
+const FIVE_ELEMS: u64 = 20;
+
 /// Rows of weights that one tile of the 2-bit packing holds.
 pub const TILE_ROWS: u64 = 8;
+
+/// Rows that may be read behind the last position of a cache: attention reads keys in tiles of at most 16.
+pub const KV_SLACK_ROWS: u64 = 15;
 
 /// Alignment of every buffer and every packed weight, in bytes: a cache line.
 pub const ALIGN_BYTES: u64 = 64;
@@ -23,7 +30,7 @@ pub const fn round_up(n: u64, step: u64) -> u64 {
 pub const fn row_bytes(kind: RowKind, cols: u32) -> u64 {
     match kind {
         RowKind::F32 | RowKind::I32 => round_up(cols as u64, ROW_ELEMS) * 4,
-        RowKind::Q8 => round_up(cols as u64, CODE_ELEMS),
+        RowKind::Q8 => round_up(round_up(cols as u64, FIVE_ELEMS), CODE_ELEMS),
     }
 }
 
@@ -56,6 +63,26 @@ pub const fn tile_bytes(cols: u32) -> u64 {
     TILE_ROWS * round_up(cols as u64, CODE_ELEMS) / 4
 }
 
+/// Tiles of a ternary matrix with `rows` rows.
+pub const fn trit_tiles(packing: TritPacking, rows: u32) -> u32 {
+    match packing {
+        TritPacking::T2x8 => tiles(rows),
+        TritPacking::T2 | TritPacking::T5 => rows.div_ceil(packing.tile_rows()),
+    }
+}
+
+/// Bytes of one tile of a ternary matrix with `cols` columns, which is also the distance to the next tile.
+///
+/// In the packings of 16 rows that is an odd number of cache lines: with an even one, tiles of matrices with a round number
+/// of columns would fall into a few sets of the caches. The line that this may add is zero.
+pub const fn trit_tile_bytes(packing: TritPacking, cols: u32) -> u64 {
+    let blocks = cols.div_ceil(packing.block_cols()) as u64;
+    match packing {
+        TritPacking::T2x8 => tile_bytes(cols),
+        TritPacking::T2 | TritPacking::T5 => (blocks | 1) * ALIGN_BYTES,
+    }
+}
+
 /// Rows that one tile of the head's coarse copy holds.
 pub const HEAD_TILE_ROWS: u64 = 16;
 
@@ -84,6 +111,24 @@ pub const fn head_tile_bytes(cols: u32) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tiles_of_16_rows_have_an_odd_number_of_lines() {
+        for (packing, cols, lines) in [
+            (TritPacking::T2, 1, 1),
+            (TritPacking::T2, 17, 3),
+            (TritPacking::T2, 2560, 161),
+            (TritPacking::T2, 2576, 161),
+            (TritPacking::T5, 20, 1),
+            (TritPacking::T5, 21, 3),
+            (TritPacking::T5, 2560, 129),
+        ] {
+            assert_eq!(trit_tile_bytes(packing, cols), lines * 64, "{packing:?} {cols}");
+        }
+        assert_eq!(trit_tiles(TritPacking::T5, 16), 1);
+        assert_eq!(trit_tiles(TritPacking::T5, 17), 2);
+        assert_eq!((trit_tiles(TritPacking::T2x8, 17), trit_tile_bytes(TritPacking::T2x8, 65)), (4, 256));
+    }
 
     #[test]
     fn padding_covers_awkward_shapes() {

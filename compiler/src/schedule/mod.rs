@@ -5,7 +5,8 @@
 //! another thread writes ([`check`] proves it anew for every schedule). It knows no instructions and no addresses.
 //!
 //! Read [`plan`] (node to calls), [`phases`] (calls to phases), [`buffers`] (liveness to offsets), [`packing`] (weights to
-//! bytes), [`head`] and [`coarse`] (the head's second copy, and why it may be trusted), [`mod@print`].
+//! bytes), [`head`] and [`coarse`] (the head's second copy, and why it may be trusted), [`mod@print`], [`traffic`] (bytes
+//! and products of a step).
 
 pub mod buffers;
 pub mod check;
@@ -17,10 +18,12 @@ pub mod packing;
 pub mod phases;
 pub mod plan;
 pub mod print;
+pub mod table;
+pub mod traffic;
 
 use crate::graph::{F32, Graph, ValueId};
 pub use head::{CoarseHead, HeadMode};
-use kernel::KernelKind;
+use kernel::{KernelKind, TritPacking};
 use packing::WeightLayout;
 
 /// Names a kernel of one schedule.
@@ -122,6 +125,9 @@ pub enum Arg {
     },
     /// A number.
     F32(F32),
+    /// A pointer to memory of this thread's own, `scratch_bytes` of it; threads from `MAX_TABLE_THREADS` on have none of
+    /// their own, and no work that needs it.
+    Scratch,
 }
 
 /// How a call's work is shared among threads.
@@ -139,11 +145,22 @@ pub enum Split {
         /// Units of the node.
         total: u32,
     },
-    /// By rows times heads.
+    /// By heads times rows: all rows of one key/value head, for each row its query heads, then those of the next.
     RowHeads {
         /// Heads per row.
         heads: u32,
     },
+}
+
+/// The kernel for many rows, which are shared among threads in batches instead of as the call says.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Many {
+    /// The kernel.
+    pub kernel: KernelId,
+    /// Rows of a batch; its units of work are `TABLE_PARTS` parts of each batch.
+    pub tokens: u32,
+    /// The least rows for which it is chosen.
+    pub from: u32,
 }
 
 /// Which kernel a call enters.
@@ -156,7 +173,9 @@ pub enum Choice {
         /// For one row (GEMV).
         one: KernelId,
         /// For several (GEMM).
-        many: KernelId,
+        few: KernelId,
+        /// For many, if that is another one.
+        many: Option<Many>,
     },
     /// By the element type of the cache.
     ByKv {
@@ -189,6 +208,26 @@ pub struct Call {
 pub struct Phase {
     /// In order.
     pub calls: Vec<Call>,
+}
+
+impl Call {
+    /// The rows that it works on.
+    pub fn space(&self) -> RowSpace {
+        let counted =
+            || self.args.iter().find_map(|arg| if let Arg::RowCount(space) = arg { Some(*space) } else { None });
+        match self.split {
+            Split::Rows(space) => space,
+            Split::RowHeads { .. } => RowSpace::Tokens,
+            Split::Units { .. } => counted().unwrap_or(RowSpace::Tokens),
+        }
+    }
+}
+
+impl Phase {
+    /// Whether a step of which no logits are wanted leaves it out, meeting and all.
+    pub fn is_for_wanted_rows(&self) -> bool {
+        self.calls.iter().all(|call| call.space() == RowSpace::Wanted)
+    }
 }
 
 /// The cache of one layer.
@@ -227,6 +266,8 @@ pub struct Schedule {
     pub max_context: u32,
     /// The most tokens of one step.
     pub max_step_tokens: u32,
+    /// Scratch memory of a thread.
+    pub scratch_bytes: u32,
 }
 
 /// What the caller decides.
@@ -234,8 +275,28 @@ pub struct Schedule {
 pub struct Options {
     /// The most tokens of one step: sizes the arena.
     pub max_step_tokens: u32,
+    /// How ternary products are computed.
+    pub ternary: Ternary,
     /// How the largest logits are found.
     pub head: HeadMode,
+}
+
+/// How ternary products are computed on a target.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Ternary {
+    /// How their weights lie.
+    pub packing: TritPacking,
+    /// The kernel for many tokens, if there is one.
+    pub table: Option<Table>,
+}
+
+/// When the table product is chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Table {
+    /// Tokens of a batch.
+    pub tokens: u32,
+    /// The least tokens for which it is chosen.
+    pub from: u32,
 }
 
 /// The schedule could not be made.

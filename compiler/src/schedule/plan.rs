@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 
 use super::kernel::{Epilogue, KernelKind, MapOp, Regime};
 use super::packing::Layout;
+use super::table::TableScratch;
 use super::{
-    Arg, Buffer, BufferId, Call, Choice, Error, HeadMode, KvLayer, Options, Part, RowKind, RowSpace, Schedule, Split,
-    layout,
+    Arg, Buffer, BufferId, Call, Choice, Error, KvLayer, Many, Options, Part, RowKind, RowSpace, Schedule, Split,
+    Ternary, layout,
 };
 use crate::graph::DenseType;
 use crate::graph::{Act, F32, Graph, Op, Operand, ValueId, WeightId};
@@ -40,7 +41,7 @@ enum Place {
 
 struct Planner<'g> {
     graph: &'g Graph,
-    head: HeadMode,
+    options: &'g Options,
     plan: Plan,
     /// By value; tuples have one place per member.
     places: BTreeMap<ValueId, Vec<Place>>,
@@ -58,7 +59,7 @@ pub fn plan(graph: &Graph, options: &Options) -> Result<Plan, Error> {
         ..Schedule::default()
     };
     let plan = Plan { calls: Vec::new(), buffers: Vec::new(), model };
-    let mut planner = Planner { graph, head: options.head, plan, places: BTreeMap::new() };
+    let mut planner = Planner { graph, options, plan, places: BTreeMap::new() };
     for index in 0..graph.nodes.len() {
         planner.node(ValueId(index as u32))?;
     }
@@ -224,6 +225,7 @@ impl Planner<'_> {
             Arg::KvPlaneBytes { head_dim },
             rows_of(out),
             Arg::Position,
+            Arg::RowCount(RowSpace::Tokens),
             Arg::Lo,
             Arg::Hi,
         ];
@@ -253,18 +255,38 @@ impl Planner<'_> {
         let w = self.weight(id, 1)?;
         let (rows, cols, scale) = self.trit_shape(id, w)?;
         let (offset, last) = match epilogue {
-            Epilogue::Sums | Epilogue::Scale => {
-                (self.plan.model.weights.place(Layout::Tiles { weight: w, rows, cols }), Arg::F32(F32::new(0.0)))
-            }
+            Epilogue::Sums | Epilogue::Scale => (
+                self.plan.model.weights.place(Layout::Tiles {
+                    packing: self.options.ternary.packing,
+                    weight: w,
+                    rows,
+                    cols,
+                }),
+                Arg::F32(F32::new(0.0)),
+            ),
             Epilogue::ScaleAdd => {
                 let (_, arg) = self.input(id, 2)?;
-                (self.plan.model.weights.place(Layout::Tiles { weight: w, rows, cols }), arg)
+                (
+                    self.plan.model.weights.place(Layout::Tiles {
+                        packing: self.options.ternary.packing,
+                        weight: w,
+                        rows,
+                        cols,
+                    }),
+                    arg,
+                )
             }
             Epilogue::Glu(_) => {
                 let up = self.weight(id, 2)?;
                 let (_, _, up_scale) = self.trit_shape(id, up)?;
                 (
-                    self.plan.model.weights.place(Layout::TilePairs { first: w, second: up, rows, cols }),
+                    self.plan.model.weights.place(Layout::TilePairs {
+                        packing: self.options.ternary.packing,
+                        first: w,
+                        second: up,
+                        rows,
+                        cols,
+                    }),
                     Arg::F32(up_scale),
                 )
             }
@@ -274,7 +296,7 @@ impl Planner<'_> {
             extra_reads.push(self.input(id, 2)?.0);
         }
         let kind = if epilogue == Epilogue::Sums { RowKind::I32 } else { RowKind::F32 };
-        let tiles = layout::tiles(rows);
+        let tiles = layout::trit_tiles(self.options.ternary.packing, rows);
         let split = Split::Units { start: 0, count: tiles, total: tiles };
         let out = self.ternary_call(id, 0, kind, epilogue, (rows, cols), offset, scale, last, split, extra_reads)?;
         Ok(vec![out])
@@ -285,13 +307,18 @@ impl Planner<'_> {
         let weights: Vec<WeightId> = (1..=members).map(|i| self.weight(id, i)).collect::<Result<_, _>>()?;
         let mut total = 0;
         for w in &weights {
-            total += layout::tiles(self.trit_shape(id, *w)?.0);
+            total += layout::trit_tiles(self.options.ternary.packing, self.trit_shape(id, *w)?.0);
         }
         let (mut start, mut places) = (0, Vec::new());
         for (member, w) in weights.into_iter().enumerate() {
             let (rows, cols, scale) = self.trit_shape(id, w)?;
-            let offset = self.plan.model.weights.place(Layout::Tiles { weight: w, rows, cols });
-            let count = layout::tiles(rows);
+            let offset = self.plan.model.weights.place(Layout::Tiles {
+                packing: self.options.ternary.packing,
+                weight: w,
+                rows,
+                cols,
+            });
+            let count = layout::trit_tiles(self.options.ternary.packing, rows);
             let split = Split::Units { start, count, total };
             let last = Arg::F32(F32::new(0.0));
             let (member, shape) = (member as u32, (rows, cols));
@@ -334,9 +361,22 @@ impl Planner<'_> {
         };
         let part = |part| Arg::Rows { buffer: x, part, wanted: false };
         let out = self.buffer(id, member, kind, rows, space);
+        let Ternary { packing, table } = self.options.ternary;
+        let kind_of = |regime| KernelKind::Ternary { packing, rows, cols, epilogue, regime };
+        let many = table.map(|table| (table.tokens, table.from));
+        if let Some(table) = table {
+            let tiles = layout::trit_tiles(packing, rows) * if matches!(epilogue, Epilogue::Glu(_)) { 2 } else { 1 };
+            let bytes = TableScratch::new(packing, table.tokens, cols, tiles).bytes;
+            self.plan.model.scratch_bytes = self.plan.model.scratch_bytes.max(bytes);
+        }
         let kernel = Choice::ByRows {
-            one: self.kernel(KernelKind::Ternary { rows, cols, epilogue, regime: Regime::Gemv }),
-            many: self.kernel(KernelKind::Ternary { rows, cols, epilogue, regime: Regime::Gemm }),
+            one: self.kernel(kind_of(Regime::Gemv)),
+            few: self.kernel(kind_of(Regime::Gemm)),
+            many: many.map(|(tokens, from)| Many {
+                kernel: self.kernel(kind_of(Regime::Table { tokens })),
+                tokens,
+                from,
+            }),
         };
         let args = vec![
             Arg::Weights { offset },
@@ -349,6 +389,7 @@ impl Planner<'_> {
             Arg::Hi,
             Arg::F32(scale),
             last,
+            Arg::Scratch,
         ];
         let mut reads = vec![x];
         reads.extend(extra_reads);

@@ -2,9 +2,7 @@
 
 use std::fmt;
 
-use super::packing::Layout;
-use super::{Arg, Buffer, Call, Choice, Part, RowKind, RowSpace, Schedule, Split};
-use crate::graph::WeightId;
+use super::{Arg, Buffer, Call, Choice, Many, Part, RowKind, RowSpace, Schedule, Split};
 
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -26,7 +24,7 @@ impl fmt::Display for Schedule {
         for placed in &self.weights.placed {
             let packing = placed.layout.packing().name();
             write!(f, "  {:>12} {:>10} {packing:<12}", placed.offset, placed.layout.bytes())?;
-            for weight in weights(&placed.layout) {
+            for weight in placed.layout.weights() {
                 write!(f, " @{}", weight.0)?;
             }
             writeln!(f)?;
@@ -54,8 +52,11 @@ impl Schedule {
         write!(f, "  %{:<4} ", call.node.0)?;
         match call.kernel {
             Choice::One(k) => write!(f, "{}", self.kernels[k.0 as usize])?,
-            Choice::ByRows { one, many } => {
-                write!(f, "{} | {}", self.kernels[one.0 as usize], self.kernels[many.0 as usize])?;
+            Choice::ByRows { one, few, many } => {
+                write!(f, "{} | {}", self.kernels[one.0 as usize], self.kernels[few.0 as usize])?;
+                if let Some(Many { kernel, tokens, from }) = many {
+                    write!(f, " | from {from} rows, {tokens} at a time: {}", self.kernels[kernel.0 as usize])?;
+                }
             }
             Choice::ByKv { f32, f16 } => {
                 write!(f, "{} | {}", self.kernels[f32.0 as usize], self.kernels[f16.0 as usize])?;
@@ -97,6 +98,7 @@ fn write_arg(f: &mut fmt::Formatter<'_>, arg: Arg) -> fmt::Result {
         Arg::Kv { elems_before } => write!(f, "kv+{elems_before}"),
         Arg::KvPlaneBytes { head_dim } => write!(f, "plane({head_dim})"),
         Arg::F32(v) => write!(f, "{v}"),
+        Arg::Scratch => f.write_str("scratch"),
     }
 }
 
@@ -114,14 +116,4 @@ fn rows(buffer: &Buffer) -> String {
         RowKind::Q8 => "q8",
     };
     format!("{kind}[{}, {}] %{}.{}", letter(buffer.rows), buffer.cols, buffer.value.0, buffer.member)
-}
-
-fn weights(layout: &Layout) -> Vec<WeightId> {
-    match *layout {
-        Layout::TilePairs { first, second, .. } => vec![first, second],
-        Layout::Tiles { weight, .. }
-        | Layout::Rows { weight, .. }
-        | Layout::Coarse { weight, .. }
-        | Layout::Vector { weight, .. } => vec![weight],
-    }
 }

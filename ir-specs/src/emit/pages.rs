@@ -151,7 +151,9 @@ pub(super) fn rules(rules: &[RuleRow]) -> String {
 pub(super) fn packings(rows: &[PackingRow]) -> String {
     let mut out = header("Packings", "packings.toml");
     for row in rows {
-        let bits = row.bits_per_weight.map_or("those of the element".to_string(), |b| b.to_string());
+        let weights_per_block = f64::from(row.tile_rows) * f64::from(row.block_cols);
+        let bits = |bytes| (f64::from(bytes) * 8.0 / weights_per_block).to_string();
+        let bits = row.block_bytes.map_or("those of the element".to_string(), bits);
         let _ = write!(out, "\n## {}\n\n{}\n\n{}\n\n", row.name, row.summary, row.layout.trim());
         let _ = writeln!(out, "- Weights: {}", row.weights);
         let _ = writeln!(out, "- Tile: {} rows, in blocks of {} columns", row.tile_rows, row.block_cols);

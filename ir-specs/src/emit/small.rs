@@ -55,13 +55,13 @@ pub(super) fn packings(rows: &[PackingRow]) -> String {
         let _ = writeln!(
             out,
             "PackingSpec {{ name: {}, summary: {}, weights: {weights}, tile_rows: {}, rows_multiple: {}, block_cols: {}, \
-             bits_per_weight: {:?}, align_bytes: {}, layout: {} }},",
+             block_bytes: {:?}, align_bytes: {}, layout: {} }},",
             quote(&row.name),
             quote(&row.summary),
             row.tile_rows,
             row.rows_multiple,
             row.block_cols,
-            row.bits_per_weight,
+            row.block_bytes,
             row.align_bytes,
             quote(row.layout.trim()),
         );

@@ -37,15 +37,16 @@ fn packings(rows: &[PackingRow], findings: &mut Vec<Finding>) {
         report.sentence("layout", &row.layout, true, "text");
         let trit = row.weights == "trit";
         report.expect(trit || row.weights == "dense", "packing", || format!("`{}` is not trit or dense", row.weights));
-        let sized = !trit || row.bits_per_weight.is_some();
-        report.expect(sized, "packing", || "a packing of trits needs bits_per_weight".into());
+        let sized = !trit || row.block_bytes.is_some();
+        report.expect(sized, "packing", || "a packing of trits needs block_bytes".into());
         let whole_tiles = row.tile_rows > 0 && row.rows_multiple > 0 && row.rows_multiple % row.tile_rows == 0;
         report.expect(whole_tiles, "packing", || "rows_multiple is no multiple of tile_rows".into());
         let positive = row.tile_rows > 0 && row.block_cols > 0 && row.align_bytes.is_power_of_two();
         report.expect(positive, "packing", || "a tile is empty or the alignment is no power of two".into());
-        let bits = row.bits_per_weight.unwrap_or(8);
-        let whole = u64::from(bits) * u64::from(row.block_cols) % 8 == 0;
-        report.expect(whole, "packing", || "a block of columns does not fill whole bytes".into());
+        // A byte has 256 values: it holds at most five trits.
+        let roomy = !trit
+            || row.block_bytes.is_none_or(|n| u64::from(n) * 5 >= u64::from(row.tile_rows) * u64::from(row.block_cols));
+        report.expect(roomy, "packing", || "block_bytes are too few for the trits of a block".into());
     }
 }
 
@@ -143,9 +144,9 @@ mod tests {
     #[test]
     fn numbers() {
         breaks("bits", |t| t.dtypes[0].bits = 0);
-        breaks("packing", |t| t.packings[0].bits_per_weight = None);
+        breaks("packing", |t| t.packings[0].block_bytes = None);
         breaks("packing", |t| t.packings[0].align_bytes = 48);
-        breaks("packing", |t| t.packings[0].block_cols = 3);
+        breaks("packing", |t| t.packings[0].block_cols = 81);
         breaks("packing", |t| t.packings[1].weights = "f32".into());
         breaks("value", |t| t.abi.constants[0].value = t.abi.constants[1].value);
     }

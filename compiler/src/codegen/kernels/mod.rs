@@ -24,7 +24,7 @@ pub fn emit(kind: &KernelKind, k: &mut Emitter<'_, '_>) {
     match *kind {
         KernelKind::Embed { dtype, cols } => dense::embed(k, dtype, cols),
         KernelKind::Norm { eps, out, cols } => norm::norm(k, eps.map(|e| e.get()), out, cols),
-        KernelKind::Ternary { rows, cols, epilogue, regime } => ternary::ternary(k, rows, cols, epilogue, regime),
+        KernelKind::Ternary { rows, cols, epilogue, regime, .. } => ternary::ternary(k, rows, cols, epilogue, regime),
         KernelKind::Rescale { cols } => map::rescale(k, cols),
         KernelKind::Dense { dtype, cols, out_row_bytes, .. } => dense::dense(k, dtype, cols, out_row_bytes),
         KernelKind::Rope { cols, head_dim } => rope::rope(k, cols, head_dim),

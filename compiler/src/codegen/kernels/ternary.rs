@@ -11,7 +11,6 @@ use cranelift_codegen::ir::{InstBuilder, Value};
 
 use super::dot;
 use crate::codegen::emitter::{Emitter, F32X4, I8X16, I16X8, I32X4};
-use crate::codegen::isa::Isa;
 use crate::graph::Act;
 use crate::schedule::kernel::{Epilogue, Regime};
 use crate::schedule::{RowKind, layout};
@@ -63,7 +62,7 @@ pub(super) fn ternary(k: &mut Emitter<'_, '_>, rows: u32, cols: u32, epilogue: E
                 let token = k.int(0);
                 block(k, &frame, w, column, token, &Shape { first_row: 0, rows: 8, tokens: 1 });
             }
-            Regime::Gemm => {
+            Regime::Gemm | Regime::Table { .. } => {
                 // Pairs of tokens, then the odd one.
                 let odd = k.b.ins().band_imm_u(tokens, 1);
                 let even = k.b.ins().isub(tokens, odd);
@@ -143,7 +142,7 @@ fn dot_block(k: &mut Emitter<'_, '_>, f: &Frame, w: Value, token: Value, shape: 
     let code_row_bytes = layout::row_bytes(RowKind::Q8, f.cols) as i64;
     let codes = k.row(f.codes, token, code_row_bytes);
     let w = k.at(w, i64::from(shape.first_row * ROW_BLOCK_BYTES));
-    let w_bytes = code_row_bytes / 64 * i64::from(BLOCK_BYTES);
+    let w_bytes = i64::from(f.cols.div_ceil(64) as i32 * BLOCK_BYTES);
     let zero = k.splat_i32(0);
     let zeros = vec![zero; shape.rows * shape.tokens];
     let mask = k.splat_u8(3);
@@ -182,7 +181,7 @@ fn block_step(
     mask: Value,
     shape: &Shape,
 ) -> Vec<Value> {
-    let vnni = k.isa == Isa::Avx512Vnni;
+    let vnni = k.isa.has_vnni();
     let group = if vnni { 2 } else { 1 };
     let mut acc = acc.to_vec();
     for first in (0..shape.rows).step_by(group) {

@@ -73,7 +73,7 @@ fn weights_of(graph: &Graph) -> MemoryWeights {
         let mut real = || (next() as f32 - 32_768.0) / 32_768.0;
         let id = WeightId(i as u32);
         let dense = match (&decl.origin, decl.ty.dtype) {
-            (Origin::RopeTable(spec), _) => Dense::F32(rope_table(spec, cols as u32, rows as u32)),
+            (Origin::RopeTable(spec), _) => Dense::F32(rope_table(spec, cols as u32, 0..rows as u32)),
             (_, DType::F32) => Dense::F32((0..rows * cols).map(|_| real()).collect()),
             (_, DType::F16) => Dense::F16((0..rows * cols).map(|_| half::f16::from_f32(real()).to_bits()).collect()),
             (_, DType::Bf16) => Dense::Bf16((0..rows * cols).map(|_| half::bf16::from_f32(real()).to_bits()).collect()),

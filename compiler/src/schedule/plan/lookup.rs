@@ -118,7 +118,7 @@ impl Planner<'_> {
     /// The coarse copy of the head `w`, if it is worth one, and the kernels that use it.
     pub(super) fn coarse_head(&mut self, w: WeightId, (rows, cols, dtype): (u32, u32, DenseType)) {
         let bytes = u64::from(rows) * dense_row_bytes(dtype, cols);
-        if !self.head.takes_copy(rows, cols, bytes) {
+        if !self.options.head.takes_copy(rows, cols, bytes) {
             return;
         }
         let offset = self.plan.model.weights.place(Layout::Coarse { weight: w, rows, cols, dtype });

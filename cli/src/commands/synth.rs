@@ -1,0 +1,76 @@
+//! `tern synth`: a checkpoint of a named shape with random trits.
+//!
+//! In: the name of a shape and a folder. Out: the folder; what was written on standard error. Ctrl-C leaves nothing behind.
+
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use tern_compiler::synth::{self, Options, SHAPES, Shape};
+
+use crate::args::{SynthArgs, Usage};
+use crate::interrupt;
+use crate::output::note;
+use crate::progress::Progress;
+
+/// The names of all shapes.
+pub(crate) fn shape_names() -> [&'static str; SHAPES.len()] {
+    SHAPES.map(|shape| shape.name)
+}
+
+/// The table of shapes in the help.
+pub(crate) fn shapes_help() -> String {
+    let mut text = "Shapes:\n  name         graph   layers  hidden     ffn  heads/kv   vocab  source\n".to_owned();
+    for s in SHAPES {
+        let heads = format!("{}/{}", s.heads, s.kv_heads);
+        let (name, graph) = (s.name, s.graph.name());
+        text += &format!(
+            "  {name:<12} {graph:<7} {:>6} {:>7} {:>7} {heads:>9} {:>7}  {}\n",
+            s.layers, s.hidden, s.intermediate, s.vocab, s.source
+        );
+    }
+    text += "\nbitnet-2b4t is BitNet b1.58 2B-4T; the others are the sizes of the BitNet b1.58 paper\n\
+        (arXiv:2402.17764) and its successors. Graph bitnet has squared ReLU and norms before the output\n\
+        and down projections, graph llama has SiLU and no such norms. All have a tied bf16 embedding.\n\n\
+        Sources: config.json of that model on Hugging Face; bitnet.cpp is its generator of dummy models,\n\
+        utils/generate-dummy-bitnet-model.py of github.com/microsoft/BitNet.";
+    text
+}
+
+/// Writes the checkpoint.
+pub(crate) fn run(args: &SynthArgs) -> Result<ExitCode> {
+    let shape = Shape::named(&args.shape).with_context(|| format!("bug in tern: no shape {:?}", args.shape))?;
+    let shape = Shape { layers: args.layers.unwrap_or(shape.layers), ..shape };
+    if !(0.0..=1.0).contains(&args.zeros) {
+        return Err(Usage(format!("--zeros is {}, expected a share from 0 to 1", args.zeros)).into());
+    }
+    let options = Options { seed: args.seed, zeros: args.zeros, ..Options::default() };
+    let start = Instant::now();
+    let asked = interrupt::generating();
+    let bar = Progress::new("writing", 0);
+    let written = synth::write(&shape, &options, &args.output, &mut |p| {
+        bar.set(p.done_bytes, p.total_bytes);
+        if asked.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    drop(bar);
+    interrupt::done();
+    let bytes = match written {
+        Err(synth::Error::Interrupted) => {
+            note("interrupted: nothing was written");
+            return Ok(interrupt::exit_code());
+        }
+        done => done?,
+    };
+    let seconds = start.elapsed().as_secs_f64();
+    note(&format!(
+        "{}: {:.2} GB of weights, {} layers, {:.3} G trits, in {seconds:.1} s ({:.0} MB/s)",
+        args.output.display(),
+        bytes as f64 / 1e9,
+        shape.layers,
+        shape.trits() as f64 / 1e9,
+        bytes as f64 / 1e6 / seconds
+    ));
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,55 @@
+//! Every way to compute a ternary product on a target: what tests compare, benches time and the planner chooses from.
+//!
+//! In: a [`Target`]. Out: pairs of packing and regime for which a kernel exists, best first within a regime, and the one
+//! choice that is made unless the caller wants another.
+
+use super::Target;
+use super::isa::{EmitterChoice, Isa};
+use crate::schedule::kernel::{Regime, TritPacking};
+use crate::schedule::{Table, Ternary};
+
+/// Tokens of a batch of the wide table product.
+const WIDE_TOKENS: u32 = 16;
+
+/// A batch of tables costs as much as so many tokens of dot products.
+const TABLE_FROM: u32 = 12;
+
+/// Whether the wide emitter writes ternary kernels for the target.
+fn is_wide(target: &Target) -> bool {
+    target.emitter == EmitterChoice::Auto && target.isa.width().is_some()
+}
+
+/// The packings that the target has kernels for, the preferred one first.
+///
+/// Five trits a byte want the byte permutations of VBMI: without them, unfolding takes longer than 2-bit weights take to
+/// arrive.
+pub fn packings(target: &Target) -> &'static [TritPacking] {
+    match (is_wide(target), target.isa) {
+        (true, Isa::Avx512Vbmi) => &[TritPacking::T5, TritPacking::T2],
+        (true, Isa::Sse41 | Isa::Avx2 | Isa::AvxVnni | Isa::Avx512Vnni) => &[TritPacking::T2],
+        (false, _) => &[TritPacking::T2x8],
+    }
+}
+
+/// Every kernel for ternary products on the target.
+pub fn ternary(target: &Target) -> Vec<(TritPacking, Regime)> {
+    let regimes: &[Regime] = if is_wide(target) {
+        &[Regime::Gemv, Regime::Gemm, Regime::Table { tokens: WIDE_TOKENS }]
+    } else {
+        &[Regime::Gemv, Regime::Gemm]
+    };
+    packings(target).iter().flat_map(|p| regimes.iter().map(|r| (*p, *r))).collect()
+}
+
+impl Target {
+    /// How ternary products are computed on it unless the caller wants another packing.
+    pub fn ternary(&self) -> Ternary {
+        self.ternary_packed(packings(self)[0])
+    }
+
+    /// The same with a packing of [`packings`].
+    pub fn ternary_packed(&self, packing: TritPacking) -> Ternary {
+        let table = is_wide(self).then_some(Table { tokens: WIDE_TOKENS, from: TABLE_FROM });
+        Ternary { packing, table }
+    }
+}

@@ -1,0 +1,91 @@
+//! The wide x86 emitter: hot kernels with 256- and 512-bit vectors, assembled instruction by instruction.
+//!
+//! In: a [`KernelKind`] and a [`Target`]. Out: bytes of a leaf function with the arguments and the results, bit for bit, of
+//! the CLIF kernel of the same kind; or nothing, where it has none: then the CLIF kernel stands. It runs on any host; only
+//! running its code needs the level.
+//!
+//! Read [`asm`] (frame, arguments, loops), [`registers`] (the planner), [`ops`] (instructions), [`lanes`] (sixteen f32 at a
+//! time), then a kernel, such as `norm`. To add one: a file here, an arm in [`emit`]; the kernel suite runs it by itself.
+
+pub mod asm;
+pub mod lanes;
+pub mod ops;
+pub mod registers;
+
+mod attention;
+mod kv_write;
+mod listing;
+mod map;
+mod norm;
+mod pool;
+mod rope;
+mod ternary;
+
+pub use asm::{Asm, Code};
+pub use listing::listing;
+
+use super::isa::EmitterChoice;
+use super::{Error, Target};
+use crate::schedule::kernel::KernelKind;
+use crate::schedule::{RowKind, layout};
+
+/// What the start of a kernel's bytes is aligned to: its constants rely on it.
+pub const ALIGN_BYTES: u64 = pool::ALIGN_BYTES as u64;
+
+/// The symbol of a kernel's wide body: the level, its width in bits, what it computes.
+pub fn symbol(kind: &KernelKind, target: &Target) -> String {
+    let bits = target.isa.width().map_or(0, |w| w.bytes() * 8);
+    format!("{}_{bits}_{kind}", target.isa.name())
+}
+
+/// The wide body of a kernel; `None` if it has none at this target, or the target wants none.
+///
+/// # Errors
+/// [`Error::Bug`]: a kernel that needs more registers than there are, or an instruction that does not exist.
+pub fn emit(kind: &KernelKind, target: &Target) -> Result<Option<Code>, Error> {
+    if target.emitter == EmitterChoice::Clif {
+        return Ok(None);
+    }
+    let Some(mut k) = Asm::new(target, symbol(kind, target))? else { return Ok(None) };
+    match *kind {
+        KernelKind::Ternary { packing, rows, cols, epilogue, regime } => {
+            let t = ternary::Ternary { rows, cols, packing, epilogue, regime };
+            if !ternary::exists(target.isa, &t) {
+                return Ok(None);
+            }
+            ternary::emit(&mut k, &t);
+        }
+        KernelKind::Norm { eps, out, cols } => norm::norm(&mut k, eps.map(|e| e.get()), out, cols),
+        KernelKind::Map { op, cols } => map::map(&mut k, op, cols),
+        KernelKind::Rescale { cols } => map::rescale(&mut k, cols),
+        KernelKind::Rope { cols, head_dim } if rope::takes(head_dim) => rope::rope(&mut k, cols, head_dim),
+        KernelKind::KvWrite { heads, head_dim, elem } if kv_write::takes(heads, head_dim) => {
+            kv_write::kv_write(&mut k, heads, head_dim, elem);
+        }
+        KernelKind::Attention { q_heads, kv_heads, head_dim, scale, elem } => {
+            let shape = attention::Shape { q_heads, kv_heads, head_dim, scale: scale.get(), elem };
+            if !shape.is_taken() {
+                return Ok(None);
+            }
+            attention::attention(&mut k, &shape);
+        }
+        KernelKind::Rope { .. }
+        | KernelKind::KvWrite { .. }
+        | KernelKind::Embed { .. }
+        | KernelKind::Dense { .. }
+        | KernelKind::HeadQuantise { .. }
+        | KernelKind::HeadScan { .. }
+        | KernelKind::HeadRescore { .. }
+        | KernelKind::HeadMerge { .. }
+        | KernelKind::TopK { .. } => return Ok(None),
+    }
+    k.finish().map(Some)
+}
+
+/// Bytes from one padded row of `cols` f32 to the next.
+fn row_bytes(cols: u32) -> i64 {
+    layout::row_bytes(RowKind::F32, cols) as i64
+}
+
+#[cfg(test)]
+mod tests;

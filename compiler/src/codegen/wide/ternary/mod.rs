@@ -1,0 +1,98 @@
+//! i8 codes times trits with wide vectors: what most of a model's time goes into.
+//!
+//! Three regimes share the packings of 16 rows (`ir-specs/PACKINGS.md`), whose cache lines hold one dword per row:
+//! - [`dot`]: a line is a register whose dword lanes are rows. Its trits are unfolded field by field and multiplied with
+//!   the dword of activation codes that the field's four columns have, the same for all rows: sums of 16 rows grow side by
+//!   side and need no reduction. One token (GEMV), or up to four that share the unfolding.
+//! - [`table`]: for many tokens. The sums of every combination of four trits are written to a table once, for 16 tokens
+//!   side by side; then each group of four trits of a row is an index, and a row costs one addition per four columns: no
+//!   multiplication at all.
+//!
+//! Args: w, codes, scales, sums, out, tokens, lo, hi, s_w, then residual rows or s_w of up, scratch (tables only).
+
+mod dot;
+mod epilogue;
+mod indices;
+mod table;
+mod transpose;
+
+use super::asm::Asm;
+use crate::codegen::isa::Isa;
+use crate::schedule::kernel::{Epilogue, Regime, TritPacking};
+use crate::schedule::layout;
+
+/// The slots of the argument struct.
+mod slot {
+    pub(super) const WEIGHTS: i32 = 0;
+    pub(super) const CODES: i32 = 1;
+    pub(super) const SCALES: i32 = 2;
+    pub(super) const SUMS: i32 = 3;
+    pub(super) const OUT: i32 = 4;
+    pub(super) const TOKENS: i32 = 5;
+    pub(super) const LO: i32 = 6;
+    pub(super) const HI: i32 = 7;
+    pub(super) const WEIGHT_SCALE: i32 = 8;
+    pub(super) const LAST: i32 = 9;
+    pub(super) const SCRATCH: i32 = 10;
+}
+
+/// The shape of a ternary kernel.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ternary {
+    /// N.
+    pub(super) rows: u32,
+    /// K.
+    pub(super) cols: u32,
+    /// How the weights lie.
+    pub(super) packing: TritPacking,
+    /// What follows the sums.
+    pub(super) epilogue: Epilogue,
+    /// For how many tokens.
+    pub(super) regime: Regime,
+}
+
+impl Ternary {
+    /// Cache lines of a tile that hold columns.
+    fn blocks(&self) -> i32 {
+        self.cols.div_ceil(self.packing.block_cols()) as i32
+    }
+
+    /// Bytes from one tile to the next.
+    fn tile_bytes(&self) -> i32 {
+        layout::trit_tile_bytes(self.packing, self.cols) as i32
+    }
+
+    /// Matrices whose tiles lie in turn.
+    fn matrices(&self) -> i32 {
+        if matches!(self.epilogue, Epilogue::Glu(_)) { 2 } else { 1 }
+    }
+
+    /// Bytes from one row of codes to the next.
+    fn code_row_bytes(&self) -> i32 {
+        layout::row_bytes(crate::schedule::RowKind::Q8, self.cols) as i32
+    }
+
+    /// Bytes from one result row to the next.
+    fn out_row_bytes(&self) -> i32 {
+        layout::row_bytes(crate::schedule::RowKind::F32, self.rows) as i32
+    }
+}
+
+/// Whether there is a wide kernel of this shape at this level.
+pub(super) fn exists(isa: Isa, t: &Ternary) -> bool {
+    match (t.packing, t.regime) {
+        (TritPacking::T2, Regime::Gemv | Regime::Gemm | Regime::Table { tokens: 16 }) => isa != Isa::Sse41,
+        // Five trits a byte want the byte permutation of VBMI: without it, unfolding takes longer than 2-bit weights
+        // take to arrive.
+        (TritPacking::T5, Regime::Gemv | Regime::Gemm | Regime::Table { tokens: 16 }) => isa == Isa::Avx512Vbmi,
+        (TritPacking::T2x8, _) | (_, Regime::Table { .. }) => false,
+    }
+}
+
+/// Writes the body.
+pub(super) fn emit(k: &mut Asm, t: &Ternary) {
+    match t.regime {
+        Regime::Gemv | Regime::Gemm => dot::emit(k, t),
+        Regime::Table { .. } => table::emit(k, t),
+    }
+}

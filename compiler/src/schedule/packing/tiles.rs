@@ -1,0 +1,180 @@
+//! Tiles of trits: the one place that knows which bit belongs to which row and column.
+//!
+//! In: codes (trit + 1) of the rows of one tile. Out: the bytes of the tile, padding and all. Packing adds whole words of
+//! codes, four or sixteen bytes at a time: no field of a byte ever carries into the next byte, since a byte of four codes is
+//! at most 0xaa and one of five at most 242. Unpacking goes by the formula, trit by trit: it is for tests, and slow.
+
+use crate::schedule::kernel::TritPacking;
+use crate::schedule::layout::{trit_tile_bytes, trit_tiles};
+use crate::weights::Trits;
+
+/// Packs the rows whose `codes` are given, `cols` each, as one tile; rows that the tile has beyond them are trit 0.
+///
+/// # Panics
+/// If there are more rows than a tile has, or `tile` is not of the size that [`trit_tile_bytes`] says.
+pub(super) fn pack_tile(packing: TritPacking, codes: &[u8], cols: usize, tile: &mut [u8]) {
+    let tile_rows = packing.tile_rows() as usize;
+    let block_cols = packing.block_cols() as usize;
+    let blocks = cols.div_ceil(block_cols);
+    let block_bytes = tile_rows * block_cols / packing.fields() as usize;
+    assert!(codes.len() <= tile_rows * cols, "{} codes for {tile_rows} rows of {cols}", codes.len());
+    assert_eq!(tile.len() as u64, trit_tile_bytes(packing, cols as u32));
+    let (lines, rest) = tile.split_at_mut(blocks * block_bytes);
+    rest.fill(0);
+    let rows = codes.chunks_exact(cols.max(1));
+    if rows.len() < tile_rows {
+        // The code 1 in every field.
+        lines.fill((0..packing.fields()).fold(0, |byte, _| byte * packing.base() + 1) as u8);
+    }
+    for (row, codes) in rows.enumerate() {
+        let (whole, last) = codes.split_at(cols / block_cols * block_cols);
+        let mut padded = [1u8; 64];
+        padded[..last.len()].copy_from_slice(last);
+        let last = if last.is_empty() { &[] } else { &padded[..block_cols] };
+        let (first_lines, last_line) = lines.split_at_mut(whole.len() / block_cols * block_bytes);
+        for (codes, lines) in [(whole, first_lines), (last, last_line)] {
+            match packing {
+                TritPacking::T2x8 => pack_row_of_8x64(codes, row, lines),
+                TritPacking::T2 => pack_row::<4, 4, 16>(codes, row, lines),
+                TritPacking::T5 => pack_row::<5, 3, 20>(codes, row, lines),
+            }
+        }
+    }
+}
+
+/// One row of a tile of 16: `COLS` = 4 `FIELDS` codes become one dword of each line.
+///
+/// dword = sum over f of codes[4 f .. 4 f + 4] * BASE^f
+fn pack_row<const FIELDS: usize, const BASE: u32, const COLS: usize>(codes: &[u8], row: usize, lines: &mut [u8]) {
+    let (blocks, _) = codes.as_chunks::<COLS>();
+    let (lines, _) = lines.as_chunks_mut::<64>();
+    for (block, line) in blocks.iter().zip(lines) {
+        let (words, _) = block.as_chunks::<4>();
+        let mut dword = 0u32;
+        for f in (0..FIELDS).rev() {
+            dword = dword * BASE + u32::from_le_bytes(words[f]);
+        }
+        line[4 * row..4 * row + 4].copy_from_slice(&dword.to_le_bytes());
+    }
+}
+
+/// One row of a tile of 8: 64 codes become 16 bytes.
+fn pack_row_of_8x64(codes: &[u8], row: usize, blocks: &mut [u8]) {
+    let (rows, _) = codes.as_chunks::<64>();
+    let (blocks, _) = blocks.as_chunks_mut::<128>();
+    for (codes, block) in rows.iter().zip(blocks) {
+        let (fields, _) = codes.as_chunks::<16>();
+        let word = fields.iter().rev().fold(0u128, |word, field| (word << 2) | u128::from_le_bytes(*field));
+        block[16 * row..16 * row + 16].copy_from_slice(&word.to_le_bytes());
+    }
+}
+
+/// Packs a whole matrix, tiles `tile_stride` bytes apart.
+///
+/// # Panics
+/// If `out` is too short.
+pub fn pack_matrix(packing: TritPacking, trits: &Trits, out: &mut [u8], tile_stride: usize) {
+    let codes: Vec<u8> = trits.data.iter().map(|t| t.wrapping_add(1) as u8).collect();
+    let tile_rows = packing.tile_rows() as usize;
+    for tile in 0..trit_tiles(packing, trits.rows as u32) as usize {
+        let rows = (tile * tile_rows).min(trits.rows)..((tile + 1) * tile_rows).min(trits.rows);
+        let tile = &mut out[tile * tile_stride..][..trit_tile_bytes(packing, trits.cols as u32) as usize];
+        pack_tile(packing, &codes[rows.start * trits.cols..rows.end * trits.cols], trits.cols, tile);
+    }
+}
+
+/// The trit of row `row` and column `col` of a matrix packed with tiles `tile_stride` bytes apart; padding can be read too.
+///
+/// # Panics
+/// If it lies outside `packed`.
+pub fn trit_at(packing: TritPacking, packed: &[u8], (row, col): (usize, usize), tile_stride: usize) -> i8 {
+    let tile_rows = packing.tile_rows() as usize;
+    let block_cols = packing.block_cols() as usize;
+    // Bytes of one row in one block.
+    let row_bytes = block_cols / packing.fields() as usize;
+    let (tile, row) = (row / tile_rows, row % tile_rows);
+    let (block, col) = (col / block_cols, col % block_cols);
+    let byte = packed[tile * tile_stride + (block * tile_rows + row) * row_bytes + col % row_bytes];
+    let field = (col / row_bytes) as u32;
+    (u32::from(byte) / packing.base().pow(field) % packing.base()) as i8 - 1
+}
+
+/// The trits of a packed matrix.
+///
+/// # Panics
+/// If `packed` is too short.
+pub fn unpack_matrix(packing: TritPacking, packed: &[u8], rows: usize, cols: usize, tile_stride: usize) -> Trits {
+    let places = (0..rows).flat_map(|row| (0..cols).map(move |col| (row, col)));
+    Trits { rows, cols, data: places.map(|place| trit_at(packing, packed, place, tile_stride)).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matrix(rows: usize, cols: usize) -> Trits {
+        Trits { rows, cols, data: (0..rows * cols).map(|i| ((i * 7 + i / 5 + i / 11) % 3) as i8 - 1).collect() }
+    }
+
+    fn packed(packing: TritPacking, trits: &Trits) -> (Vec<u8>, usize) {
+        let stride = trit_tile_bytes(packing, trits.cols as u32) as usize;
+        // What lies there before must not shine through.
+        let mut out = vec![0xee; trit_tiles(packing, trits.rows as u32) as usize * stride];
+        pack_matrix(packing, trits, &mut out, stride);
+        (out, stride)
+    }
+
+    #[test]
+    fn packing_is_a_bijection() {
+        for packing in TritPacking::ALL {
+            for rows in [1, 7, 8, 9, 15, 16, 17, 33] {
+                for cols in [1, 3, 4, 15, 16, 17, 19, 20, 21, 39, 40, 63, 64, 65, 130, 420] {
+                    let trits = matrix(rows, cols);
+                    let (out, stride) = packed(packing, &trits);
+                    assert_eq!(unpack_matrix(packing, &out, rows, cols, stride), trits, "{packing:?} {rows}x{cols}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn padding_is_trit_zero_and_the_extra_line_zero() {
+        for packing in TritPacking::ALL {
+            for (rows, cols) in [(1, 1), (17, 33), (16, 40), (9, 64), (16, 16), (5, 41)] {
+                let (out, stride) = packed(packing, &matrix(rows, cols));
+                let tile_rows = packing.tile_rows() as usize;
+                let block_cols = packing.block_cols() as usize;
+                let padded_cols = cols.div_ceil(block_cols) * block_cols;
+                for row in 0..trit_tiles(packing, rows as u32) as usize * tile_rows {
+                    for col in (0..padded_cols).filter(|&col| row >= rows || col >= cols) {
+                        let trit = trit_at(packing, &out, (row, col), stride);
+                        assert_eq!(trit, 0, "{packing:?} {rows}x{cols}: padding at {row}, {col}");
+                    }
+                }
+                let data_bytes = tile_rows * padded_cols / packing.fields() as usize;
+                let extra = out.chunks(stride).flat_map(|tile| &tile[data_bytes..]);
+                assert!(extra.into_iter().all(|byte| *byte == 0), "{packing:?} {rows}x{cols}");
+            }
+        }
+    }
+
+    /// The tables' words, byte by byte.
+    #[test]
+    fn bytes_are_where_the_tables_say() {
+        let trits = matrix(17, 50);
+        let code = |row: usize, col: usize| (trits.data[row * 50 + col] + 1) as u32;
+        let (two, stride) = packed(TritPacking::T2, &trits);
+        assert_eq!(stride, 5 * 64);
+        // Row 5, columns 16 + {2, 6, 10, 14}: line 1, lane 5, byte 2.
+        let byte = code(5, 18) | code(5, 22) << 2 | code(5, 26) << 4 | code(5, 30) << 6;
+        assert_eq!(u32::from(two[64 + 4 * 5 + 2]), byte);
+        let (five, stride) = packed(TritPacking::T5, &trits);
+        assert_eq!(stride, 3 * 64);
+        // Row 16 is row 0 of the second tile; columns 20 + {3, 7, 11, 15, 19}: line 1, lane 0, byte 3.
+        let byte = code(16, 23) + 3 * code(16, 27) + 9 * code(16, 31) + 27 * code(16, 35) + 81 * code(16, 39);
+        assert_eq!(u32::from(five[stride + 64 + 3]), byte);
+        // Columns beyond the matrix: codes 1.
+        let byte = code(16, 43) + 3 * code(16, 47) + 9 + 27 + 81;
+        assert_eq!(u32::from(five[stride + 128 + 3]), byte);
+    }
+}

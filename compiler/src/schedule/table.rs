@@ -1,0 +1,126 @@
+//! The scratch memory of a table kernel: one range of bytes per thread, cut into areas.
+//!
+//! In: the packing, tokens side by side, K and the tiles of a matrix. Out: where each area starts. Kernels and the
+//! state's layout agree here. All of it fits the second-level cache of one core.
+
+use super::kernel::TritPacking;
+use super::layout::{ALIGN_BYTES, round_up};
+
+/// Threads that may run a table kernel at once: the state has scratch memory for so many, untouched where there are
+/// fewer.
+pub const MAX_TABLE_THREADS: u32 = 64;
+
+/// Parts into which the tiles of a matrix are cut, so that threads share the tokens of one batch where there are few.
+pub const TABLE_PARTS: u32 = 4;
+
+/// Tiles whose sums are kept at once.
+const MOST_TILES: u32 = 176;
+
+/// Entries of a table: every combination of four trits.
+pub const TABLE_ENTRIES: u32 = 81;
+
+/// The most columns whose products an i16 sum holds: 255 * 128 < 2^15.
+const I16_COLS: u32 = 255;
+
+/// Where the areas of a table kernel's scratch memory start, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TableScratch {
+    /// Tokens side by side: one batch.
+    pub tokens: u32,
+    /// Lines of a tile whose tables are made at once.
+    pub pass_lines: u32,
+    /// Tables of one line.
+    pub line_tables: u32,
+    /// Passes whose sums fit i16.
+    pub chunk_passes: u32,
+    /// Tiles whose sums are kept at once: even, since those of a gated unit come in pairs.
+    pub block_tiles: u32,
+    /// s_w / s_x of every token, f32, for one matrix and then the other.
+    pub factors: u32,
+    /// Eight rows of eight f32.
+    pub gate: u32,
+    /// Indices of two tiles in turn.
+    pub indices: u32,
+    /// From one tile's indices to the other's.
+    pub indices_stride: u32,
+    /// Tables, each `[81][tokens]` i16.
+    pub tables: u32,
+    /// Codes, `[K][tokens]` i8.
+    pub columns: u32,
+    /// Sums, `[rows][tokens]` i16.
+    pub sums16: u32,
+    /// Sums, `[rows][tokens]` i32.
+    pub sums32: u32,
+    /// All of it.
+    pub bytes: u32,
+}
+
+impl TableScratch {
+    /// Bytes for a kernel's own variables, at the start.
+    pub const VARIABLES_BYTES: u32 = 256;
+
+    /// The areas for batches of `tokens` (8 or 16), matrices of `cols` columns and `tiles` tiles (both of a pair counted).
+    pub const fn new(packing: TritPacking, tokens: u32, cols: u32, tiles: u32) -> Self {
+        let pass_lines = 32 / tokens;
+        let line_tables = packing.fields();
+        let block_cols = packing.block_cols();
+        let most = if tiles < MOST_TILES { tiles } else { MOST_TILES };
+        let block_tiles = most + most % 2;
+        let factors = Self::VARIABLES_BYTES;
+        let gate = factors + 2 * 4 * tokens;
+        let indices = align(gate + 8 * 8 * 4);
+        // A line of indices, and one of the indices that five trits a byte leave over.
+        let indices_stride = pass_lines * 128;
+        let tables = indices + 2 * indices_stride;
+        let columns = align(tables + pass_lines * line_tables * TABLE_ENTRIES * tokens * 2);
+        let lines = round_up(cols.div_ceil(block_cols) as u64, pass_lines as u64) as u32;
+        // Whole blocks of 16 columns are transposed at once.
+        let sums16 = columns + round_up((lines * block_cols) as u64, 64) as u32 * tokens;
+        let sums32 = sums16 + block_tiles * 16 * tokens * 2;
+        Self {
+            tokens,
+            pass_lines,
+            line_tables,
+            chunk_passes: I16_COLS / (pass_lines * block_cols),
+            block_tiles,
+            factors,
+            gate,
+            indices,
+            indices_stride,
+            tables,
+            columns,
+            sums16,
+            sums32,
+            bytes: sums32 + block_tiles * 16 * tokens * 4,
+        }
+    }
+}
+
+const fn align(n: u32) -> u32 {
+    round_up(n as u64, ALIGN_BYTES) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn areas_are_aligned_and_sums_fit() {
+        for packing in [TritPacking::T2, TritPacking::T5] {
+            for tokens in [8, 16] {
+                for (cols, tiles) in [(1, 1), (2560, 160), (6912, 160), (2560, 864)] {
+                    let s = TableScratch::new(packing, tokens, cols, tiles);
+                    for area in [s.factors, s.indices, s.tables, s.columns, s.sums16, s.sums32, s.bytes] {
+                        assert!(area.is_multiple_of(64), "{s:?}");
+                    }
+                    assert!(s.chunk_passes > 0 && s.chunk_passes * s.pass_lines * packing.block_cols() * 128 < 1 << 15);
+                    assert!(
+                        s.block_tiles.is_multiple_of(2) && s.tables + 28_000 > s.columns,
+                        "tables fit a near cache"
+                    );
+                }
+            }
+        }
+        assert!(TableScratch::new(TritPacking::T5, 16, 6912, 160).bytes < 512 << 10);
+    }
+}

@@ -1,0 +1,83 @@
+//! Synthetic checkpoints: a named shape, random trits.
+//!
+//! In: a [`Shape`] and [`Options`]. Out: a folder as Hugging Face lays it out, of packed trits, with a tokenizer that
+//! works. Speed does not depend on what a model has learned, so measuring needs no download.
+//!
+//! Upholds: the same shape and options give the same bytes on every machine; memory does not grow with the model; the
+//! folder appears whole or not at all. The text that such a model writes means nothing.
+//!
+//! Read [`shapes`] (the table), [`mod@layout`] (tensors and files), [`fill`] (random bytes), [`files`] (configuration and
+//! tokenizer), [`write`](mod@write) (the folder).
+
+pub mod files;
+pub mod fill;
+pub mod layout;
+pub mod shapes;
+mod space;
+pub mod tokenizer;
+pub mod write;
+
+use std::path::PathBuf;
+
+pub use shapes::{Graph, SHAPES, Shape};
+pub use write::{Progress, write};
+
+/// What the caller decides.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Options {
+    /// Chooses all weights.
+    pub seed: u64,
+    /// The share of trits that are 0.
+    pub zeros: f64,
+    /// Weight files have at most this many bytes, unless one tensor has more.
+    pub max_file_bytes: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { seed: 0, zeros: 0.4, max_file_bytes: 4_000_000_000 }
+    }
+}
+
+/// The checkpoint could not be written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The shape or an option is impossible.
+    #[error("{what} is {found}, expected {expected}")]
+    Input {
+        /// Which number.
+        what: &'static str,
+        /// What it is.
+        found: String,
+        /// What it could be.
+        expected: String,
+    },
+    /// Something is there already.
+    #[error("{} is there already and not empty: remove it, or give another folder", .path.display())]
+    Occupied {
+        /// The folder that was asked for.
+        path: PathBuf,
+    },
+    /// The disk is too full.
+    #[error("{} has room for {free_bytes} bytes, the checkpoint needs {needed_bytes}", .path.display())]
+    NoSpace {
+        /// Where it should go.
+        path: PathBuf,
+        /// What is free.
+        free_bytes: u64,
+        /// What it takes.
+        needed_bytes: u64,
+    },
+    /// The system refused.
+    #[error("cannot write {}", .path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What it said.
+        source: std::io::Error,
+    },
+    /// The caller asked to stop.
+    #[error("interrupted: nothing was written")]
+    Interrupted,
+}

@@ -1,0 +1,305 @@
+//! Writes a synthetic checkpoint to a folder.
+//!
+//! In: a shape, options, the path of a folder that does not exist or is empty. Out: the folder. Everything goes to a
+//! folder beside it first, which is renamed at the end and removed if anything fails. Weights are made and written piece
+//! by piece.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use super::fill::{NormalTable, Stream, TritTable, fill_even};
+use super::layout::{self, Fill, Tensor};
+use super::shapes::Shape;
+use super::{Error, Options, files, space, tokenizer};
+
+/// Bytes made at once; a multiple of every element's size.
+const PIECE_BYTES: usize = 8 << 20;
+/// Pieces shorter than this are not shared between threads.
+const SHARED_BYTES: usize = 1 << 20;
+/// More threads would outrun every disk.
+const MAX_THREADS: usize = 4;
+
+/// How far writing has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Progress {
+    /// Bytes of weights that are written.
+    pub done_bytes: u64,
+    /// Bytes of all weights.
+    pub total_bytes: u64,
+}
+
+/// Writes `shape` to the folder `dir`; its weights' bytes. `progress` hears after every piece, and may end it.
+///
+/// # Errors
+/// `Input` for an impossible shape or share of zeros; `Occupied`, `NoSpace`, `Io`; `Interrupted` if `progress` says so.
+/// Then nothing is left behind.
+pub fn write(
+    shape: &Shape,
+    options: &Options,
+    dir: &Path,
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<u64, Error> {
+    shape.check()?;
+    if !(0.0..=1.0).contains(&options.zeros) {
+        let expected = "a number from 0 to 1".to_owned();
+        return Err(Error::Input { what: "the share of zeros", found: options.zeros.to_string(), expected });
+    }
+    let occupied = || Error::Occupied { path: dir.to_owned() };
+    match fs::read_dir(dir).map(|mut entries| entries.next().is_none()) {
+        Ok(true) => {}
+        Ok(false) => return Err(occupied()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => return Err(occupied()),
+        Err(source) => return Err(Error::Io { path: dir.to_owned(), source }),
+    }
+    let folder = Unfinished::beside(dir)?;
+    let plan = layout::files(layout::tensors(shape, options.zeros), options.max_file_bytes);
+    let total_bytes = plan.iter().map(layout::File::data_bytes).sum();
+    if let Some(free_bytes) = space::free_bytes(&folder.path).filter(|free| *free < total_bytes) {
+        return Err(Error::NoSpace { path: dir.to_owned(), free_bytes, needed_bytes: total_bytes });
+    }
+    for (name, json) in [
+        ("config.json", Some(files::config(shape))),
+        ("generation_config.json", Some(files::generation_config(shape))),
+        ("tokenizer.json", Some(tokenizer::tokenizer(shape))),
+        ("tokenizer_config.json", Some(tokenizer::tokenizer_config(shape))),
+        ("model.safetensors.index.json", layout::index(&plan)),
+    ] {
+        if let Some(json) = json {
+            folder.create(name)?.write(json.to_string().as_bytes())?.finish()?;
+        }
+    }
+    let maker = Maker {
+        seed: options.seed,
+        trits: TritTable::new(options.zeros),
+        normal: NormalTable::new(),
+        threads: std::thread::available_parallelism().map_or(1, |n| n.get()).min(MAX_THREADS),
+    };
+    let (mut front, mut back) = (Vec::new(), Vec::new());
+    let mut done_bytes = 0;
+    for planned in &plan {
+        let mut file = folder.create(&planned.name)?.write(&planned.header())?;
+        let mut pieces = pieces(planned);
+        let mut next = pieces.next();
+        if let Some(piece) = next {
+            maker.make(piece, &mut front);
+        }
+        while next.is_some() {
+            next = pieces.next();
+            // The next piece is made while the disk takes this one.
+            let (maker, spare) = (&maker, &mut back);
+            file = std::thread::scope(|scope| {
+                match next {
+                    Some(piece) if piece.bytes >= SHARED_BYTES => drop(scope.spawn(move || maker.make(piece, spare))),
+                    Some(piece) => maker.make(piece, spare),
+                    None => spare.clear(),
+                }
+                file.write(&front)
+            })?;
+            done_bytes += front.len() as u64;
+            if progress(Progress { done_bytes, total_bytes }).is_break() {
+                return Err(Error::Interrupted);
+            }
+            std::mem::swap(&mut front, &mut back);
+        }
+        file.finish()?;
+    }
+    folder.finish(dir)?;
+    Ok(total_bytes)
+}
+
+/// A part of a tensor that is made at once.
+#[derive(Clone, Copy)]
+struct Piece<'t> {
+    tensor: &'t Tensor,
+    /// From the tensor's start.
+    first: u64,
+    bytes: usize,
+}
+
+/// The pieces of a file, in order.
+fn pieces(file: &layout::File) -> impl Iterator<Item = Piece<'_>> {
+    file.tensors.iter().flat_map(|tensor| {
+        let bytes = tensor.bytes();
+        let starts = (0..bytes).step_by(PIECE_BYTES);
+        starts.map(move |first| Piece { tensor, first, bytes: PIECE_BYTES.min((bytes - first) as usize) })
+    })
+}
+
+/// Makes the bytes of tensors.
+struct Maker {
+    seed: u64,
+    trits: TritTable,
+    normal: NormalTable,
+    threads: usize,
+}
+
+impl Maker {
+    /// The bytes of `piece` to `out`, on several threads if they are many.
+    fn make(&self, piece: Piece<'_>, out: &mut Vec<u8>) {
+        let Piece { tensor, first, bytes } = piece;
+        out.resize(bytes, 0);
+        if bytes < SHARED_BYTES || self.threads == 1 {
+            return self.make_part(tensor, first, out);
+        }
+        // An even length, so that no element is cut.
+        let part_bytes = bytes.div_ceil(self.threads).next_multiple_of(64);
+        std::thread::scope(|scope| {
+            for (i, part) in out.chunks_mut(part_bytes).enumerate() {
+                let first = first + (i * part_bytes) as u64;
+                scope.spawn(move || self.make_part(tensor, first, part));
+            }
+        });
+    }
+
+    fn make_part(&self, tensor: &Tensor, first: u64, out: &mut [u8]) {
+        let stream = Stream::new(self.seed, &tensor.name);
+        match tensor.fill {
+            Fill::Trits { rows } => {
+                let cols = tensor.shape.get(1).copied().unwrap_or(1);
+                self.trits.fill(stream, first, rows, cols, out);
+            }
+            Fill::Normal => self.normal.fill(stream, first / 2, out),
+            Fill::Norm => fill_even(stream, first / 2, 0.75..1.25, out),
+            Fill::Scale(scale) => fill_even(stream, first / 2, 0.9 * scale..1.1 * scale, out),
+        }
+    }
+}
+
+/// A folder that vanishes unless it is finished.
+struct Unfinished {
+    path: PathBuf,
+    finished: bool,
+}
+
+impl Unfinished {
+    fn beside(dir: &Path) -> Result<Self, Error> {
+        let io = |source| Error::Io { path: dir.to_owned(), source };
+        let no_name = || io(std::io::Error::new(std::io::ErrorKind::InvalidInput, "the path ends with no folder name"));
+        let mut name = std::ffi::OsString::from(".");
+        name.push(dir.file_name().ok_or_else(no_name)?);
+        name.push(format!(".{}.part", std::process::id()));
+        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            fs::create_dir_all(parent).map_err(io)?;
+        }
+        let path = dir.with_file_name(name);
+        fs::create_dir(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
+        Ok(Self { path, finished: false })
+    }
+
+    fn create(&self, name: &str) -> Result<Part, Error> {
+        let path = self.path.join(name);
+        match File::create(&path) {
+            Ok(file) => Ok(Part { file, path }),
+            Err(source) => Err(Error::Io { path, source }),
+        }
+    }
+
+    /// Takes its place. An empty folder there gives way.
+    fn finish(mut self, dir: &Path) -> Result<(), Error> {
+        let io = |source| Error::Io { path: dir.to_owned(), source };
+        if cfg!(not(unix)) && dir.exists() {
+            fs::remove_dir(dir).map_err(io)?;
+        }
+        fs::rename(&self.path, dir).map_err(io)?;
+        self.finished = true;
+        Ok(())
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.finished {
+            // The error that matters is the one that brought us here.
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+/// A file of the unfinished folder.
+struct Part {
+    file: File,
+    path: PathBuf,
+}
+
+impl Part {
+    fn write(mut self, bytes: &[u8]) -> Result<Self, Error> {
+        match self.file.write_all(bytes) {
+            Ok(()) => Ok(self),
+            Err(source) => Err(Error::Io { path: self.path, source }),
+        }
+    }
+
+    /// On the disk, so that no power cut leaves a whole folder with half a file.
+    fn finish(self) -> Result<(), Error> {
+        self.file.sync_all().map_err(|source| Error::Io { path: self.path, source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::synth::{Graph, SHAPES};
+
+    fn tiny(graph: Graph) -> Shape {
+        Shape { graph, layers: 2, hidden: 24, intermediate: 42, heads: 2, kv_heads: 1, vocab: 300, ..SHAPES[1] }
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry"));
+        let mut names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_files() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let go = |name: &str, seed: u64, max_file_bytes: u64| {
+            let path = dir.path().join(name);
+            let options = Options { seed, max_file_bytes, ..Options::default() };
+            let bytes = write(&tiny(Graph::BitNet), &options, &path, &mut |_| ControlFlow::Continue(()));
+            assert!(bytes.expect("written") > 14_400);
+            path
+        };
+        let weights = |path: PathBuf| fs::read(path.join("model.safetensors")).expect("weights");
+        let first = weights(go("a", 1, u64::MAX));
+        assert_eq!(weights(go("b", 1, u64::MAX)), first);
+        assert_ne!(weights(go("c", 2, u64::MAX)), first);
+        let sharded = names(&go("d", 1, 10_000));
+        assert!(sharded.iter().any(|name| name == "model.safetensors.index.json"), "{sharded:?}");
+        assert_eq!(names(dir.path()), ["a", "b", "c", "d"]);
+    }
+
+    #[test]
+    fn an_empty_folder_gives_way_and_a_full_one_does_not() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("model");
+        fs::create_dir(&path).expect("a folder");
+        let go = || write(&tiny(Graph::Llama), &Options::default(), &path, &mut |_| ControlFlow::Continue(()));
+        go().expect("written");
+        assert!(path.join("config.json").is_file());
+        assert!(matches!(go(), Err(Error::Occupied { .. })));
+        assert_eq!(names(dir.path()), ["model"]);
+    }
+
+    #[test]
+    fn nothing_is_left_after_an_interruption() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("model");
+        let mut pieces = 0;
+        let done = write(&tiny(Graph::Llama), &Options::default(), &path, &mut |_| {
+            pieces += 1;
+            if pieces == 5 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        assert!(matches!(done, Err(Error::Interrupted)));
+        assert!(names(dir.path()).is_empty());
+        let zeros = Options { zeros: 1.5, ..Options::default() };
+        assert!(matches!(
+            write(&tiny(Graph::Llama), &zeros, &path, &mut |_| ControlFlow::Continue(())),
+            Err(Error::Input { .. })
+        ));
+    }
+}
