@@ -10,7 +10,7 @@ use tern_compiler::egraph::{self, Machine};
 use tern_compiler::pipeline::{self, Lowered, Options};
 use tern_compiler::schedule::kernel::TritPacking;
 use tern_compiler::schedule::packing::pack_matrix;
-use tern_compiler::schedule::{self, layout};
+use tern_compiler::schedule::{self, HeadMode, layout};
 use tern_compiler::weights::Trits;
 use tern_runtime::memory::{Block, HugePages};
 use tern_tests::engines::Loaded;
@@ -47,7 +47,9 @@ fn optimise(bencher: Bencher<'_, '_>) {
 fn schedule_block(bencher: Bencher<'_, '_>) {
     let optimised = lower(&one_block()).optimised;
     let ternary = native().target().expect("the level is here").ternary();
-    bencher.bench(|| schedule::schedule(&optimised, &schedule::Options { max_step_tokens: 128, ternary }));
+    bencher.bench(|| {
+        schedule::schedule(&optimised, &schedule::Options { max_step_tokens: 128, ternary, head: HeadMode::Auto })
+    });
 }
 
 /// Machine code of all kernels and the step program.

@@ -43,13 +43,6 @@ pub fn filled(bytes: u64, byte: impl FnMut() -> u8) -> Block {
     block
 }
 
-/// Packed codes of `copies` matrices one after another: any bits but the code 3, which no packer writes.
-pub fn packed_trits(rows: u32, cols: u32, copies: u64) -> Block {
-    let mut rng = Rng::new(u64::from(rows) << 32 | u64::from(cols));
-    let bytes = u64::from(layout::tiles(rows)) * layout::tile_bytes(cols) * copies;
-    filled(bytes, || (0..4).fold(0, |packed, _| packed << 2 | rng.below(3) as u8))
-}
-
 /// Rows of f32 in -1..1, padded like every row of activations (the padding too: no kernel here reads it for a result).
 pub fn float_rows(rows: u32, cols: u32) -> Vec<f32> {
     Rng::new(7).floats(rows as usize * layout::row_bytes(RowKind::F32, cols) as usize / 4, 1.0)

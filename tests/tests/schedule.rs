@@ -2,7 +2,7 @@
 
 use tern_compiler::pipeline;
 use tern_compiler::schedule::check::check;
-use tern_compiler::schedule::{self, Schedule, buffers};
+use tern_compiler::schedule::{self, HeadMode, Schedule, buffers};
 use tern_tests::engines::{Loaded, native, options};
 use tern_tests::fixtures::CHECKPOINTS;
 use tern_tests::synth::{Kind, Spec};
@@ -39,7 +39,7 @@ fn schedules(loaded: &Loaded, max_step_tokens: u32) -> [Schedule; 2] {
     let target = settings.target().expect("a target of this machine");
     let lowered = pipeline::lower(&loaded.imported.graph, &settings);
     let lowered = lowered.unwrap_or_else(|e| panic!("{}: {e}", loaded.name));
-    let options = schedule::Options { max_step_tokens, ternary: target.ternary() };
+    let options = schedule::Options { max_step_tokens, ternary: target.ternary(), head: HeadMode::Auto };
     [&lowered.compiled, &lowered.optimised]
         .map(|graph| schedule::schedule(graph, &options).unwrap_or_else(|e| panic!("{}: {e}", loaded.name)))
 }

@@ -3,6 +3,8 @@
 //! ABI: `ir-specs/ABI.md`. Every thread makes the same checks on the same data, so all of them return the same status and
 //! none is left waiting at a barrier; the length of the sequence is written by thread 0 behind the last barrier.
 
+mod head;
+
 use std::collections::BTreeMap;
 
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -29,11 +31,18 @@ pub struct Callees {
 /// Values that hold for the whole step.
 struct Step<'s> {
     schedule: &'s Schedule,
+    layout: &'s StateLayout,
     callees: Callees,
     model: Value,
     state: Value,
     ids: Value,
     logits: Value,
+    out: Value,
+    /// The caller's k, 64-bit; only where the k largest logits are wanted.
+    k: Value,
+    is_top_k: Value,
+    /// Whether they are found with the coarse copy of the head.
+    is_coarse: Value,
     /// The argument struct, rewritten for every call.
     args: Value,
     position: Value,
@@ -90,7 +99,8 @@ pub fn emit_step(b: &mut FunctionBuilder<'_>, schedule: &Schedule, l: &StateLayo
     let seq_bytes = b.ins().load(types::I64, flags(), state, state::KV_SEQ_BYTES);
     let seq_offset = b.ins().imul(seq64, seq_bytes);
     let kv_offset = b.ins().iadd(kv_offset, seq_offset);
-    let slots = schedule.phases.iter().flat_map(|p| &p.calls).map(|c| c.args.len()).max().unwrap_or(0).max(4) as u32;
+    let slots = schedule.phases.iter().flat_map(|p| &p.calls).map(|c| c.args.len()).max().unwrap_or(0);
+    let slots = slots.max(head::ARGS) as u32;
     let slot = b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, slots * 8, 3));
     let tid64 = b.ins().uextend(types::I64, tid);
     let last = b.ins().iconst(types::I64, i64::from(MAX_TABLE_THREADS - 1));
@@ -98,13 +108,22 @@ pub fn emit_step(b: &mut FunctionBuilder<'_>, schedule: &Schedule, l: &StateLayo
     let place = b.ins().imul_imm_s(place, l.scratch_bytes as i64);
     let scratch = b.ins().iadd_imm_s(state, l.scratch as i64);
     let scratch = b.ins().iadd(scratch, place);
+    let k = b.ins().ushr_imm_u(want, 8);
+    let k = b.ins().uextend(types::I64, k);
+    let n_threads = b.ins().uextend(types::I64, n_threads);
+    let is_coarse = head::is_coarse(b, schedule, is_top_k, k, n_threads);
     let mut step = Step {
         schedule,
+        layout: l,
         callees,
         model,
         state,
         ids,
         logits,
+        out,
+        k,
+        is_top_k,
+        is_coarse,
         args: b.ins().stack_addr(types::I64, slot, 0),
         position: b.ins().uextend(types::I64, pos),
         rows: BTreeMap::from([(0, n64), (1, wanted)]),
@@ -113,7 +132,7 @@ pub fn emit_step(b: &mut FunctionBuilder<'_>, schedule: &Schedule, l: &StateLayo
         column_bytes: b.ins().load(types::I64, flags(), state, state::COLUMN_BYTES),
         tid: tid64,
         scratch,
-        n_threads: b.ins().uextend(types::I64, n_threads),
+        n_threads,
         barrier,
         barrier_ctx,
         shares: BTreeMap::new(),
@@ -122,7 +141,7 @@ pub fn emit_step(b: &mut FunctionBuilder<'_>, schedule: &Schedule, l: &StateLayo
     for phase in &schedule.phases {
         step.phase(b, phase);
     }
-    step.finish(b, out, want, is_top_k, length_at, n, pos);
+    step.finish(b, length_at, n, pos);
 }
 
 /// Refuses what the model cannot do; gives the address of the sequence's length.
@@ -198,19 +217,6 @@ fn wanted_rows(b: &mut FunctionBuilder<'_>, kind: Value, n: Value) -> Value {
     b.ins().select(none, zero, some)
 }
 
-/// The rows that a call works on.
-fn space_of(call: &Call) -> RowSpace {
-    match call.split {
-        Split::Rows(space) => space,
-        Split::RowHeads { .. } => RowSpace::Tokens,
-        Split::Units { .. } => call
-            .args
-            .iter()
-            .find_map(|arg| if let Arg::RowCount(space) = arg { Some(*space) } else { None })
-            .unwrap_or(RowSpace::Tokens),
-    }
-}
-
 impl Step<'_> {
     /// Computes every share of this thread once, at the start: units * tid / threads to units * (tid + 1) / threads.
     fn share_work(&mut self, b: &mut FunctionBuilder<'_>) {
@@ -222,9 +228,7 @@ impl Step<'_> {
                 Split::RowHeads { heads } => Share::RowHeads(heads),
             };
             let many = match call.kernel {
-                Choice::ByRows { many: Some(many), .. } => {
-                    Some(Share::Batches(space_key(space_of(call)), many.tokens))
-                }
+                Choice::ByRows { many: Some(many), .. } => Some(Share::Batches(space_key(call.space()), many.tokens)),
                 Choice::ByRows { many: None, .. } | Choice::One(_) | Choice::ByKv { .. } => None,
             };
             for share in std::iter::once(split).chain(many) {
@@ -233,6 +237,11 @@ impl Step<'_> {
                     self.shares.insert(share, ends);
                 }
             }
+        }
+        if let Some(head) = schedule.coarse_head {
+            let tiles = layout::head_tiles(head.rows);
+            let ends = self.share(b, Share::Units(tiles));
+            self.shares.entry(Share::Units(tiles)).or_insert(ends);
         }
     }
 
@@ -263,14 +272,17 @@ impl Step<'_> {
 
     fn phase(&self, b: &mut FunctionBuilder<'_>, phase: &Phase) {
         // The head is skipped, barrier and all, where no logits are wanted.
-        let skip = phase.calls.iter().all(|c| space_of(c) == RowSpace::Wanted).then(|| {
+        let skip = phase.is_for_wanted_rows().then(|| {
             let (body, after) = (b.create_block(), b.create_block());
             b.ins().brif(self.rows[&1], body, &[], after, &[]);
             b.switch_to_block(body);
             after
         });
         for call in &phase.calls {
-            self.call(b, call);
+            match self.schedule.coarse_head {
+                Some(head) if call.args.contains(&Arg::Logits) => self.head(b, call, &head),
+                _ => self.call(b, call),
+            }
         }
         self.meet(b);
         if let Some(after) = skip {
@@ -293,8 +305,13 @@ impl Step<'_> {
             Choice::One(kernel) => {
                 b.ins().call(self.callees.kernels[kernel.0 as usize], &[self.args]);
             }
+<<<<<<< HEAD
             Choice::ByRows { one, few, many } => {
-                let rows = self.rows[&space_key(space_of(call))];
+                let rows = self.rows[&space_key(call.space())];
+=======
+            Choice::ByRows { one, many } => {
+                let rows = self.rows[&space_key(call.space())];
+>>>>>>> bench
                 let single = b.ins().icmp_imm_u(IntCC::Equal, rows, 1);
                 let Some(Many { kernel, from, .. }) = many else { return self.either(b, single, one.0, few.0) };
                 let (less, after) = (b.create_block(), b.create_block());
@@ -331,7 +348,7 @@ impl Step<'_> {
     fn range(&self, b: &mut FunctionBuilder<'_>, call: &Call) -> (Value, Value) {
         let (lo, hi) = self.range_of(b, call.split);
         let Choice::ByRows { many: Some(Many { tokens, from, .. }), .. } = call.kernel else { return (lo, hi) };
-        let space = space_key(space_of(call));
+        let space = space_key(call.space());
         let is_many = b.ins().icmp_imm_u(IntCC::UnsignedGreaterThanOrEqual, self.rows[&space], i64::from(from));
         let (many_lo, many_hi) = self.shares[&Share::Batches(space, tokens)];
         (b.ins().select(is_many, many_lo, lo), b.ins().select(is_many, many_hi, hi))
@@ -394,33 +411,12 @@ impl Step<'_> {
         }
     }
 
-    /// Thread 0 selects, if asked to, and writes the length; all threads return.
-    #[expect(clippy::too_many_arguments, reason = "the rest of the request")]
-    fn finish(
-        &self,
-        b: &mut FunctionBuilder<'_>,
-        out: Value,
-        want: Value,
-        is_top_k: Value,
-        length_at: Value,
-        n: Value,
-        pos: Value,
-    ) {
-        let (first, select, write, done) = (b.create_block(), b.create_block(), b.create_block(), b.create_block());
+    /// Thread 0 selects, if asked to, and writes the record and the length; all threads return.
+    fn finish(&self, b: &mut FunctionBuilder<'_>, length_at: Value, n: Value, pos: Value) {
+        let (first, done) = (b.create_block(), b.create_block());
         b.ins().brif(self.tid, done, &[], first, &[]);
         b.switch_to_block(first);
-        b.ins().brif(is_top_k, select, &[], write, &[]);
-        b.switch_to_block(select);
-        let k = b.ins().ushr_imm_u(want, 8);
-        let k = b.ins().uextend(types::I64, k);
-        let ids_bytes = b.ins().ishl_imm_s(k, 2);
-        let values = b.ins().iadd(out, ids_bytes);
-        for (slot, value) in [self.logits, k, out, values].into_iter().enumerate() {
-            b.ins().store(flags(), value, self.args, 8 * slot as i32);
-        }
-        b.ins().call(self.callees.top_k, &[self.args]);
-        b.ins().jump(write, &[]);
-        b.switch_to_block(write);
+        self.select(b);
         let length = b.ins().iadd(pos, n);
         b.ins().store(flags(), length, length_at, 0);
         b.ins().jump(done, &[]);

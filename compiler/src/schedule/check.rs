@@ -5,15 +5,17 @@
 //! phase no call writes bytes that another one reads or writes, unless both are split by the same rows of one buffer;
 //! (K3) every buffer lies in the arena, aligned; (K4) packed weights do not overlap and lie in their block; (K5)
 //! attention reads a layer's cache in a later phase than the one in which the step's rows are written into it, and
-//! both happen once; (K6) a call is given pointers to just the buffers that it is said to read and write.
+//! both happen once; (K6) a call is given pointers to just the buffers that it is said to read and write; (K7) the coarse
+//! copy of the head is that of the matrix whose logits one call writes, and lies behind it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::kernel::KernelKind;
 use super::layout::ALIGN_BYTES;
+use super::packing::Layout;
 use super::{Arg, BufferId, Call, Choice, Error, Schedule, Split};
 
-/// Checks K1 to K6.
+/// Checks K1 to K7.
 ///
 /// # Errors
 /// [`Error::Bug`] with the first violation.
@@ -21,6 +23,7 @@ pub fn check(schedule: &Schedule) -> Result<(), Error> {
     extents(schedule)?;
     weights(schedule)?;
     caches(schedule)?;
+    head(schedule)?;
     // Who wrote each range last: disjoint, sorted by start.
     let mut owners: Vec<(u64, u64, BufferId)> = Vec::new();
     for (index, phase) in schedule.phases.iter().enumerate() {
@@ -146,6 +149,26 @@ fn caches(schedule: &Schedule) -> Result<(), Error> {
         if written.get(&place).is_none_or(|write| *write >= phase) {
             return Err(bug(format!("K5: phase {phase} reads the cache at {place} before it is written")));
         }
+    }
+    Ok(())
+}
+
+/// K7.
+fn head(schedule: &Schedule) -> Result<(), Error> {
+    let Some(head) = schedule.coarse_head else { return Ok(()) };
+    let coarse = schedule.weights.placed.iter().find(|placed| placed.offset == head.offset);
+    let Some(Layout::Coarse { weight, rows, cols, dtype }) = coarse.map(|placed| placed.layout) else {
+        return Err(bug(format!("K7: no coarse copy lies at {}", head.offset)));
+    };
+    let exact = schedule.weights.find(Layout::Rows { weight, rows, cols, dtype });
+    let calls: Vec<&Call> =
+        schedule.phases.iter().flat_map(|p| &p.calls).filter(|call| call.args.contains(&Arg::Logits)).collect();
+    let [call] = calls.as_slice() else {
+        return Err(bug(format!("K7: {} calls write logits", calls.len())));
+    };
+    let reads_exact = exact.is_some_and(|offset| call.args.first() == Some(&Arg::Weights { offset }));
+    if !reads_exact || exact > Some(head.offset) || (rows, cols) != (head.rows, head.cols) || rows != schedule.vocab {
+        return Err(bug(format!("K7: the copy at {} is not that of the head %{}", head.offset, call.node.0)));
     }
     Ok(())
 }

@@ -15,6 +15,9 @@ const FIVE_ELEMS: u64 = 20;
 /// Rows of weights that one tile of the 2-bit packing holds.
 pub const TILE_ROWS: u64 = 8;
 
+/// Rows that may be read behind the last position of a cache: attention reads keys in tiles of at most 16.
+pub const KV_SLACK_ROWS: u64 = 15;
+
 /// Alignment of every buffer and every packed weight, in bytes: a cache line.
 pub const ALIGN_BYTES: u64 = 64;
 
@@ -78,6 +81,31 @@ pub const fn trit_tile_bytes(packing: TritPacking, cols: u32) -> u64 {
         TritPacking::T2x8 => tile_bytes(cols),
         TritPacking::T2 | TritPacking::T5 => (blocks | 1) * ALIGN_BYTES,
     }
+}
+
+/// Rows that one tile of the head's coarse copy holds.
+pub const HEAD_TILE_ROWS: u64 = 16;
+
+/// Columns of one block of the head's coarse copy.
+pub const HEAD_BLOCK_COLS: u64 = 16;
+
+/// Bytes of one block of the head's coarse copy, 6 bits an element; also of the three numbers per row behind a tile's
+/// blocks.
+pub const HEAD_BLOCK_BYTES: u64 = 192;
+
+/// Tiles of a coarse copy of `rows` rows.
+pub const fn head_tiles(rows: u32) -> u32 {
+    (rows as u64).div_ceil(HEAD_TILE_ROWS) as u32
+}
+
+/// Blocks of one tile of a coarse copy with `cols` columns.
+pub const fn head_blocks(cols: u32) -> u64 {
+    (cols as u64).div_ceil(HEAD_BLOCK_COLS)
+}
+
+/// Bytes of one tile of a coarse copy with `cols` columns.
+pub const fn head_tile_bytes(cols: u32) -> u64 {
+    (head_blocks(cols) + 1) * HEAD_BLOCK_BYTES
 }
 
 #[cfg(test)]

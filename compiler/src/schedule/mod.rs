@@ -5,19 +5,30 @@
 //! another thread writes ([`check`] proves it anew for every schedule). It knows no instructions and no addresses.
 //!
 //! Read [`plan`] (node to calls), [`phases`] (calls to phases), [`buffers`] (liveness to offsets), [`packing`] (weights to
-//! bytes), [`mod@print`].
+<<<<<<< HEAD
+//! bytes), [`head`] and [`coarse`] (the head's second copy, and why it may be trusted), [`mod@print`].
+=======
+//! bytes), [`mod@print`], [`traffic`] (bytes and products of a step).
+>>>>>>> bench
 
 pub mod buffers;
 pub mod check;
+pub mod coarse;
+pub mod head;
 pub mod kernel;
 pub mod layout;
 pub mod packing;
 pub mod phases;
 pub mod plan;
 pub mod print;
+<<<<<<< HEAD
 pub mod table;
+=======
+pub mod traffic;
+>>>>>>> bench
 
 use crate::graph::{F32, Graph, ValueId};
+pub use head::{CoarseHead, HeadMode};
 use kernel::{KernelKind, TritPacking};
 use packing::WeightLayout;
 
@@ -140,7 +151,7 @@ pub enum Split {
         /// Units of the node.
         total: u32,
     },
-    /// By rows times heads.
+    /// By heads times rows: all rows of one key/value head, for each row its query heads, then those of the next.
     RowHeads {
         /// Heads per row.
         heads: u32,
@@ -205,6 +216,26 @@ pub struct Phase {
     pub calls: Vec<Call>,
 }
 
+impl Call {
+    /// The rows that it works on.
+    pub fn space(&self) -> RowSpace {
+        let counted =
+            || self.args.iter().find_map(|arg| if let Arg::RowCount(space) = arg { Some(*space) } else { None });
+        match self.split {
+            Split::Rows(space) => space,
+            Split::RowHeads { .. } => RowSpace::Tokens,
+            Split::Units { .. } => counted().unwrap_or(RowSpace::Tokens),
+        }
+    }
+}
+
+impl Phase {
+    /// Whether a step of which no logits are wanted leaves it out, meeting and all.
+    pub fn is_for_wanted_rows(&self) -> bool {
+        self.calls.iter().all(|call| call.space() == RowSpace::Wanted)
+    }
+}
+
 /// The cache of one layer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct KvLayer {
@@ -233,6 +264,8 @@ pub struct Schedule {
     pub kv_layers: Vec<KvLayer>,
     /// Rows of the head.
     pub vocab: u32,
+    /// The coarse copy of the head, if there is one.
+    pub coarse_head: Option<CoarseHead>,
     /// Rows of the embedding: ids must be below it.
     pub id_limit: u32,
     /// The most positions of a sequence.
@@ -250,6 +283,8 @@ pub struct Options {
     pub max_step_tokens: u32,
     /// How ternary products are computed.
     pub ternary: Ternary,
+    /// How the largest logits are found.
+    pub head: HeadMode,
 }
 
 /// How ternary products are computed on a target.

@@ -114,7 +114,10 @@ mod tests {
                         assert!(area.is_multiple_of(64), "{s:?}");
                     }
                     assert!(s.chunk_passes > 0 && s.chunk_passes * s.pass_lines * packing.block_cols() * 128 < 1 << 15);
-                    assert!(s.block_tiles.is_multiple_of(2) && s.tables + 28_000 > s.columns, "tables fit a near cache");
+                    assert!(
+                        s.block_tiles.is_multiple_of(2) && s.tables + 28_000 > s.columns,
+                        "tables fit a near cache"
+                    );
                 }
             }
         }

@@ -9,6 +9,7 @@
 
 use cranelift_codegen::ir::{InstBuilder, Value};
 
+use super::dot;
 use crate::codegen::emitter::{Emitter, F32X4, I8X16, I16X8, I32X4};
 use crate::graph::Act;
 use crate::schedule::kernel::{Epilogue, Regime};
@@ -193,7 +194,7 @@ fn block_step(
                 if vnni {
                     for (r, codes) in codes.iter().enumerate() {
                         let at = (first + r) * tokens.len() + t;
-                        acc[at] = dot_vnni(k, a, *codes, acc[at]);
+                        acc[at] = dot::vnni(k, a, *codes, acc[at]);
                     }
                 } else {
                     // Four fields of at most 2 * 2 * 128 stay far inside i16.
@@ -207,11 +208,8 @@ fn block_step(
         }
         for (t, pair) in pairs.into_iter().enumerate() {
             if let Some(pair) = pair {
-                let low = k.b.ins().swiden_low(pair);
-                let high = k.b.ins().swiden_high(pair);
-                let quads = k.b.ins().iadd_pairwise(low, high);
                 let at = first * tokens.len() + t;
-                acc[at] = k.b.ins().iadd(acc[at], quads);
+                acc[at] = dot::add_pairs(k, pair, acc[at]);
             }
         }
     }
@@ -228,21 +226,6 @@ fn unpack(k: &mut Emitter<'_, '_>, packed: Value, field: i32, mask: Value) -> Va
         k.cast(I8X16, words)
     };
     k.b.ins().band(shifted, mask)
-}
-
-/// The tree that becomes one `vpdpbusd`: acc + sums of four products, signed times unsigned.
-fn dot_vnni(k: &mut Emitter<'_, '_>, a: Value, codes: Value, acc: Value) -> Value {
-    let (a_low, a_high) = (k.b.ins().swiden_low(a), k.b.ins().swiden_high(a));
-    let (c_low, c_high) = (k.b.ins().uwiden_low(codes), k.b.ins().uwiden_high(codes));
-    let low = k.b.ins().imul(a_low, c_low);
-    let high = k.b.ins().imul(a_high, c_high);
-    let pairwise = |k: &mut Emitter<'_, '_>, v: Value| {
-        let (l, h) = (k.b.ins().swiden_low(v), k.b.ins().swiden_high(v));
-        k.b.ins().iadd_pairwise(l, h)
-    };
-    let (low, high) = (pairwise(k, low), pairwise(k, high));
-    let sum = k.b.ins().iadd_pairwise(low, high);
-    k.b.ins().iadd(sum, acc)
 }
 
 /// Result rows of i32 and f32 have the same stride.

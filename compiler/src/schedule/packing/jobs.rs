@@ -12,8 +12,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::tiles::pack_tile;
 use super::{Layout, Placed, dense_row_bytes};
 use crate::graph::WeightId;
+use crate::schedule::coarse;
 use crate::schedule::kernel::TritPacking;
-use crate::schedule::layout::{trit_tile_bytes, trit_tiles};
+use crate::schedule::layout::{HEAD_TILE_ROWS, head_tile_bytes, head_tiles, trit_tile_bytes, trit_tiles};
 use crate::weights::{DenseShape, WeightData, WeightError};
 
 /// Output of a job, about: enough that taking one costs nothing, little enough that threads end together.
@@ -45,6 +46,7 @@ fn units(layout: &Layout) -> Units {
             Units { count: trit_tiles(packing, rows), bytes: 2 * trit_tile_bytes(packing, cols) }
         }
         Layout::Rows { rows, cols, dtype, .. } => Units { count: rows, bytes: dense_row_bytes(dtype, cols) },
+        Layout::Coarse { rows, cols, .. } => Units { count: head_tiles(rows), bytes: head_tile_bytes(cols) },
         // One unit: a vector is small.
         Layout::Vector { .. } => Units { count: 1, bytes: layout.bytes() },
     }
@@ -179,6 +181,19 @@ fn pack_units(
             let shape = DenseShape { dtype, rows: rows as usize, cols: cols as usize };
             let row_bytes = dense_row_bytes(dtype, cols) as usize;
             data.dense_rows(weight, shape, units.start as usize..units.end as usize, row_bytes, out)?;
+        }
+        Layout::Coarse { weight, rows, cols, dtype } => {
+            // A tile's rows as the exact head has them.
+            let (tile_rows, row_bytes) = (HEAD_TILE_ROWS as usize, dense_row_bytes(dtype, cols) as usize);
+            let shape = DenseShape { dtype, rows: rows as usize, cols: cols as usize };
+            for (tile, out) in units.zip(out.chunks_exact_mut(head_tile_bytes(cols) as usize)) {
+                let first = tile as usize * tile_rows;
+                let end = (first + tile_rows).min(rows as usize);
+                codes.clear();
+                codes.resize((end - first) * row_bytes, 0);
+                data.dense_rows(weight, shape, first..end, row_bytes, codes)?;
+                coarse::pack(codes, dtype, (end - first) as u32, cols, 0, out);
+            }
         }
         Layout::Vector { weight, len } => {
             let values = data.dense(weight)?;
