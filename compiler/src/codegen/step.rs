@@ -305,13 +305,8 @@ impl Step<'_> {
             Choice::One(kernel) => {
                 b.ins().call(self.callees.kernels[kernel.0 as usize], &[self.args]);
             }
-<<<<<<< HEAD
             Choice::ByRows { one, few, many } => {
                 let rows = self.rows[&space_key(call.space())];
-=======
-            Choice::ByRows { one, many } => {
-                let rows = self.rows[&space_key(call.space())];
->>>>>>> bench
                 let single = b.ins().icmp_imm_u(IntCC::Equal, rows, 1);
                 let Some(Many { kernel, from, .. }) = many else { return self.either(b, single, one.0, few.0) };
                 let (less, after) = (b.create_block(), b.create_block());

@@ -5,11 +5,8 @@
 //! another thread writes ([`check`] proves it anew for every schedule). It knows no instructions and no addresses.
 //!
 //! Read [`plan`] (node to calls), [`phases`] (calls to phases), [`buffers`] (liveness to offsets), [`packing`] (weights to
-<<<<<<< HEAD
-//! bytes), [`head`] and [`coarse`] (the head's second copy, and why it may be trusted), [`mod@print`].
-=======
-//! bytes), [`mod@print`], [`traffic`] (bytes and products of a step).
->>>>>>> bench
+//! bytes), [`head`] and [`coarse`] (the head's second copy, and why it may be trusted), [`mod@print`], [`traffic`] (bytes
+//! and products of a step).
 
 pub mod buffers;
 pub mod check;
@@ -21,11 +18,8 @@ pub mod packing;
 pub mod phases;
 pub mod plan;
 pub mod print;
-<<<<<<< HEAD
 pub mod table;
-=======
 pub mod traffic;
->>>>>>> bench
 
 use crate::graph::{F32, Graph, ValueId};
 pub use head::{CoarseHead, HeadMode};

@@ -48,7 +48,12 @@ impl Class {
             KernelKind::Embed { .. } => Class::Embed,
             KernelKind::Norm { .. } => Class::Norm,
             KernelKind::Ternary { .. } => Class::Matmul,
-            KernelKind::Dense { .. } | KernelKind::TopK { .. } => Class::Head,
+            KernelKind::Dense { .. }
+            | KernelKind::HeadQuantise { .. }
+            | KernelKind::HeadScan { .. }
+            | KernelKind::HeadRescore { .. }
+            | KernelKind::HeadMerge { .. }
+            | KernelKind::TopK => Class::Head,
             KernelKind::Attention { .. } => Class::Attention,
             KernelKind::Rescale { .. }
             | KernelKind::Rope { .. }
@@ -81,8 +86,10 @@ pub struct Traffic {
     pub body_bytes: u64,
     /// Trits of all ternary matrices, padding not counted: also the products of one token.
     pub body_weights: u64,
-    /// What the head reads of its matrix for one row of logits.
+    /// What the head reads for one row of logits: its coarse copy, or the whole matrix where there is none.
     pub head_bytes: u64,
+    /// What an exact logit reads: a row of the head's matrix, on top of the coarse copy if there is one.
+    pub head_row_bytes: u64,
     /// Elements of the head's matrix.
     pub head_weights: u64,
     /// Gains of norms, once per step.
@@ -108,13 +115,20 @@ impl Traffic {
                 }
             }
         }
+        // Few of the largest logits are found in the coarse copy; rows in doubt come on top.
+        if schedule.coarse_head.is_some() {
+            traffic.head_bytes = schedule.coarse_head_bytes();
+        }
         traffic
     }
 
     fn add(&mut self, kernel: &KernelKind, layout: &Layout) {
         match (Class::of(kernel), *layout) {
             (Class::Head, _) => {
-                self.head_bytes += head_bytes(layout);
+                self.head_bytes += layout.bytes();
+                if let Layout::Rows { cols, dtype, .. } = *layout {
+                    self.head_row_bytes = dense_row_bytes(dtype, cols);
+                }
                 self.head_weights += elems(layout);
             }
             (_, Layout::Tiles { .. } | Layout::TilePairs { .. }) => {
@@ -122,6 +136,7 @@ impl Traffic {
                 self.body_weights += elems(layout);
             }
             (_, Layout::Rows { cols, dtype, .. }) => self.row_bytes += dense_row_bytes(dtype, cols),
+            (_, Layout::Coarse { .. }) => self.head_bytes += layout.bytes(),
             (_, Layout::Vector { .. }) => self.vector_bytes += layout.bytes(),
         }
     }
@@ -152,15 +167,12 @@ impl Traffic {
     }
 }
 
-/// What the head reads of one of its matrices for one row of logits: all of it.
-fn head_bytes(layout: &Layout) -> u64 {
-    layout.bytes()
-}
-
 /// Elements, padding not counted.
 fn elems(layout: &Layout) -> u64 {
     match *layout {
-        Layout::Tiles { rows, cols, .. } | Layout::Rows { rows, cols, .. } => u64::from(rows) * u64::from(cols),
+        Layout::Tiles { rows, cols, .. } | Layout::Rows { rows, cols, .. } | Layout::Coarse { rows, cols, .. } => {
+            u64::from(rows) * u64::from(cols)
+        }
         Layout::TilePairs { rows, cols, .. } => 2 * u64::from(rows) * u64::from(cols),
         Layout::Vector { len, .. } => u64::from(len),
     }
