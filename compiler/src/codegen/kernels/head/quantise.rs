@@ -24,7 +24,16 @@ pub(in crate::codegen::kernels) fn quantise(k: &mut Emitter<'_, '_>, cols: u32) 
     let first = k.b.ins().fdiv(most, steps);
     let steps = k.f32(254.0);
     let second = k.b.ins().fdiv(first, steps);
-    let (sums, rests) = codes(k, x, out, cols, first, second);
+    let one = k.f32(1.0);
+    for (scale, at, inverse_at) in [
+        (first, HeadState::FIRST_SCALE, HeadState::FIRST_INVERSE),
+        (second, HeadState::SECOND_SCALE, HeadState::SECOND_INVERSE),
+    ] {
+        let inverse = k.b.ins().fdiv(one, scale);
+        k.store(scale, out, at);
+        k.store(inverse, out, inverse_at);
+    }
+    let (sums, rests) = codes(k, x, out, cols);
 
     let growth = k.f32(norm_growth(cols));
     let norm = k.b.ins().sqrt(squares);
@@ -38,8 +47,6 @@ pub(in crate::codegen::kernels) fn quantise(k: &mut Emitter<'_, '_>, cols: u32) 
     let norm = k.b.ins().select(bounded, norm, infinity);
     let rest = k.b.ins().select(bounded, rest, infinity);
     let numbers = [
-        (first, HeadState::FIRST_SCALE),
-        (second, HeadState::SECOND_SCALE),
         (sums[0], HeadState::FIRST_SUM),
         (sums[1], HeadState::SECOND_SUM),
         (norm, HeadState::NORM),
@@ -112,11 +119,8 @@ fn fold4(k: &mut Emitter<'_, '_>, v: Value) -> Value {
 /// what remains, x - s1 a - s2 b.
 ///
 /// Four elements go all the way before the next four: then everything stays in registers.
-fn codes(k: &mut Emitter<'_, '_>, x: Value, out: Value, cols: u32, first: Value, second: Value) -> ([Value; 2], Value) {
+fn codes(k: &mut Emitter<'_, '_>, x: Value, out: Value, cols: u32) -> ([Value; 2], Value) {
     let (none, zero) = (k.splat_i32(0), k.zero());
-    let one = k.f32(1.0);
-    let steps = [first, second].map(|s| (k.b.ins().splat(F32X4, s), k.b.ins().fdiv(one, s)));
-    let steps = steps.map(|(s, inverse)| (s, k.b.ins().splat(F32X4, inverse)));
     let lanes = k.fold_bytes(row_bytes(cols), 64, &[none, none, zero], |k, offset, acc| {
         let at = k.b.ins().iadd(x, offset);
         // 64 bytes of f32 become 16 codes and 16 codes.
@@ -127,8 +131,8 @@ fn codes(k: &mut Emitter<'_, '_>, x: Value, out: Value, cols: u32, first: Value,
         let mut narrow = [Narrow::default(), Narrow::default()];
         for i in 0..4 {
             let mut v = k.load(F32X4, at, 16 * i);
-            for (half, (step, inverse)) in steps.into_iter().enumerate() {
-                let (q, rest) = round(k, v, step, inverse);
+            for half in 0..2 {
+                let (q, rest) = round(k, v, out, 4 * half as i32);
                 sums[half] = k.b.ins().iadd(sums[half], q);
                 narrow[half].add(k, q, to, HeadState::CODES + 16 * half as i32);
                 v = rest;
@@ -171,14 +175,26 @@ impl Narrow {
     }
 }
 
-/// round(v / step) as i32, and v - step * that.
-fn round(k: &mut Emitter<'_, '_>, v: Value, step: Value, inverse: Value) -> (Value, Value) {
-    let magic = k.splat_f32(ROUND_MAGIC);
+/// round(v / step) as i32, and v - step * that; `row` has the step and its inverse, `which` of the two is 0 or 4.
+fn round(k: &mut Emitter<'_, '_>, v: Value, row: Value, which: i32) -> (Value, Value) {
+    let inverse = number(k, row, HeadState::FIRST_INVERSE + which);
     let t = k.b.ins().fmul(v, inverse);
+    let magic = k.splat_f32(ROUND_MAGIC);
     let t = k.b.ins().fadd(t, magic);
-    let whole = k.b.ins().fsub(t, magic);
-    let (bits, bias) = (k.cast(I32X4, t), k.cast(I32X4, magic));
+    let bits = k.cast(I32X4, t);
+    let bias = k.splat_i32(ROUND_MAGIC.to_bits() as i32);
     let q = k.b.ins().isub(bits, bias);
+    let whole = k.b.ins().fsub(t, magic);
+    let step = number(k, row, HeadState::FIRST_SCALE + which);
     let part = k.b.ins().fmul(whole, step);
     (q, k.b.ins().fsub(v, part))
 }
+
+/// A number of the quantised row in every lane.
+fn number(k: &mut Emitter<'_, '_>, row: Value, offset: i32) -> Value {
+    let v = k.load(types::F32, row, offset);
+    k.b.ins().splat(F32X4, v)
+}
+
+const _: () = assert!(HeadState::SECOND_SCALE == HeadState::FIRST_SCALE + 4);
+const _: () = assert!(HeadState::SECOND_INVERSE == HeadState::FIRST_INVERSE + 4);
