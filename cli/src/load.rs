@@ -164,6 +164,8 @@ pub(crate) fn session(model: &Arc<Model>, kv: KvType, engine: &EngineArgs, args:
         ..session::Options::default()
     };
     let auto = options.context.is_none();
+    // Whatever the compiler left in the heap: the cache of keys and values comes now.
+    give_back_freed();
     loop {
         let context = options.context.unwrap_or(model.info().max_context);
         match Session::new(Arc::clone(model), &options) {

@@ -121,7 +121,7 @@ fn buffers_that_live_at_once_may_not_overlap() {
 fn phases_may_not_change_places() {
     for schedule in victims() {
         for phase in 1..schedule.phases.len() {
-            rejected(&schedule, &["K1", "K5"], &format!("phases {} and {phase}", phase - 1), |s| {
+            rejected(&schedule, &["K1", "K2", "K5"], &format!("phases {} and {phase}", phase - 1), |s| {
                 s.phases.swap(phase - 1, phase);
             });
         }
@@ -135,13 +135,30 @@ fn no_call_may_come_a_phase_earlier() {
             for call in 0..schedule.phases[phase].calls.len() {
                 let node = schedule.phases[phase].calls[call].node.0;
                 // The parts of one node wait for the same values, so one part alone tells the same.
-                rejected(&schedule, &["K1", "K2", "K5"], &format!("%{node} of phase {phase}"), |s| {
+                rejected(&schedule, &["K1", "K2", "K5", "K7"], &format!("%{node} of phase {phase}"), |s| {
                     let moved = s.phases[phase].calls.remove(call);
                     s.phases[phase - 1].calls.push(moved);
                 });
             }
         }
     }
+}
+
+#[test]
+fn threads_work_alone_only_on_rows_of_their_own() {
+    let mut alone = 0;
+    for schedule in victims() {
+        for phase in 0..schedule.phases.len() {
+            alone += usize::from(schedule.phases[phase].alone);
+            if !schedule.phases[phase].alone {
+                rejected(&schedule, &["K7"], &format!("phase {phase} alone"), |s| s.phases[phase].alone = true);
+            }
+        }
+        for buffer in 0..schedule.buffers.len() {
+            rejected(&schedule, &["K7"], &format!("buffer {buffer}"), |s| s.buffers[buffer].own_rows ^= true);
+        }
+    }
+    assert!(alone > 4 * 4, "only {alone} phases");
 }
 
 #[test]

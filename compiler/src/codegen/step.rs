@@ -54,6 +54,10 @@ struct Step<'s> {
     column_bytes: Value,
     tid: Value,
     n_threads: Value,
+    /// Whether the step has one token, and every buffer a row for each thread.
+    is_alone: Value,
+    /// The row that is then this thread's own; 0 otherwise.
+    own_row: Value,
     /// This thread's scratch memory.
     scratch: Value,
     barrier: Value,
@@ -112,6 +116,7 @@ pub fn emit_step(b: &mut FunctionBuilder<'_>, schedule: &Schedule, l: &StateLayo
     let k = b.ins().uextend(types::I64, k);
     let n_threads = b.ins().uextend(types::I64, n_threads);
     let is_coarse = head::is_coarse(b, schedule, is_top_k, k, n_threads);
+    let (is_alone, own_row) = own_row(b, schedule, n64, tid64, n_threads);
     let mut step = Step {
         schedule,
         layout: l,
@@ -133,6 +138,8 @@ pub fn emit_step(b: &mut FunctionBuilder<'_>, schedule: &Schedule, l: &StateLayo
         tid: tid64,
         scratch,
         n_threads,
+        is_alone,
+        own_row,
         barrier,
         barrier_ctx,
         shares: BTreeMap::new(),
@@ -142,6 +149,19 @@ pub fn emit_step(b: &mut FunctionBuilder<'_>, schedule: &Schedule, l: &StateLayo
         step.phase(b, phase);
     }
     step.finish(b, length_at, n, pos);
+}
+
+/// Whether the step has one token and at most as many threads as a buffer has rows; and this thread's row if so, else 0.
+/// Rows of threads lie far apart, so that not even their scales share a cache line where there is room.
+fn own_row(b: &mut FunctionBuilder<'_>, schedule: &Schedule, n: Value, tid: Value, n_threads: Value) -> (Value, Value) {
+    let rows = b.ins().iconst(types::I64, i64::from(schedule.max_step_tokens));
+    let apart = b.ins().udiv(rows, n_threads);
+    let is_one = b.ins().icmp_imm_u(IntCC::Equal, n, 1);
+    let have_rows = b.ins().icmp_imm_u(IntCC::NotEqual, apart, 0);
+    let is_alone = b.ins().band(is_one, have_rows);
+    let row = b.ins().imul(tid, apart);
+    let first = b.ins().iconst(types::I64, 0);
+    (is_alone, b.ins().select(is_alone, row, first))
 }
 
 /// Refuses what the model cannot do; gives the address of the sequence's length.
@@ -284,7 +304,16 @@ impl Step<'_> {
                 _ => self.call(b, call),
             }
         }
-        self.meet(b);
+        if phase.alone {
+            let (meet, met) = (b.create_block(), b.create_block());
+            b.ins().brif(self.is_alone, met, &[], meet, &[]);
+            b.switch_to_block(meet);
+            self.meet(b);
+            b.ins().jump(met, &[]);
+            b.switch_to_block(met);
+        } else {
+            self.meet(b);
+        }
         if let Some(after) = skip {
             b.ins().jump(after, &[]);
             b.switch_to_block(after);
@@ -342,6 +371,11 @@ impl Step<'_> {
     /// This thread's units of a call, by the kernel that the number of rows chooses.
     fn range(&self, b: &mut FunctionBuilder<'_>, call: &Call) -> (Value, Value) {
         let (lo, hi) = self.range_of(b, call.split);
+        if let (Split::Rows(space), Some(_)) = (call.split, call.writes) {
+            let first = b.ins().iconst(types::I64, 0);
+            let all = self.rows[&space_key(space)];
+            return (b.ins().select(self.is_alone, first, lo), b.ins().select(self.is_alone, all, hi));
+        }
         let Choice::ByRows { many: Some(Many { tokens, from, .. }), .. } = call.kernel else { return (lo, hi) };
         let space = space_key(call.space());
         let is_many = b.ins().icmp_imm_u(IntCC::UnsignedGreaterThanOrEqual, self.rows[&space], i64::from(from));
@@ -384,7 +418,15 @@ impl Step<'_> {
                     (RowKind::Q8, Part::Sum) => layout::sum_offset(buffer.cols, rows),
                     (_, Part::Data) | (RowKind::F32 | RowKind::I32, _) => 0,
                 };
-                let base = b.ins().iadd_imm_s(self.state, (state::ARENA + buffer.offset + inner) as i64);
+                let mut base = b.ins().iadd_imm_s(self.state, (state::ARENA + buffer.offset + inner) as i64);
+                if buffer.own_rows {
+                    let row_bytes = match part {
+                        Part::Data => layout::row_bytes(buffer.kind, buffer.cols),
+                        Part::Scale | Part::Sum => 4,
+                    };
+                    let own = b.ins().imul_imm_s(self.own_row, row_bytes as i64);
+                    base = b.ins().iadd(base, own);
+                }
                 if !wanted {
                     return base;
                 }

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::kernel::KernelKind;
 use super::layout::ALIGN_BYTES;
 use super::packing::Layout;
-use super::{Arg, BufferId, Call, Choice, Error, Schedule, Split};
+use super::{Arg, BufferId, Call, Choice, Error, Phase, Schedule, Split};
 
 /// Checks K1 to K7.
 ///
@@ -26,9 +26,15 @@ pub fn check(schedule: &Schedule) -> Result<(), Error> {
     head(schedule)?;
     // Who wrote each range last: disjoint, sorted by start.
     let mut owners: Vec<(u64, u64, BufferId)> = Vec::new();
+    // The calls since the threads last met, in phases that are alone.
+    let mut unmet: Vec<&Call> = Vec::new();
     for (index, phase) in schedule.phases.iter().enumerate() {
         for (position, call) in phase.calls.iter().enumerate() {
             named(index, call)?;
+            own_rows(schedule, index, phase, call)?;
+            for other in &unmet {
+                conflicts(schedule, index, other, call, true)?;
+            }
             for read in &call.reads {
                 if !owns(&owners, schedule, *read) {
                     return Err(bug(format!(
@@ -38,7 +44,7 @@ pub fn check(schedule: &Schedule) -> Result<(), Error> {
                 }
             }
             for other in &phase.calls[..position] {
-                conflicts(schedule, index, other, call)?;
+                conflicts(schedule, index, other, call, false)?;
             }
             if let Some(write) = call.writes {
                 let (start, end) = range(schedule, write);
@@ -49,6 +55,11 @@ pub fn check(schedule: &Schedule) -> Result<(), Error> {
                 owners.retain(|(s, e, _)| *e <= start || *s >= end);
                 owners.push((start, end, write));
             }
+        }
+        if phase.alone {
+            unmet.extend(&phase.calls);
+        } else {
+            unmet.clear();
         }
     }
     Ok(())
@@ -68,9 +79,21 @@ fn overlap(a: (u64, u64), b: (u64, u64)) -> bool {
     a.0 < b.1 && b.0 < a.1
 }
 
-/// K2 for two calls of one phase, `first` before `second`.
-fn conflicts(schedule: &Schedule, phase: usize, first: &Call, second: &Call) -> Result<(), Error> {
-    let same_rows = matches!((first.split, second.split), (Split::Rows(a), Split::Rows(b)) if a == b);
+/// K7 for one call.
+fn own_rows(schedule: &Schedule, index: usize, phase: &Phase, call: &Call) -> Result<(), Error> {
+    let by_rows = matches!(call.split, Split::Rows(_));
+    let own = call.writes.map(|id| schedule.buffers[id.0 as usize].own_rows);
+    if own.is_some_and(|own| own != by_rows) || (phase.alone && own != Some(true)) {
+        return Err(bug(format!("K7: phase {index}: %{} writes what is not its thread's own", call.node.0)));
+    }
+    Ok(())
+}
+
+/// K2 for two calls of one phase, `first` before `second`; or, if `alone`, for a call of a phase that is alone and a later
+/// one behind which the threads have not met.
+fn conflicts(schedule: &Schedule, phase: usize, first: &Call, second: &Call, alone: bool) -> Result<(), Error> {
+    // What a thread wrote for itself it may read before the others are done.
+    let same_rows = alone || matches!((first.split, second.split), (Split::Rows(a), Split::Rows(b)) if a == b);
     let touches = |call: &Call| call.reads.iter().chain(&call.writes).copied().collect::<Vec<_>>();
     for (writer, other) in [(first, second), (second, first)] {
         let Some(write) = writer.writes else { continue };

@@ -67,6 +67,8 @@ pub struct Buffer {
     pub cols: u32,
     /// Which rows.
     pub rows: RowSpace,
+    /// Whether its writer is split by rows. Then, in a step of one token, every thread writes and reads a row of its own.
+    pub own_rows: bool,
     /// Bytes for the most tokens of a step.
     pub bytes: u64,
     /// From the start of the arena; a multiple of 64.
@@ -208,6 +210,9 @@ pub struct Call {
 pub struct Phase {
     /// In order.
     pub calls: Vec<Call>,
+    /// Whether, in a step of one token, the threads do not meet behind it: each does all of it for itself, into rows of
+    /// its own, which takes no longer than waiting for the one that would do it.
+    pub alone: bool,
 }
 
 impl Call {
@@ -337,6 +342,7 @@ pub fn schedule(graph: &Graph, options: &Options) -> Result<Schedule, Error> {
     }
     let plan::Plan { calls, mut buffers, model } = plan::plan(graph, options)?;
     let phases = phases::group(graph, calls);
+    buffers::mark_own_rows(&mut buffers, &phases);
     let arena_bytes = buffers::place(&mut buffers, &phases);
     let schedule = Schedule { phases, buffers, arena_bytes, ..model };
     check::check(&schedule)?;

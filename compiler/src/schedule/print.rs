@@ -38,7 +38,8 @@ impl fmt::Display for Schedule {
             writeln!(f, "\nhead: up to {k} largest logits by the coarse copy w+{}, {} rows", head.offset, head.rows)?;
         }
         for (index, phase) in self.phases.iter().enumerate() {
-            writeln!(f, "\nphase {index}")?;
+            let alone = if phase.alone { " (one token: every thread for itself)" } else { "" };
+            writeln!(f, "\nphase {index}{alone}")?;
             for call in &phase.calls {
                 self.call(f, call)?;
             }

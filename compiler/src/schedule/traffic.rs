@@ -177,3 +177,28 @@ fn elems(layout: &Layout) -> u64 {
         Layout::Vector { len, .. } => u64::from(len),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prompt_reads_weights_once_per_step_and_a_token_reads_all() {
+        let traffic = Traffic {
+            body_bytes: 1000,
+            body_weights: 4000,
+            head_row_bytes: 0,
+            head_bytes: 500,
+            head_weights: 250,
+            vector_bytes: 10,
+            row_bytes: 7,
+            kv_elems: 3,
+        };
+        assert_eq!((traffic.bits_per_weight_body(), traffic.bits_per_weight_head()), (2.0, 16.0));
+        assert_eq!(traffic.decode_bytes(0, KvElem::F16), 1517 + 6);
+        assert_eq!(traffic.decode_bytes(99, KvElem::F32), 1517 + 100 * 12);
+        // Steps of 4, 4 and 2 tokens see 4, 8 and 10 positions.
+        assert_eq!(traffic.prefill_bytes(10, 4, KvElem::F16), 3 * 1010 + 500 + 70 + 22 * 6);
+        assert_eq!(traffic.prefill_bytes(4, 4, KvElem::F16), 1010 + 500 + 28 + 4 * 6);
+    }
+}

@@ -101,7 +101,7 @@ impl Planner<'_> {
 impl Planner<'_> {
     pub(super) fn buffer(&mut self, value: ValueId, member: u32, kind: RowKind, cols: u32, rows: RowSpace) -> BufferId {
         let bytes = layout::buffer_bytes(kind, cols, self.plan.model.max_step_tokens);
-        self.plan.buffers.push(Buffer { value, member, kind, cols, rows, bytes, offset: 0 });
+        self.plan.buffers.push(Buffer { value, member, kind, cols, rows, own_rows: false, bytes, offset: 0 });
         BufferId(self.plan.buffers.len() as u32 - 1)
     }
 
