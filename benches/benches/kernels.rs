@@ -7,11 +7,11 @@
 
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
-use tern_benches::{MATRICES, filled, float_rows, packed_trits};
+use tern_benches::{MATRICES, filled, float_rows, matrix_bytes, packed_trits};
 use tern_compiler::codegen::jit::JitKernel;
 use tern_compiler::codegen::{EmitterChoice, Isa, Target};
 use tern_compiler::graph::F32;
-use tern_compiler::schedule::kernel::{Epilogue, KernelKind, KvElem, Regime};
+use tern_compiler::schedule::kernel::{Epilogue, KernelKind, KvElem, Regime, TritPacking};
 use tern_compiler::schedule::{RowKind, layout};
 
 fn main() {
@@ -60,9 +60,10 @@ fn products(tokens: &'static [u32]) -> impl Iterator<Item = Product> {
 fn product(bencher: Bencher<'_, '_>, p: Product, copies: u64) {
     let Product { isa, rows, cols, tokens } = p;
     let regime = if tokens == 1 { Regime::Gemv } else { Regime::Gemm };
-    let kernel = kernel(&KernelKind::Ternary { rows, cols, epilogue: Epilogue::Scale, regime }, isa);
-    let weights = packed_trits(rows, cols, copies);
-    let matrix_bytes = u64::from(layout::tiles(rows)) * layout::tile_bytes(cols);
+    let packing = TritPacking::T2;
+    let kernel = kernel(&KernelKind::Ternary { packing, rows, cols, epilogue: Epilogue::Scale, regime }, isa);
+    let weights = packed_trits(packing, rows, cols, copies);
+    let matrix_bytes = matrix_bytes(packing, rows, cols);
     let code_bytes = layout::row_bytes(RowKind::Q8, cols) * u64::from(tokens);
     let codes = filled(code_bytes, || 17);
     let (scales, sums) = (vec![1f32; tokens as usize], vec![0i32; tokens as usize]);
@@ -76,7 +77,7 @@ fn product(bencher: Bencher<'_, '_>, p: Product, copies: u64) {
             let w = weights.as_ptr() as u64 + turn * matrix_bytes;
             turn = (turn + 1) % copies;
             let (codes, scales, sums) = (codes.as_ptr() as u64, scales.as_ptr() as u64, sums.as_ptr() as u64);
-            let (tokens, tiles) = (u64::from(tokens), u64::from(layout::tiles(rows)));
+            let (tokens, tiles) = (u64::from(tokens), u64::from(layout::trit_tiles(packing, rows)));
             call(&kernel, &[w, codes, scales, sums, out.as_mut_ptr() as u64, tokens, 0, tiles, scale, 0]);
         });
 }
@@ -93,8 +94,8 @@ fn gemv_cold(bencher: Bencher<'_, '_>, p: Product) {
     product(bencher, p, 64);
 }
 
-/// Prefill.
-#[divan::bench(args = products(&[16, 128]), max_time = 1)]
+/// A few tokens; `--bench ternary` has many.
+#[divan::bench(args = products(&[2, 12]), max_time = 1)]
 fn gemm(bencher: Bencher<'_, '_>, p: Product) {
     product(bencher, p, 1);
 }

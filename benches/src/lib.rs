@@ -5,6 +5,7 @@
 //! `cargo bench -p tern-benches` runs everything; `cargo bench -p tern-benches --bench kernels gemv` a part. Figures of a
 //! shared machine move by a factor of two: compare within one run only.
 
+use tern_compiler::schedule::kernel::TritPacking;
 use tern_compiler::schedule::{RowKind, layout};
 use tern_runtime::memory::{Block, HugePages};
 use tern_tests::engines::Loaded;
@@ -43,11 +44,17 @@ pub fn filled(bytes: u64, byte: impl FnMut() -> u8) -> Block {
     block
 }
 
-/// Packed codes of `copies` matrices one after another: any bits but the code 3, which no packer writes.
-pub fn packed_trits(rows: u32, cols: u32, copies: u64) -> Block {
+/// Bytes of a packed matrix.
+pub fn matrix_bytes(packing: TritPacking, rows: u32, cols: u32) -> u64 {
+    u64::from(layout::trit_tiles(packing, rows)) * layout::trit_tile_bytes(packing, cols)
+}
+
+/// Packed codes of `copies` matrices one after another: any bytes that a packer writes.
+pub fn packed_trits(packing: TritPacking, rows: u32, cols: u32, copies: u64) -> Block {
     let mut rng = Rng::new(u64::from(rows) << 32 | u64::from(cols));
-    let bytes = u64::from(layout::tiles(rows)) * layout::tile_bytes(cols) * copies;
-    filled(bytes, || (0..4).fold(0, |packed, _| packed << 2 | rng.below(3) as u8))
+    filled(matrix_bytes(packing, rows, cols) * copies, || {
+        (0..packing.fields()).fold(0, |packed, _| packed * packing.base() as u8 + rng.below(3) as u8)
+    })
 }
 
 /// Rows of f32 in -1..1, padded like every row of activations (the padding too: no kernel here reads it for a result).

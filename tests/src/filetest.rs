@@ -189,7 +189,7 @@ impl Filetest {
 
     fn schedule(&self) -> Result<Result<Schedule, schedule::Error>> {
         let graph = self.lowered()?.ok_or_else(|| anyhow!("the graph has no compiled form"))?;
-        let ternary = Ternary { packing: TritPacking::T2x8, table: None };
+        let ternary = Ternary { packing: TritPacking::T2, table: None };
         let options = schedule::Options { max_step_tokens: self.option("tokens", "8").parse()?, ternary };
         Ok(schedule::schedule(&graph, &options))
     }
