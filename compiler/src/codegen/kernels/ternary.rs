@@ -22,36 +22,27 @@ const BLOCK_BYTES: i32 = ROW_BLOCK_BYTES * layout::TILE_ROWS as i32;
 /// Fields of a packed byte.
 const FIELDS: i32 = 4;
 
-/// What does not change within a kernel.
+/// What does not change within a kernel. Arguments are loaded where they are used, outside the inner loops: held through
+/// them they would need registers that the loops need.
 struct Frame {
     cols: u32,
     epilogue: Epilogue,
-    codes: Value,
-    scales: Value,
-    sums: Value,
-    out: Value,
     out_row_bytes: i64,
-    weight_scale: Value,
-    /// Residual rows, or the bits of the second scale.
-    last: Value,
-    last_scale: Value,
 }
+
+/// Slots of the argument struct.
+const CODES: usize = 1;
+const SCALES: usize = 2;
+const SUMS: usize = 3;
+const OUT: usize = 4;
+const WEIGHT_SCALE: usize = 8;
+/// Residual rows, or the bits of the second scale.
+const LAST: usize = 9;
 
 /// Args: w, codes, scales, sums, out, rows, lo, hi (tiles), s_w, then residual or s_w of up.
 pub(super) fn ternary(k: &mut Emitter<'_, '_>, rows: u32, cols: u32, epilogue: Epilogue, regime: Regime) {
-    let [w, codes, scales, sums, out, tokens, lo, hi] = std::array::from_fn(|slot| k.arg(slot));
-    let frame = Frame {
-        cols,
-        epilogue,
-        codes,
-        scales,
-        sums,
-        out,
-        out_row_bytes: layout::row_bytes(RowKind::F32, rows) as i64,
-        weight_scale: k.arg_f32(8),
-        last: k.arg(9),
-        last_scale: k.arg_f32(9),
-    };
+    let [w, tokens, lo, hi] = [0, 5, 6, 7].map(|slot| k.arg(slot));
+    let frame = Frame { cols, epilogue, out_row_bytes: layout::row_bytes(RowKind::F32, rows) as i64 };
     let matrices = if matches!(epilogue, Epilogue::Glu(_)) { 2 } else { 1 };
     let stride = matrices * layout::tile_bytes(cols) as i64;
     k.for_range(lo, hi, 1, |k, tile| {
@@ -89,42 +80,77 @@ struct Shape {
 
 /// Computes and stores one block; `column` is the byte offset of the tile's first row in a result row.
 fn block(k: &mut Emitter<'_, '_>, f: &Frame, w: Value, column: Value, token: Value, shape: &Shape) {
-    let accs = dot_block(k, f, w, token, shape);
-    let second = matches!(f.epilogue, Epilogue::Glu(_)).then(|| {
+    let mut accs = dot_block(k, f, w, token, shape);
+    if matches!(f.epilogue, Epilogue::Glu(_)) {
+        // The gate's sums wait where the results will be: the loop of the second matrix needs all registers.
+        each_result(k, f, column, token, shape, |k, index, out, offset| k.store(accs[index], out, offset));
         let up = k.at(w, layout::tile_bytes(f.cols) as i64);
-        dot_block(k, f, up, token, shape)
+        accs = dot_block(k, f, up, token, shape);
+    }
+    let rows: Vec<RowFacts> = (0..shape.tokens).map(|t| RowFacts::new(k, f, column, token, t)).collect();
+    each_result(k, f, column, token, shape, |k, index, out, offset| {
+        let RowFacts { row_scale, residual } = rows[index / (shape.rows / 4)];
+        let weight_scale = k.arg_f32(WEIGHT_SCALE);
+        let value = match f.epilogue {
+            Epilogue::Sums => accs[index],
+            Epilogue::Scale => scaled(k, accs[index], weight_scale, row_scale),
+            Epilogue::ScaleAdd => {
+                let y = scaled(k, accs[index], weight_scale, row_scale);
+                let residual = k.load(F32X4, residual, offset);
+                k.b.ins().fadd(residual, y)
+            }
+            Epilogue::Glu(act) => {
+                let gate = k.load(I32X4, out, offset);
+                let gate = scaled(k, gate, weight_scale, row_scale);
+                let up_scale = k.arg_f32(LAST);
+                let up = scaled(k, accs[index], up_scale, row_scale);
+                let gate = match act {
+                    Act::Relu2 => k.relu2(gate),
+                    Act::Silu => k.silu(gate),
+                };
+                k.b.ins().fmul(gate, up)
+            }
+        };
+        k.store(value, out, offset);
     });
+}
+
+/// What the results of one token need beside their sums.
+#[derive(Clone, Copy)]
+struct RowFacts {
+    row_scale: Value,
+    /// The residual row from the tile's first column on; only of [`Epilogue::ScaleAdd`].
+    residual: Value,
+}
+
+impl RowFacts {
+    fn new(k: &mut Emitter<'_, '_>, f: &Frame, column: Value, token: Value, t: usize) -> Self {
+        let token = k.at(token, t as i64);
+        let scales = k.arg(SCALES);
+        let scale_at = k.row(scales, token, 4);
+        let row_scale = k.load(cranelift_codegen::ir::types::F32, scale_at, 0);
+        let last = k.arg(LAST);
+        let residual = k.row(last, token, f.out_row_bytes);
+        Self { row_scale, residual: k.b.ins().iadd(residual, column) }
+    }
+}
+
+/// Calls `body` with the index, the row and the offset of every four results of a block.
+fn each_result(
+    k: &mut Emitter<'_, '_>,
+    f: &Frame,
+    column: Value,
+    token: Value,
+    shape: &Shape,
+    mut body: impl FnMut(&mut Emitter<'_, '_>, usize, Value, i32),
+) {
     for t in 0..shape.tokens {
         let token = k.at(token, t as i64);
-        let out_row = k.row(f.out, token, f.out_row_bytes);
-        let out = k.b.ins().iadd(out_row, column);
-        let scale_at = k.row(f.scales, token, 4);
-        let row_scale = k.load(cranelift_codegen::ir::types::F32, scale_at, 0);
+        let out = k.arg(OUT);
+        let row = k.row(out, token, f.out_row_bytes);
+        let out = k.b.ins().iadd(row, column);
         for group in 0..shape.rows / 4 {
-            let index = t * (shape.rows / 4) + group;
-            let offset = 4 * (shape.first_row + 4 * group as i32);
-            let value = match f.epilogue {
-                Epilogue::Sums => accs[index],
-                Epilogue::Scale => scaled(k, accs[index], f.weight_scale, row_scale),
-                Epilogue::ScaleAdd => {
-                    let y = scaled(k, accs[index], f.weight_scale, row_scale);
-                    let residual_row = k.row(f.last, token, f.out_row_bytes);
-                    let residual = k.b.ins().iadd(residual_row, column);
-                    let residual = k.load(F32X4, residual, offset);
-                    k.b.ins().fadd(residual, y)
-                }
-                Epilogue::Glu(act) => {
-                    let gate = scaled(k, accs[index], f.weight_scale, row_scale);
-                    let up = second.as_ref().map_or(accs[index], |s| s[index]);
-                    let up = scaled(k, up, f.last_scale, row_scale);
-                    let gate = match act {
-                        Act::Relu2 => k.relu2(gate),
-                        Act::Silu => k.silu(gate),
-                    };
-                    k.b.ins().fmul(gate, up)
-                }
-            };
-            k.store(value, out, offset);
+            body(k, t * (shape.rows / 4) + group, out, 4 * (shape.first_row + 4 * group as i32));
         }
     }
 }
@@ -140,7 +166,8 @@ fn scaled(k: &mut Emitter<'_, '_>, acc: Value, weight_scale: Value, row_scale: V
 /// The exact sums of a block: one i32x4 per token and group of four rows, token by token.
 fn dot_block(k: &mut Emitter<'_, '_>, f: &Frame, w: Value, token: Value, shape: &Shape) -> Vec<Value> {
     let code_row_bytes = layout::row_bytes(RowKind::Q8, f.cols) as i64;
-    let codes = k.row(f.codes, token, code_row_bytes);
+    let codes = k.arg(CODES);
+    let codes = k.row(codes, token, code_row_bytes);
     let w = k.at(w, i64::from(shape.first_row * ROW_BLOCK_BYTES));
     let w_bytes = i64::from(f.cols.div_ceil(64) as i32 * BLOCK_BYTES);
     let zero = k.splat_i32(0);
@@ -157,7 +184,8 @@ fn dot_block(k: &mut Emitter<'_, '_>, f: &Frame, w: Value, token: Value, shape: 
     let mut sums = Vec::new();
     for t in 0..shape.tokens {
         let token = k.at(token, t as i64);
-        let sum_at = k.row(f.sums, token, 4);
+        let row_sums = k.arg(SUMS);
+        let sum_at = k.row(row_sums, token, 4);
         let sum = k.load(cranelift_codegen::ir::types::I32, sum_at, 0);
         let sum = k.b.ins().splat(I32X4, sum);
         for group in 0..shape.rows / 4 {
