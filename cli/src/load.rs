@@ -119,6 +119,11 @@ impl Loaded {
 
     /// Compiles the model into memory, and reports how long all took if that is wanted.
     pub(crate) fn compile(&self, options: &Options, args: &CompileArgs) -> Result<Arc<Model>> {
+        self.compile_lowered(options, args).map(|(model, _)| model)
+    }
+
+    /// The same, and what the model went through on the way.
+    pub(crate) fn compile_lowered(&self, options: &Options, args: &CompileArgs) -> Result<(Arc<Model>, Lowered)> {
         let mut lowered = self.lower(options)?;
         // Reading the tokenizer and rewriting the graph left holes in the heap; the weights come now.
         give_back_freed();
@@ -127,7 +132,7 @@ impl Loaded {
         let model = pipeline::compile_jit(&self.imported, &mut lowered, options, &mut { packed })?;
         drop(bar);
         self.report_timings(args, &lowered.timings);
-        Ok(Arc::new(model))
+        Ok((Arc::new(model), lowered))
     }
 
     /// With `-T`, says how long everything took: what came before the passes, and the `passes`.
@@ -159,6 +164,8 @@ pub(crate) fn session(model: &Arc<Model>, kv: KvType, engine: &EngineArgs, args:
         ..session::Options::default()
     };
     let auto = options.context.is_none();
+    // Whatever the compiler left in the heap: the cache of keys and values comes now.
+    give_back_freed();
     loop {
         let context = options.context.unwrap_or(model.info().max_context);
         match Session::new(Arc::clone(model), &options) {

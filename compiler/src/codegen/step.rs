@@ -237,19 +237,6 @@ fn wanted_rows(b: &mut FunctionBuilder<'_>, kind: Value, n: Value) -> Value {
     b.ins().select(none, zero, some)
 }
 
-/// The rows that a call works on.
-fn space_of(call: &Call) -> RowSpace {
-    match call.split {
-        Split::Rows(space) => space,
-        Split::RowHeads { .. } => RowSpace::Tokens,
-        Split::Units { .. } => call
-            .args
-            .iter()
-            .find_map(|arg| if let Arg::RowCount(space) = arg { Some(*space) } else { None })
-            .unwrap_or(RowSpace::Tokens),
-    }
-}
-
 impl Step<'_> {
     /// Computes every share of this thread once, at the start: units * tid / threads to units * (tid + 1) / threads.
     fn share_work(&mut self, b: &mut FunctionBuilder<'_>) {
@@ -261,7 +248,7 @@ impl Step<'_> {
                 Split::RowHeads { heads } => Share::RowHeads(heads),
             };
             let many = match call.kernel {
-                Choice::ByRows { many: Some(many), .. } => Some(Share::Batches(space_key(space_of(call)), many.tokens)),
+                Choice::ByRows { many: Some(many), .. } => Some(Share::Batches(space_key(call.space()), many.tokens)),
                 Choice::ByRows { many: None, .. } | Choice::One(_) | Choice::ByKv { .. } => None,
             };
             for share in std::iter::once(split).chain(many) {
@@ -305,7 +292,7 @@ impl Step<'_> {
 
     fn phase(&self, b: &mut FunctionBuilder<'_>, phase: &Phase) {
         // The head is skipped, barrier and all, where no logits are wanted.
-        let skip = phase.calls.iter().all(|c| space_of(c) == RowSpace::Wanted).then(|| {
+        let skip = phase.is_for_wanted_rows().then(|| {
             let (body, after) = (b.create_block(), b.create_block());
             b.ins().brif(self.rows[&1], body, &[], after, &[]);
             b.switch_to_block(body);
@@ -348,7 +335,7 @@ impl Step<'_> {
                 b.ins().call(self.callees.kernels[kernel.0 as usize], &[self.args]);
             }
             Choice::ByRows { one, few, many } => {
-                let rows = self.rows[&space_key(space_of(call))];
+                let rows = self.rows[&space_key(call.space())];
                 let single = b.ins().icmp_imm_u(IntCC::Equal, rows, 1);
                 let Some(Many { kernel, from, .. }) = many else { return self.either(b, single, one.0, few.0) };
                 let (less, after) = (b.create_block(), b.create_block());
@@ -390,7 +377,7 @@ impl Step<'_> {
             return (b.ins().select(self.is_alone, first, lo), b.ins().select(self.is_alone, all, hi));
         }
         let Choice::ByRows { many: Some(Many { tokens, from, .. }), .. } = call.kernel else { return (lo, hi) };
-        let space = space_key(space_of(call));
+        let space = space_key(call.space());
         let is_many = b.ins().icmp_imm_u(IntCC::UnsignedGreaterThanOrEqual, self.rows[&space], i64::from(from));
         let (many_lo, many_hi) = self.shares[&Share::Batches(space, tokens)];
         (b.ins().select(is_many, many_lo, lo), b.ins().select(is_many, many_hi, hi))

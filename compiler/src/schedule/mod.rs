@@ -5,7 +5,8 @@
 //! another thread writes ([`check`] proves it anew for every schedule). It knows no instructions and no addresses.
 //!
 //! Read [`plan`] (node to calls), [`phases`] (calls to phases), [`buffers`] (liveness to offsets), [`packing`] (weights to
-//! bytes), [`head`] and [`coarse`] (the head's second copy, and why it may be trusted), [`mod@print`].
+//! bytes), [`head`] and [`coarse`] (the head's second copy, and why it may be trusted), [`mod@print`], [`traffic`] (bytes
+//! and products of a step).
 
 pub mod buffers;
 pub mod check;
@@ -18,6 +19,7 @@ pub mod phases;
 pub mod plan;
 pub mod print;
 pub mod table;
+pub mod traffic;
 
 use crate::graph::{F32, Graph, ValueId};
 pub use head::{CoarseHead, HeadMode};
@@ -211,6 +213,26 @@ pub struct Phase {
     /// Whether, in a step of one token, the threads do not meet behind it: each does all of it for itself, into rows of
     /// its own, which takes no longer than waiting for the one that would do it.
     pub alone: bool,
+}
+
+impl Call {
+    /// The rows that it works on.
+    pub fn space(&self) -> RowSpace {
+        let counted =
+            || self.args.iter().find_map(|arg| if let Arg::RowCount(space) = arg { Some(*space) } else { None });
+        match self.split {
+            Split::Rows(space) => space,
+            Split::RowHeads { .. } => RowSpace::Tokens,
+            Split::Units { .. } => counted().unwrap_or(RowSpace::Tokens),
+        }
+    }
+}
+
+impl Phase {
+    /// Whether a step of which no logits are wanted leaves it out, meeting and all.
+    pub fn is_for_wanted_rows(&self) -> bool {
+        self.calls.iter().all(|call| call.space() == RowSpace::Wanted)
+    }
 }
 
 /// The cache of one layer.

@@ -32,6 +32,8 @@ const READ_WINDOW: Duration = Duration::from_millis(20);
 const DOT_WINDOW: Duration = Duration::from_millis(6);
 /// Turns between two looks at the clock: some tens of microseconds.
 const DOT_TURNS: usize = 4096;
+/// A turn of so many times the median was interrupted.
+const INTERRUPTED: u32 = 6;
 /// How often, and how long, each read loop is tried before the best is chosen.
 const TRIALS: (usize, Duration) = (5, Duration::from_millis(6));
 
@@ -148,19 +150,32 @@ impl Meter {
         let results = Arc::clone(&rates);
         self.pool.run(move |tid, barrier| {
             let tid = tid as usize;
+            let mut turns = Vec::with_capacity(4096);
             barrier.wait();
-            let (start, mut done) = (Instant::now(), 0);
-            let took = loop {
-                done += work(tid);
-                let took = start.elapsed();
-                if took >= window {
-                    break took;
-                }
-            };
-            results[tid].store((done as f64 / took.as_secs_f64()).to_bits(), Ordering::Relaxed);
+            let start = Instant::now();
+            let mut before = Duration::ZERO;
+            while before < window {
+                let done = work(tid);
+                let now = start.elapsed();
+                turns.push((now - before, done));
+                before = now;
+            }
+            results[tid].store(undisturbed_rate(&mut turns).to_bits(), Ordering::Relaxed);
         });
         rates.iter().map(|rate| f64::from_bits(rate.load(Ordering::Relaxed))).sum()
     }
+}
+
+/// Units per second over `turns`, pairs of a time and the units done in it. A turn that took many times the median was
+/// interrupted by another program, which is no property of memory or core: it is left out. What is compared with the limit
+/// enjoys no such favour.
+fn undisturbed_rate(turns: &mut [(Duration, u64)]) -> f64 {
+    turns.sort_unstable();
+    let Some((median, _)) = turns.get(turns.len() / 2) else { return 0.0 };
+    let longest = *median * INTERRUPTED;
+    let kept = turns.iter().take_while(|(took, _)| *took <= longest);
+    let (took, done) = kept.fold((Duration::ZERO, 0), |(time, sum), (took, done)| (time + *took, sum + done));
+    done as f64 / took.as_secs_f64().max(f64::MIN_POSITIVE)
 }
 
 #[cfg(test)]
@@ -181,6 +196,14 @@ mod tests {
             }
             assert!(READS.iter().any(|read| read.name == meter.read_name()));
         }
+    }
+
+    #[test]
+    fn interruptions_do_not_count() {
+        let us = Duration::from_micros;
+        let mut turns = vec![(us(10), 50), (us(4000), 50), (us(12), 50), (us(8), 50)];
+        assert!((undisturbed_rate(&mut turns) - 150.0 / 30e-6).abs() < 1.0);
+        assert_eq!(undisturbed_rate(&mut []), 0.0);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A vector of 4 dwords holds 4 columns of 4 rows, so a dword of 4 activations is broadcast and no sum goes across lanes.
 
 use cranelift_codegen::ir::condcodes::FloatCC;
-use cranelift_codegen::ir::{InstBuilder, Value, types};
+use cranelift_codegen::ir::{self, InstBuilder, Value, types};
 
 use crate::codegen::emitter::{Emitter, F32X4, I8X16, I32X4};
 use crate::codegen::isa::Isa;
@@ -40,11 +40,10 @@ pub(in crate::codegen::kernels) fn scan(k: &mut Emitter<'_, '_>, cols: u32) {
         });
         let place = k.b.ins().imul_imm_s(tile, 4 * HEAD_TILE_ROWS as i64);
         let [coarse, bounds] = [coarse, bounds].map(|base| k.b.ins().iadd(base, place));
-        let numbers = Numbers::new(k, x);
         for quarter in 0..QUARTERS {
             let at = 16 * quarter as i32;
             let [a, b] = [1, 2].map(|half| carried[2 * quarter + half]);
-            let (c, u) = logit(k, &numbers, carried[0], at, [a, b]);
+            let (c, u) = logit(k, x, carried[0], at, [a, b]);
             k.store(c, coarse, at);
             k.store(u, bounds, at);
         }
@@ -54,9 +53,10 @@ pub(in crate::codegen::kernels) fn scan(k: &mut Emitter<'_, '_>, cols: u32) {
 /// One block: the sums after it.
 fn block(k: &mut Emitter<'_, '_>, w: Value, x: Value, acc: &[Value], mask: Value) -> Vec<Value> {
     let mut acc = acc.to_vec();
+    let x = [0, 16].map(|half| k.load(I8X16, x, half));
     if k.isa == Isa::Avx512Vnni {
         for field in 0..FIELDS {
-            let halves = [0, 16].map(|half| broadcast(k, x, half + 4 * field));
+            let halves = x.map(|codes| broadcast(k, codes, field));
             for quarter in 0..QUARTERS {
                 let codes = field_codes(k, w, quarter, field, mask);
                 for (half, a) in halves.into_iter().enumerate() {
@@ -73,7 +73,7 @@ fn block(k: &mut Emitter<'_, '_>, w: Value, x: Value, acc: &[Value], mask: Value
             let codes = [pair, pair + 1].map(|field| field_codes(k, w, quarter, field, mask));
             for half in 0..2 {
                 let mut products = [pair, pair + 1].map(|field| {
-                    let a = broadcast(k, x, 16 * half as i32 + 4 * field);
+                    let a = broadcast(k, x[half], field);
                     k.b.ins().x86_pmaddubsw(a, codes[(field - pair) as usize])
                 });
                 products[0] = k.b.ins().iadd(products[0], products[1]);
@@ -85,11 +85,11 @@ fn block(k: &mut Emitter<'_, '_>, w: Value, x: Value, acc: &[Value], mask: Value
     acc
 }
 
-/// Four activations, four times.
-fn broadcast(k: &mut Emitter<'_, '_>, x: Value, offset: i32) -> Value {
-    let four = k.load(types::I32, x, offset);
-    let all = k.b.ins().splat(I32X4, four);
-    k.cast(I8X16, all)
+/// Four activations of sixteen, four times.
+fn broadcast(k: &mut Emitter<'_, '_>, codes: Value, field: i32) -> Value {
+    let bytes: [u8; 16] = std::array::from_fn(|i| (4 * field as usize + i % 4) as u8);
+    let bytes = k.b.func.dfg.immediates.push(ir::ConstantData::from(&bytes[..]));
+    k.b.ins().shuffle(codes, codes, bytes)
 }
 
 /// The codes of one field of four rows: the low six bits of a vector, or the two high bits of all three.
@@ -115,52 +115,38 @@ fn field_codes(k: &mut Emitter<'_, '_>, w: Value, quarter: usize, field: i32, ma
     codes.unwrap_or(mask)
 }
 
-/// What the quantised row says, in every lane.
-struct Numbers {
-    scales: [Value; 2],
-    sums: [Value; 2],
-    norm: Value,
-    rest: Value,
-}
-
-impl Numbers {
-    fn new(k: &mut Emitter<'_, '_>, x: Value) -> Self {
-        let float = |k: &mut Emitter<'_, '_>, offset| {
-            let v = k.load(types::F32, x, offset);
-            k.b.ins().splat(F32X4, v)
-        };
-        let int = |k: &mut Emitter<'_, '_>, offset| {
-            let v = k.load(types::I32, x, offset);
-            k.b.ins().splat(I32X4, v)
-        };
-        Self {
-            scales: [float(k, HeadState::FIRST_SCALE), float(k, HeadState::SECOND_SCALE)],
-            sums: [int(k, HeadState::FIRST_SUM), int(k, HeadState::SECOND_SUM)],
-            norm: float(k, HeadState::NORM),
-            rest: float(k, HeadState::REST),
-        }
-    }
+/// A number of the quantised row in every lane. Loaded where it is used: the sums of the loop leave few registers.
+fn number(k: &mut Emitter<'_, '_>, x: Value, ty: ir::Type, offset: i32) -> Value {
+    let v = k.load(ty, x, offset);
+    k.b.ins().splat(if ty == types::F32 { F32X4 } else { I32X4 }, v)
 }
 
 /// The coarse logits of four rows, and their upper bounds.
 ///
 /// c = s (s1 A + s2 B); U = c + (e X1 + m X2 + tiny), or infinity unless m X1 is small enough that nothing overflows.
-fn logit(k: &mut Emitter<'_, '_>, n: &Numbers, rows: Value, at: i32, acc: [Value; 2]) -> (Value, Value) {
-    let [scale, error, norm] = [0, 64, 128].map(|offset| k.load(F32X4, rows, at + offset));
+fn logit(k: &mut Emitter<'_, '_>, x: Value, rows: Value, at: i32, acc: [Value; 2]) -> (Value, Value) {
+    let halves = [(HeadState::FIRST_SUM, HeadState::FIRST_SCALE), (HeadState::SECOND_SUM, HeadState::SECOND_SCALE)];
     let parts: [Value; 2] = std::array::from_fn(|half| {
-        let sum = k.b.ins().isub(acc[half], n.sums[half]);
+        let offset = number(k, x, types::I32, halves[half].0);
+        let sum = k.b.ins().isub(acc[half], offset);
         let sum = k.b.ins().fcvt_from_sint(F32X4, sum);
-        k.b.ins().fmul(sum, n.scales[half])
+        let scale = number(k, x, types::F32, halves[half].1);
+        k.b.ins().fmul(sum, scale)
     });
     let both = k.b.ins().fadd(parts[0], parts[1]);
+    let scale = k.load(F32X4, rows, at);
     let coarse = k.b.ins().fmul(both, scale);
-    let bound = k.b.ins().fmul(error, n.norm);
-    let small = k.b.ins().fmul(norm, n.rest);
+    let x_norm = number(k, x, types::F32, HeadState::NORM);
+    let error = k.load(F32X4, rows, at + 64);
+    let bound = k.b.ins().fmul(error, x_norm);
+    let rest = number(k, x, types::F32, HeadState::REST);
+    let norm = k.load(F32X4, rows, at + 128);
+    let small = k.b.ins().fmul(norm, rest);
     let bound = k.b.ins().fadd(bound, small);
     let tiny = k.splat_f32(SUBNORMALS);
     let bound = k.b.ins().fadd(bound, tiny);
     let upper = k.b.ins().fadd(coarse, bound);
-    let product = k.b.ins().fmul(norm, n.norm);
+    let product = k.b.ins().fmul(norm, x_norm);
     let most = k.splat_f32(PRODUCT_MOST);
     let bounded = k.b.ins().fcmp(FloatCC::LessThan, product, most);
     let bounded = k.cast(F32X4, bounded);
