@@ -389,7 +389,7 @@ fn check_attention(target: &Target, (q_heads, kv_heads, head_dim): (usize, usize
         rows.iter().map(|r| r[head * head_dim..][..head_dim].iter().map(|x| stored(*x)).collect()).collect()
     };
     // The queries of the last positions, shared out so that groups of heads are cut.
-    let tokens = n.min(if n == 130 { 70 } else { 3 });
+    let tokens = n.min(if n == 130 { 20 } else { 3 });
     let position = n - tokens;
     let q = random_rows(&mut rng, tokens, q_heads * head_dim, 1.0);
     let mut q_rows = Rows::of(&q);
