@@ -28,10 +28,18 @@ impl Breakdown {
     /// The time of `steps`; `None` if they met another number of times than the phases of `schedule` do.
     pub(super) fn of(schedule: &Schedule, steps: &[StepProfile]) -> Option<Self> {
         let all: Vec<&Phase> = schedule.phases.iter().collect();
-        let without_head: Vec<&Phase> = all.iter().copied().filter(|phase| !phase.is_for_wanted_rows()).collect();
+        let without = |phases: &[&'_ Phase], left_out: fn(&Phase) -> bool| -> Vec<&Phase> {
+            schedule.phases.iter().filter(|p| phases.iter().any(|q| std::ptr::eq(*p, *q)) && !left_out(p)).collect()
+        };
+        let without_head = without(&all, Phase::is_for_wanted_rows);
+        // A step of one token has no meeting behind a phase that every thread computes for itself; its time goes to the
+        // next one.
+        let met = [&all, &without_head].map(|phases| without(phases, |phase| phase.alone));
         let mut found = Self::default();
         for step in steps {
-            let phases = [&all, &without_head].into_iter().find(|phases| phases.len() == step.meetings.len())?;
+            let [met_all, met_without_head] = &met;
+            let possible = [&all, &without_head, met_all, met_without_head];
+            let phases = possible.into_iter().find(|phases| phases.len() == step.meetings.len())?;
             let mut left = Duration::ZERO;
             for (phase, meeting) in phases.iter().zip(&step.meetings) {
                 let class = Class::of_phase(schedule, phase);
