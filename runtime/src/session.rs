@@ -8,7 +8,7 @@
 
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::barrier::Barrier;
 use crate::cores::physical_cores;
@@ -20,7 +20,7 @@ pub use crate::kv::KvType;
 use crate::memory::{Block, HugePages, MIN_ALIGNMENT_BYTES};
 use crate::model::{Model, ModelInfo};
 use crate::profile::{Recorder, StepProfile, meet_recorded};
-use crate::threads::ThreadPool;
+use crate::threads::{Job, ThreadPool};
 
 /// Rows of the head that the last step read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -65,10 +65,10 @@ pub struct Session {
     lens: Vec<u32>,
     /// What the last step gave: rows, f32 `[rows, vocab]`, or the largest logits' ids and values.
     logits: Vec<f32>,
-    /// The worst status of the threads of the running step.
-    status: Arc<AtomicU32>,
-    /// Where profiles of steps go, while they are wanted.
-    profiles: Option<Arc<Mutex<Vec<StepProfile>>>>,
+    /// The step in hand.
+    current: Arc<Current>,
+    /// What the threads run for it, made once.
+    job: Job,
 }
 
 impl Session {
@@ -103,8 +103,10 @@ impl Session {
             None => ThreadPool::new(n_threads)?,
             Some(spins) => ThreadPool::with_spins(n_threads, spins)?,
         };
-        let status = Arc::new(AtomicU32::new(0));
-        Ok(Self { pool, model, state, context, lens, logits: Vec::new(), status, profiles: None })
+        let current = Arc::new(Current::default());
+        let shared = Arc::clone(&current);
+        let job: Job = Arc::new(move |tid, barrier| shared.run(tid, barrier));
+        Ok(Self { pool, model, state, context, lens, logits: Vec::new(), current, job })
     }
 
     /// What a user must know of the model.
@@ -209,12 +211,10 @@ impl Session {
 
     /// Runs `work` and listens to its steps: what it gave, and a profile of each step.
     pub fn profiled<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> (T, Vec<StepProfile>) {
-        let profiles = Arc::new(Mutex::new(Vec::new()));
-        self.profiles = Some(Arc::clone(&profiles));
+        *lock(&self.current.profiles) = Some(Vec::new());
         let result = work(self);
-        self.profiles = None;
-        let steps = std::mem::take(&mut *profiles.lock().unwrap_or_else(PoisonError::into_inner));
-        (result, steps)
+        let steps = lock(&self.current.profiles).take();
+        (result, steps.unwrap_or_default())
     }
 
     /// Remembers `ids` without computing logits, to continue later.
@@ -259,33 +259,56 @@ impl Session {
             out,
             n_threads: self.pool.n_threads() as u32,
         };
-        self.status.store(abi::STATUS_OK, Ordering::Relaxed);
-        let status = Arc::clone(&self.status);
-        let profiles = self.profiles.clone();
-        self.pool.run(move |tid, barrier| {
-            let plain = std::ptr::from_ref(barrier).cast_mut().cast::<c_void>();
-            let found = match &profiles {
-                Some(profiles) if tid == 0 => {
-                    let recorder = Recorder::start(barrier);
-                    let ctx = std::ptr::from_ref(&recorder).cast_mut().cast::<c_void>();
-                    // SAFETY: as below; the recorder is this thread's own and outlives the call.
-                    let found = unsafe { call.enter(tid, meet_recorded, ctx) };
-                    profiles.lock().unwrap_or_else(PoisonError::into_inner).push(recorder.finish(call.n));
-                    found
-                }
-                // SAFETY: `run` returns only after every thread has returned from this closure, so the weights, the
-                // state, the ids and the logits, all borrowed by this method, outlive the call, and `&mut self` keeps
-                // every other user away. The ids and counts were checked; `logits` has room for all that `want` names;
-                // the barrier is the one of this job.
-                _ => unsafe { call.enter(tid, meet, plain) },
-            };
-            status.fetch_max(found, Ordering::Relaxed);
-        });
-        match self.status.load(Ordering::Relaxed) {
+        self.current.status.store(abi::STATUS_OK, Ordering::Relaxed);
+        *lock(&self.current.call) = Some(call);
+        self.pool.run_again(&self.job);
+        *lock(&self.current.call) = None;
+        match self.current.status.load(Ordering::Relaxed) {
             abi::STATUS_OK => Ok(()),
             status => Err(Error::Status { function: "step", status }),
         }
     }
+}
+
+/// The step in hand, as the threads see it.
+#[derive(Default)]
+struct Current {
+    /// `Some` only while [`Session::run_step`] has the threads run it.
+    call: Mutex<Option<StepCall>>,
+    /// The worst status of the threads.
+    status: AtomicU32,
+    /// Profiles of the steps so far, while they are wanted.
+    profiles: Mutex<Option<Vec<StepProfile>>>,
+}
+
+impl Current {
+    /// Thread `tid`'s share.
+    fn run(&self, tid: u32, barrier: &Barrier) {
+        let Some(call) = *lock(&self.call) else { return };
+        let listens = tid == 0 && lock(&self.profiles).is_some();
+        let found = if listens {
+            let recorder = Recorder::start(barrier);
+            let ctx = std::ptr::from_ref(&recorder).cast_mut().cast::<c_void>();
+            // SAFETY: as below; the recorder is this thread's own and outlives the call.
+            let found = unsafe { call.enter(tid, meet_recorded, ctx) };
+            let profile = recorder.finish(call.n);
+            lock(&self.profiles).get_or_insert_default().push(profile);
+            found
+        } else {
+            let ctx = std::ptr::from_ref(barrier).cast_mut().cast::<c_void>();
+            // SAFETY: there is a call only while `run_step` waits for every thread to return from here, so the weights,
+            // the state, the ids and the logits, all borrowed by that method, outlive the call, and its `&mut self`
+            // keeps every other user away. The ids and counts were checked; `logits` has room for all that `want`
+            // names; the barrier is the one of this job.
+            unsafe { call.enter(tid, meet, ctx) }
+        };
+        self.status.fetch_max(found, Ordering::Relaxed);
+    }
+}
+
+/// Locks; a panic elsewhere leaves these values whole, so poisoning means nothing here.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Engine for Session {

@@ -26,6 +26,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("tests/src/raw.rs", "enters compiled code without the checks of a session"),
     ("tests/tests/head_kernels.rs", "calls kernels"),
     ("tests/tests/kernels.rs", "calls kernels"),
+    ("tests/tests/no_allocations.rs", "counts allocations as the global allocator"),
     ("benches/benches/kernels.rs", "calls kernels"),
     ("benches/benches/ternary.rs", "calls kernels, and the limit beside them is assembly"),
 ];
