@@ -1,3 +1,5 @@
+//! Trials agree with each other, and operands refuse what they were not made for.
+
 use super::*;
 use crate::codegen::{EmitterChoice, Isa};
 
