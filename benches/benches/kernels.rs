@@ -7,14 +7,12 @@
 
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
-use tern_benches::{MATRICES, filled, float_rows};
+use tern_benches::{MATRICES, filled, float_rows, matrix_bytes, packed_trits};
 use tern_compiler::codegen::jit::JitKernel;
 use tern_compiler::codegen::{EmitterChoice, Isa, Target};
 use tern_compiler::graph::F32;
-use tern_compiler::schedule::kernel::{Epilogue, KernelKind, KvElem, Regime};
-use tern_compiler::schedule::table::{TABLE_PARTS, TableScratch};
-use tern_compiler::schedule::{RowKind, Ternary, layout};
-use tern_tests::rng::Rng;
+use tern_compiler::schedule::kernel::{Epilogue, KernelKind, KvElem, Regime, TritPacking};
+use tern_compiler::schedule::{RowKind, layout};
 
 fn main() {
     divan::main();
@@ -61,25 +59,11 @@ fn products(tokens: &'static [u32]) -> impl Iterator<Item = Product> {
 /// Times one product; `copies` matrices are read in turn.
 fn product(bencher: Bencher<'_, '_>, p: Product, copies: u64) {
     let Product { isa, rows, cols, tokens } = p;
-    let target = Target::new(isa, isa.default_profile(), EmitterChoice::Auto).expect("the level is here");
-    let Ternary { packing, table } = target.ternary();
-    let regime = match table {
-        _ if tokens == 1 => Regime::Gemv,
-        Some(table) if tokens >= table.from => Regime::Table { tokens: table.tokens },
-        _ => Regime::Gemm,
-    };
-    let tiles = layout::trit_tiles(packing, rows);
-    let (units, scratch_bytes) = match regime {
-        Regime::Gemv | Regime::Gemm => (tiles, 0),
-        Regime::Table { tokens: batch } => {
-            (tokens.div_ceil(batch) * TABLE_PARTS, TableScratch::new(packing, batch, cols, tiles).bytes)
-        }
-    };
+    let regime = if tokens == 1 { Regime::Gemv } else { Regime::Gemm };
+    let packing = TritPacking::T2;
     let kernel = kernel(&KernelKind::Ternary { packing, rows, cols, epilogue: Epilogue::Scale, regime }, isa);
-    let matrix_bytes = u64::from(tiles) * layout::trit_tile_bytes(packing, cols);
-    let mut random = Rng::new(1);
-    let weights = filled(copies * matrix_bytes, || (random.bits() % 162) as u8);
-    let mut scratch = filled(u64::from(scratch_bytes), || 0);
+    let weights = packed_trits(packing, rows, cols, copies);
+    let matrix_bytes = matrix_bytes(packing, rows, cols);
     let code_bytes = layout::row_bytes(RowKind::Q8, cols) * u64::from(tokens);
     let codes = filled(code_bytes, || 17);
     let (scales, sums) = (vec![1f32; tokens as usize], vec![0i32; tokens as usize]);
@@ -93,8 +77,8 @@ fn product(bencher: Bencher<'_, '_>, p: Product, copies: u64) {
             let w = weights.as_ptr() as u64 + turn * matrix_bytes;
             turn = (turn + 1) % copies;
             let (codes, scales, sums) = (codes.as_ptr() as u64, scales.as_ptr() as u64, sums.as_ptr() as u64);
-            let (tokens, units, scratch) = (u64::from(tokens), u64::from(units), scratch.as_mut_ptr() as u64);
-            call(&kernel, &[w, codes, scales, sums, out.as_mut_ptr() as u64, tokens, 0, units, scale, 0, scratch]);
+            let (tokens, tiles) = (u64::from(tokens), u64::from(layout::trit_tiles(packing, rows)));
+            call(&kernel, &[w, codes, scales, sums, out.as_mut_ptr() as u64, tokens, 0, tiles, scale, 0]);
         });
 }
 
@@ -110,8 +94,8 @@ fn gemv_cold(bencher: Bencher<'_, '_>, p: Product) {
     product(bencher, p, 64);
 }
 
-/// Prefill.
-#[divan::bench(args = products(&[16, 128]), max_time = 1)]
+/// A few tokens; `--bench ternary` has many.
+#[divan::bench(args = products(&[2, 12]), max_time = 1)]
 fn gemm(bencher: Bencher<'_, '_>, p: Product) {
     product(bencher, p, 1);
 }
@@ -137,9 +121,8 @@ fn attention_f16(bencher: Bencher<'_, '_>, (isa, n): (Isa, u32)) {
     let kernel = kernel(&KernelKind::Attention { q_heads, kv_heads, head_dim, scale, elem: KvElem::F16 }, isa);
     let plane_bytes = u64::from(n * head_dim * 2);
     let cache_bytes = plane_bytes * 2 * u64::from(kv_heads);
-    let slack_bytes = layout::KV_SLACK_ROWS * u64::from(head_dim) * 2;
     // 0x2c2c is a small number in f16.
-    let cache = filled(cache_bytes + slack_bytes, || 0x2c);
+    let cache = filled(cache_bytes, || 0x2c);
     let q = float_rows(1, q_heads * head_dim);
     let mut out = float_rows(1, q_heads * head_dim);
     bencher
@@ -147,6 +130,6 @@ fn attention_f16(bencher: Bencher<'_, '_>, (isa, n): (Isa, u32)) {
         .counter(BytesCount::new(cache_bytes))
         .bench_local(|| {
             let (q, cache, out) = (q.as_ptr() as u64, cache.as_ptr() as u64, out.as_mut_ptr() as u64);
-            call(&kernel, &[q, cache, plane_bytes, out, u64::from(n - 1), 1, 0, u64::from(q_heads)]);
+            call(&kernel, &[q, cache, plane_bytes, out, u64::from(n - 1), 0, u64::from(q_heads)]);
         });
 }

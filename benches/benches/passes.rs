@@ -73,7 +73,7 @@ fn pack_block(bencher: Bencher<'_, '_>) {
 }
 
 /// Packing the trits of one matrix, on one thread; items are trits.
-#[divan::bench(args = [TritPacking::T2x8, TritPacking::T2, TritPacking::T5])]
+#[divan::bench(args = [TritPacking::T2, TritPacking::T5])]
 fn pack_trits(bencher: Bencher<'_, '_>, packing: TritPacking) {
     let (rows, cols) = (2560, 6912);
     let trits = Trits { rows, cols, data: (0..rows * cols).map(|i| ((i * 7 + i / 5) % 3) as i8 - 1).collect() };

@@ -5,6 +5,7 @@
 //! `cargo bench -p tern-benches` runs everything; `cargo bench -p tern-benches --bench kernels gemv` a part. Figures of a
 //! shared machine move by a factor of two: compare within one run only.
 
+use tern_compiler::schedule::kernel::TritPacking;
 use tern_compiler::schedule::{RowKind, layout};
 use tern_runtime::memory::{Block, HugePages};
 use tern_tests::engines::Loaded;
@@ -41,6 +42,19 @@ pub fn filled(bytes: u64, byte: impl FnMut() -> u8) -> Block {
     let mut block = Block::zeroed(bytes as usize, 64, HugePages::Ask, "bench").expect("memory for a bench");
     block.as_mut_slice().fill_with(byte);
     block
+}
+
+/// Bytes of a packed matrix.
+pub fn matrix_bytes(packing: TritPacking, rows: u32, cols: u32) -> u64 {
+    u64::from(layout::trit_tiles(packing, rows)) * layout::trit_tile_bytes(packing, cols)
+}
+
+/// Packed codes of `copies` matrices one after another: any bytes that a packer writes.
+pub fn packed_trits(packing: TritPacking, rows: u32, cols: u32, copies: u64) -> Block {
+    let mut rng = Rng::new(u64::from(rows) << 32 | u64::from(cols));
+    filled(matrix_bytes(packing, rows, cols) * copies, || {
+        (0..packing.fields()).fold(0, |packed, _| packed * packing.base() as u8 + rng.below(3) as u8)
+    })
 }
 
 /// Rows of f32 in -1..1, padded like every row of activations (the padding too: no kernel here reads it for a result).

@@ -435,8 +435,8 @@ mod tests {
 
     #[test]
     fn packings_are_found_by_name() {
-        assert_eq!(Packing::from_name("t2_8x64"), Some(Packing::T2Tile8x64));
-        assert_eq!(Packing::T2Tile8x64.spec().block_bytes, Some(128));
+        assert_eq!(Packing::from_name("t2_16x16"), Some(Packing::T2Tile16x16));
+        assert_eq!(Packing::T2Tile16x16.spec().block_bytes, Some(64));
         assert_eq!(Packing::from_name("t2"), None);
     }
 }

@@ -191,7 +191,7 @@ impl Filetest {
         let graph = self.lowered()?.ok_or_else(|| anyhow!("the graph has no compiled form"))?;
         let head = self.option("head", "auto");
         let head = HeadMode::from_name(head).ok_or_else(|| anyhow!("head={head}: expected auto, exact or coarse"))?;
-        let ternary = Ternary { packing: TritPacking::T2x8, table: None };
+        let ternary = Ternary { packing: TritPacking::T2, table: None };
         let options = schedule::Options { max_step_tokens: self.option("tokens", "8").parse()?, ternary, head };
         Ok(schedule::schedule(&graph, &options))
     }

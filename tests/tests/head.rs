@@ -14,7 +14,7 @@ use tern_compiler::schedule::head::MAX_COARSE_K;
 use tern_compiler::schedule::layout::head_tiles;
 use tern_compiler::weights::{Dense, Trits, WeightData, WeightError};
 use tern_runtime::generated::abi;
-use tern_tests::engines::{Loaded, options};
+use tern_tests::engines::{Loaded, options_for};
 use tern_tests::raw::{RawModel, RawState, Request};
 use tern_tests::rng::Rng;
 use tern_tests::rows::{name, targets};
@@ -69,7 +69,8 @@ impl Heads {
 
     fn model(&self, target: &Target, mode: HeadMode, head: &[Vec<f32>], tokens: &[Vec<f32>]) -> RawModel {
         let imported = &self.loaded.imported;
-        let options = pipeline::Options { head: mode, max_step_tokens: 3, ..options(target.isa, target.profile) };
+        let options = options_for((target.isa, target.profile, target.emitter));
+        let options = pipeline::Options { head: mode, max_step_tokens: 3, ..options };
         let lowered = pipeline::lower(&imported.graph, &options).expect("the model lowers");
         let zeros = vec![0.0; head[0].len()];
         let embed: Vec<Vec<f32>> = (0..self.vocab).map(|i| tokens.get(i).unwrap_or(&zeros).clone()).collect();

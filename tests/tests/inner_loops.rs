@@ -60,9 +60,14 @@ fn kinds(target: &Target) -> Vec<KernelKind> {
         KernelKind::Norm { eps, out: RowKind::Q8, cols: 2560 },
         KernelKind::Map { op: MapOp::Add, cols: 2560 },
         KernelKind::Rope { cols: 2560, head_dim: 128 },
+        KernelKind::TopK,
+        KernelKind::HeadQuantise { cols: 2560 },
+        KernelKind::HeadScan { cols: 2560 },
+        KernelKind::HeadMerge { rows: 128_256 },
     ];
     for dtype in [DenseType::F32, DenseType::F16, DenseType::Bf16] {
         kinds.push(KernelKind::Dense { dtype, rows: 1000, cols: 2560, out_row_bytes: 4000 });
+        kinds.push(KernelKind::HeadRescore { dtype, cols: 2560 });
     }
     for (packing, regime) in candidates::ternary(target) {
         for epilogue in [Epilogue::Scale, Epilogue::ScaleAdd, Epilogue::Glu(Act::Relu2), Epilogue::Glu(Act::Silu)] {

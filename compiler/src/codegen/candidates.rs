@@ -27,17 +27,13 @@ pub fn packings(target: &Target) -> &'static [TritPacking] {
     match (is_wide(target), target.isa) {
         (true, Isa::Avx512Vbmi) => &[TritPacking::T5, TritPacking::T2],
         (true, Isa::Sse41 | Isa::Avx2 | Isa::AvxVnni | Isa::Avx512Vnni) => &[TritPacking::T2],
-        (false, _) => &[TritPacking::T2x8],
+        (false, _) => &[TritPacking::T2],
     }
 }
 
 /// Every kernel for ternary products on the target.
 pub fn ternary(target: &Target) -> Vec<(TritPacking, Regime)> {
-    let regimes: &[Regime] = if is_wide(target) {
-        &[Regime::Gemv, Regime::Gemm, Regime::Table { tokens: WIDE_TOKENS }]
-    } else {
-        &[Regime::Gemv, Regime::Gemm]
-    };
+    let regimes = [Regime::Gemv, Regime::Gemm, Regime::Table { tokens: WIDE_TOKENS }];
     packings(target).iter().flat_map(|p| regimes.iter().map(|r| (*p, *r))).collect()
 }
 
@@ -49,7 +45,6 @@ impl Target {
 
     /// The same with a packing of [`packings`].
     pub fn ternary_packed(&self, packing: TritPacking) -> Ternary {
-        let table = is_wide(self).then_some(Table { tokens: WIDE_TOKENS, from: TABLE_FROM });
-        Ternary { packing, table }
+        Ternary { packing, table: Some(Table { tokens: WIDE_TOKENS, from: TABLE_FROM }) }
     }
 }

@@ -92,6 +92,18 @@ impl<'a, 'f> Emitter<'a, 'f> {
         self.b.ins().splat(I8X16, v)
     }
 
+    /// Sixteen bytes.
+    pub fn bytes(&mut self, bytes: &[u8; 16]) -> Value {
+        let constant = self.b.func.dfg.constants.insert(ir::ConstantData::from(&bytes[..]));
+        self.b.ins().vconst(I8X16, constant)
+    }
+
+    /// A vector of integer zeros.
+    pub fn zero_of(&mut self, ty: Type) -> Value {
+        let zero = self.b.ins().iconst(ty.lane_type(), 0);
+        self.b.ins().splat(ty, zero)
+    }
+
     /// Four zeros.
     pub fn zero(&mut self) -> Value {
         self.splat_f32(0.0)
@@ -108,11 +120,23 @@ impl<'a, 'f> Emitter<'a, 'f> {
         self.b.ins().iadd(base, offset)
     }
 
+    /// base + index * 2^shift: part of an address, where the shift is at most 3.
+    pub fn row_shifted(&mut self, base: Value, index: Value, shift: u32) -> Value {
+        let offset = self.b.ins().ishl_imm_u(index, i64::from(shift));
+        self.b.ins().iadd(base, offset)
+    }
+
     // ---- memory ----
 
     /// Loads a value of `ty` at `base + offset`.
     pub fn load(&mut self, ty: Type, base: Value, offset: i32) -> Value {
         self.b.ins().load(ty, flags(), base, offset)
+    }
+
+    /// Loads a value of `ty` from an address that is a multiple of its size: it can be an operand in memory at every
+    /// level.
+    pub fn load_aligned(&mut self, ty: Type, base: Value, offset: i32) -> Value {
+        self.b.ins().load(ty, flags().with_aligned(), base, offset)
     }
 
     /// Stores at `base + offset`.
@@ -230,6 +254,19 @@ impl<'a, 'f> Emitter<'a, 'f> {
         let mask = self.b.func.dfg.immediates.push(ir::ConstantData::from(&mask[..]));
         let swapped = self.b.ins().shuffle(bytes, bytes, mask);
         self.cast(F32X4, swapped)
+    }
+
+    /// Elements of `bytes` bytes (1, 4 or 8) of two vectors in turn, a first: the low halves, the high halves.
+    pub fn interleave(&mut self, bytes: usize, a: Value, b: Value) -> (Value, Value) {
+        let mut half = |first: usize| {
+            let mask: [u8; 16] = std::array::from_fn(|i| {
+                let (lane, byte) = (i / bytes, i % bytes);
+                (16 * (lane % 2) + first + lane / 2 * bytes + byte) as u8
+            });
+            let mask = self.b.func.dfg.immediates.push(ir::ConstantData::from(&mask[..]));
+            self.b.ins().shuffle(a, b, mask)
+        };
+        (half(0), half(8))
     }
 
     /// The sum of four i32 lanes of each of four vectors: `[sum a, sum b, sum c, sum d]`.

@@ -155,6 +155,9 @@ impl<'m> Functions<'m> {
             return self.define_wide(&wide::symbol(kind, target), &signature, &code);
         }
         let symbol = format!("{}_{kind}", target.isa.name());
+        if !kernels::exists(kind) {
+            return Err(Error::Bug { reason: format!("{symbol}: neither emitter has this kernel") });
+        }
         self.define(&symbol, Linkage::Local, signature, |b, _| {
             let mut kernel = Emitter::new(b, target);
             kernels::emit(kind, &mut kernel);

@@ -99,6 +99,10 @@ impl HeadState {
     pub const FIRST_SUM: i32 = 8;
     /// Offset of 32 times the sum of the second row's codes, i32.
     pub const SECOND_SUM: i32 = 12;
+    /// Offset of `1 / s1`, f32.
+    pub const FIRST_INVERSE: i32 = 24;
+    /// Offset of `1 / s2`, f32.
+    pub const SECOND_INVERSE: i32 = 28;
     /// Offset of `X1`, f32.
     pub const NORM: i32 = 16;
     /// Offset of `X2`, f32.

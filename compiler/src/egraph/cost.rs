@@ -105,7 +105,7 @@ fn time_ps(amount: u64, per_s: u64) -> u64 {
 /// The bytes of a weight in its packing.
 fn weight_bytes(ty: &TensorType) -> u64 {
     let packing = match ty.dtype {
-        DType::Trit => Packing::T2Tile8x64,
+        DType::Trit => Packing::T2Tile16x16,
         DType::F32 | DType::F16 | DType::Bf16 | DType::I32 | DType::Q8 => Packing::DenseRows,
     };
     let spec = packing.spec();

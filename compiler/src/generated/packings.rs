@@ -7,18 +7,6 @@ use crate::spec::{DTypePattern, PackingSpec};
 /// How the elements of a weight become bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum Packing {
-    /// Two bits per trit in tiles of 8 rows, so that one thread reads one sequential stream.
-    ///
-    /// The code of a trit t is c = t + 1. Rows are padded to a multiple of 16, so that the padding of a result row is written too,
-    /// and cut into tiles of 8; columns are cut into blocks of 64; rows and columns beyond the matrix hold the trit 0 (code 1). For each tile of rows, for each block of columns, for each of the 8 rows: 16 bytes. Byte j
-    /// holds the codes of columns j, 16 + j, 32 + j and 48 + j of the block in its bits 1-0, 3-2, 5-4 and 7-6.
-    /// Bytes: ceil(N / 16) * 2 * ceil(K / 64) * 128.
-    T2Tile8x64,
-    /// Two matrices of one shape as t2_8x64, tile by tile in turn: a gated unit reads both as one stream.
-    ///
-    /// Tile 0 of the first matrix, tile 0 of the second, tile 1 of the first, and so on; each tile as in t2_8x64.
-    /// Bytes: twice those of t2_8x64.
-    T2Tile8x64Pair,
     /// Two bits per trit in tiles of 16 rows; each cache line holds 16 columns of a tile, one dword per row.
     ///
     /// The code of a trit t is c = t + 1. Rows are padded to a multiple of 16 and cut into tiles of 16; columns are padded to a multiple of 16 and cut into
@@ -75,8 +63,6 @@ pub enum Packing {
 impl Packing {
     /// All of them, in table order.
     pub const ALL: &'static [Packing] = &[
-        Packing::T2Tile8x64,
-        Packing::T2Tile8x64Pair,
         Packing::T2Tile16x16,
         Packing::T2Tile16x16Pair,
         Packing::T5Tile16x20,
@@ -89,15 +75,13 @@ impl Packing {
     /// Its row of the table.
     pub fn spec(self) -> &'static PackingSpec {
         &PACKINGS[match self {
-            Packing::T2Tile8x64 => 0,
-            Packing::T2Tile8x64Pair => 1,
-            Packing::T2Tile16x16 => 2,
-            Packing::T2Tile16x16Pair => 3,
-            Packing::T5Tile16x20 => 4,
-            Packing::T5Tile16x20Pair => 5,
-            Packing::DenseRows => 6,
-            Packing::F32Vector => 7,
-            Packing::H6Tile16x16 => 8,
+            Packing::T2Tile16x16 => 0,
+            Packing::T2Tile16x16Pair => 1,
+            Packing::T5Tile16x20 => 2,
+            Packing::T5Tile16x20Pair => 3,
+            Packing::DenseRows => 4,
+            Packing::F32Vector => 5,
+            Packing::H6Tile16x16 => 6,
         }]
     }
 
@@ -114,28 +98,6 @@ impl Packing {
 
 /// Every packing, in table order.
 pub static PACKINGS: &[PackingSpec] = &[
-    PackingSpec {
-        name: "t2_8x64",
-        summary: "Two bits per trit in tiles of 8 rows, so that one thread reads one sequential stream.",
-        weights: DTypePattern::Is(DType::Trit),
-        tile_rows: 8,
-        rows_multiple: 16,
-        block_cols: 64,
-        block_bytes: Some(128),
-        align_bytes: 64,
-        layout: "The code of a trit t is c = t + 1. Rows are padded to a multiple of 16, so that the padding of a result row is written too,\nand cut into tiles of 8; columns are cut into blocks of 64; rows and columns beyond the matrix hold the trit 0 (code 1). For each tile of rows, for each block of columns, for each of the 8 rows: 16 bytes. Byte j\nholds the codes of columns j, 16 + j, 32 + j and 48 + j of the block in its bits 1-0, 3-2, 5-4 and 7-6.\nBytes: ceil(N / 16) * 2 * ceil(K / 64) * 128.",
-    },
-    PackingSpec {
-        name: "t2_8x64_pair",
-        summary: "Two matrices of one shape as t2_8x64, tile by tile in turn: a gated unit reads both as one stream.",
-        weights: DTypePattern::Is(DType::Trit),
-        tile_rows: 8,
-        rows_multiple: 16,
-        block_cols: 64,
-        block_bytes: Some(128),
-        align_bytes: 64,
-        layout: "Tile 0 of the first matrix, tile 0 of the second, tile 1 of the first, and so on; each tile as in t2_8x64.\nBytes: twice those of t2_8x64.",
-    },
     PackingSpec {
         name: "t2_16x16",
         summary: "Two bits per trit in tiles of 16 rows; each cache line holds 16 columns of a tile, one dword per row.",

@@ -38,8 +38,6 @@ impl KvElem {
 /// How the trits of a matrix are packed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum TritPacking {
-    /// `t2_8x64`: two bits a trit, a row's 64 columns in 16 bytes.
-    T2x8,
     /// `t2_16x16`: two bits a trit, 16 columns of 16 rows in a cache line.
     T2,
     /// `t5_16x20`: five trits a byte, 20 columns of 16 rows in a cache line.
@@ -48,19 +46,17 @@ pub enum TritPacking {
 
 impl TritPacking {
     /// All of them.
-    pub const ALL: [TritPacking; 3] = [TritPacking::T2x8, TritPacking::T2, TritPacking::T5];
+    pub const ALL: [TritPacking; 2] = [TritPacking::T2, TritPacking::T5];
 
     /// Rows of a tile.
     pub const fn tile_rows(self) -> u32 {
         match self {
-            TritPacking::T2x8 => 8,
             TritPacking::T2 | TritPacking::T5 => 16,
         }
     }
     /// Columns of a block.
     pub const fn block_cols(self) -> u32 {
         match self {
-            TritPacking::T2x8 => 64,
             TritPacking::T2 => 16,
             TritPacking::T5 => 20,
         }
@@ -68,22 +64,20 @@ impl TritPacking {
     /// Trits of a byte: its fields.
     pub const fn fields(self) -> u32 {
         match self {
-            TritPacking::T2x8 | TritPacking::T2 => 4,
+            TritPacking::T2 => 4,
             TritPacking::T5 => 5,
         }
     }
     /// What the code of one field is multiplied by to make it that of the next.
     pub const fn base(self) -> u32 {
         match self {
-            TritPacking::T2x8 | TritPacking::T2 => 4,
+            TritPacking::T2 => 4,
             TritPacking::T5 => 3,
         }
     }
     /// Its row of the table, for one matrix or for two interleaved.
     pub const fn packing(self, pair: bool) -> Packing {
         match (self, pair) {
-            (TritPacking::T2x8, false) => Packing::T2Tile8x64,
-            (TritPacking::T2x8, true) => Packing::T2Tile8x64Pair,
             (TritPacking::T2, false) => Packing::T2Tile16x16,
             (TritPacking::T2, true) => Packing::T2Tile16x16Pair,
             (TritPacking::T5, false) => Packing::T5Tile16x20,

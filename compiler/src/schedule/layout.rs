@@ -6,14 +6,11 @@ use super::kernel::TritPacking;
 /// f32 and i32 rows are padded to this many elements: one step of a 16-lane reduction.
 pub const ROW_ELEMS: u64 = 16;
 
-/// Rows of i8 codes are padded to this many: one column block of the 2-bit packing.
+/// Rows of i8 codes are padded to this many: a cache line of them, and whole passes of the table products.
 pub const CODE_ELEMS: u64 = 64;
 
 /// And to this many before: columns that a line of the five-trit packing holds.
 const FIVE_ELEMS: u64 = 20;
-
-/// Rows of weights that one tile of the 2-bit packing holds.
-pub const TILE_ROWS: u64 = 8;
 
 /// Rows that may be read behind the last position of a cache: attention reads keys in tiles of at most 16.
 pub const KV_SLACK_ROWS: u64 = 15;
@@ -53,34 +50,18 @@ pub const fn sum_offset(cols: u32, rows: u32) -> u64 {
     scale_offset(cols, rows) + round_up(rows as u64 * 4, ALIGN_BYTES)
 }
 
-/// Tiles of a ternary matrix with `rows` rows. Even, so that a tile is written to every padded element of a result row.
-pub const fn tiles(rows: u32) -> u32 {
-    (round_up(rows as u64, ROW_ELEMS) / TILE_ROWS) as u32
-}
-
-/// Bytes of one tile of a ternary matrix with `cols` columns, 2 bits a trit.
-pub const fn tile_bytes(cols: u32) -> u64 {
-    TILE_ROWS * round_up(cols as u64, CODE_ELEMS) / 4
-}
-
 /// Tiles of a ternary matrix with `rows` rows.
 pub const fn trit_tiles(packing: TritPacking, rows: u32) -> u32 {
-    match packing {
-        TritPacking::T2x8 => tiles(rows),
-        TritPacking::T2 | TritPacking::T5 => rows.div_ceil(packing.tile_rows()),
-    }
+    rows.div_ceil(packing.tile_rows())
 }
 
 /// Bytes of one tile of a ternary matrix with `cols` columns, which is also the distance to the next tile.
 ///
-/// In the packings of 16 rows that is an odd number of cache lines: with an even one, tiles of matrices with a round number
+/// That is an odd number of cache lines: with an even one, tiles of matrices with a round number
 /// of columns would fall into a few sets of the caches. The line that this may add is zero.
 pub const fn trit_tile_bytes(packing: TritPacking, cols: u32) -> u64 {
     let blocks = cols.div_ceil(packing.block_cols()) as u64;
-    match packing {
-        TritPacking::T2x8 => tile_bytes(cols),
-        TritPacking::T2 | TritPacking::T5 => (blocks | 1) * ALIGN_BYTES,
-    }
+    (blocks | 1) * ALIGN_BYTES
 }
 
 /// Rows that one tile of the head's coarse copy holds.
@@ -127,16 +108,16 @@ mod tests {
         }
         assert_eq!(trit_tiles(TritPacking::T5, 16), 1);
         assert_eq!(trit_tiles(TritPacking::T5, 17), 2);
-        assert_eq!((trit_tiles(TritPacking::T2x8, 17), trit_tile_bytes(TritPacking::T2x8, 65)), (4, 256));
     }
 
     #[test]
     fn padding_covers_awkward_shapes() {
         assert_eq!(row_bytes(RowKind::F32, 420), 432 * 4);
         assert_eq!(row_bytes(RowKind::Q8, 420), 448);
-        assert_eq!(tiles(420), 54);
-        assert_eq!(u64::from(tiles(1)) * TILE_ROWS, ROW_ELEMS);
-        assert_eq!(tile_bytes(64), 128);
-        assert_eq!(buffer_bytes(RowKind::Q8, 64, 3), 3 * 64 + 128);
+        for packing in TritPacking::ALL {
+            assert_eq!(u64::from(packing.tile_rows()), ROW_ELEMS, "a tile is written to every padded element of a row");
+        }
+        // 64 codes are padded to 80, and those to 128.
+        assert_eq!(buffer_bytes(RowKind::Q8, 64, 3), 3 * 128 + 128);
     }
 }

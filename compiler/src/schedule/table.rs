@@ -51,6 +51,9 @@ pub struct TableScratch {
     pub sums16: u32,
     /// Sums, `[rows][tokens]` i32.
     pub sums32: u32,
+    /// Indices of a whole chunk, `[line][tile]` of 64 bytes: for kernels that turn its weights into indices before they
+    /// look them up.
+    pub chunk: u32,
     /// All of it.
     pub bytes: u32,
 }
@@ -77,11 +80,13 @@ impl TableScratch {
         // Whole blocks of 16 columns are transposed at once.
         let sums16 = columns + round_up((lines * block_cols) as u64, 64) as u32 * tokens;
         let sums32 = sums16 + block_tiles * 16 * tokens * 2;
+        let chunk = sums32 + block_tiles * 16 * tokens * 4;
+        let chunk_passes = I16_COLS / (pass_lines * block_cols);
         Self {
             tokens,
             pass_lines,
             line_tables,
-            chunk_passes: I16_COLS / (pass_lines * block_cols),
+            chunk_passes,
             block_tiles,
             factors,
             gate,
@@ -91,7 +96,8 @@ impl TableScratch {
             columns,
             sums16,
             sums32,
-            bytes: sums32 + block_tiles * 16 * tokens * 4,
+            chunk,
+            bytes: chunk + chunk_passes * pass_lines * block_tiles * 64,
         }
     }
 }

@@ -187,6 +187,7 @@ mod tests {
         let traffic = Traffic {
             body_bytes: 1000,
             body_weights: 4000,
+            head_row_bytes: 0,
             head_bytes: 500,
             head_weights: 250,
             vector_bytes: 10,

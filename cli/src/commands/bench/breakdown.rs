@@ -26,24 +26,27 @@ pub(super) struct Breakdown {
 
 impl Breakdown {
     /// The time of `steps`; `None` if they met another number of times than the phases of `schedule` do.
+    ///
+    /// A single token passes the meetings that it does not need: what it does before them counts as the next phase's. A
+    /// coarse head meets more often than once.
     pub(super) fn of(schedule: &Schedule, steps: &[StepProfile]) -> Option<Self> {
-        let all: Vec<&Phase> = schedule.phases.iter().collect();
-        let without = |phases: &[&'_ Phase], left_out: fn(&Phase) -> bool| -> Vec<&Phase> {
-            schedule.phases.iter().filter(|p| phases.iter().any(|q| std::ptr::eq(*p, *q)) && !left_out(p)).collect()
-        };
-        let without_head = without(&all, Phase::is_for_wanted_rows);
-        // A step of one token has no meeting behind a phase that every thread computes for itself; its time goes to the
-        // next one.
-        let met = [&all, &without_head].map(|phases| without(phases, |phase| phase.alone));
         let mut found = Self::default();
         for step in steps {
-            let [met_all, met_without_head] = &met;
-            let possible = [&all, &without_head, met_all, met_without_head];
-            let phases = possible.into_iter().find(|phases| phases.len() == step.meetings.len())?;
+            let meetings = step.meetings.len();
+            let classes = [step.tokens == 1, false].into_iter().find_map(|is_alone| {
+                let met: Vec<&Phase> = schedule.phases.iter().filter(|phase| !(is_alone && phase.alone)).collect();
+                let body: Vec<Class> =
+                    met.iter().filter(|p| !p.is_for_wanted_rows()).map(|p| Class::of_phase(schedule, p)).collect();
+                let all = met.iter().map(|p| Class::of_phase(schedule, p));
+                match meetings {
+                    n if n == body.len() => Some(body),
+                    n if n >= met.len() => Some(all.chain(std::iter::repeat(Class::Head)).take(n).collect()),
+                    _ => None,
+                }
+            })?;
             let mut left = Duration::ZERO;
-            for (phase, meeting) in phases.iter().zip(&step.meetings) {
-                let class = Class::of_phase(schedule, phase);
-                *found.phases.entry(class).or_default() += meeting.left.saturating_sub(left);
+            for (class, meeting) in classes.iter().zip(&step.meetings) {
+                *found.phases.entry(*class).or_default() += meeting.left.saturating_sub(left);
                 found.waited += meeting.left.saturating_sub(meeting.arrived);
                 left = meeting.left;
             }

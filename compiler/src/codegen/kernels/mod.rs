@@ -19,12 +19,34 @@ use super::emitter::Emitter;
 use crate::schedule::kernel::KernelKind;
 use crate::schedule::{RowKind, layout};
 
-/// Writes the body of a kernel.
+/// Whether there is a kernel of the kind here.
+pub fn exists(kind: &KernelKind) -> bool {
+    match *kind {
+        KernelKind::Ternary { packing, regime, .. } => ternary::exists(packing, regime),
+        KernelKind::Embed { .. }
+        | KernelKind::Norm { .. }
+        | KernelKind::Rescale { .. }
+        | KernelKind::Dense { .. }
+        | KernelKind::Rope { .. }
+        | KernelKind::KvWrite { .. }
+        | KernelKind::Attention { .. }
+        | KernelKind::Map { .. }
+        | KernelKind::HeadQuantise { .. }
+        | KernelKind::HeadScan { .. }
+        | KernelKind::HeadRescore { .. }
+        | KernelKind::HeadMerge { .. }
+        | KernelKind::TopK => true,
+    }
+}
+
+/// Writes the body of a kernel that [`exists`].
 pub fn emit(kind: &KernelKind, k: &mut Emitter<'_, '_>) {
     match *kind {
         KernelKind::Embed { dtype, cols } => dense::embed(k, dtype, cols),
         KernelKind::Norm { eps, out, cols } => norm::norm(k, eps.map(|e| e.get()), out, cols),
-        KernelKind::Ternary { rows, cols, epilogue, regime, .. } => ternary::ternary(k, rows, cols, epilogue, regime),
+        KernelKind::Ternary { rows, cols, epilogue, regime, .. } => {
+            ternary::ternary(k, ternary::Shape { rows, cols, epilogue }, regime);
+        }
         KernelKind::Rescale { cols } => map::rescale(k, cols),
         KernelKind::Dense { dtype, cols, out_row_bytes, .. } => dense::dense(k, dtype, cols, out_row_bytes),
         KernelKind::Rope { cols, head_dim } => rope::rope(k, cols, head_dim),

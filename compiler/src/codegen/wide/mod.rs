@@ -13,6 +13,7 @@ pub mod ops;
 pub mod registers;
 
 mod attention;
+mod head;
 mod kv_write;
 mod listing;
 mod map;
@@ -69,12 +70,12 @@ pub fn emit(kind: &KernelKind, target: &Target) -> Result<Option<Code>, Error> {
             }
             attention::attention(&mut k, &shape);
         }
+        KernelKind::HeadScan { cols } => head::scan(&mut k, cols),
         KernelKind::Rope { .. }
         | KernelKind::KvWrite { .. }
         | KernelKind::Embed { .. }
         | KernelKind::Dense { .. }
         | KernelKind::HeadQuantise { .. }
-        | KernelKind::HeadScan { .. }
         | KernelKind::HeadRescore { .. }
         | KernelKind::HeadMerge { .. }
         | KernelKind::TopK { .. } => return Ok(None),

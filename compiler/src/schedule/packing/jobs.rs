@@ -278,7 +278,7 @@ mod tests {
         layout.place(Layout::Rows { weight: WeightId(4), rows: 700, cols: 1001, dtype: DenseType::F32 });
         let (first, second) = (WeightId(1), WeightId(2));
         layout.place(Layout::TilePairs { packing: TritPacking::T2, first, second, rows: ROWS, cols: COLS });
-        layout.place(tiles(TritPacking::T2x8, 3));
+        layout.place(tiles(TritPacking::T2, 3));
         (layout, Watched { weights, released: Mutex::new(Vec::new()), broken })
     }
 

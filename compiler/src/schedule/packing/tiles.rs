@@ -34,7 +34,6 @@ pub(super) fn pack_tile(packing: TritPacking, codes: &[u8], cols: usize, tile: &
         let (first_lines, last_line) = lines.split_at_mut(whole.len() / block_cols * block_bytes);
         for (codes, lines) in [(whole, first_lines), (last, last_line)] {
             match packing {
-                TritPacking::T2x8 => pack_row_of_8x64(codes, row, lines),
                 TritPacking::T2 => pack_row::<4, 4, 16>(codes, row, lines),
                 TritPacking::T5 => pack_row::<5, 3, 20>(codes, row, lines),
             }
@@ -55,17 +54,6 @@ fn pack_row<const FIELDS: usize, const BASE: u32, const COLS: usize>(codes: &[u8
             dword = dword * BASE + u32::from_le_bytes(words[f]);
         }
         line[4 * row..4 * row + 4].copy_from_slice(&dword.to_le_bytes());
-    }
-}
-
-/// One row of a tile of 8: 64 codes become 16 bytes.
-fn pack_row_of_8x64(codes: &[u8], row: usize, blocks: &mut [u8]) {
-    let (rows, _) = codes.as_chunks::<64>();
-    let (blocks, _) = blocks.as_chunks_mut::<128>();
-    for (codes, block) in rows.iter().zip(blocks) {
-        let (fields, _) = codes.as_chunks::<16>();
-        let word = fields.iter().rev().fold(0u128, |word, field| (word << 2) | u128::from_le_bytes(*field));
-        block[16 * row..16 * row + 16].copy_from_slice(&word.to_le_bytes());
     }
 }
 

@@ -6,7 +6,6 @@ use cranelift_codegen::ir::condcodes::FloatCC;
 use cranelift_codegen::ir::{self, InstBuilder, Value, types};
 
 use crate::codegen::emitter::{Emitter, F32X4, I8X16, I32X4};
-use crate::codegen::isa::Isa;
 use crate::codegen::kernels::dot;
 use crate::codegen::state::HeadState;
 use crate::schedule::coarse::{PRODUCT_MOST, SUBNORMALS};
@@ -54,7 +53,7 @@ pub(in crate::codegen::kernels) fn scan(k: &mut Emitter<'_, '_>, cols: u32) {
 fn block(k: &mut Emitter<'_, '_>, w: Value, x: Value, acc: &[Value], mask: Value) -> Vec<Value> {
     let mut acc = acc.to_vec();
     let x = [0, 16].map(|half| k.load(I8X16, x, half));
-    if k.isa == Isa::Avx512Vnni {
+    if k.isa.has_vnni() {
         for field in 0..FIELDS {
             let halves = x.map(|codes| broadcast(k, codes, field));
             for quarter in 0..QUARTERS {

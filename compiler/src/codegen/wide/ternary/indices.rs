@@ -27,7 +27,7 @@ pub(super) struct Registers {
 pub(super) fn registers(k: &mut Asm, packing: TritPacking) -> Registers {
     let lanes = k.width.bytes() as usize;
     let constants: [Vec<u8>; 4] = match packing {
-        TritPacking::T2x8 | TritPacking::T2 => {
+        TritPacking::T2 => {
             let table = |scale: u8| -> Vec<u8> { (0..16u8).map(|n| scale * ((n & 3) + 3 * (n >> 2))).collect() };
             [vec![0x0f; lanes], table(1).repeat(lanes / 16), table(9).repeat(lanes / 16), vec![0; lanes]]
         }
@@ -58,7 +58,7 @@ pub(super) fn steps(
     let [a, b, c] = r.spare;
     for part in (0..LINE).step_by(bytes as usize) {
         match packing {
-            TritPacking::T2x8 | TritPacking::T2 => {
+            TritPacking::T2 => {
                 let [mask, low, high, _] = r.constants;
                 step(Box::new(move |k| k.vmovups(a, ptr(from + (line * LINE + part)))));
                 step(Box::new(move |k| k.vpsrlw(b, a, 4)));

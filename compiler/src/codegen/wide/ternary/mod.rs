@@ -85,7 +85,7 @@ pub(super) fn exists(isa: Isa, t: &Ternary) -> bool {
         // Five trits a byte want the byte permutation of VBMI: without it, unfolding takes longer than 2-bit weights
         // take to arrive.
         (TritPacking::T5, Regime::Gemv | Regime::Gemm | Regime::Table { tokens: 16 }) => isa == Isa::Avx512Vbmi,
-        (TritPacking::T2x8, _) | (_, Regime::Table { .. }) => false,
+        (_, Regime::Table { .. }) => false,
     }
 }
 

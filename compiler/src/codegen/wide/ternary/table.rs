@@ -2,8 +2,8 @@
 //!
 //! Lanes are tokens, a batch of 16 in i16. For each group of four columns the sums of all 81 combinations of trits stand
 //! in a table in L1; the packed bytes of a row, turned into indices, pick one entry per group. A pass takes the groups of
-//! two cache lines: tables are made, then every row adds its entries to its i16 sum; before these could overflow they
-//! are widened to i32. Sums, codes and tables live in the thread's scratch memory ([`TableScratch`]).
+//! two cache lines: tables are made, then every row adds its entries to its i16 sum; the last pass before these could
+//! overflow adds them to i32 sums instead. Sums, codes and tables live in the thread's scratch memory ([`TableScratch`]).
 //!
 //! Units of work: batches of tokens, each cut into parts of the rows. A thread takes a range of units; tables of a batch
 //! that two threads share are made twice.
@@ -251,7 +251,7 @@ fn clear_sums(k: &mut Asm, f: &Frame<'_>) {
     });
 }
 
-/// All passes over K for one block of tiles.
+/// All passes over K for one block of tiles: chunks of as many passes as i16 sums take, whose last pass widens them.
 fn sums(k: &mut Asm, f: &Frame<'_>) {
     let (s, lines) = (f.s, f.t.blocks());
     let pass_lines = f.scratch.pass_lines as i32;
@@ -261,31 +261,40 @@ fn sums(k: &mut Asm, f: &Frame<'_>) {
         k.lea(at, s + f.scratch.columns as i32);
         k.raw(|a| a.mov(qword_ptr(s + var::COLUMNS), at));
     });
-    k.raw(|a| a.mov(qword_ptr(s + var::UNTIL_WIDEN), f.scratch.chunk_passes as i32));
     if whole > 0 {
         k.raw(|a| a.mov(qword_ptr(s + var::PASSES), whole));
-        let mut head = k.label();
+        let mut chunk = k.label();
+        k.bind(&mut chunk);
+        k.scope(|k| {
+            let [left, n] = k.generals();
+            k.raw(|a| a.mov(left, qword_ptr(s + var::PASSES)));
+            k.set(n, f.scratch.chunk_passes as i32);
+            k.raw(|a| a.cmp(n, left));
+            k.raw(|a| a.cmovg(n, left));
+            k.raw(|a| a.sub(left, n));
+            k.raw(|a| a.mov(qword_ptr(s + var::PASSES), left));
+            k.raw(|a| a.mov(qword_ptr(s + var::UNTIL_WIDEN), n));
+        });
+        let (mut head, mut last) = (k.label(), k.label());
         k.bind(&mut head);
-        pass(k, f, pass_lines);
-        let mut narrow = k.label();
         k.raw(|a| a.sub(qword_ptr(s + var::UNTIL_WIDEN), 1));
-        k.raw(|a| a.jnz(narrow));
-        widen(k, f);
-        k.raw(|a| a.mov(qword_ptr(s + var::UNTIL_WIDEN), f.scratch.chunk_passes as i32));
-        k.bind(&mut narrow);
-        k.raw(|a| a.sub(qword_ptr(s + var::PASSES), 1));
-        k.raw(|a| a.jnz(head));
+        k.raw(|a| a.jz(last));
+        pass(k, f, pass_lines, false);
+        k.raw(|a| a.jmp(head));
+        k.bind(&mut last);
+        pass(k, f, pass_lines, true);
+        k.raw(|a| a.cmp(qword_ptr(s + var::PASSES), 0));
+        k.raw(|a| a.jg(chunk));
     }
     if rest > 0 {
-        pass(k, f, rest);
+        pass(k, f, rest, true);
     }
-    widen(k, f);
 }
 
-/// One pass: tables of `lines` lines, then their entries added to every row's sum.
-fn pass(k: &mut Asm, f: &Frame<'_>, lines: i32) {
+/// One pass: tables of `lines` lines, then their entries added to every row's sum; `widens`: i32 sums += i16 sums.
+fn pass(k: &mut Asm, f: &Frame<'_>, lines: i32, widens: bool) {
     tables(k, f, lines);
-    lookups(k, f, lines);
+    lookups(k, f, lines, widens);
     let step = lines * LINE;
     k.raw(|a| a.add(qword_ptr(f.s + var::WEIGHTS), step));
 }
@@ -357,12 +366,16 @@ fn table(k: &mut Asm, columns: General, stride: i32, to: General) {
 /// Every row of the block: its entries of the tables added to its i16 sum.
 ///
 /// The indices of the next tile are made between the lookups of this one, so that no lookup waits for them.
-fn lookups(k: &mut Asm, f: &Frame<'_>, lines: i32) {
+fn lookups(k: &mut Asm, f: &Frame<'_>, lines: i32, widens: bool) {
     let (s, t) = (f.s, f.t);
     let stride = t.tile_bytes();
     k.scope(|k| {
         let constants = indices::registers(k, t.packing);
         let sum = k.vector().at(Width::W256);
+        let [zero, low, high] = k.vectors().map(|v| v.at(Width::W256));
+        k.clear(zero);
+        let wide = k.general();
+        k.lea(wide, s + f.scratch.sums32 as i32);
         let [w, next, n, sums, now, then, tables] = k.generals();
         k.raw(|a| a.mov(w, qword_ptr(s + var::WEIGHTS)));
         k.raw(|a| a.mov(n, qword_ptr(s + var::BLOCK_TILES)));
@@ -391,9 +404,24 @@ fn lookups(k: &mut Asm, f: &Frame<'_>, lines: i32) {
             }
             row_lookups(k, f, lines, row, now, tables, [x, y], sum);
             k.vpaddw(sum, sum, ptr(sums + row * ENTRY));
-            k.store(ptr(sums + row * ENTRY), sum);
+            if widens {
+                k.store(ptr(sums + row * ENTRY), zero);
+                k.raw(|a| a.vpmovsxwd(low.ymm(), sum.xmm()));
+                k.raw(|a| a.vextracti128(high.xmm(), sum.ymm(), 1));
+                k.raw(|a| a.vpmovsxwd(high.ymm(), high.xmm()));
+                for (half, v) in [low, high].into_iter().enumerate() {
+                    let at = ptr(wide + (row * ROW32 + half as i32 * ROW32 / 2));
+                    k.vpaddd(v, v, at);
+                    k.store(at, v);
+                }
+            } else {
+                k.store(ptr(sums + row * ENTRY), sum);
+            }
         }
         k.copy(w, next);
+        if widens {
+            k.raw(|a| a.add(wide, TILE_ROWS * ROW32));
+        }
         k.raw(|a| a.add(sums, TILE_ROWS * ENTRY));
         k.raw(|a| a.xchg(now, then));
         k.raw(|a| a.sub(n, 1));
@@ -448,32 +476,6 @@ fn row_lookups(
             add(k, x, table + 4);
         }
     }
-}
-
-/// i32 sums += i16 sums; i16 sums = 0.
-fn widen(k: &mut Asm, f: &Frame<'_>) {
-    k.scope(|k| {
-        let [narrow, wide, end] = k.generals();
-        let [zero, low, high] = k.vectors().map(|v| v.at(Width::W256));
-        k.clear(zero);
-        k.lea(narrow, f.s + f.scratch.sums16 as i32);
-        k.lea(wide, f.s + f.scratch.sums32 as i32);
-        k.raw(|a| a.imul_3(end, qword_ptr(f.s + var::BLOCK_TILES), TILE_ROWS * ENTRY));
-        k.raw(|a| a.add(end, narrow));
-        k.turns(narrow, end, 2 * ENTRY, |k| {
-            for row in 0..2 {
-                for (half, v) in [low, high].into_iter().enumerate() {
-                    let half = half as i32;
-                    k.raw(|a| a.vpmovsxwd(v.ymm(), ptr(narrow + (row * ENTRY + half * ENTRY / 2))));
-                    let at = ptr(wide + (row * ROW32 + half * ROW32 / 2));
-                    k.vpaddd(v, v, at);
-                    k.store(at, v);
-                }
-                k.store(ptr(narrow + row * ENTRY), zero);
-            }
-            k.raw(|a| a.add(wide, 2 * ROW32));
-        });
-    });
 }
 
 /// Sums of a block to results: eight rows of eight tokens at a time are turned round, finished and stored.

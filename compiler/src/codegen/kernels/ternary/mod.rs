@@ -1,0 +1,120 @@
+//! i8 codes times trits, exact in i32, with what follows fused behind: the kernels that the model's time goes into.
+//!
+//! Weights are `t2_16x16`: a cache line holds 16 columns of 16 rows, one dword per row, so that dword lanes are rows.
+//! Three regimes read them:
+//! - [`dot`]: a field of a line is multiplied with the dword of activation codes that its four columns have, the same for
+//!   all rows. Sums of 16 rows grow side by side and need no reduction. One token, or two that share the unfolding.
+//! - [`table`]: for many tokens. The sums of every combination of four trits are written to a table once; a row then costs
+//!   one addition per four columns and eight tokens, and no multiplication.
+//!
+//! Args: w, codes, scales, sums, out, tokens, lo, hi, s_w, then residual rows or s_w of up, scratch (tables only).
+
+mod dot;
+mod epilogue;
+mod indices;
+mod table;
+mod tables;
+mod transpose;
+
+use cranelift_codegen::ir::Value;
+
+use crate::codegen::emitter::Emitter;
+use crate::schedule::kernel::{Epilogue, Regime, TritPacking};
+use crate::schedule::{RowKind, layout};
+
+/// The packing that the kernels here read.
+const PACKING: TritPacking = TritPacking::T2;
+
+/// Rows of a tile.
+const TILE_ROWS: i64 = PACKING.tile_rows() as i64;
+
+/// Columns of a cache line.
+const LINE_COLS: i64 = PACKING.block_cols() as i64;
+
+/// Bytes of a cache line.
+const LINE: i64 = layout::ALIGN_BYTES as i64;
+
+/// Bytes of a tile's part of a result row.
+const TILE_OUT_BYTES: i64 = 4 * TILE_ROWS;
+
+/// The shape of a ternary kernel.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    /// N.
+    pub(super) rows: u32,
+    /// K.
+    pub(super) cols: u32,
+    /// What follows the sums.
+    pub(super) epilogue: Epilogue,
+}
+
+impl Shape {
+    /// Lines of a tile that hold columns.
+    fn lines(&self) -> i64 {
+        i64::from(self.cols.div_ceil(PACKING.block_cols()))
+    }
+
+    /// Bytes from one tile to the next.
+    fn tile_bytes(&self) -> i64 {
+        layout::trit_tile_bytes(PACKING, self.cols) as i64
+    }
+
+    /// Matrices whose tiles lie in turn.
+    fn matrices(&self) -> i64 {
+        if matches!(self.epilogue, Epilogue::Glu(_)) { 2 } else { 1 }
+    }
+
+    /// Bytes from one row of codes to the next.
+    fn code_row_bytes(&self) -> i64 {
+        layout::row_bytes(RowKind::Q8, self.cols) as i64
+    }
+
+    /// Bytes from one result row to the next; residual rows are as long.
+    fn out_row_bytes(&self) -> i64 {
+        layout::row_bytes(RowKind::F32, self.rows) as i64
+    }
+}
+
+/// What does not change within a kernel: its shape and its arguments.
+struct Frame {
+    shape: Shape,
+    w: Value,
+    codes: Value,
+    scales: Value,
+    sums: Value,
+    out: Value,
+    tokens: Value,
+    lo: Value,
+    hi: Value,
+    weight_scale: Value,
+    /// Residual rows, or nothing.
+    residual: Value,
+    /// The scale of the second matrix, or nothing.
+    up_scale: Value,
+    scratch: Value,
+}
+
+/// Writes the body.
+pub(super) fn ternary(k: &mut Emitter<'_, '_>, shape: Shape, regime: Regime) {
+    let [w, codes, scales, sums, out, tokens, lo, hi] = std::array::from_fn(|slot| k.arg(slot));
+    let (weight_scale, residual, up_scale) = (k.arg_f32(8), k.arg(9), k.arg_f32(9));
+    let scratch = k.arg(10);
+    let f = Frame { shape, w, codes, scales, sums, out, tokens, lo, hi, weight_scale, residual, up_scale, scratch };
+    match regime {
+        Regime::Gemv => dot::gemv(k, &f),
+        Regime::Gemm => dot::gemm(k, &f),
+        Regime::Table { .. } => table::table(k, &f),
+    }
+}
+
+/// Whether there is a kernel for the packing and the regime.
+pub(super) fn exists(packing: TritPacking, regime: Regime) -> bool {
+    match (packing, regime) {
+        (TritPacking::T2, Regime::Gemv | Regime::Gemm | Regime::Table { tokens: table::TOKENS }) => true,
+        // Without a permutation of 128 bytes, unfolding five trits a byte takes longer than 2-bit weights take to arrive.
+        (TritPacking::T5, _) | (TritPacking::T2, Regime::Table { .. }) => false,
+    }
+}
+
+/// Result rows of i32 and f32 have the same stride.
+const _: () = assert!(layout::row_bytes(RowKind::F32, 1) == layout::row_bytes(RowKind::I32, 1));
