@@ -6,8 +6,8 @@
 
 #![expect(unsafe_code, reason = "kernels are called through their argument structs")]
 
-use tern_compiler::codegen::{Target, candidates};
 use tern_compiler::codegen::jit::JitKernel;
+use tern_compiler::codegen::{Target, candidates};
 use tern_compiler::graph::DenseType;
 use tern_compiler::graph::arith::{self, Profile};
 use tern_compiler::graph::{Act, F32};

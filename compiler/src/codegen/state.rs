@@ -75,7 +75,8 @@ impl StateLayout {
         let scratch = layout::round_up(logits + 4 * u64::from(schedule.vocab), layout::ALIGN_BYTES);
         let scratch_bytes = layout::round_up(u64::from(schedule.scratch_bytes), layout::ALIGN_BYTES);
         let Schedule { arena_bytes, vocab, max_context, max_step_tokens, kv_layers, .. } = schedule;
-        let mut shape = vec![*arena_bytes, scratch_bytes, u64::from(*vocab), u64::from(*max_context), u64::from(*max_step_tokens)];
+        let mut shape =
+            vec![*arena_bytes, scratch_bytes, u64::from(*vocab), u64::from(*max_context), u64::from(*max_step_tokens)];
         for layer in kv_layers {
             shape.extend([u64::from(layer.heads), u64::from(layer.head_dim)]);
         }

@@ -222,9 +222,7 @@ impl Step<'_> {
                 Split::RowHeads { heads } => Share::RowHeads(heads),
             };
             let many = match call.kernel {
-                Choice::ByRows { many: Some(many), .. } => {
-                    Some(Share::Batches(space_key(space_of(call)), many.tokens))
-                }
+                Choice::ByRows { many: Some(many), .. } => Some(Share::Batches(space_key(space_of(call)), many.tokens)),
                 Choice::ByRows { many: None, .. } | Choice::One(_) | Choice::ByKv { .. } => None,
             };
             for share in std::iter::once(split).chain(many) {

@@ -11,12 +11,11 @@ use super::kernel::{Epilogue, KernelKind, MapOp, Regime};
 use super::packing::Layout;
 use super::table::TableScratch;
 use super::{
-    Arg, Buffer, BufferId, Call, Choice, Error, KvLayer, Many, Options, Part, RowKind, RowSpace, Schedule, Split, Ternary,
-    layout,
+    Arg, Buffer, BufferId, Call, Choice, Error, KvLayer, Many, Options, Part, RowKind, RowSpace, Schedule, Split,
+    Ternary, layout,
 };
 use crate::graph::DenseType;
 use crate::graph::{Act, F32, Graph, Op, Operand, ValueId, WeightId};
-
 
 /// A schedule in the making.
 #[derive(Debug)]
@@ -256,12 +255,25 @@ impl Planner<'_> {
         let (rows, cols, scale) = self.trit_shape(id, w)?;
         let (offset, last) = match epilogue {
             Epilogue::Sums | Epilogue::Scale => (
-                self.plan.model.weights.place(Layout::Tiles { packing: self.options.ternary.packing, weight: w, rows, cols }),
+                self.plan.model.weights.place(Layout::Tiles {
+                    packing: self.options.ternary.packing,
+                    weight: w,
+                    rows,
+                    cols,
+                }),
                 Arg::F32(F32::new(0.0)),
             ),
             Epilogue::ScaleAdd => {
                 let (_, arg) = self.input(id, 2)?;
-                (self.plan.model.weights.place(Layout::Tiles { packing: self.options.ternary.packing, weight: w, rows, cols }), arg)
+                (
+                    self.plan.model.weights.place(Layout::Tiles {
+                        packing: self.options.ternary.packing,
+                        weight: w,
+                        rows,
+                        cols,
+                    }),
+                    arg,
+                )
             }
             Epilogue::Glu(_) => {
                 let up = self.weight(id, 2)?;
@@ -299,7 +311,12 @@ impl Planner<'_> {
         let (mut start, mut places) = (0, Vec::new());
         for (member, w) in weights.into_iter().enumerate() {
             let (rows, cols, scale) = self.trit_shape(id, w)?;
-            let offset = self.plan.model.weights.place(Layout::Tiles { packing: self.options.ternary.packing, weight: w, rows, cols });
+            let offset = self.plan.model.weights.place(Layout::Tiles {
+                packing: self.options.ternary.packing,
+                weight: w,
+                rows,
+                cols,
+            });
             let count = layout::trit_tiles(self.options.ternary.packing, rows);
             let split = Split::Units { start, count, total };
             let last = Arg::F32(F32::new(0.0));
@@ -354,7 +371,11 @@ impl Planner<'_> {
         let kernel = Choice::ByRows {
             one: self.kernel(kind_of(Regime::Gemv)),
             few: self.kernel(kind_of(Regime::Gemm)),
-            many: many.map(|(tokens, from)| Many { kernel: self.kernel(kind_of(Regime::Table { tokens })), tokens, from }),
+            many: many.map(|(tokens, from)| Many {
+                kernel: self.kernel(kind_of(Regime::Table { tokens })),
+                tokens,
+                from,
+            }),
         };
         let args = vec![
             Arg::Weights { offset },

@@ -22,7 +22,8 @@ pub(super) fn convert(
     line_stride: i64,
 ) {
     let nibbles = k.splat_u8(0x0f);
-    let [low, high] = [1, 9].map(|scale| k.bytes(&std::array::from_fn(|n| scale * ((n as u8 & 3) + 3 * (n as u8 >> 2)))));
+    let [low, high] =
+        [1, 9].map(|scale| k.bytes(&std::array::from_fn(|n| scale * ((n as u8 & 3) + 3 * (n as u8 >> 2)))));
     let zero = k.int(0);
     k.for_range(zero, tiles, 1, |k, tile| {
         let from = k.row(w, tile, tile_bytes);

@@ -99,21 +99,7 @@ pub(super) fn ternary(k: &mut Emitter<'_, '_>, shape: Shape, regime: Regime) {
     let [w, codes, scales, sums, out, tokens, lo, hi] = std::array::from_fn(|slot| k.arg(slot));
     let (weight_scale, residual, up_scale) = (k.arg_f32(8), k.arg(9), k.arg_f32(9));
     let scratch = k.arg(10);
-    let f = Frame {
-        shape,
-        w,
-        codes,
-        scales,
-        sums,
-        out,
-        tokens,
-        lo,
-        hi,
-        weight_scale,
-        residual,
-        up_scale,
-        scratch,
-    };
+    let f = Frame { shape, w, codes, scales, sums, out, tokens, lo, hi, weight_scale, residual, up_scale, scratch };
     match regime {
         Regime::Gemv => dot::gemv(k, &f),
         Regime::Gemm => dot::gemm(k, &f),

@@ -123,8 +123,7 @@ fn sums(k: &mut Asm, block: &Block<'_>, w: General, offset: i32, token: General)
     let vnni = k.isa != Isa::Avx2;
     let parts = 64 / k.width.bytes();
     // The sums that stay behind the loop.
-    let result: Vec<Vec<Vector>> =
-        (0..block.tokens).map(|_| (0..parts).map(|_| k.vector()).collect()).collect();
+    let result: Vec<Vec<Vector>> = (0..block.tokens).map(|_| (0..parts).map(|_| k.vector()).collect()).collect();
     for part in 0..parts {
         let into: Vec<Vector> = result.iter().map(|parts| parts[part as usize]).collect();
         k.scope(|k| {

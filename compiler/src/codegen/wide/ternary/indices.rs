@@ -31,9 +31,7 @@ pub(super) fn registers(k: &mut Asm, packing: TritPacking) -> Registers {
             let table = |scale: u8| -> Vec<u8> { (0..16u8).map(|n| scale * ((n & 3) + 3 * (n >> 2))).collect() };
             [vec![0x0f; lanes], table(1).repeat(lanes / 16), table(9).repeat(lanes / 16), vec![0; lanes]]
         }
-        TritPacking::T5 => {
-            [vec![81; lanes], vec![162; lanes], vec![3; lanes], [1, 3, 9, 27].repeat(lanes / 4)]
-        }
+        TritPacking::T5 => [vec![81; lanes], vec![162; lanes], vec![3; lanes], [1, 3, 9, 27].repeat(lanes / 4)],
     };
     let constants = constants.map(|bytes| {
         let v = k.vector();

@@ -572,4 +572,3 @@ fn square(
     });
     k.bind(&mut done);
 }
-
