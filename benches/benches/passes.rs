@@ -1,14 +1,17 @@
 //! The passes of the compiler: on one block of the 2B-4T shape, and all of them on the demo model.
 
 use divan::Bencher;
-use divan::counter::BytesCount;
+use divan::counter::{BytesCount, ItemsCount};
 use tern_benches::one_block;
 use tern_compiler::checkpoint::Checkpoint;
 use tern_compiler::codegen::jit::JitCode;
 use tern_compiler::codegen::module::Listing;
 use tern_compiler::egraph::{self, Machine};
 use tern_compiler::pipeline::{self, Lowered, Options};
-use tern_compiler::schedule;
+use tern_compiler::schedule::kernel::TritPacking;
+use tern_compiler::schedule::packing::pack_matrix;
+use tern_compiler::schedule::{self, HeadMode, layout};
+use tern_compiler::weights::Trits;
 use tern_runtime::memory::{Block, HugePages};
 use tern_tests::engines::Loaded;
 use tern_tests::fixtures::checkpoint_dir;
@@ -43,7 +46,10 @@ fn optimise(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn schedule_block(bencher: Bencher<'_, '_>) {
     let optimised = lower(&one_block()).optimised;
-    bencher.bench(|| schedule::schedule(&optimised, &schedule::Options { max_step_tokens: 128 }));
+    let ternary = native().target().expect("the level is here").ternary();
+    bencher.bench(|| {
+        schedule::schedule(&optimised, &schedule::Options { max_step_tokens: 128, ternary, head: HeadMode::Auto })
+    });
 }
 
 /// Machine code of all kernels and the step program.
@@ -64,6 +70,16 @@ fn pack_block(bencher: Bencher<'_, '_>) {
         packed.as_mut_slice().fill(0);
         layout.pack(&block.imported.weights, packed.as_mut_slice(), 1, &mut |_| {})
     });
+}
+
+/// Packing the trits of one matrix, on one thread; items are trits.
+#[divan::bench(args = [TritPacking::T2, TritPacking::T5])]
+fn pack_trits(bencher: Bencher<'_, '_>, packing: TritPacking) {
+    let (rows, cols) = (2560, 6912);
+    let trits = Trits { rows, cols, data: (0..rows * cols).map(|i| ((i * 7 + i / 5) % 3) as i8 - 1).collect() };
+    let tile_bytes = layout::trit_tile_bytes(packing, cols as u32) as usize;
+    let mut packed = vec![0; layout::trit_tiles(packing, rows as u32) as usize * tile_bytes];
+    bencher.counter(ItemsCount::new(rows * cols)).bench_local(|| pack_matrix(packing, &trits, &mut packed, tile_bytes));
 }
 
 /// From the files of the demo model to a model that runs.

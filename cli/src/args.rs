@@ -54,6 +54,12 @@ pub(crate) enum Command {
     Dump(DumpArgs),
     /// Describe a checkpoint: architecture, format, trits, memory.
     Inspect(InspectArgs),
+    /// Measure speed, beside what the machine can do at most.
+    ///
+    /// Tests: ppN is a prompt of N tokens; tgN is N tokens decoded greedily, tgN@dD the same behind D tokens. In the same
+    /// run, before and after every repetition, the limits are taken: how fast this many threads can read memory, and how
+    /// many 8-bit multiply-adds they do per second. Ratios are medians of the repetitions' own ratios.
+    Bench(Box<BenchArgs>),
     /// Write a checkpoint of a named shape with random trits, to measure with.
     ///
     /// The layout is Hugging Face's packed one, with a tokenizer that works; the text that such a model writes means nothing.
@@ -79,6 +85,10 @@ pub(crate) struct CompileArgs {
     /// Code emitter [default: auto].
     #[arg(long, value_name = "EMITTER", value_parser = PossibleValuesParser::new(choices("emitter")))]
     pub(crate) emitter: Option<String>,
+    /// How the likeliest tokens are found: by a 6-bit copy of the vocabulary matrix and the exact rows that it leaves in
+    /// doubt, or by all exact rows. The same bits [default: auto, a copy of a large matrix].
+    #[arg(long, value_name = "HOW", value_parser = PossibleValuesParser::new(choices("head")))]
+    pub(crate) head: Option<String>,
     /// Most tokens of one step; longer prompts are cut. Changes no result.
     #[arg(long, value_name = "N", value_parser = parser("step-tokens"), allow_negative_numbers = true)]
     pub(crate) step_tokens: Option<String>,
@@ -309,6 +319,46 @@ pub(crate) struct InspectArgs {
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct BenchArgs {
+    #[arg(value_name = "MODEL", help = MODEL)]
+    pub(crate) model: Option<PathBuf>,
+    /// Tokens of the prompt; 0 leaves it out.
+    #[arg(short, long, value_name = "N", default_value_t = 512)]
+    pub(crate) prompt: usize,
+    /// Tokens to decode; 0 leaves it out.
+    #[arg(short, value_name = "N", default_value_t = 128)]
+    pub(crate) n: usize,
+    /// Tokens before the decoded ones.
+    #[arg(short, long, value_name = "N,N,...", value_delimiter = ',', default_value = "0")]
+    pub(crate) depth: Vec<usize>,
+    /// Numbers of threads [default: 1 and one per physical core].
+    #[arg(short, long, value_name = "N,N,...", value_delimiter = ',')]
+    pub(crate) threads: Vec<usize>,
+    /// Repetitions of each test.
+    #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = repeats)]
+    pub(crate) repeats: usize,
+    /// Print one JSON object per row, as they come.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print where the time goes as well.
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) profile: bool,
+    /// Draw a roofline plot.
+    #[arg(long, value_name = "FILE.svg")]
+    pub(crate) plot: Option<PathBuf>,
+    /// Element type of cached keys and values [default: f16].
+    #[arg(long, value_name = "TYPE", value_parser = PossibleValuesParser::new(choices("kv")))]
+    pub(crate) kv: Option<String>,
+    #[command(flatten)]
+    pub(crate) compile: CompileArgs,
+}
+
+/// A number of repetitions.
+fn repeats(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| (1..=1000).contains(n)).ok_or_else(|| "expected a number from 1 to 1000".to_owned())
 }
 
 #[derive(clap::Args, Debug)]

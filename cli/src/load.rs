@@ -13,8 +13,9 @@ use tern_compiler::egraph;
 use tern_compiler::graph::arith::Profile;
 use tern_compiler::import::{Imported, ModelFacts};
 use tern_compiler::pipeline::{self, Lowered, Options, Timings};
+use tern_compiler::schedule::HeadMode;
 use tern_runtime::engine::check_step;
-use tern_runtime::memory::HugePages;
+use tern_runtime::memory::{HugePages, give_back_freed};
 use tern_runtime::session;
 use tern_runtime::{Error as RuntimeError, KvType, Model, Session, Tokenizer};
 
@@ -45,12 +46,14 @@ pub(crate) fn options(args: &CompileArgs, ctx: Option<&str>) -> Result<Options> 
         return Err(Usage(message).into());
     }
     let emitter = EmitterChoice::from_name(&setting("emitter", args.emitter.as_deref())?.value).unwrap_or_default();
+    let head = setting("head", args.head.as_deref())?.value;
     Ok(Options {
         isa,
         profile,
         emitter,
         max_context: number_or_auto("ctx", ctx)?.map(|n| n as u32),
         max_step_tokens: number("step-tokens", args.step_tokens.as_deref())? as u32,
+        head: HeadMode::from_name(&head).with_context(|| format!("bug in tern: the knob head is {head:?}"))?,
         egraph: egraph::Options {
             iterations: number("egraph-iterations", args.egraph_iterations.as_deref())? as usize,
             nodes: number("egraph-nodes", args.egraph_nodes.as_deref())? as usize,
@@ -116,13 +119,20 @@ impl Loaded {
 
     /// Compiles the model into memory, and reports how long all took if that is wanted.
     pub(crate) fn compile(&self, options: &Options, args: &CompileArgs) -> Result<Arc<Model>> {
+        self.compile_lowered(options, args).map(|(model, _)| model)
+    }
+
+    /// The same, and what the model went through on the way.
+    pub(crate) fn compile_lowered(&self, options: &Options, args: &CompileArgs) -> Result<(Arc<Model>, Lowered)> {
         let mut lowered = self.lower(options)?;
+        // Reading the tokenizer and rewriting the graph left holes in the heap; the weights come now.
+        give_back_freed();
         let bar = Progress::new("compiling", lowered.schedule.weights.bytes);
         let packed = |p: pipeline::Progress| bar.set(p.done_bytes, p.total_bytes);
         let model = pipeline::compile_jit(&self.imported, &mut lowered, options, &mut { packed })?;
         drop(bar);
         self.report_timings(args, &lowered.timings);
-        Ok(Arc::new(model))
+        Ok((Arc::new(model), lowered))
     }
 
     /// With `-T`, says how long everything took: what came before the passes, and the `passes`.
@@ -154,6 +164,8 @@ pub(crate) fn session(model: &Arc<Model>, kv: KvType, engine: &EngineArgs, args:
         ..session::Options::default()
     };
     let auto = options.context.is_none();
+    // Whatever the compiler left in the heap: the cache of keys and values comes now.
+    give_back_freed();
     loop {
         let context = options.context.unwrap_or(model.info().max_context);
         match Session::new(Arc::clone(model), &options) {

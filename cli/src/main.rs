@@ -42,6 +42,7 @@ fn main() -> ExitCode {
         Some(Command::Eval(args)) => commands::eval::run(&args),
         Some(Command::Dump(args)) => commands::dump::run(&args),
         Some(Command::Inspect(args)) => commands::inspect::run(&args),
+        Some(Command::Bench(args)) => commands::bench::run(&args),
         Some(Command::Synth(args)) => commands::synth::run(&args),
         Some(Command::Knobs(args)) => commands::knobs::run(&args),
         Some(Command::Completions(args)) => commands::completions::run(&args),

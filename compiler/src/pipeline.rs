@@ -21,7 +21,7 @@ use crate::graph::Graph;
 use crate::graph::arith::Profile;
 use crate::graph::verify::{VerifyErrors, verify_compiled, verify_model};
 use crate::import::{self, ImportOptions, Imported};
-use crate::schedule::{self, Schedule};
+use crate::schedule::{self, HeadMode, Schedule};
 use crate::weights::WeightError;
 
 /// What the caller decides.
@@ -37,6 +37,8 @@ pub struct Options {
     pub max_context: Option<u32>,
     /// The most tokens of one step: longer prompts go in chunks of it.
     pub max_step_tokens: u32,
+    /// How the largest logits are found.
+    pub head: HeadMode,
     /// How far the optimiser may go.
     pub egraph: egraph::Options,
     /// Pages of the packed weights.
@@ -58,6 +60,7 @@ impl Options {
             emitter: EmitterChoice::Auto,
             max_context: None,
             max_step_tokens: default::STEP_TOKENS,
+            head: HeadMode::Auto,
             egraph: egraph::Options::default(),
             huge_pages: HugePages::Ask,
             pack_threads: None,
@@ -175,7 +178,8 @@ pub fn lower(graph: &Graph, options: &Options) -> Result<Lowered, Error> {
     let optimised = timings.time("optimise", || egraph::optimise(&compiled, &options.egraph, &machine))?;
     verify_compiled(&optimised.graph).map_err(|errors| Error::Pass { pass: "the optimiser", errors })?;
     let target = options.target()?;
-    let schedule_options = schedule::Options { max_step_tokens: options.max_step_tokens, ternary: target.ternary() };
+    let schedule_options =
+        schedule::Options { max_step_tokens: options.max_step_tokens, ternary: target.ternary(), head: options.head };
     let schedule = timings.time("schedule", || schedule::schedule(&optimised.graph, &schedule_options))?;
     Ok(Lowered { compiled, optimised: optimised.graph, report: optimised.report, schedule, timings })
 }

@@ -158,6 +158,7 @@ pub fn generate(
     // The prompt and what follows it: what the penalty looks at.
     let mut history = request.prompt.to_vec();
     let mut text = tokenizer.map(|t| t.stream(false));
+    let mut chooser = Chooser { sampler, top: Vec::new(), by_largest: true };
     let stop = loop {
         if interrupted() {
             break StopReason::Interrupted;
@@ -165,17 +166,15 @@ pub fn generate(
         if ids.len() >= request.max_tokens {
             break StopReason::MaxTokens;
         }
-        // Logits [vocab] of the next token.
-        let logits = match ids.last() {
-            None => engine.step(tail, Want::Last)?,
-            Some(_) if engine.len() >= engine.context() => break StopReason::ContextFull,
-            Some(id) => engine.step(&[*id], Want::Last)?,
-        };
+        let last = ids.last().copied();
+        if last.is_some() && engine.len() >= engine.context() {
+            break StopReason::ContextFull;
+        }
+        let id = chooser.next(engine, last.as_ref().map_or(tail, std::slice::from_ref), &history)?;
         if ids.is_empty() {
             stats.prompt_toks += tail.len();
             stats.prefill = start.elapsed();
         }
-        let id = sampler.sample(logits, &history)?;
         let now = start.elapsed();
         let first = *stats.first_token.get_or_insert(now);
         stats.decode = now - first;
@@ -210,6 +209,32 @@ pub fn generate(
         }
     }
     Ok(Outcome { ids, stop, stats })
+}
+
+/// Steps and chooses: from the largest logits where the sampling allows it, else from all of them.
+struct Chooser<'s> {
+    sampler: &'s mut Sampler,
+    /// The largest logits; kept for its memory.
+    top: Vec<(u32, f32)>,
+    /// Whether the largest logits have decided so far.
+    by_largest: bool,
+}
+
+impl Chooser<'_> {
+    /// The token that follows `history`, which ends in `ids`, the tokens that the engine does not yet hold.
+    fn next(&mut self, engine: &mut dyn Engine, ids: &[u32], history: &[u32]) -> Result<u32> {
+        if let Some(k) = self.sampler.needs(history.len(), engine.vocab()).filter(|_| self.by_largest) {
+            let held = engine.len();
+            engine.step_top_k_into(ids, k, &mut self.top)?;
+            if let Some(id) = self.sampler.sample_top(&self.top, history)? {
+                return Ok(id);
+            }
+            // A text for which they do not decide once is likely to be so again.
+            self.by_largest = false;
+            engine.truncate(held)?;
+        }
+        self.sampler.sample(engine.step(ids, Want::Last)?, history)
+    }
 }
 
 /// The prompt in two: what only has to be remembered, and the last step's tokens, which give the first logits.

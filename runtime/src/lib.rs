@@ -3,7 +3,8 @@
 //! Follow a token: [`tokenizer`] (text to ids), [`generate`] (the loop), [`engine`] (what the loop needs of a model),
 //! [`session`] (calls compiled code on all threads: [`threads`], [`barrier`], [`cores`]; keys and values as [`kv`]
 //! says), [`model`] (the code, the weights in [`memory`]), [`sample`] (logits to an id), [`detokenize`] (ids to text, as it arrives) and [`stop`] (stop
-//! strings, held back while they may be coming).
+//! strings, held back while they may be coming). Beside the way of a token: [`limits`] (what the machine can do at most)
+//! and [`profile`] (where a step's time goes).
 //!
 //! The library prints nothing, reads no environment and opens no file of the user's.
 //!
@@ -42,8 +43,10 @@ pub mod generate;
 pub mod generated;
 mod growth;
 pub mod kv;
+pub mod limits;
 pub mod memory;
 pub mod model;
+pub mod profile;
 pub mod sample;
 pub mod session;
 pub mod stop;

@@ -109,6 +109,16 @@ impl Drop for Block {
     }
 }
 
+/// Asks the allocator to give back to the system what was freed: after a stage that freed much, before one that needs much.
+/// Where the allocator cannot, nothing happens.
+pub fn give_back_freed() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        // SAFETY: malloc_trim takes any number and only returns pages that no allocation uses.
+        unsafe { libc::malloc_trim(0) };
+    }
+}
+
 #[cfg(unix)]
 mod system {
     use std::ptr::NonNull;

@@ -1,12 +1,13 @@
 //! From a row of logits to the next token.
 //!
-//! In: logits f32 `[vocab]`, the tokens so far, [`Sampling`]. Out: a token id. It upholds that the same seed, logits and
+//! In: logits f32 `[vocab]`, or the largest of them, the tokens so far, [`Sampling`]. Out: a token id, the same either way. It upholds that the same seed, logits and
 //! parameters give the same ids on every machine: sums run in a fixed order in f64, the exponential is `libm`'s, the
 //! random numbers are [`SplitMix64`]'s. Logits that are not numbers are an error, never an id.
 //!
 //! The filters act in the order of llama.cpp, whose names they have: repetition penalty, top-k, top-p, min-p, then the
 //! temperature. (So top-p and min-p see the probabilities at temperature 1.)
 
+use crate::engine::{FEW_TOP_K, by_rank, check_no_nan};
 use crate::error::{Error, Result};
 
 /// How to choose.
@@ -68,16 +69,15 @@ impl Sampling {
 pub struct Sampler {
     sampling: Sampling,
     random: SplitMix64,
-    /// The tokens that may still be chosen; kept between calls for its memory.
+    /// The tokens that may still be chosen, with their logits; kept between calls for its memory.
     candidates: Vec<Candidate>,
 }
 
-/// A token that may be chosen.
-#[derive(Clone, Copy, Debug)]
-struct Candidate {
-    id: u32,
-    logit: f32,
-}
+/// A token that may be chosen: its id and its logit.
+type Candidate = (u32, f32);
+
+/// How many of the largest logits are tried where only a share of the largest one's probability bounds them.
+const MIN_P_TRY: u32 = 64;
 
 impl Sampler {
     /// A sampler at the start of its random numbers.
@@ -94,36 +94,91 @@ impl Sampler {
         &self.sampling
     }
 
+    /// How many of the largest of `vocab` logits are enough for [`Sampler::sample_top`] after so many tokens; `None`: it
+    /// takes all of them, or too many to be worth it.
+    ///
+    /// A penalty of at least 1 makes no logit larger. So of the k largest after it, none is beyond the largest k + n before
+    /// it, where n tokens are penalised: k of those are not, and precede what lies behind.
+    pub fn needs(&self, history_len: usize, vocab: usize) -> Option<u32> {
+        let Sampling { temperature, top_k, top_p, min_p, repeat_penalty, repeat_last_n, .. } = self.sampling;
+        let penalised = match repeat_penalty {
+            1.0 => 0,
+            p if p > 1.0 => repeat_last_n.min(history_len),
+            _ => return None,
+        };
+        let wanted = if temperature == 0.0 {
+            1
+        } else if top_k > 0 {
+            top_k
+        } else if min_p > 0.0 && top_p == 1.0 {
+            MIN_P_TRY
+        } else {
+            return None;
+        };
+        let wanted = penalised.saturating_add(wanted as usize);
+        (wanted < vocab && wanted <= FEW_TOP_K as usize).then_some(wanted as u32)
+    }
+
+    /// The next token after `history`, given its largest logits with their ids, as many as [`Sampler::needs`] says, in the
+    /// order of [`by_rank`]: the token that [`Sampler::sample`] would choose. `None` if they do not decide, which only
+    /// happens with min-p and no top-k; nothing is drawn then.
+    ///
+    /// # Errors
+    /// `BadLogit` if there are none.
+    pub fn sample_top(&mut self, top: &[(u32, f32)], history: &[u32]) -> Result<Option<u32>> {
+        self.candidates.clear();
+        self.candidates.extend_from_slice(top);
+        self.penalise(history, |candidates, id| candidates.iter_mut().find(|c| c.0 == id));
+        let best = self.best()?;
+        if self.sampling.temperature == 0.0 {
+            return Ok(Some(best.0));
+        }
+        if self.sampling.top_k > 0 {
+            // As where all logits are known: the order decides what `draw` meets first.
+            self.candidates.sort_unstable_by(by_rank);
+            self.candidates.truncate(self.sampling.top_k as usize);
+            self.keep_top_p(best.1);
+            self.keep_min_p(best.1);
+            return Ok(Some(self.draw(best)));
+        }
+        // What lies behind the last is no larger. The exponential is good to far more than nine digits.
+        let least = f64::from(self.sampling.min_p) * (1.0 - 1e-9);
+        if top.last().is_none_or(|last| weight(last.1, best.1, 1.0) >= least) {
+            return Ok(None);
+        }
+        self.keep_min_p(best.1);
+        self.candidates.sort_unstable_by_key(|c| c.0);
+        Ok(Some(self.draw(best)))
+    }
+
     /// The next token after `history`, given its logits, f32 `[vocab]`. A logit of minus infinity is never chosen.
     ///
     /// # Errors
     /// `BadLogit` if a logit is NaN or plus infinity, or none is finite.
     pub fn sample(&mut self, logits: &[f32], history: &[u32]) -> Result<u32> {
         // As the model gave them: what the penalty makes of them is not the checkpoint's fault.
-        if let Some((id, &value)) = logits.iter().enumerate().find(|(_, l)| l.is_nan() || **l == f32::INFINITY) {
-            return Err(Error::BadLogit { id, value });
-        }
+        check_no_nan(logits)?;
         self.candidates.clear();
-        self.candidates.extend(logits.iter().zip(0..).map(|(&logit, id)| Candidate { id, logit }));
-        self.penalise(history);
+        self.candidates.extend((0..).zip(logits.iter().copied()));
+        self.penalise(history, |candidates, id| candidates.get_mut(id as usize));
         let best = self.best()?;
         if self.sampling.temperature == 0.0 {
-            return Ok(best.id);
+            return Ok(best.0);
         }
         self.keep_top_k();
-        self.keep_top_p(best.logit);
-        self.keep_min_p(best.logit);
+        self.keep_top_p(best.1);
+        self.keep_min_p(best.1);
         Ok(self.draw(best))
     }
 
-    /// The candidate with the largest logit; of equals, the lowest id.
+    /// The candidate that ranks first.
     fn best(&self) -> Result<Candidate> {
-        let bad = Error::BadLogit { id: 0, value: f32::NEG_INFINITY };
-        let best = self.candidates.iter().reduce(|best, c| if c.logit > best.logit { c } else { best });
-        best.filter(|best| best.logit.is_finite()).copied().ok_or(bad)
+        let best = self.candidates.iter().min_by(|a, b| by_rank(a, b));
+        best.filter(|best| best.1.is_finite()).copied().ok_or(Error::BadLogit { id: 0, value: f32::NEG_INFINITY })
     }
 
-    fn penalise(&mut self, history: &[u32]) {
+    /// Penalises the recent tokens; `find` finds a candidate by its id.
+    fn penalise(&mut self, history: &[u32], find: impl Fn(&mut [Candidate], u32) -> Option<&mut Candidate>) {
         let Sampling { repeat_penalty, repeat_last_n, .. } = self.sampling;
         if repeat_penalty == 1.0 {
             return;
@@ -133,10 +188,10 @@ impl Sampler {
         recent.sort_unstable();
         recent.dedup();
         for id in recent {
-            if let Some(c) = self.candidates.get_mut(id as usize) {
-                let penalised = if c.logit > 0.0 { c.logit / repeat_penalty } else { c.logit * repeat_penalty };
+            if let Some((_, logit)) = find(&mut self.candidates, id) {
+                let penalised = if *logit > 0.0 { *logit / repeat_penalty } else { *logit * repeat_penalty };
                 // A finite logit stays finite, however large; minus infinity stays what it is.
-                c.logit = if c.logit.is_finite() { penalised.clamp(f32::MIN, f32::MAX) } else { c.logit };
+                *logit = if logit.is_finite() { penalised.clamp(f32::MIN, f32::MAX) } else { *logit };
             }
         }
     }
@@ -155,10 +210,10 @@ impl Sampler {
         let top_p = f64::from(self.sampling.top_p);
         if top_p < 1.0 {
             self.candidates.sort_unstable_by(by_rank);
-            let total: f64 = self.candidates.iter().map(|c| weight(c.logit, max, 1.0)).sum();
+            let total: f64 = self.candidates.iter().map(|c| weight(c.1, max, 1.0)).sum();
             let mut reached = 0.0;
             let enough = self.candidates.iter().position(|c| {
-                reached += weight(c.logit, max, 1.0);
+                reached += weight(c.1, max, 1.0);
                 reached >= top_p * total
             });
             self.candidates.truncate(enough.map_or(usize::MAX, |last| last + 1));
@@ -168,31 +223,25 @@ impl Sampler {
     fn keep_min_p(&mut self, max: f32) {
         let min_p = f64::from(self.sampling.min_p);
         if min_p > 0.0 {
-            self.candidates.retain(|c| weight(c.logit, max, 1.0) >= min_p);
+            self.candidates.retain(|c| weight(c.1, max, 1.0) >= min_p);
         }
     }
 
     /// A candidate, drawn by its probability. `best` is one of them.
     fn draw(&mut self, best: Candidate) -> u32 {
         let temperature = f64::from(self.sampling.temperature);
-        let total: f64 = self.candidates.iter().map(|c| weight(c.logit, best.logit, temperature)).sum();
+        let total: f64 = self.candidates.iter().map(|c| weight(c.1, best.1, temperature)).sum();
         let mut left = self.random.next_unit() * total;
         for c in &self.candidates {
-            let w = weight(c.logit, best.logit, temperature);
+            let w = weight(c.1, best.1, temperature);
             if left < w {
-                return c.id;
+                return c.0;
             }
             left -= w;
         }
         // Rounding may leave a crumb over.
-        best.id
+        best.0
     }
-}
-
-/// Largest logit first; of equals, the lowest id.
-fn by_rank(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
-    // No NaN comes here, and -0.0 must equal +0.0 as it does in `best`.
-    b.logit.partial_cmp(&a.logit).unwrap_or(std::cmp::Ordering::Equal).then(a.id.cmp(&b.id))
 }
 
 /// e^((logit - max) / temperature): the probability, but for the common divisor. At most 1, and 1 at the maximum.
@@ -230,133 +279,4 @@ impl SplitMix64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LOGITS: [f32; 5] = [1.0, 3.0, 2.0, 3.0, f32::NEG_INFINITY];
-
-    fn sampler(sampling: Sampling) -> Sampler {
-        Sampler::new(sampling).expect("valid parameters")
-    }
-
-    fn draws(sampling: Sampling, n: usize) -> [usize; 5] {
-        let mut s = sampler(sampling);
-        let mut counts = [0; 5];
-        for _ in 0..n {
-            counts[s.sample(&LOGITS, &[]).expect("a token") as usize] += 1;
-        }
-        counts
-    }
-
-    fn hot() -> Sampling {
-        Sampling { temperature: 1.0, seed: 7, ..Sampling::greedy() }
-    }
-
-    #[test]
-    fn random_numbers_are_those_of_the_paper() {
-        let mut r = SplitMix64::new(1_234_567);
-        let first: Vec<u64> = (0..3).map(|_| r.next_u64()).collect();
-        assert_eq!(first, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
-        assert!((0..1000).all(|_| (0.0..1.0).contains(&r.next_unit())));
-    }
-
-    #[test]
-    fn greedy_takes_the_lowest_id_of_equals() {
-        assert_eq!(sampler(Sampling::greedy()).sample(&LOGITS, &[]).expect("a token"), 1);
-        assert_eq!(sampler(Sampling::greedy()).sample(&[0.0, -0.0], &[]).expect("a token"), 0);
-        assert_eq!(sampler(Sampling::greedy()).sample(&[-0.0, 0.0], &[]).expect("a token"), 0);
-    }
-
-    #[test]
-    fn draws_follow_the_probabilities() {
-        let n = 20_000;
-        let counts = draws(hot(), n);
-        let weights = [(-2.0f64).exp(), 1.0, (-1.0f64).exp(), 1.0, 0.0];
-        let total: f64 = weights.iter().sum();
-        for (count, weight) in counts.iter().zip(weights) {
-            let expected = weight / total * n as f64;
-            // Five standard deviations of a binomial count.
-            assert!((*count as f64 - expected).abs() <= 5.0 * expected.sqrt(), "{counts:?}");
-        }
-    }
-
-    #[test]
-    fn the_seed_decides() {
-        assert_eq!(draws(hot(), 500), draws(hot(), 500));
-        assert_ne!(draws(hot(), 500), draws(Sampling { seed: 8, ..hot() }, 500));
-    }
-
-    #[test]
-    fn filters_keep_what_they_say() {
-        let kept = |s: Sampling| draws(s, 2000).map(|n| n > 0);
-        assert_eq!(kept(hot()), [true, true, true, true, false]);
-        assert_eq!(kept(Sampling { top_k: 1, ..hot() }), [false, true, false, false, false]);
-        assert_eq!(kept(Sampling { top_k: 3, ..hot() }), [false, true, true, true, false]);
-        // The two largest have 0.40 each.
-        assert_eq!(kept(Sampling { top_p: 0.3, ..hot() }), [false, true, false, false, false]);
-        assert_eq!(kept(Sampling { top_p: 0.7, ..hot() }), [false, true, false, true, false]);
-        assert_eq!(kept(Sampling { top_p: 0.85, ..hot() }), [false, true, true, true, false]);
-        assert_eq!(kept(Sampling { min_p: 0.3, ..hot() }), [false, true, true, true, false]);
-        assert_eq!(kept(Sampling { min_p: 1.0, ..hot() }), [false, true, false, true, false]);
-        // A temperature so low that only the largest can be drawn.
-        assert_eq!(kept(Sampling { temperature: 1e-30, ..hot() }), [false, true, false, true, false]);
-    }
-
-    #[test]
-    fn the_penalty_looks_back_so_far_and_no_farther() {
-        let s = Sampling { repeat_penalty: 2.0, repeat_last_n: 2, ..Sampling::greedy() };
-        assert_eq!(sampler(s).sample(&LOGITS, &[1, 0, 0]).expect("a token"), 1);
-        assert_eq!(sampler(s).sample(&LOGITS, &[0, 1, 1]).expect("a token"), 3);
-        assert_eq!(sampler(s).sample(&LOGITS, &[1, 3]).expect("a token"), 2);
-        assert_eq!(sampler(s).sample(&[-1.0, -1.5], &[0, 9]).expect("a token"), 1);
-    }
-
-    #[test]
-    fn the_penalty_overflows_nothing() {
-        for repeat_penalty in [0.01, 100.0] {
-            let s = Sampling { repeat_penalty, ..Sampling::greedy() };
-            for (logits, want) in [([f32::MAX, 1.0], 0), ([f32::MIN, f32::MIN], 0), ([f32::NEG_INFINITY, f32::MIN], 1)]
-            {
-                assert_eq!(
-                    sampler(s).sample(&logits, &[0, 1]).expect("a token"),
-                    want,
-                    "{logits:?} by {repeat_penalty}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn broken_logits_are_errors() {
-        for bad in [f32::NAN, f32::INFINITY] {
-            let e = sampler(hot()).sample(&[0.0, bad], &[]).expect_err("a broken logit");
-            assert!(matches!(e, Error::BadLogit { id: 1, .. }), "{e}");
-        }
-        for none in [&[][..], &[f32::NEG_INFINITY; 3]] {
-            assert!(matches!(sampler(hot()).sample(none, &[]), Err(Error::BadLogit { .. })));
-        }
-    }
-
-    #[test]
-    fn meaningless_parameters_are_refused() {
-        let bad = [
-            Sampling { temperature: -0.1, ..hot() },
-            Sampling { temperature: f32::NAN, ..hot() },
-            Sampling { temperature: f32::INFINITY, ..hot() },
-            Sampling { top_p: 0.0, ..hot() },
-            Sampling { top_p: 1.1, ..hot() },
-            Sampling { top_p: f32::NAN, ..hot() },
-            Sampling { min_p: -0.1, ..hot() },
-            Sampling { min_p: 1.5, ..hot() },
-            Sampling { repeat_penalty: 0.0, ..hot() },
-            Sampling { repeat_penalty: 1e-38, ..hot() },
-            Sampling { repeat_penalty: 0.0099, ..hot() },
-            Sampling { repeat_penalty: 100.1, ..hot() },
-            Sampling { repeat_penalty: f32::NAN, ..hot() },
-            Sampling { repeat_penalty: f32::INFINITY, ..hot() },
-        ];
-        for s in bad {
-            assert!(matches!(Sampler::new(s), Err(Error::BadSampling { .. })), "{s:?}");
-        }
-    }
-}
+mod tests;

@@ -7,21 +7,29 @@
 #![expect(unsafe_code, reason = "calls compiled code through the C ABI; each block argues its safety")]
 
 use std::ffi::c_void;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::barrier::Barrier;
 use crate::cores::physical_cores;
-use crate::engine::{Engine, Want, check_step};
+pub use crate::engine::MAX_TOP_K;
+use crate::engine::{Engine, Want, check_step, check_top_k};
 use crate::error::{Error, Result};
 use crate::generated::abi;
 pub use crate::kv::KvType;
 use crate::memory::{Block, HugePages, MIN_ALIGNMENT_BYTES};
 use crate::model::{Model, ModelInfo};
-use crate::threads::ThreadPool;
+use crate::profile::{Recorder, StepProfile, meet_recorded};
+use crate::threads::{Job, ThreadPool};
 
-/// The most ids that [`Session::step_top_k`] gives; compiled code selects no more.
-pub const MAX_TOP_K: u32 = 4096;
+/// Rows of the head that the last step read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct HeadRows {
+    /// Rows that were computed exactly.
+    pub exact: u32,
+    /// Rows whose coarse copy was read.
+    pub coarse: u32,
+}
 
 /// How a session is set up.
 #[derive(Clone, Debug)]
@@ -57,8 +65,10 @@ pub struct Session {
     lens: Vec<u32>,
     /// What the last step gave: rows, f32 `[rows, vocab]`, or the largest logits' ids and values.
     logits: Vec<f32>,
-    /// The worst status of the threads of the running step.
-    status: Arc<AtomicU32>,
+    /// The step in hand.
+    current: Arc<Current>,
+    /// What the threads run for it, made once.
+    job: Job,
 }
 
 impl Session {
@@ -93,7 +103,10 @@ impl Session {
             None => ThreadPool::new(n_threads)?,
             Some(spins) => ThreadPool::with_spins(n_threads, spins)?,
         };
-        Ok(Self { pool, model, state, context, lens, logits: Vec::new(), status: Arc::new(AtomicU32::new(0)) })
+        let current = Arc::new(Current::default());
+        let shared = Arc::clone(&current);
+        let job: Job = Arc::new(move |tid, barrier| shared.run(tid, barrier));
+        Ok(Self { pool, model, state, context, lens, logits: Vec::new(), current, job })
     }
 
     /// What a user must know of the model.
@@ -137,27 +150,27 @@ impl Session {
         Ok(&self.logits)
     }
 
-    /// Appends `ids` to the first sequence; the `k` largest of the last token's logits with their ids, largest first, of
-    /// equals the lowest id. Compiled code selects them: a large vocabulary is not copied.
-    ///
-    /// Logits that are NaN or minus infinity are left out, so there may be fewer than `k`.
+    /// Appends `ids` to the first sequence; the `k` largest of the last token's logits with their ids, as
+    /// [`Engine::step_top_k_into`] gives them. Compiled code selects them: a large vocabulary is not copied, and mostly not
+    /// even computed.
     ///
     /// # Errors
-    /// `BadTopK` if `k` is 0, above the vocabulary's size or above [`MAX_TOP_K`]; else as [`Engine::step`].
+    /// As [`Engine::step_top_k_into`].
     pub fn step_top_k(&mut self, ids: &[u32], k: u32) -> Result<Vec<(u32, f32)>> {
-        let max = self.info().vocab.min(MAX_TOP_K);
-        if k == 0 || k > max {
-            return Err(Error::BadTopK { asked: k, max });
-        }
-        check_step(ids, self.vocab(), self.len(), self.context as usize)?;
-        // k ids, then k logits.
-        self.resize_logits(2 * k as usize)?;
-        let top_k = abi::WANT_TOP_K | k << 8;
-        self.run_steps(0, ids, |_, is_last| if is_last { (top_k, 0) } else { (abi::WANT_NONE, 0) })?;
-        let (ids, logits) = self.logits.split_at(k as usize);
-        let pairs = ids.iter().map(|id| id.to_bits()).zip(logits.iter().copied());
-        // Places that no logit filled have an id that is none.
-        Ok(pairs.filter(|(id, _)| *id < self.info().vocab).collect())
+        let mut top = Vec::new();
+        self.step_top_k_into(ids, k, &mut top)?;
+        Ok(top)
+    }
+
+    /// Rows of the vocabulary matrix that the last step read.
+    pub fn head_rows(&self) -> HeadRows {
+        HeadRows { exact: self.left_by_step(abi::STATE_EXACT_ROWS), coarse: self.left_by_step(abi::STATE_COARSE_ROWS) }
+    }
+
+    /// A word that compiled code leaves in the state.
+    fn left_by_step(&self, offset: u32) -> u32 {
+        let word = self.state.as_slice().get(offset as usize..).and_then(|rest| rest.first_chunk::<4>());
+        word.map_or(0, |bytes| u32::from_le_bytes(*bytes))
     }
 
     /// Appends checked `ids` to sequence `seq` in as many steps as it takes, all or none of them. `wanted`, given a step's
@@ -194,6 +207,14 @@ impl Session {
         }
         self.lens[seq as usize] = len as u32;
         Ok(())
+    }
+
+    /// Runs `work` and listens to its steps: what it gave, and a profile of each step.
+    pub fn profiled<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> (T, Vec<StepProfile>) {
+        *lock(&self.current.profiles) = Some(Vec::new());
+        let result = work(self);
+        let steps = lock(&self.current.profiles).take();
+        (result, steps.unwrap_or_default())
     }
 
     /// Remembers `ids` without computing logits, to continue later.
@@ -238,20 +259,56 @@ impl Session {
             out,
             n_threads: self.pool.n_threads() as u32,
         };
-        self.status.store(abi::STATUS_OK, Ordering::Relaxed);
-        let status = Arc::clone(&self.status);
-        self.pool.run(move |tid, barrier| {
-            // SAFETY: `run` returns only after every thread has returned from this closure, so the weights, the state,
-            // the ids and the logits, all borrowed by this method, outlive the call, and `&mut self` keeps every other
-            // user away. The ids and counts were checked; `logits` has room for all that `want` names.
-            let found = unsafe { call.enter(tid, barrier) };
-            status.fetch_max(found, Ordering::Relaxed);
-        });
-        match self.status.load(Ordering::Relaxed) {
+        self.current.status.store(abi::STATUS_OK, Ordering::Relaxed);
+        *lock(&self.current.call) = Some(call);
+        self.pool.run_again(&self.job);
+        *lock(&self.current.call) = None;
+        match self.current.status.load(Ordering::Relaxed) {
             abi::STATUS_OK => Ok(()),
             status => Err(Error::Status { function: "step", status }),
         }
     }
+}
+
+/// The step in hand, as the threads see it.
+#[derive(Default)]
+struct Current {
+    /// `Some` only while [`Session::run_step`] has the threads run it.
+    call: Mutex<Option<StepCall>>,
+    /// The worst status of the threads.
+    status: AtomicU32,
+    /// Profiles of the steps so far, while they are wanted.
+    profiles: Mutex<Option<Vec<StepProfile>>>,
+}
+
+impl Current {
+    /// Thread `tid`'s share.
+    fn run(&self, tid: u32, barrier: &Barrier) {
+        let Some(call) = *lock(&self.call) else { return };
+        let listens = tid == 0 && lock(&self.profiles).is_some();
+        let found = if listens {
+            let recorder = Recorder::start(barrier);
+            let ctx = std::ptr::from_ref(&recorder).cast_mut().cast::<c_void>();
+            // SAFETY: as below; the recorder is this thread's own and outlives the call.
+            let found = unsafe { call.enter(tid, meet_recorded, ctx) };
+            let profile = recorder.finish(call.n);
+            lock(&self.profiles).get_or_insert_default().push(profile);
+            found
+        } else {
+            let ctx = std::ptr::from_ref(barrier).cast_mut().cast::<c_void>();
+            // SAFETY: there is a call only while `run_step` waits for every thread to return from here, so the weights,
+            // the state, the ids and the logits, all borrowed by that method, outlive the call, and its `&mut self`
+            // keeps every other user away. The ids and counts were checked; `logits` has room for all that `want`
+            // names; the barrier is the one of this job.
+            unsafe { call.enter(tid, meet, ctx) }
+        };
+        self.status.fetch_max(found, Ordering::Relaxed);
+    }
+}
+
+/// Locks; a panic elsewhere leaves these values whole, so poisoning means nothing here.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Engine for Session {
@@ -273,6 +330,28 @@ impl Engine for Session {
 
     fn step(&mut self, ids: &[u32], want: Want) -> Result<&[f32]> {
         self.step_in(0, ids, want)
+    }
+
+    fn step_top_k_into(&mut self, ids: &[u32], k: u32, top: &mut Vec<(u32, f32)>) -> Result<()> {
+        let (vocab, held) = (self.vocab(), self.len());
+        check_top_k(k, vocab)?;
+        check_step(ids, vocab, held, self.context as usize)?;
+        // k ids, then k logits.
+        self.resize_logits(2 * k as usize)?;
+        let top_k = abi::WANT_TOP_K | k << 8;
+        self.run_steps(0, ids, |_, is_last| if is_last { (top_k, 0) } else { (abi::WANT_NONE, 0) })?;
+        let bad = self.left_by_step(abi::STATE_BAD_ID);
+        if bad != u32::MAX {
+            let value = f32::from_bits(self.left_by_step(abi::STATE_BAD_LOGIT));
+            self.truncate_in(0, held)?;
+            return Err(Error::BadLogit { id: bad as usize, value });
+        }
+        let (ids, logits) = self.logits.split_at(k as usize);
+        let pairs = ids.iter().map(|id| id.to_bits()).zip(logits.iter().copied());
+        top.clear();
+        // Places that no logit filled have an id that is none.
+        top.extend(pairs.filter(|(id, _)| (*id as usize) < vocab));
+        Ok(())
     }
 
     fn truncate(&mut self, len: usize) -> Result<()> {
@@ -301,14 +380,13 @@ unsafe impl Send for StepCall {}
 unsafe impl Sync for StepCall {}
 
 impl StepCall {
-    /// Runs thread `tid`'s share.
+    /// Runs thread `tid`'s share; `meet` is called with `ctx` where threads meet.
     ///
     /// # Safety
     /// The pointers are valid for what the ABI says that a step reads and writes, until every one of the `n_threads`
-    /// threads has returned, and nobody else uses that memory meanwhile.
-    unsafe fn enter(&self, tid: u32, barrier: &Barrier) -> u32 {
-        let ctx = std::ptr::from_ref(barrier).cast_mut().cast::<c_void>();
-        // SAFETY: the caller's promise, and `meet` gets the barrier that it expects.
+    /// threads has returned, and nobody else uses that memory meanwhile. `ctx` is what `meet` expects.
+    unsafe fn enter(&self, tid: u32, meet: abi::BarrierFn, ctx: *mut c_void) -> u32 {
+        // SAFETY: the caller's promise.
         unsafe {
             (self.step)(
                 self.model,

@@ -24,7 +24,8 @@ pub const SPINS: u32 = 20_000;
 /// The same when there are more threads than cores: whoever is awaited is likely to need this very core.
 const SPINS_OVERSUBSCRIBED: u32 = 20;
 
-type Job = Arc<dyn Fn(u32, &Barrier) + Send + Sync>;
+/// What the threads of a pool run together: a function of a thread's number and the job's barrier.
+pub type Job = Arc<dyn Fn(u32, &Barrier) + Send + Sync>;
 
 /// Persistent threads that run jobs together.
 pub struct ThreadPool {
@@ -100,11 +101,19 @@ impl ThreadPool {
     /// If the job panicked in any thread: with the first panic's payload, after all threads have left the job.
     pub fn run(&mut self, job: impl Fn(u32, &Barrier) + Send + Sync + 'static) {
         let job: Job = Arc::new(job);
+        self.run_again(&job);
+    }
+
+    /// The same with a job that is kept for many runs: nothing is allocated.
+    ///
+    /// # Panics
+    /// As [`ThreadPool::run`].
+    pub fn run_again(&mut self, job: &Job) {
         if !self.workers.is_empty() {
-            *lock(&self.shared.job) = Some(Arc::clone(&job));
+            *lock(&self.shared.job) = Some(Arc::clone(job));
             self.shared.start.advance();
         }
-        self.shared.run_one(0, &job);
+        self.shared.run_one(0, job);
         self.shared.done.wait();
         // What the job holds must not outlive this call.
         *lock(&self.shared.job) = None;

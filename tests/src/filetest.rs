@@ -37,7 +37,7 @@ use tern_compiler::graph::arith::Profile;
 use tern_compiler::graph::parse::parse;
 use tern_compiler::graph::verify::{VerifyErrors, verify, verify_compiled, verify_model};
 use tern_compiler::schedule::kernel::TritPacking;
-use tern_compiler::schedule::{self, Schedule, Ternary};
+use tern_compiler::schedule::{self, HeadMode, Schedule, Ternary};
 
 /// The line between the graph and the blessed output.
 const SEPARATOR: &str = "// ----";
@@ -189,8 +189,10 @@ impl Filetest {
 
     fn schedule(&self) -> Result<Result<Schedule, schedule::Error>> {
         let graph = self.lowered()?.ok_or_else(|| anyhow!("the graph has no compiled form"))?;
+        let head = self.option("head", "auto");
+        let head = HeadMode::from_name(head).ok_or_else(|| anyhow!("head={head}: expected auto, exact or coarse"))?;
         let ternary = Ternary { packing: TritPacking::T2, table: None };
-        let options = schedule::Options { max_step_tokens: self.option("tokens", "8").parse()?, ternary };
+        let options = schedule::Options { max_step_tokens: self.option("tokens", "8").parse()?, ternary, head };
         Ok(schedule::schedule(&graph, &options))
     }
 }

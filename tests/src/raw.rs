@@ -59,6 +59,17 @@ impl<'a> Request<'a> {
     }
 }
 
+impl RawState {
+    /// A word of the state, as one of the ABI's offsets names it.
+    ///
+    /// # Panics
+    /// If it lies behind the state.
+    pub fn word(&self, offset: u32) -> u32 {
+        let bytes = self.block.as_slice()[offset as usize..].first_chunk::<4>();
+        u32::from_le_bytes(*bytes.expect("the state has the word"))
+    }
+}
+
 impl RawModel {
     /// Compiles `schedule` and packs its weights.
     ///

@@ -129,9 +129,17 @@ fn activation(p: Profile, act: Act, x: f32) -> f32 {
 fn ternary_products_on_awkward_shapes() {
     let mut rng = Rng::new(1);
     for target in targets() {
-        for (n, k, tokens) in
-            [(1, 1, 1), (7, 63, 2), (8, 64, 3), (9, 65, 4), (15, 129, 5), (16, 420, 1), (17, 1000, 17), (33, 191, 8)]
-        {
+        for (n, k, tokens) in [
+            (1, 1, 1),
+            (7, 63, 2),
+            (8, 64, 3),
+            (9, 65, 4),
+            (15, 129, 5),
+            (16, 420, 1),
+            (17, 1000, 17),
+            (33, 191, 8),
+            (2900, 21, 33),
+        ] {
             let gate = Trits { rows: n, cols: k, data: rng.trits(n * k) };
             let up = Trits { rows: n, cols: k, data: rng.trits(n * k) };
             let codes = (0..tokens).map(|_| rng.codes(k)).collect();
@@ -359,14 +367,16 @@ fn rotary_embedding() {
 /// Writes rows into a cache with the kernel, then attends to them with the kernel; both against `arith`.
 fn check_attention(target: &Target, (q_heads, kv_heads, head_dim): (usize, usize, usize), elem: KvElem, n: usize) {
     let mut rng = Rng::new((q_heads * 1000 + head_dim + n) as u64);
-    let context = n + 5;
+    // Every other time the context ends with the last position, so that what is read behind it is of the next plane.
+    let context = n + n % 2 * 5;
     let kv_cols = kv_heads * head_dim;
     let mut keys = random_rows(&mut rng, n, kv_cols, 2.0);
     let values = random_rows(&mut rng, n, kv_cols, 2.0);
     keys[0][0] = 6e4;
     keys[n - 1][kv_cols - 1] = -3e-7;
     let plane_bytes = context * head_dim * elem.bytes() as usize;
-    let mut cache = vec![0xaau8; kv_heads * 2 * plane_bytes];
+    let slack_bytes = layout::KV_SLACK_ROWS as usize * head_dim * elem.bytes() as usize;
+    let mut cache = vec![0xffu8; kv_heads * 2 * plane_bytes + slack_bytes];
     let (mut k_rows, mut v_rows) = (Rows::of(&keys), Rows::of(&values));
     let (heads, dim) = (kv_heads as u32, head_dim as u32);
     let kind = KernelKind::KvWrite { heads, head_dim: dim, elem };
@@ -386,8 +396,8 @@ fn check_attention(target: &Target, (q_heads, kv_heads, head_dim): (usize, usize
     let cut = |rows: &[Vec<f32>], head: usize| -> Vec<Vec<f32>> {
         rows.iter().map(|r| r[head * head_dim..][..head_dim].iter().map(|x| stored(*x)).collect()).collect()
     };
-    // The queries of the last three positions.
-    let tokens = n.min(3);
+    // The queries of the last positions, shared out so that groups of heads are cut.
+    let tokens = n.min(if n == 130 { 20 } else { 3 });
     let position = n - tokens;
     let q = random_rows(&mut rng, tokens, q_heads * head_dim, 1.0);
     let mut q_rows = Rows::of(&q);
@@ -396,8 +406,10 @@ fn check_attention(target: &Target, (q_heads, kv_heads, head_dim): (usize, usize
     let kind =
         KernelKind::Attention { q_heads: q_heads as u32, kv_heads: heads, head_dim: dim, scale: F32::new(scale), elem };
     let units = (tokens * q_heads) as u64;
-    for (lo, hi) in [(0, units / 2), (units / 2, units)] {
-        let args = [q_rows.at(), cache.as_ptr() as u64, plane_bytes as u64, out.at(), position as u64, lo, hi];
+    let (third, two_thirds) = (units / 3, (2 * units).div_ceil(3));
+    for (lo, hi) in [(0, third), (third, two_thirds), (two_thirds, units)] {
+        let (q, cache, out, rows) = (q_rows.at(), cache.as_ptr() as u64, out.at(), tokens as u64);
+        let args = [q, cache, plane_bytes as u64, out, position as u64, rows, lo, hi];
         run(target, kind, &args);
     }
     let mut want = vec![vec![0f32; q_heads * head_dim]; tokens];
@@ -417,7 +429,9 @@ fn check_attention(target: &Target, (q_heads, kv_heads, head_dim): (usize, usize
 fn cache_and_attention() {
     for target in targets() {
         for elem in [KvElem::F32, KvElem::F16] {
-            for shape in [(1, 1, 2), (4, 2, 64), (5, 5, 80), (2, 1, 100), (3, 1, 10), (2, 2, 128)] {
+            for shape in
+                [(1, 1, 2), (8, 2, 64), (5, 5, 80), (6, 2, 96), (2, 1, 100), (3, 1, 10), (7, 1, 16), (4, 1, 128)]
+            {
                 for n in [1, 2, 17, 63, 64, 65, 130] {
                     check_attention(&target, shape, elem, n);
                 }
@@ -430,15 +444,18 @@ fn cache_and_attention() {
 fn largest_logits() {
     let mut rng = Rng::new(8);
     for target in targets() {
-        let mut logits = rng.floats(100, 5.0);
+        // Padded to a multiple of 16.
+        let mut logits = rng.floats(112, 5.0);
         logits[40] = logits[7];
         logits[3] = f32::NAN;
         let mut order: Vec<u32> = (0..100).filter(|i| *i != 3).collect();
         order.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b)));
         for count in [1usize, 2, 10, 100] {
             let (mut ids, mut values) = (vec![0u32; count], vec![0f32; count]);
-            let args = [logits.as_ptr() as u64, count as u64, ids.as_mut_ptr() as u64, values.as_mut_ptr() as u64];
-            run(&target, KernelKind::TopK { vocab: 100 }, &args);
+            let mut record = [0u32; 16];
+            let outs = [ids.as_mut_ptr() as u64, values.as_mut_ptr() as u64, record.as_mut_ptr() as u64];
+            let args = [logits.as_ptr() as u64, count as u64, outs[0], outs[1], 0, 100, outs[2]];
+            run(&target, KernelKind::TopK, &args);
             let found = count.min(99);
             assert_eq!(ids[..found], order[..found], "{}", name(&target, "top-k"));
             assert!(ids[found..].iter().all(|id| *id == u32::MAX));

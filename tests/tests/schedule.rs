@@ -2,7 +2,7 @@
 
 use tern_compiler::pipeline;
 use tern_compiler::schedule::check::check;
-use tern_compiler::schedule::{self, Schedule, buffers};
+use tern_compiler::schedule::{self, HeadMode, Schedule, buffers};
 use tern_tests::engines::{Loaded, native, options};
 use tern_tests::fixtures::CHECKPOINTS;
 use tern_tests::synth::{Kind, Spec};
@@ -39,7 +39,7 @@ fn schedules(loaded: &Loaded, max_step_tokens: u32) -> [Schedule; 2] {
     let target = settings.target().expect("a target of this machine");
     let lowered = pipeline::lower(&loaded.imported.graph, &settings);
     let lowered = lowered.unwrap_or_else(|e| panic!("{}: {e}", loaded.name));
-    let options = schedule::Options { max_step_tokens, ternary: target.ternary() };
+    let options = schedule::Options { max_step_tokens, ternary: target.ternary(), head: HeadMode::Auto };
     [&lowered.compiled, &lowered.optimised]
         .map(|graph| schedule::schedule(graph, &options).unwrap_or_else(|e| panic!("{}: {e}", loaded.name)))
 }
@@ -121,7 +121,7 @@ fn buffers_that_live_at_once_may_not_overlap() {
 fn phases_may_not_change_places() {
     for schedule in victims() {
         for phase in 1..schedule.phases.len() {
-            rejected(&schedule, &["K1", "K5"], &format!("phases {} and {phase}", phase - 1), |s| {
+            rejected(&schedule, &["K1", "K2", "K5"], &format!("phases {} and {phase}", phase - 1), |s| {
                 s.phases.swap(phase - 1, phase);
             });
         }
@@ -135,13 +135,30 @@ fn no_call_may_come_a_phase_earlier() {
             for call in 0..schedule.phases[phase].calls.len() {
                 let node = schedule.phases[phase].calls[call].node.0;
                 // The parts of one node wait for the same values, so one part alone tells the same.
-                rejected(&schedule, &["K1", "K2", "K5"], &format!("%{node} of phase {phase}"), |s| {
+                rejected(&schedule, &["K1", "K2", "K5", "K7"], &format!("%{node} of phase {phase}"), |s| {
                     let moved = s.phases[phase].calls.remove(call);
                     s.phases[phase - 1].calls.push(moved);
                 });
             }
         }
     }
+}
+
+#[test]
+fn threads_work_alone_only_on_rows_of_their_own() {
+    let mut alone = 0;
+    for schedule in victims() {
+        for phase in 0..schedule.phases.len() {
+            alone += usize::from(schedule.phases[phase].alone);
+            if !schedule.phases[phase].alone {
+                rejected(&schedule, &["K7"], &format!("phase {phase} alone"), |s| s.phases[phase].alone = true);
+            }
+        }
+        for buffer in 0..schedule.buffers.len() {
+            rejected(&schedule, &["K7"], &format!("buffer {buffer}"), |s| s.buffers[buffer].own_rows ^= true);
+        }
+    }
+    assert!(alone > 4 * 4, "only {alone} phases");
 }
 
 #[test]

@@ -8,6 +8,8 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
+use tern_compiler::pipeline::Options;
+use tern_compiler::schedule::HeadMode;
 use tern_runtime::engine::check_logits;
 use tern_runtime::{Engine, KvType, Want};
 
@@ -34,7 +36,8 @@ pub(crate) fn run(args: &EvalArgs) -> Result<ExitCode> {
 }
 
 fn run_ppl(args: &PplArgs) -> Result<ExitCode> {
-    let options = load::options(&args.compile, args.engine.ctx.as_deref())?;
+    // All logits are wanted: a coarse copy of the head would serve nobody.
+    let options = Options { head: HeadMode::Exact, ..load::options(&args.compile, args.engine.ctx.as_deref())? };
     let text = prompt::read(&args.file)?;
     let mut loaded = Loaded::new(args.model.as_deref(), &options)?;
     let ids = loaded.tokenizer()?.encode(&text)?;

@@ -12,7 +12,8 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::Serialize;
 use tern_compiler::graph::interp::{Interp, KvStore};
-use tern_compiler::pipeline::{self, Timings};
+use tern_compiler::pipeline::{self, Options, Timings};
+use tern_compiler::schedule::HeadMode;
 use tern_runtime::engine::check_logits;
 use tern_runtime::{Engine, KvType, Want};
 
@@ -27,7 +28,8 @@ const MAX_IDS_BYTES: u64 = 64 << 20;
 
 /// Computes and writes.
 pub(crate) fn run(args: &LogitsArgs) -> Result<ExitCode> {
-    let options = load::options(&args.compile, args.engine_args.ctx.as_deref())?;
+    // All logits are wanted: a coarse copy of the head would serve nobody.
+    let options = Options { head: HeadMode::Exact, ..load::options(&args.compile, args.engine_args.ctx.as_deref())? };
     let ids = read_ids(&args.ids, &args.tensor)?;
     let loaded = Loaded::new(args.model.as_deref(), &options)?;
     let facts = &loaded.imported.facts;

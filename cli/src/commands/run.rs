@@ -54,6 +54,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
     load::check_prompt(&ids, &loaded.imported.facts)?;
 
     let model = loaded.compile(&options, &args.compile)?;
+    // The checkpoint's files and their texts are not needed any more.
+    let trained_positions = loaded.imported.facts.trained_positions;
+    drop(loaded);
     let mut session = load::session(&model, kv, &args.engine, &args.compile)?;
     let eos = if args.ignore_eos { &[][..] } else { &model.info().eos };
     let request = Request {
@@ -71,7 +74,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
     }
     let outcome = outcome?;
     print_rest(args, &ids, &outcome, &shown.text)?;
-    report(&outcome, &sampler, session.n_threads(), session.context(), loaded.imported.facts.trained_positions);
+    report(&outcome, &sampler, session.n_threads(), session.context(), trained_positions);
     Ok(if outcome.stop == StopReason::Interrupted { interrupt::exit_code() } else { ExitCode::SUCCESS })
 }
 

@@ -1,5 +1,6 @@
 //! The built `tern` program, run as a user runs it.
 
+mod bench;
 mod commands;
 mod endings;
 mod refusals;

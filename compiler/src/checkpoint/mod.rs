@@ -171,6 +171,10 @@ impl Checkpoint {
         let place = |at: usize| entry.start.saturating_add(at).min(entry.end);
         shard.bytes.release(place(range.start)..place(range.end));
     }
+    /// Gives back the memory of all mapped pages, for whoever has read what is scattered over the files.
+    pub fn release_all(&self) {
+        self.inner.shards.iter().for_each(|shard| shard.bytes.release(0..usize::MAX));
+    }
     /// Whether both tensors are there, with the same type, shape and bytes.
     pub fn same_data(&self, first: &str, second: &str) -> bool {
         let (Some(a), Some(b)) = (self.tensor(first), self.tensor(second)) else { return false };

@@ -4,6 +4,7 @@
 //! text of every function, before (CLIF) and after (assembly).
 
 use cranelift_codegen::Context;
+use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::ir::{AbiParam, FuncRef, Function, Signature, Type, UserFuncName, types};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_module::{FuncId, Linkage, Module};
@@ -68,7 +69,7 @@ pub fn compile(
     let layout = StateLayout::new(schedule)?;
     let mut functions = Functions::new(module, target, listing);
     let ids = schedule.kernels.iter().map(|kind| functions.kernel(kind)).collect::<Result<Vec<_>, _>>()?;
-    let top_k = functions.kernel(&KernelKind::TopK { vocab: schedule.vocab })?;
+    let top_k = functions.kernel(&KernelKind::TopK)?;
     let state_bytes = functions.entry("tern_state_bytes", &[I32, I32, I32], I64, |b, _, _| {
         state::emit_state_bytes(b, &layout);
     })?;
@@ -98,6 +99,30 @@ pub fn compile(
 /// [`Error::Bug`]: a kernel must compile.
 pub fn compile_kernel(module: &mut dyn Module, kind: &KernelKind, target: &Target) -> Result<FuncId, Error> {
     Functions::new(module, target, Listing::default()).kernel(kind)
+}
+
+/// The instructions of one kernel, and possibly constants behind them: for looking at them, not for running.
+///
+/// # Errors
+/// [`Error::Bug`]: a kernel must compile.
+pub fn kernel_code(kind: &KernelKind, target: &Target) -> Result<Vec<u8>, Error> {
+    if let Some(mut code) = wide::emit(kind, target)? {
+        code.bytes.truncate(code.code_bytes);
+        return Ok(code.bytes);
+    }
+    let mut signature = Signature::new(target.cranelift.default_call_conv());
+    signature.params.push(AbiParam::new(I64));
+    let (mut context, mut builder) = (Context::new(), FunctionBuilderContext::new());
+    context.func = Function::with_name_signature(UserFuncName::user(0, 0), signature);
+    let mut b = FunctionBuilder::new(&mut context.func, &mut builder);
+    let mut kernel = Emitter::new(&mut b, target);
+    kernels::emit(kind, &mut kernel);
+    kernel.finish();
+    b.seal_all_blocks();
+    b.finalize(target.cranelift.frontend_config());
+    let compiled = context.compile(&*target.cranelift, &mut ControlPlane::default());
+    let compiled = compiled.map_err(|e| Error::Bug { reason: format!("{kind}: {:?}", e.inner) })?;
+    Ok(compiled.code_buffer().to_vec())
 }
 
 struct Functions<'m> {

@@ -2,10 +2,13 @@
 //!
 //! ```text
 //! 0       magic u64 | context u32 | n_seqs u32 | kv_type u32 | 0 u32 | kv_offset u64 | kv_seq_bytes u64 | column_bytes u64
+//! 48      what the last step leaves for its caller: exact rows u32 | coarse rows u32 | bad id u32 | bad logit f32
 //! 64      the activation arena, then one row of logits for top-k
 //! ...     scratch memory of 64 threads
+//! ...     with a coarse head: a row of bounds, the quantised row of activations, lists of the threads
 //! ...     the length of every sequence, u32 each
 //! ...     the cache: per sequence, layer and head a plane of keys and a plane of values, [context, head_dim] each
+//! ...     what a kernel may read behind the last plane
 //! ```
 //! `column_bytes` is context * bytes of an element, so a plane takes head_dim times that.
 
@@ -38,21 +41,115 @@ pub const ARENA: u64 = 64;
 /// The most sequences of a state.
 pub const MAX_SEQS: u32 = 4096;
 
+/// What a step, or one thread of it, says of its logits: 16 bytes, at [`abi::STATE_EXACT_ROWS`] or in a thread's part.
+pub struct Record;
+
+impl Record {
+    /// Offset of the number of rows that were computed exactly, u32.
+    pub const EXACT_ROWS: i32 = 0;
+    /// Offset of the number of rows whose coarse copy was read, u32.
+    pub const COARSE_ROWS: i32 = (abi::STATE_COARSE_ROWS - abi::STATE_EXACT_ROWS) as i32;
+    /// Offset of the lowest id with a logit that is NaN or +inf; 2^32 - 1: none.
+    pub const BAD_ID: i32 = (abi::STATE_BAD_ID - abi::STATE_EXACT_ROWS) as i32;
+    /// Offset of that logit, f32.
+    pub const BAD_LOGIT: i32 = (abi::STATE_BAD_LOGIT - abi::STATE_EXACT_ROWS) as i32;
+    /// Its size.
+    const BYTES: u32 = 16;
+
+    /// Writes one at `at` that says: so many rows, nothing bad.
+    pub fn start(b: &mut FunctionBuilder<'_>, at: Value, exact_rows: Value, coarse_rows: Value) {
+        let none = b.ins().iconst(types::I32, -1);
+        let zero = b.ins().iconst(types::I32, 0);
+        let words = [
+            (exact_rows, Self::EXACT_ROWS),
+            (coarse_rows, Self::COARSE_ROWS),
+            (none, Self::BAD_ID),
+            (zero, Self::BAD_LOGIT),
+        ];
+        for (v, offset) in words {
+            b.ins().store(flags(), v, at, offset);
+        }
+    }
+}
+
+const _: () = assert!(abi::STATE_EXACT_ROWS >= COLUMN_BYTES as u32 + 8);
+const _: () = assert!((abi::STATE_EXACT_ROWS + Record::BYTES) as u64 <= ARENA);
+
+/// Where the scratch memory of a coarse head lies in a state, and how it is laid out.
+///
+/// The quantised row: scales and sums of both rows of codes, norms, then 16 codes of the first row, 16 of the second, and
+/// so on. A thread's part of the lists starts at 8 bytes for every row of the vocabulary before its own: a record, one
+/// that nobody reads, then lists of k ids and k values.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadState {
+    /// Upper bounds of the logits, a padded row.
+    pub bounds: u64,
+    /// The quantised row.
+    pub quantised: u64,
+    /// The threads' lists.
+    pub lists: u64,
+}
+
+impl HeadState {
+    /// Offset of `s1`, f32.
+    pub const FIRST_SCALE: i32 = 0;
+    /// Offset of `s2`, f32.
+    pub const SECOND_SCALE: i32 = 4;
+    /// Offset of 32 times the sum of the first row's codes, i32.
+    pub const FIRST_SUM: i32 = 8;
+    /// Offset of 32 times the sum of the second row's codes, i32.
+    pub const SECOND_SUM: i32 = 12;
+    /// Offset of `1 / s1`, f32.
+    pub const FIRST_INVERSE: i32 = 24;
+    /// Offset of `1 / s2`, f32.
+    pub const SECOND_INVERSE: i32 = 28;
+    /// Offset of `X1`, f32.
+    pub const NORM: i32 = 16;
+    /// Offset of `X2`, f32.
+    pub const REST: i32 = 20;
+    /// Offset of the codes.
+    pub const CODES: i32 = 64;
+    /// Bytes of the lists per row of the vocabulary.
+    pub const LIST_BYTES_PER_ROW: i64 = 8;
+    /// Offset of a record that nobody reads, in a thread's part.
+    pub const SPARE_RECORD: i64 = 16;
+    /// Offset of the first list in a thread's part.
+    pub const LIST: i64 = 64;
+    /// Rows that a thread's part must have beside 2 for every k: room for two lists behind the records.
+    pub const RECORD_ROWS: i64 = Self::LIST / Self::LIST_BYTES_PER_ROW;
+
+    /// Places behind `end`, for rows of `rows` logits and `cols` activations; and the new end.
+    fn place(end: u64, rows: u32, cols: u32) -> (Self, u64) {
+        let row_bytes = layout::round_up(u64::from(rows) * 4, layout::ALIGN_BYTES);
+        let quantised = end + row_bytes;
+        let lists = quantised + Self::CODES as u64 + layout::round_up(2 * row_elems(cols), layout::ALIGN_BYTES);
+        (Self { bounds: end, quantised, lists }, lists + row_bytes / 4 * Self::LIST_BYTES_PER_ROW as u64)
+    }
+}
+
+const fn row_elems(cols: u32) -> u64 {
+    layout::round_up(cols as u64, layout::ROW_ELEMS)
+}
+
 /// Where things lie in the state of one model.
 #[derive(Clone, Copy, Debug)]
 pub struct StateLayout {
     /// Tells states of this shape from others, and from memory that is no state.
     pub magic: u64,
-    /// The row of logits for top-k.
+    /// The row of logits for top-k, padded.
     pub logits: u64,
     /// The threads' scratch memory, touched only by threads that are there.
     pub scratch: u64,
     /// Bytes of one thread's.
     pub scratch_bytes: u64,
+    /// The scratch memory of the coarse head, if there is one.
+    pub head: Option<HeadState>,
     /// The sequences' lengths.
     pub lengths: u64,
     /// Elements of all layers' caches per position.
     pub kv_elems: u64,
+    /// Bytes behind the last sequence's cache that are read, though they mean nothing.
+    pub slack_bytes: u64,
     /// The most positions of a sequence.
     pub max_context: u32,
 }
@@ -64,30 +161,47 @@ impl StateLayout {
     /// [`Error::StateTooLarge`] if the largest state would not fit 63 bits: then no size computed at run time can wrap.
     pub fn new(schedule: &Schedule) -> Result<Self, Error> {
         let logits = ARENA + schedule.arena_bytes;
+        let logits_end = layout::round_up(logits + 4 * u64::from(schedule.vocab), layout::ALIGN_BYTES);
+        let (head, scratch) = match schedule.coarse_head {
+            Some(head) => {
+                let (head, end) = HeadState::place(logits_end, head.rows, head.cols);
+                (Some(head), end)
+            }
+            None => (None, logits_end),
+        };
+        let scratch_bytes = layout::round_up(u64::from(schedule.scratch_bytes), layout::ALIGN_BYTES);
+        let lengths = scratch + scratch_bytes * u64::from(MAX_TABLE_THREADS);
         let kv_elems =
             schedule.kv_layers.last().map_or(0, |l| l.elems_before + 2 * u64::from(l.heads) * u64::from(l.head_dim));
         let largest = u128::from(kv_elems) * 4 * u128::from(schedule.max_context) * u128::from(MAX_SEQS)
-            + u128::from(logits)
+            + u128::from(lengths)
             + (1 << 40);
         if largest > i64::MAX as u128 {
             return Err(Error::StateTooLarge { bytes: largest });
         }
-        let scratch = layout::round_up(logits + 4 * u64::from(schedule.vocab), layout::ALIGN_BYTES);
-        let scratch_bytes = layout::round_up(u64::from(schedule.scratch_bytes), layout::ALIGN_BYTES);
         let Schedule { arena_bytes, vocab, max_context, max_step_tokens, kv_layers, .. } = schedule;
-        let mut shape =
-            vec![*arena_bytes, scratch_bytes, u64::from(*vocab), u64::from(*max_context), u64::from(*max_step_tokens)];
+        let mut shape = vec![
+            *arena_bytes,
+            scratch_bytes,
+            u64::from(*vocab),
+            u64::from(*max_context),
+            u64::from(*max_step_tokens),
+            lengths,
+        ];
         for layer in kv_layers {
             shape.extend([u64::from(layer.heads), u64::from(layer.head_dim)]);
         }
+        let longest_head = kv_layers.iter().map(|l| l.head_dim).max().unwrap_or(0);
         let shape: Vec<u8> = shape.iter().flat_map(|n| n.to_le_bytes()).collect();
         Ok(Self {
             magic: fnv1a(&shape),
             logits,
+            head,
             scratch,
             scratch_bytes,
-            lengths: scratch + scratch_bytes * u64::from(MAX_TABLE_THREADS),
+            lengths,
             kv_elems,
+            slack_bytes: layout::KV_SLACK_ROWS * 4 * u64::from(longest_head),
             max_context: schedule.max_context,
         })
     }
@@ -107,6 +221,7 @@ pub fn emit_state_bytes(b: &mut FunctionBuilder<'_>, l: &StateLayout) {
     let n_seqs = b.ins().uextend(types::I64, p[1]);
     let kv = b.ins().imul(seq_bytes, n_seqs);
     let total = b.ins().iadd(kv_offset, kv);
+    let total = b.ins().iadd_imm_s(total, l.slack_bytes as i64);
     b.ins().return_(&[total]);
     b.switch_to_block(refuse);
     let none = b.ins().iconst(types::I64, 0);

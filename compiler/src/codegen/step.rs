@@ -3,6 +3,8 @@
 //! ABI: `ir-specs/ABI.md`. Every thread makes the same checks on the same data, so all of them return the same status and
 //! none is left waiting at a barrier; the length of the sequence is written by thread 0 behind the last barrier.
 
+mod head;
+
 use std::collections::BTreeMap;
 
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -29,11 +31,18 @@ pub struct Callees {
 /// Values that hold for the whole step.
 struct Step<'s> {
     schedule: &'s Schedule,
+    layout: &'s StateLayout,
     callees: Callees,
     model: Value,
     state: Value,
     ids: Value,
     logits: Value,
+    out: Value,
+    /// The caller's k, 64-bit; only where the k largest logits are wanted.
+    k: Value,
+    is_top_k: Value,
+    /// Whether they are found with the coarse copy of the head.
+    is_coarse: Value,
     /// The argument struct, rewritten for every call.
     args: Value,
     position: Value,
@@ -45,6 +54,10 @@ struct Step<'s> {
     column_bytes: Value,
     tid: Value,
     n_threads: Value,
+    /// Whether the step has one token, and every buffer a row for each thread.
+    is_alone: Value,
+    /// The row that is then this thread's own; 0 otherwise.
+    own_row: Value,
     /// This thread's scratch memory.
     scratch: Value,
     barrier: Value,
@@ -90,7 +103,8 @@ pub fn emit_step(b: &mut FunctionBuilder<'_>, schedule: &Schedule, l: &StateLayo
     let seq_bytes = b.ins().load(types::I64, flags(), state, state::KV_SEQ_BYTES);
     let seq_offset = b.ins().imul(seq64, seq_bytes);
     let kv_offset = b.ins().iadd(kv_offset, seq_offset);
-    let slots = schedule.phases.iter().flat_map(|p| &p.calls).map(|c| c.args.len()).max().unwrap_or(0).max(4) as u32;
+    let slots = schedule.phases.iter().flat_map(|p| &p.calls).map(|c| c.args.len()).max().unwrap_or(0);
+    let slots = slots.max(head::ARGS) as u32;
     let slot = b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, slots * 8, 3));
     let tid64 = b.ins().uextend(types::I64, tid);
     let last = b.ins().iconst(types::I64, i64::from(MAX_TABLE_THREADS - 1));
@@ -98,13 +112,23 @@ pub fn emit_step(b: &mut FunctionBuilder<'_>, schedule: &Schedule, l: &StateLayo
     let place = b.ins().imul_imm_s(place, l.scratch_bytes as i64);
     let scratch = b.ins().iadd_imm_s(state, l.scratch as i64);
     let scratch = b.ins().iadd(scratch, place);
+    let k = b.ins().ushr_imm_u(want, 8);
+    let k = b.ins().uextend(types::I64, k);
+    let n_threads = b.ins().uextend(types::I64, n_threads);
+    let is_coarse = head::is_coarse(b, schedule, is_top_k, k, n_threads);
+    let (is_alone, own_row) = own_row(b, schedule, n64, tid64, n_threads);
     let mut step = Step {
         schedule,
+        layout: l,
         callees,
         model,
         state,
         ids,
         logits,
+        out,
+        k,
+        is_top_k,
+        is_coarse,
         args: b.ins().stack_addr(types::I64, slot, 0),
         position: b.ins().uextend(types::I64, pos),
         rows: BTreeMap::from([(0, n64), (1, wanted)]),
@@ -113,7 +137,9 @@ pub fn emit_step(b: &mut FunctionBuilder<'_>, schedule: &Schedule, l: &StateLayo
         column_bytes: b.ins().load(types::I64, flags(), state, state::COLUMN_BYTES),
         tid: tid64,
         scratch,
-        n_threads: b.ins().uextend(types::I64, n_threads),
+        n_threads,
+        is_alone,
+        own_row,
         barrier,
         barrier_ctx,
         shares: BTreeMap::new(),
@@ -122,7 +148,20 @@ pub fn emit_step(b: &mut FunctionBuilder<'_>, schedule: &Schedule, l: &StateLayo
     for phase in &schedule.phases {
         step.phase(b, phase);
     }
-    step.finish(b, out, want, is_top_k, length_at, n, pos);
+    step.finish(b, length_at, n, pos);
+}
+
+/// Whether the step has one token and at most as many threads as a buffer has rows; and this thread's row if so, else 0.
+/// Rows of threads lie far apart, so that not even their scales share a cache line where there is room.
+fn own_row(b: &mut FunctionBuilder<'_>, schedule: &Schedule, n: Value, tid: Value, n_threads: Value) -> (Value, Value) {
+    let rows = b.ins().iconst(types::I64, i64::from(schedule.max_step_tokens));
+    let apart = b.ins().udiv(rows, n_threads);
+    let is_one = b.ins().icmp_imm_u(IntCC::Equal, n, 1);
+    let have_rows = b.ins().icmp_imm_u(IntCC::NotEqual, apart, 0);
+    let is_alone = b.ins().band(is_one, have_rows);
+    let row = b.ins().imul(tid, apart);
+    let first = b.ins().iconst(types::I64, 0);
+    (is_alone, b.ins().select(is_alone, row, first))
 }
 
 /// Refuses what the model cannot do; gives the address of the sequence's length.
@@ -198,19 +237,6 @@ fn wanted_rows(b: &mut FunctionBuilder<'_>, kind: Value, n: Value) -> Value {
     b.ins().select(none, zero, some)
 }
 
-/// The rows that a call works on.
-fn space_of(call: &Call) -> RowSpace {
-    match call.split {
-        Split::Rows(space) => space,
-        Split::RowHeads { .. } => RowSpace::Tokens,
-        Split::Units { .. } => call
-            .args
-            .iter()
-            .find_map(|arg| if let Arg::RowCount(space) = arg { Some(*space) } else { None })
-            .unwrap_or(RowSpace::Tokens),
-    }
-}
-
 impl Step<'_> {
     /// Computes every share of this thread once, at the start: units * tid / threads to units * (tid + 1) / threads.
     fn share_work(&mut self, b: &mut FunctionBuilder<'_>) {
@@ -222,7 +248,7 @@ impl Step<'_> {
                 Split::RowHeads { heads } => Share::RowHeads(heads),
             };
             let many = match call.kernel {
-                Choice::ByRows { many: Some(many), .. } => Some(Share::Batches(space_key(space_of(call)), many.tokens)),
+                Choice::ByRows { many: Some(many), .. } => Some(Share::Batches(space_key(call.space()), many.tokens)),
                 Choice::ByRows { many: None, .. } | Choice::One(_) | Choice::ByKv { .. } => None,
             };
             for share in std::iter::once(split).chain(many) {
@@ -231,6 +257,11 @@ impl Step<'_> {
                     self.shares.insert(share, ends);
                 }
             }
+        }
+        if let Some(head) = schedule.coarse_head {
+            let tiles = layout::head_tiles(head.rows);
+            let ends = self.share(b, Share::Units(tiles));
+            self.shares.entry(Share::Units(tiles)).or_insert(ends);
         }
     }
 
@@ -261,16 +292,28 @@ impl Step<'_> {
 
     fn phase(&self, b: &mut FunctionBuilder<'_>, phase: &Phase) {
         // The head is skipped, barrier and all, where no logits are wanted.
-        let skip = phase.calls.iter().all(|c| space_of(c) == RowSpace::Wanted).then(|| {
+        let skip = phase.is_for_wanted_rows().then(|| {
             let (body, after) = (b.create_block(), b.create_block());
             b.ins().brif(self.rows[&1], body, &[], after, &[]);
             b.switch_to_block(body);
             after
         });
         for call in &phase.calls {
-            self.call(b, call);
+            match self.schedule.coarse_head {
+                Some(head) if call.args.contains(&Arg::Logits) => self.head(b, call, &head),
+                _ => self.call(b, call),
+            }
         }
-        self.meet(b);
+        if phase.alone {
+            let (meet, met) = (b.create_block(), b.create_block());
+            b.ins().brif(self.is_alone, met, &[], meet, &[]);
+            b.switch_to_block(meet);
+            self.meet(b);
+            b.ins().jump(met, &[]);
+            b.switch_to_block(met);
+        } else {
+            self.meet(b);
+        }
         if let Some(after) = skip {
             b.ins().jump(after, &[]);
             b.switch_to_block(after);
@@ -292,7 +335,7 @@ impl Step<'_> {
                 b.ins().call(self.callees.kernels[kernel.0 as usize], &[self.args]);
             }
             Choice::ByRows { one, few, many } => {
-                let rows = self.rows[&space_key(space_of(call))];
+                let rows = self.rows[&space_key(call.space())];
                 let single = b.ins().icmp_imm_u(IntCC::Equal, rows, 1);
                 let Some(Many { kernel, from, .. }) = many else { return self.either(b, single, one.0, few.0) };
                 let (less, after) = (b.create_block(), b.create_block());
@@ -328,8 +371,13 @@ impl Step<'_> {
     /// This thread's units of a call, by the kernel that the number of rows chooses.
     fn range(&self, b: &mut FunctionBuilder<'_>, call: &Call) -> (Value, Value) {
         let (lo, hi) = self.range_of(b, call.split);
+        if let (Split::Rows(space), Some(_)) = (call.split, call.writes) {
+            let first = b.ins().iconst(types::I64, 0);
+            let all = self.rows[&space_key(space)];
+            return (b.ins().select(self.is_alone, first, lo), b.ins().select(self.is_alone, all, hi));
+        }
         let Choice::ByRows { many: Some(Many { tokens, from, .. }), .. } = call.kernel else { return (lo, hi) };
-        let space = space_key(space_of(call));
+        let space = space_key(call.space());
         let is_many = b.ins().icmp_imm_u(IntCC::UnsignedGreaterThanOrEqual, self.rows[&space], i64::from(from));
         let (many_lo, many_hi) = self.shares[&Share::Batches(space, tokens)];
         (b.ins().select(is_many, many_lo, lo), b.ins().select(is_many, many_hi, hi))
@@ -370,7 +418,15 @@ impl Step<'_> {
                     (RowKind::Q8, Part::Sum) => layout::sum_offset(buffer.cols, rows),
                     (_, Part::Data) | (RowKind::F32 | RowKind::I32, _) => 0,
                 };
-                let base = b.ins().iadd_imm_s(self.state, (state::ARENA + buffer.offset + inner) as i64);
+                let mut base = b.ins().iadd_imm_s(self.state, (state::ARENA + buffer.offset + inner) as i64);
+                if buffer.own_rows {
+                    let row_bytes = match part {
+                        Part::Data => layout::row_bytes(buffer.kind, buffer.cols),
+                        Part::Scale | Part::Sum => 4,
+                    };
+                    let own = b.ins().imul_imm_s(self.own_row, row_bytes as i64);
+                    base = b.ins().iadd(base, own);
+                }
                 if !wanted {
                     return base;
                 }
@@ -392,33 +448,12 @@ impl Step<'_> {
         }
     }
 
-    /// Thread 0 selects, if asked to, and writes the length; all threads return.
-    #[expect(clippy::too_many_arguments, reason = "the rest of the request")]
-    fn finish(
-        &self,
-        b: &mut FunctionBuilder<'_>,
-        out: Value,
-        want: Value,
-        is_top_k: Value,
-        length_at: Value,
-        n: Value,
-        pos: Value,
-    ) {
-        let (first, select, write, done) = (b.create_block(), b.create_block(), b.create_block(), b.create_block());
+    /// Thread 0 selects, if asked to, and writes the record and the length; all threads return.
+    fn finish(&self, b: &mut FunctionBuilder<'_>, length_at: Value, n: Value, pos: Value) {
+        let (first, done) = (b.create_block(), b.create_block());
         b.ins().brif(self.tid, done, &[], first, &[]);
         b.switch_to_block(first);
-        b.ins().brif(is_top_k, select, &[], write, &[]);
-        b.switch_to_block(select);
-        let k = b.ins().ushr_imm_u(want, 8);
-        let k = b.ins().uextend(types::I64, k);
-        let ids_bytes = b.ins().ishl_imm_s(k, 2);
-        let values = b.ins().iadd(out, ids_bytes);
-        for (slot, value) in [self.logits, k, out, values].into_iter().enumerate() {
-            b.ins().store(flags(), value, self.args, 8 * slot as i32);
-        }
-        b.ins().call(self.callees.top_k, &[self.args]);
-        b.ins().jump(write, &[]);
-        b.switch_to_block(write);
+        self.select(b);
         let length = b.ins().iadd(pos, n);
         b.ins().store(flags(), length, length_at, 0);
         b.ins().jump(done, &[]);

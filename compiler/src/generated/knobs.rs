@@ -27,6 +27,13 @@ pub static KNOBS: &[KnobSpec] = &[
         doc: "The code emitter: `auto` takes 256- or 512-bit kernels where the level has them and Cranelift's 128-bit ones elsewhere, `clif` takes only those. Results are bit-identical.",
     },
     KnobSpec {
+        name: "head",
+        env: "TERN_HEAD",
+        kind: KnobKind::Choice(&["auto", "exact", "coarse"]),
+        default: "auto",
+        doc: "How the largest logits are found: `coarse` scans a 6-bit copy of the vocabulary matrix and computes exactly only the rows that its error bound leaves in doubt, `exact` computes every row and packs no copy; both give the same bits. `auto` makes a copy of a large matrix.",
+    },
+    KnobSpec {
         name: "threads",
         env: "TERN_THREADS",
         kind: KnobKind::NumberOrAuto { min: 1, max: 1024 },

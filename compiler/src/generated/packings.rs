@@ -47,6 +47,17 @@ pub enum Packing {
     /// The K elements widened to f32, little endian, followed by zeros up to a multiple of 16 elements.
     /// Bytes: ceil(K / 16) * 64.
     F32Vector,
+    /// Six bits per element of a head's matrix in tiles of 16 rows: the coarse copy that tells which rows need the exact one.
+    ///
+    /// The code of an element w of row r is c = round(w / s) + 32, from 1 to 63, with the row's scale s = (largest |w| of the row) / 31 in
+    /// f32. Rows are padded to a multiple of 16 and columns to a multiple of 16 with zeros (code 32); a row of zeros, or one
+    /// whose scale would be subnormal or not finite, has s = 0 and no code but 32. For each tile of 16 rows, for each block of 16 columns: three
+    /// vectors A, B, C of 64 bytes. Bytes 4r to 4r + 3 of a vector belong to row r of the tile. Byte b of them holds in its bits 5-0 the code of
+    /// column b of the block in A, 4 + b in B, 8 + b in C; bits 1-0, 3-2 and 5-4 of the code of column 12 + b are bits 7-6 in A, B and C.
+    /// Behind the blocks of a tile come three times 16 f32, one per row: the scale s; an upper bound of the norm of the error, sqrt(sum (w - s (c - 32))^2);
+    /// an upper bound of the norms of w and of s (c - 32).
+    /// Bytes: ceil(N / 16) * (ceil(K / 16) + 1) * 192.
+    H6Tile16x16,
 }
 
 impl Packing {
@@ -58,6 +69,7 @@ impl Packing {
         Packing::T5Tile16x20Pair,
         Packing::DenseRows,
         Packing::F32Vector,
+        Packing::H6Tile16x16,
     ];
 
     /// Its row of the table.
@@ -69,6 +81,7 @@ impl Packing {
             Packing::T5Tile16x20Pair => 3,
             Packing::DenseRows => 4,
             Packing::F32Vector => 5,
+            Packing::H6Tile16x16 => 6,
         }]
     }
 
@@ -150,5 +163,16 @@ pub static PACKINGS: &[PackingSpec] = &[
         block_bytes: Some(64),
         align_bytes: 64,
         layout: "The K elements widened to f32, little endian, followed by zeros up to a multiple of 16 elements.\nBytes: ceil(K / 16) * 64.",
+    },
+    PackingSpec {
+        name: "h6_16x16",
+        summary: "Six bits per element of a head's matrix in tiles of 16 rows: the coarse copy that tells which rows need the exact one.",
+        weights: DTypePattern::Dense,
+        tile_rows: 16,
+        rows_multiple: 16,
+        block_cols: 16,
+        block_bytes: Some(192),
+        align_bytes: 64,
+        layout: "The code of an element w of row r is c = round(w / s) + 32, from 1 to 63, with the row's scale s = (largest |w| of the row) / 31 in\nf32. Rows are padded to a multiple of 16 and columns to a multiple of 16 with zeros (code 32); a row of zeros, or one\nwhose scale would be subnormal or not finite, has s = 0 and no code but 32. For each tile of 16 rows, for each block of 16 columns: three\nvectors A, B, C of 64 bytes. Bytes 4r to 4r + 3 of a vector belong to row r of the tile. Byte b of them holds in its bits 5-0 the code of\ncolumn b of the block in A, 4 + b in B, 8 + b in C; bits 1-0, 3-2 and 5-4 of the code of column 12 + b are bits 7-6 in A, B and C.\nBehind the blocks of a tile come three times 16 f32, one per row: the scale s; an upper bound of the norm of the error, sqrt(sum (w - s (c - 32))^2);\nan upper bound of the norms of w and of s (c - 32).\nBytes: ceil(N / 16) * (ceil(K / 16) + 1) * 192.",
     },
 ];

@@ -76,6 +76,8 @@ pub fn import(checkpoint: &Checkpoint, options: &ImportOptions) -> Result<Import
         Architecture::Llama => llama::build(&mut builder, &config)?,
     };
     let (graph, weights) = builder.finish(frame.outputs())?;
+    // Each scale that was read brought a neighbourhood of pages with it.
+    checkpoint.release_all();
     Ok(Imported {
         weights,
         facts: ModelFacts::new(&config, &generation),

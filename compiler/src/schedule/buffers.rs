@@ -1,20 +1,31 @@
 //! Buffers by liveness: one arena, in which values that are never needed at once share bytes.
 //!
 //! A buffer lives from the phase that writes it to the last phase that reads it, both whole, since threads are not in
-//! step within a phase. Largest first, each at the lowest offset where no living neighbour is.
+//! step within a phase; nor are they behind a phase that is alone, so that what such a phase reads lives on through the
+//! next. Largest first, each at the lowest offset where no living neighbour is.
 
 use super::layout::{ALIGN_BYTES, round_up};
-use super::{Buffer, Phase};
+use super::{Buffer, Phase, Split};
+
+/// Notes which buffers are written row by row.
+pub fn mark_own_rows(buffers: &mut [Buffer], phases: &[Phase]) {
+    for call in phases.iter().flat_map(|phase| &phase.calls) {
+        if let Some(id) = call.writes {
+            buffers[id.0 as usize].own_rows = matches!(call.split, Split::Rows(_));
+        }
+    }
+}
 
 /// First and last phase of every buffer.
 pub fn liveness(buffers: usize, phases: &[Phase]) -> Vec<(usize, usize)> {
     let mut live = vec![(usize::MAX, 0); buffers];
     for (index, phase) in phases.iter().enumerate() {
+        let met = (index..phases.len()).find(|i| !phases[*i].alone).unwrap_or(phases.len());
         for call in &phase.calls {
             for buffer in call.reads.iter().chain(&call.writes) {
                 let (first, last) = &mut live[buffer.0 as usize];
                 *first = (*first).min(index);
-                *last = (*last).max(index);
+                *last = (*last).max(met);
             }
         }
     }

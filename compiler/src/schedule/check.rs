@@ -5,15 +5,17 @@
 //! phase no call writes bytes that another one reads or writes, unless both are split by the same rows of one buffer;
 //! (K3) every buffer lies in the arena, aligned; (K4) packed weights do not overlap and lie in their block; (K5)
 //! attention reads a layer's cache in a later phase than the one in which the step's rows are written into it, and
-//! both happen once; (K6) a call is given pointers to just the buffers that it is said to read and write.
+//! both happen once; (K6) a call is given pointers to just the buffers that it is said to read and write; (K7) the coarse
+//! copy of the head is that of the matrix whose logits one call writes, and lies behind it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::kernel::KernelKind;
 use super::layout::ALIGN_BYTES;
-use super::{Arg, BufferId, Call, Choice, Error, Schedule, Split};
+use super::packing::Layout;
+use super::{Arg, BufferId, Call, Choice, Error, Phase, Schedule, Split};
 
-/// Checks K1 to K6.
+/// Checks K1 to K7.
 ///
 /// # Errors
 /// [`Error::Bug`] with the first violation.
@@ -21,11 +23,18 @@ pub fn check(schedule: &Schedule) -> Result<(), Error> {
     extents(schedule)?;
     weights(schedule)?;
     caches(schedule)?;
+    head(schedule)?;
     // Who wrote each range last: disjoint, sorted by start.
     let mut owners: Vec<(u64, u64, BufferId)> = Vec::new();
+    // The calls since the threads last met, in phases that are alone.
+    let mut unmet: Vec<&Call> = Vec::new();
     for (index, phase) in schedule.phases.iter().enumerate() {
         for (position, call) in phase.calls.iter().enumerate() {
             named(index, call)?;
+            own_rows(schedule, index, phase, call)?;
+            for other in &unmet {
+                conflicts(schedule, index, other, call, true)?;
+            }
             for read in &call.reads {
                 if !owns(&owners, schedule, *read) {
                     return Err(bug(format!(
@@ -35,7 +44,7 @@ pub fn check(schedule: &Schedule) -> Result<(), Error> {
                 }
             }
             for other in &phase.calls[..position] {
-                conflicts(schedule, index, other, call)?;
+                conflicts(schedule, index, other, call, false)?;
             }
             if let Some(write) = call.writes {
                 let (start, end) = range(schedule, write);
@@ -46,6 +55,11 @@ pub fn check(schedule: &Schedule) -> Result<(), Error> {
                 owners.retain(|(s, e, _)| *e <= start || *s >= end);
                 owners.push((start, end, write));
             }
+        }
+        if phase.alone {
+            unmet.extend(&phase.calls);
+        } else {
+            unmet.clear();
         }
     }
     Ok(())
@@ -65,9 +79,21 @@ fn overlap(a: (u64, u64), b: (u64, u64)) -> bool {
     a.0 < b.1 && b.0 < a.1
 }
 
-/// K2 for two calls of one phase, `first` before `second`.
-fn conflicts(schedule: &Schedule, phase: usize, first: &Call, second: &Call) -> Result<(), Error> {
-    let same_rows = matches!((first.split, second.split), (Split::Rows(a), Split::Rows(b)) if a == b);
+/// K7 for one call.
+fn own_rows(schedule: &Schedule, index: usize, phase: &Phase, call: &Call) -> Result<(), Error> {
+    let by_rows = matches!(call.split, Split::Rows(_));
+    let own = call.writes.map(|id| schedule.buffers[id.0 as usize].own_rows);
+    if own.is_some_and(|own| own != by_rows) || (phase.alone && own != Some(true)) {
+        return Err(bug(format!("K7: phase {index}: %{} writes what is not its thread's own", call.node.0)));
+    }
+    Ok(())
+}
+
+/// K2 for two calls of one phase, `first` before `second`; or, if `alone`, for a call of a phase that is alone and a later
+/// one behind which the threads have not met.
+fn conflicts(schedule: &Schedule, phase: usize, first: &Call, second: &Call, alone: bool) -> Result<(), Error> {
+    // What a thread wrote for itself it may read before the others are done.
+    let same_rows = alone || matches!((first.split, second.split), (Split::Rows(a), Split::Rows(b)) if a == b);
     let touches = |call: &Call| call.reads.iter().chain(&call.writes).copied().collect::<Vec<_>>();
     for (writer, other) in [(first, second), (second, first)] {
         let Some(write) = writer.writes else { continue };
@@ -146,6 +172,26 @@ fn caches(schedule: &Schedule) -> Result<(), Error> {
         if written.get(&place).is_none_or(|write| *write >= phase) {
             return Err(bug(format!("K5: phase {phase} reads the cache at {place} before it is written")));
         }
+    }
+    Ok(())
+}
+
+/// K7.
+fn head(schedule: &Schedule) -> Result<(), Error> {
+    let Some(head) = schedule.coarse_head else { return Ok(()) };
+    let coarse = schedule.weights.placed.iter().find(|placed| placed.offset == head.offset);
+    let Some(Layout::Coarse { weight, rows, cols, dtype }) = coarse.map(|placed| placed.layout) else {
+        return Err(bug(format!("K7: no coarse copy lies at {}", head.offset)));
+    };
+    let exact = schedule.weights.find(Layout::Rows { weight, rows, cols, dtype });
+    let calls: Vec<&Call> =
+        schedule.phases.iter().flat_map(|p| &p.calls).filter(|call| call.args.contains(&Arg::Logits)).collect();
+    let [call] = calls.as_slice() else {
+        return Err(bug(format!("K7: {} calls write logits", calls.len())));
+    };
+    let reads_exact = exact.is_some_and(|offset| call.args.first() == Some(&Arg::Weights { offset }));
+    if !reads_exact || exact > Some(head.offset) || (rows, cols) != (head.rows, head.cols) || rows != schedule.vocab {
+        return Err(bug(format!("K7: the copy at {} is not that of the head %{}", head.offset, call.node.0)));
     }
     Ok(())
 }

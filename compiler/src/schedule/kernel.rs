@@ -201,7 +201,9 @@ pub enum KernelKind {
         /// Element type of the cache.
         elem: KvElem,
     },
-    /// Causal attention. Args: q, cache, plane bytes, out, position, lo, hi (tokens times query heads).
+    /// Causal attention. Args: q, cache, plane bytes, out, position, rows, lo, hi: units are counted over key/value heads,
+    /// then tokens, then the query heads of the group. Keys may be read up to `layout::KV_SLACK_ROWS` rows behind the
+    /// last position of a plane.
     Attention {
         /// Query heads.
         q_heads: u32,
@@ -221,10 +223,33 @@ pub enum KernelKind {
         /// Elements of a row.
         cols: u32,
     },
-    /// The k largest logits with their ids, largest first. Args: logits, k, ids, values.
-    TopK {
-        /// How many logits.
-        vocab: u32,
+    /// The k largest logits with their ids, largest first. Args: logits (padded to 16), k, ids, values, lo, hi (rows; lo is a
+    /// multiple of 16), record.
+    TopK,
+    /// One row of activations to two rows of codes. Args: x, quantised row (`codegen::state::HeadState`).
+    HeadQuantise {
+        /// Elements of a row.
+        cols: u32,
+    },
+    /// Coarse logits and their upper bounds. Args: coarse copy, quantised row, coarse logits, bounds, lo, hi (tiles).
+    HeadScan {
+        /// K.
+        cols: u32,
+    },
+    /// Exact logits of the rows whose key is not below a threshold, into a list of the largest. Args: w, x, keys, bounds
+    /// (of a row that is done: -inf), ids, values, k, threshold, lo, hi (rows; lo is a multiple of 16), record, whether
+    /// to start a new list.
+    HeadRescore {
+        /// Element type of the weight.
+        dtype: DenseType,
+        /// K.
+        cols: u32,
+    },
+    /// The largest of the lists of all threads. Args: lists, offset of the list in a thread's part, threads, k, ids, values,
+    /// record (or nothing).
+    HeadMerge {
+        /// Rows of the vocabulary.
+        rows: u32,
     },
 }
 
@@ -284,7 +309,11 @@ impl fmt::Display for KernelKind {
                 };
                 write!(f, "{name}_f32__{cols}")
             }
-            KernelKind::TopK { vocab } => write!(f, "top_k_f32__{vocab}"),
+            KernelKind::TopK => f.write_str("top_k_f32"),
+            KernelKind::HeadQuantise { cols } => write!(f, "head_quantise_f32_2xi8__{cols}"),
+            KernelKind::HeadScan { cols } => write!(f, "head_scan_2xi8xh6_16x16__{cols}"),
+            KernelKind::HeadRescore { dtype, cols } => write!(f, "head_rescore_f32x{}__{cols}", dtype.name()),
+            KernelKind::HeadMerge { rows } => write!(f, "head_merge_f32__{rows}"),
         }
     }
 }

@@ -12,6 +12,9 @@ pub const CODE_ELEMS: u64 = 64;
 /// And to this many before: columns that a line of the five-trit packing holds.
 const FIVE_ELEMS: u64 = 20;
 
+/// Rows that may be read behind the last position of a cache: attention reads keys in tiles of at most 16.
+pub const KV_SLACK_ROWS: u64 = 15;
+
 /// Alignment of every buffer and every packed weight, in bytes: a cache line.
 pub const ALIGN_BYTES: u64 = 64;
 
@@ -61,6 +64,31 @@ pub const fn trit_tile_bytes(packing: TritPacking, cols: u32) -> u64 {
     (blocks | 1) * ALIGN_BYTES
 }
 
+/// Rows that one tile of the head's coarse copy holds.
+pub const HEAD_TILE_ROWS: u64 = 16;
+
+/// Columns of one block of the head's coarse copy.
+pub const HEAD_BLOCK_COLS: u64 = 16;
+
+/// Bytes of one block of the head's coarse copy, 6 bits an element; also of the three numbers per row behind a tile's
+/// blocks.
+pub const HEAD_BLOCK_BYTES: u64 = 192;
+
+/// Tiles of a coarse copy of `rows` rows.
+pub const fn head_tiles(rows: u32) -> u32 {
+    (rows as u64).div_ceil(HEAD_TILE_ROWS) as u32
+}
+
+/// Blocks of one tile of a coarse copy with `cols` columns.
+pub const fn head_blocks(cols: u32) -> u64 {
+    (cols as u64).div_ceil(HEAD_BLOCK_COLS)
+}
+
+/// Bytes of one tile of a coarse copy with `cols` columns.
+pub const fn head_tile_bytes(cols: u32) -> u64 {
+    (head_blocks(cols) + 1) * HEAD_BLOCK_BYTES
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,6 +117,7 @@ mod tests {
         for packing in TritPacking::ALL {
             assert_eq!(u64::from(packing.tile_rows()), ROW_ELEMS, "a tile is written to every padded element of a row");
         }
-        assert_eq!(buffer_bytes(RowKind::Q8, 64, 3), 3 * 64 + 128);
+        // 64 codes are padded to 80, and those to 128.
+        assert_eq!(buffer_bytes(RowKind::Q8, 64, 3), 3 * 128 + 128);
     }
 }

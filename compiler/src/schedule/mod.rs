@@ -5,10 +5,13 @@
 //! another thread writes ([`check`] proves it anew for every schedule). It knows no instructions and no addresses.
 //!
 //! Read [`plan`] (node to calls), [`phases`] (calls to phases), [`buffers`] (liveness to offsets), [`packing`] (weights to
-//! bytes), [`mod@print`].
+//! bytes), [`head`] and [`coarse`] (the head's second copy, and why it may be trusted), [`mod@print`], [`traffic`] (bytes
+//! and products of a step).
 
 pub mod buffers;
 pub mod check;
+pub mod coarse;
+pub mod head;
 pub mod kernel;
 pub mod layout;
 pub mod packing;
@@ -16,8 +19,10 @@ pub mod phases;
 pub mod plan;
 pub mod print;
 pub mod table;
+pub mod traffic;
 
 use crate::graph::{F32, Graph, ValueId};
+pub use head::{CoarseHead, HeadMode};
 use kernel::{KernelKind, TritPacking};
 use packing::WeightLayout;
 
@@ -62,6 +67,8 @@ pub struct Buffer {
     pub cols: u32,
     /// Which rows.
     pub rows: RowSpace,
+    /// Whether its writer is split by rows. Then, in a step of one token, every thread writes and reads a row of its own.
+    pub own_rows: bool,
     /// Bytes for the most tokens of a step.
     pub bytes: u64,
     /// From the start of the arena; a multiple of 64.
@@ -140,7 +147,7 @@ pub enum Split {
         /// Units of the node.
         total: u32,
     },
-    /// By rows times heads.
+    /// By heads times rows: all rows of one key/value head, for each row its query heads, then those of the next.
     RowHeads {
         /// Heads per row.
         heads: u32,
@@ -203,6 +210,29 @@ pub struct Call {
 pub struct Phase {
     /// In order.
     pub calls: Vec<Call>,
+    /// Whether, in a step of one token, the threads do not meet behind it: each does all of it for itself, into rows of
+    /// its own, which takes no longer than waiting for the one that would do it.
+    pub alone: bool,
+}
+
+impl Call {
+    /// The rows that it works on.
+    pub fn space(&self) -> RowSpace {
+        let counted =
+            || self.args.iter().find_map(|arg| if let Arg::RowCount(space) = arg { Some(*space) } else { None });
+        match self.split {
+            Split::Rows(space) => space,
+            Split::RowHeads { .. } => RowSpace::Tokens,
+            Split::Units { .. } => counted().unwrap_or(RowSpace::Tokens),
+        }
+    }
+}
+
+impl Phase {
+    /// Whether a step of which no logits are wanted leaves it out, meeting and all.
+    pub fn is_for_wanted_rows(&self) -> bool {
+        self.calls.iter().all(|call| call.space() == RowSpace::Wanted)
+    }
 }
 
 /// The cache of one layer.
@@ -233,6 +263,8 @@ pub struct Schedule {
     pub kv_layers: Vec<KvLayer>,
     /// Rows of the head.
     pub vocab: u32,
+    /// The coarse copy of the head, if there is one.
+    pub coarse_head: Option<CoarseHead>,
     /// Rows of the embedding: ids must be below it.
     pub id_limit: u32,
     /// The most positions of a sequence.
@@ -250,6 +282,8 @@ pub struct Options {
     pub max_step_tokens: u32,
     /// How ternary products are computed.
     pub ternary: Ternary,
+    /// How the largest logits are found.
+    pub head: HeadMode,
 }
 
 /// How ternary products are computed on a target.
@@ -308,6 +342,7 @@ pub fn schedule(graph: &Graph, options: &Options) -> Result<Schedule, Error> {
     }
     let plan::Plan { calls, mut buffers, model } = plan::plan(graph, options)?;
     let phases = phases::group(graph, calls);
+    buffers::mark_own_rows(&mut buffers, &phases);
     let arena_bytes = buffers::place(&mut buffers, &phases);
     let schedule = Schedule { phases, buffers, arena_bytes, ..model };
     check::check(&schedule)?;

@@ -10,7 +10,7 @@ mod tiles;
 pub use tiles::{pack_matrix, trit_at, unpack_matrix};
 
 use super::kernel::TritPacking;
-use super::layout::{ALIGN_BYTES, ROW_ELEMS, round_up, trit_tile_bytes, trit_tiles};
+use super::layout::{ALIGN_BYTES, ROW_ELEMS, head_tile_bytes, head_tiles, round_up, trit_tile_bytes, trit_tiles};
 use crate::generated::packings::Packing;
 use crate::graph::DenseType;
 use crate::graph::WeightId;
@@ -54,6 +54,17 @@ pub enum Layout {
         /// Element type.
         dtype: DenseType,
     },
+    /// `h6_16x16`: the coarse copy of dense rows that lie before it ([`super::coarse`]).
+    Coarse {
+        /// The matrix.
+        weight: WeightId,
+        /// N.
+        rows: u32,
+        /// K.
+        cols: u32,
+        /// Element type of the dense rows.
+        dtype: DenseType,
+    },
     /// A vector as f32, padded with zeros to a multiple of 16.
     Vector {
         /// The vector.
@@ -70,6 +81,7 @@ impl Layout {
             Layout::Tiles { packing, .. } => packing.packing(false),
             Layout::TilePairs { packing, .. } => packing.packing(true),
             Layout::Rows { .. } => Packing::DenseRows,
+            Layout::Coarse { .. } => Packing::H6Tile16x16,
             Layout::Vector { .. } => Packing::F32Vector,
         }
     }
@@ -78,9 +90,10 @@ impl Layout {
     pub fn weights(&self) -> impl Iterator<Item = WeightId> {
         let (first, second) = match *self {
             Layout::TilePairs { first, second, .. } => (first, Some(second)),
-            Layout::Tiles { weight, .. } | Layout::Rows { weight, .. } | Layout::Vector { weight, .. } => {
-                (weight, None)
-            }
+            Layout::Tiles { weight, .. }
+            | Layout::Rows { weight, .. }
+            | Layout::Coarse { weight, .. }
+            | Layout::Vector { weight, .. } => (weight, None),
         };
         std::iter::once(first).chain(second)
     }
@@ -95,6 +108,7 @@ impl Layout {
                 2 * u64::from(trit_tiles(packing, rows)) * trit_tile_bytes(packing, cols)
             }
             Layout::Rows { rows, cols, dtype, .. } => u64::from(rows) * dense_row_bytes(dtype, cols),
+            Layout::Coarse { rows, cols, .. } => u64::from(head_tiles(rows)) * head_tile_bytes(cols),
             Layout::Vector { len, .. } => dense_row_bytes(DenseType::F32, len),
         }
     }
@@ -126,13 +140,18 @@ pub struct WeightLayout {
 impl WeightLayout {
     /// The offset of `layout`, placed behind all others unless it is there already.
     pub fn place(&mut self, layout: Layout) -> u64 {
-        if let Some(placed) = self.placed.iter().find(|p| p.layout == layout) {
-            return placed.offset;
+        if let Some(offset) = self.find(layout) {
+            return offset;
         }
         let offset = self.bytes;
         self.bytes = round_up(offset + layout.bytes(), ALIGN_BYTES);
         self.placed.push(Placed { layout, offset });
         offset
+    }
+
+    /// The offset of `layout`, if it is placed.
+    pub fn find(&self, layout: Layout) -> Option<u64> {
+        self.placed.iter().find(|placed| placed.layout == layout).map(|placed| placed.offset)
     }
 
     /// Packs every weight into `block`, which must be zeroed and have `self.bytes` bytes, on so many `threads`, the caller

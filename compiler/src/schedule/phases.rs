@@ -1,7 +1,9 @@
 //! Calls to phases: as few meetings of the threads as the data allows.
 //!
 //! A call may join the phase of its producer only where both are split by the rows of the same space: then a thread
-//! reads what it wrote itself. Everything else waits for the next phase.
+//! reads what it wrote itself. Everything else waits for the next phase. A phase of nothing but such calls, all of which
+//! write buffers (and not the cache), is *alone*: with a single row there is nothing to share out, so that every thread
+//! computes it, and nobody has to wait for it.
 
 use std::collections::BTreeMap;
 
@@ -41,6 +43,9 @@ pub fn group(graph: &Graph, calls: Vec<Call>) -> Vec<Phase> {
             phases.push(Phase::default());
         }
         phases[phase].calls.extend(item.calls);
+    }
+    for phase in &mut phases {
+        phase.alone = phase.calls.iter().all(|call| matches!(call.split, Split::Rows(_)) && call.writes.is_some());
     }
     phases
 }

@@ -225,6 +225,7 @@ impl Planner<'_> {
             Arg::KvPlaneBytes { head_dim },
             rows_of(out),
             Arg::Position,
+            Arg::RowCount(RowSpace::Tokens),
             Arg::Lo,
             Arg::Hi,
         ];
@@ -420,6 +421,7 @@ impl Planner<'_> {
         let used = self.graph.nodes.iter().any(|n| n.operands.contains(&Operand::Value(id)));
         let (place, out_arg, writes, out_row_bytes) = if is_logits && !used && space == RowSpace::Wanted {
             self.plan.model.vocab = rows;
+            self.coarse_head(w, (rows, cols, dtype));
             (Place::Caller, Arg::Logits, None, 4 * u64::from(rows))
         } else {
             // Rows of a buffer must end in zeros; this kernel writes no padding.

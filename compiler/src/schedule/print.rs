@@ -33,8 +33,13 @@ impl fmt::Display for Schedule {
         for (id, buffer) in self.buffers.iter().enumerate() {
             writeln!(f, "  b{id:<4} {:>10} {:>10} {}", buffer.offset, buffer.bytes, rows(buffer))?;
         }
+        if let Some(head) = self.coarse_head {
+            let k = super::head::MAX_COARSE_K;
+            writeln!(f, "\nhead: up to {k} largest logits by the coarse copy w+{}, {} rows", head.offset, head.rows)?;
+        }
         for (index, phase) in self.phases.iter().enumerate() {
-            writeln!(f, "\nphase {index}")?;
+            let alone = if phase.alone { " (one token: every thread for itself)" } else { "" };
+            writeln!(f, "\nphase {index}{alone}")?;
             for call in &phase.calls {
                 self.call(f, call)?;
             }

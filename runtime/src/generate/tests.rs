@@ -171,3 +171,66 @@ fn stop_strings_need_text() {
     let outcome = generate(&mut Counting::new(9), None, &mut sampler, &request, &mut |_| ControlFlow::Continue(()));
     assert!(matches!(outcome, Err(Error::StopWithoutTokenizer)));
 }
+
+/// Gives the same logits after every token, all of them or the largest, and counts its steps.
+struct Flat {
+    row: Vec<f32>,
+    held: usize,
+    of_all: usize,
+    of_largest: usize,
+}
+
+impl Engine for Flat {
+    fn vocab(&self) -> usize {
+        self.row.len()
+    }
+    fn context(&self) -> usize {
+        1000
+    }
+    fn len(&self) -> usize {
+        self.held
+    }
+    fn step_tokens(&self) -> usize {
+        STEP_TOKENS
+    }
+    fn step(&mut self, ids: &[u32], _: Want) -> Result<&[f32]> {
+        self.held += ids.len();
+        self.of_all += 1;
+        Ok(&self.row)
+    }
+    fn step_top_k_into(&mut self, ids: &[u32], k: u32, top: &mut Vec<(u32, f32)>) -> Result<()> {
+        self.held += ids.len();
+        self.of_largest += 1;
+        *top = (0..).zip(self.row.iter().copied()).collect();
+        top.sort_by(crate::engine::by_rank);
+        top.truncate(k as usize);
+        Ok(())
+    }
+    fn truncate(&mut self, len: usize) -> Result<()> {
+        self.held = len;
+        Ok(())
+    }
+}
+
+#[test]
+fn only_what_the_sampling_needs_is_asked_for() {
+    let steep: Vec<f32> = (0..200).map(|i| -0.5 * i as f32).collect();
+    let flat = vec![0.0; 200];
+    let hot = Sampling { temperature: 1.0, ..Sampling::greedy() };
+    for (row, sampling, of_largest, of_all) in [
+        (&steep, Sampling::greedy(), 5, 0),
+        (&flat, Sampling::greedy(), 5, 0),
+        (&steep, Sampling { top_k: 3, ..hot }, 5, 0),
+        (&steep, Sampling { min_p: 0.05, ..hot }, 5, 0),
+        // They do not decide once: from then on all are taken.
+        (&flat, Sampling { min_p: 0.05, ..hot }, 1, 5),
+        (&steep, hot, 0, 5),
+    ] {
+        let mut engine = Flat { row: row.clone(), held: 0, of_all: 0, of_largest: 0 };
+        let mut sampler = Sampler::new(sampling).expect("a sampler");
+        let request = Request { max_tokens: 5, ..Request::new(&[0, 1]) };
+        let outcome = generate(&mut engine, None, &mut sampler, &request, &mut |_| ControlFlow::Continue(()));
+        assert_eq!(outcome.expect("an outcome").ids.len(), 5);
+        assert_eq!((engine.of_largest, engine.of_all, engine.held), (of_largest, of_all, 6), "{sampling:?}");
+    }
+}

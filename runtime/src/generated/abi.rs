@@ -40,6 +40,17 @@ pub const STATUS_BAD_STATE: u32 = 6;
 /// `tid` is not below `n_threads`.
 pub const STATUS_BAD_THREAD: u32 = 7;
 
+// what a step leaves in the state block for its caller: byte offsets
+
+/// u32: rows of the head that the last step computed exactly; 0 if it gave no logits.
+pub const STATE_EXACT_ROWS: u32 = 48;
+/// u32: rows of the head whose coarse copy the last step read; 0 if it used none.
+pub const STATE_COARSE_ROWS: u32 = 52;
+/// u32: after a step with `WANT_TOP_K`, the first token whose logit is NaN or plus infinity; 2^32 - 1 if there is none.
+pub const STATE_BAD_ID: u32 = 56;
+/// f32: that token's logit.
+pub const STATE_BAD_LOGIT: u32 = 60;
+
 /// Meets the other threads of a step; given `ctx`.
 ///
 /// - `ctx`: what the caller gave to step

@@ -29,16 +29,20 @@ pub(super) struct Shape {
 
 const BLOCK: i64 = ATTENTION_BLOCK as i64;
 
-/// Args: q, cache, plane bytes, out, position, lo, hi (tokens times query heads).
+/// Args: q, cache, plane bytes, out, position, rows, lo, hi (key/value head, token, query head of the group).
 pub(super) fn attention(k: &mut Emitter<'_, '_>, shape: &Shape) {
-    let [q, cache, plane_bytes, out, position, lo, hi] = std::array::from_fn(|slot| k.arg(slot));
+    let [q, cache, plane_bytes, out, position, rows, lo, hi] = std::array::from_fn(|slot| k.arg(slot));
     let cols = shape.q_heads * shape.head_dim;
     let slot = k.b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, BLOCK as u32 * 4, 4));
     let scores = k.b.ins().stack_addr(types::I64, slot, 0);
     k.for_range(lo, hi, 1, |k, unit| {
-        let token = k.b.ins().udiv_imm_u(unit, i64::from(shape.q_heads));
-        let head = k.b.ins().urem_imm_u(unit, i64::from(shape.q_heads));
-        let group = k.b.ins().udiv_imm_u(head, i64::from(shape.q_heads / shape.kv_heads));
+        let heads = i64::from(shape.q_heads / shape.kv_heads);
+        let in_group = k.b.ins().urem_imm_u(unit, heads);
+        let row = k.b.ins().udiv_imm_u(unit, heads);
+        let group = k.b.ins().udiv(row, rows);
+        let token = k.b.ins().urem(row, rows);
+        let first = k.b.ins().imul_imm_s(group, heads);
+        let head = k.b.ins().iadd(first, in_group);
         let head_offset = k.b.ins().imul_imm_s(head, i64::from(shape.head_dim) * 4);
         let [q_row, out_row] = [q, out].map(|base| k.row(base, token, row_bytes(cols)));
         let q = k.b.ins().iadd(q_row, head_offset);

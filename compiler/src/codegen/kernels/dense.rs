@@ -32,18 +32,23 @@ pub(super) fn dense(k: &mut Emitter<'_, '_>, dtype: DenseType, cols: u32, out_ro
         let out = k.row(out, n, 4);
         k.for_range(none, rows, 1, |k, row| {
             let x = k.row(x, row, row_bytes(cols));
-            let zero = k.zero();
-            let lanes = k.fold_bytes(row_bytes(cols), 64, &[zero; 4], |k, offset, acc| {
-                let w = load16_widened(k, dtype, w, offset);
-                let at = k.b.ins().iadd(x, offset);
-                let x = k.load16(at, 0);
-                (0..4).map(|i| k.madd(x[i], w[i], acc[i])).collect()
-            });
-            let y = k.fold16([lanes[0], lanes[1], lanes[2], lanes[3]]);
+            let y = row_product(k, dtype, cols, w, x);
             let at = k.row(out, row, i64::from(out_row_bytes));
             k.store(y, at, 0);
         });
     });
+}
+
+/// A row of x times a dense row, in 16 lanes.
+pub(super) fn row_product(k: &mut Emitter<'_, '_>, dtype: DenseType, cols: u32, w: Value, x: Value) -> Value {
+    let zero = k.zero();
+    let lanes = k.fold_bytes(row_bytes(cols), 64, &[zero; 4], |k, offset, acc| {
+        let w = load16_widened(k, dtype, w, offset);
+        let at = k.b.ins().iadd(x, offset);
+        let x = k.load16(at, 0);
+        (0..4).map(|i| k.madd(x[i], w[i], acc[i])).collect()
+    });
+    k.fold16([lanes[0], lanes[1], lanes[2], lanes[3]])
 }
 
 /// Sixteen elements of a row, widened; `offset` counts bytes of f32.

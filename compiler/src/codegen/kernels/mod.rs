@@ -5,9 +5,12 @@
 
 mod attention;
 mod dense;
+mod dot;
+mod head;
 mod kv_write;
 mod map;
 mod norm;
+mod ranking;
 mod rope;
 mod ternary;
 mod top_k;
@@ -28,7 +31,11 @@ pub fn exists(kind: &KernelKind) -> bool {
         | KernelKind::KvWrite { .. }
         | KernelKind::Attention { .. }
         | KernelKind::Map { .. }
-        | KernelKind::TopK { .. } => true,
+        | KernelKind::HeadQuantise { .. }
+        | KernelKind::HeadScan { .. }
+        | KernelKind::HeadRescore { .. }
+        | KernelKind::HeadMerge { .. }
+        | KernelKind::TopK => true,
     }
 }
 
@@ -48,7 +55,11 @@ pub fn emit(kind: &KernelKind, k: &mut Emitter<'_, '_>) {
             attention::attention(k, &attention::Shape { q_heads, kv_heads, head_dim, scale: scale.get(), elem });
         }
         KernelKind::Map { op, cols } => map::map(k, op, cols),
-        KernelKind::TopK { vocab } => top_k::top_k(k, vocab),
+        KernelKind::TopK => top_k::top_k(k),
+        KernelKind::HeadQuantise { cols } => head::quantise(k, cols),
+        KernelKind::HeadScan { cols } => head::scan(k, cols),
+        KernelKind::HeadRescore { dtype, cols } => head::rescore(k, dtype, cols),
+        KernelKind::HeadMerge { rows } => head::merge(k, rows),
     }
 }
 

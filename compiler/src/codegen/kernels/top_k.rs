@@ -1,66 +1,65 @@
-//! The k largest logits, largest first, ties by the lower id: insertion into a sorted list.
-//!
-//! A NaN or -inf is never selected; places left over hold id 2^32 - 1 and -inf.
+//! The k largest logits, largest first, ties by the lower id: 16 at a time are compared with the last of a sorted list.
 
-use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
+use cranelift_codegen::ir::condcodes::FloatCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
-use crate::codegen::emitter::Emitter;
+use super::ranking::{Ranking, note_bad};
+use crate::codegen::emitter::{Emitter, F32X4};
 
-/// Args: logits, k, ids out, values out.
-pub(super) fn top_k(k: &mut Emitter<'_, '_>, vocab: u32) {
-    let [logits, count, ids, values] = std::array::from_fn(|slot| k.arg(slot));
-    let zero = k.int(0);
-    k.for_range(zero, count, 1, |k, i| {
-        let (id_at, value_at) = (k.row(ids, i, 4), k.row(values, i, 4));
-        let (none, least) = (k.b.ins().iconst(types::I32, -1), k.f32(f32::NEG_INFINITY));
-        k.store(none, id_at, 0);
-        k.store(least, value_at, 0);
-    });
-    let last = k.at(count, -1);
-    let last_at = k.row(values, last, 4);
-    let end = k.int(i64::from(vocab));
-    k.for_range(zero, end, 1, |k, id| {
-        let at = k.row(logits, id, 4);
-        let x = k.load(types::F32, at, 0);
-        let worst = k.load(types::F32, last_at, 0);
-        let better = k.b.ins().fcmp(FloatCC::GreaterThan, x, worst);
-        let (insert_block, after) = (k.b.create_block(), k.b.create_block());
-        k.b.ins().brif(better, insert_block, &[], after, &[]);
-        k.b.switch_to_block(insert_block);
-        insert(k, ids, values, last, id, x);
-        k.b.ins().jump(after, &[]);
-        k.b.switch_to_block(after);
+/// Args: logits, k, ids, values, lo, hi (rows), record.
+pub(super) fn top_k(k: &mut Emitter<'_, '_>) {
+    let [logits, count, ids, values, lo, hi, record] = std::array::from_fn(|slot| k.arg(slot));
+    let list = Ranking::new(k, ids, values, count);
+    list.clear(k);
+    // What is not (at most the last place's value) is greater or NaN.
+    let threshold = |k: &mut Emitter<'_, '_>| list.worst(k);
+    for_rows(k, logits, (lo, hi), FloatCC::UnorderedOrGreaterThan, threshold, |k, id, x| {
+        let id = k.b.ins().ireduce(types::I32, id);
+        note_bad(k, record, id, x);
+        list.offer(k, id, x);
     });
 }
 
-/// Moves smaller entries down from the last place, then writes the new one.
-fn insert(k: &mut Emitter<'_, '_>, ids: Value, values: Value, last: Value, id: Value, x: Value) {
-    let [head, compare, shift, place] = std::array::from_fn(|_| k.b.create_block());
-    k.b.append_block_param(head, types::I64);
-    k.b.ins().jump(head, &[last.into()]);
-
-    k.b.switch_to_block(head);
-    let j = k.b.block_params(head)[0];
-    let at_front = k.b.ins().icmp_imm_u(IntCC::Equal, j, 0);
-    k.b.ins().brif(at_front, place, &[], compare, &[]);
-
-    k.b.switch_to_block(compare);
-    let (id_at, value_at) = (k.row(ids, j, 4), k.row(values, j, 4));
-    let before = k.load(types::F32, value_at, -4);
-    let smaller = k.b.ins().fcmp(FloatCC::LessThan, before, x);
-    k.b.ins().brif(smaller, shift, &[], place, &[]);
-
-    k.b.switch_to_block(shift);
-    let id_before = k.load(types::I32, id_at, -4);
-    k.store(id_before, id_at, 0);
-    k.store(before, value_at, 0);
-    let next = k.at(j, -1);
-    k.b.ins().jump(head, &[next.into()]);
-
-    k.b.switch_to_block(place);
-    let (id_at, value_at) = (k.row(ids, j, 4), k.row(values, j, 4));
-    let id = k.b.ins().ireduce(types::I32, id);
-    k.store(id, id_at, 0);
-    k.store(x, value_at, 0);
+/// `body(row, key)` for every row of `lo..hi` whose key compares as `condition` with the threshold, which may rise on the
+/// way. Keys are looked at 16 at a time: `lo` is a multiple of 16, and the keys are padded to one, with anything.
+pub(super) fn for_rows(
+    k: &mut Emitter<'_, '_>,
+    keys: Value,
+    (lo, hi): (Value, Value),
+    condition: FloatCC,
+    threshold: impl Fn(&mut Emitter<'_, '_>) -> Value,
+    body: impl FnOnce(&mut Emitter<'_, '_>, Value, Value),
+) {
+    k.for_range(lo, hi, 16, |k, first| {
+        let at = k.row(keys, first, 4);
+        let least = threshold(k);
+        let least = k.b.ins().splat(F32X4, least);
+        let found: [Value; 4] = std::array::from_fn(|i| {
+            let key = k.load(F32X4, at, 16 * i as i32);
+            k.b.ins().fcmp(condition, key, least)
+        });
+        let low = k.b.ins().bor(found[0], found[1]);
+        let high = k.b.ins().bor(found[2], found[3]);
+        let any = k.b.ins().bor(low, high);
+        let any = k.b.ins().vany_true(any);
+        let (some, after) = (k.b.create_block(), k.b.create_block());
+        k.b.ins().brif(any, some, &[], after, &[]);
+        k.b.switch_to_block(some);
+        let end = k.at(first, 16);
+        let end = k.b.ins().smin(end, hi);
+        k.for_range(first, end, 1, |k, row| {
+            let at = k.row(keys, row, 4);
+            let key = k.load(types::F32, at, 0);
+            let least = threshold(k);
+            let found = k.b.ins().fcmp(condition, key, least);
+            let (do_it, next) = (k.b.create_block(), k.b.create_block());
+            k.b.ins().brif(found, do_it, &[], next, &[]);
+            k.b.switch_to_block(do_it);
+            body(k, row, key);
+            k.b.ins().jump(next, &[]);
+            k.b.switch_to_block(next);
+        });
+        k.b.ins().jump(after, &[]);
+        k.b.switch_to_block(after);
+    });
 }

@@ -143,6 +143,13 @@ impl Asm {
         std::array::from_fn(|_| self.general())
     }
 
+    /// Takes this register: for instructions with fixed operands, before others are handed out.
+    pub fn take(&mut self, r: General) {
+        if self.planner.this_general(r).is_none() {
+            self.fail(format_args!("{r:?} is taken"));
+        }
+    }
+
     /// Gives a vector back.
     pub fn release(&mut self, v: Vector) {
         self.planner.release_vector(v);

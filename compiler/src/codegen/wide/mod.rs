@@ -12,6 +12,9 @@ pub mod lanes;
 pub mod ops;
 pub mod registers;
 
+mod attention;
+mod head;
+mod kv_write;
 mod listing;
 mod map;
 mod norm;
@@ -57,11 +60,24 @@ pub fn emit(kind: &KernelKind, target: &Target) -> Result<Option<Code>, Error> {
         KernelKind::Map { op, cols } => map::map(&mut k, op, cols),
         KernelKind::Rescale { cols } => map::rescale(&mut k, cols),
         KernelKind::Rope { cols, head_dim } if rope::takes(head_dim) => rope::rope(&mut k, cols, head_dim),
+        KernelKind::KvWrite { heads, head_dim, elem } if kv_write::takes(heads, head_dim) => {
+            kv_write::kv_write(&mut k, heads, head_dim, elem);
+        }
+        KernelKind::Attention { q_heads, kv_heads, head_dim, scale, elem } => {
+            let shape = attention::Shape { q_heads, kv_heads, head_dim, scale: scale.get(), elem };
+            if !shape.is_taken() {
+                return Ok(None);
+            }
+            attention::attention(&mut k, &shape);
+        }
+        KernelKind::HeadScan { cols } => head::scan(&mut k, cols),
         KernelKind::Rope { .. }
+        | KernelKind::KvWrite { .. }
         | KernelKind::Embed { .. }
         | KernelKind::Dense { .. }
-        | KernelKind::KvWrite { .. }
-        | KernelKind::Attention { .. }
+        | KernelKind::HeadQuantise { .. }
+        | KernelKind::HeadRescore { .. }
+        | KernelKind::HeadMerge { .. }
         | KernelKind::TopK { .. } => return Ok(None),
     }
     k.finish().map(Some)
@@ -71,3 +87,6 @@ pub fn emit(kind: &KernelKind, target: &Target) -> Result<Option<Code>, Error> {
 fn row_bytes(cols: u32) -> i64 {
     layout::row_bytes(RowKind::F32, cols) as i64
 }
+
+#[cfg(test)]
+mod tests;

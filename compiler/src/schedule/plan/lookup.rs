@@ -8,8 +8,10 @@ use crate::graph::DenseType;
 use crate::graph::arith::MAX_K;
 use crate::graph::{DType, Dim, F32, Operand, TensorType, Type, ValueId, WeightId};
 use crate::schedule::kernel::{KernelKind, KvElem};
-use crate::schedule::packing::Layout;
-use crate::schedule::{Arg, Buffer, BufferId, Call, Choice, Error, KernelId, Part, RowKind, RowSpace, Split, layout};
+use crate::schedule::packing::{Layout, dense_row_bytes};
+use crate::schedule::{
+    Arg, Buffer, BufferId, Call, Choice, CoarseHead, Error, KernelId, Part, RowKind, RowSpace, Split, layout,
+};
 
 /// Looking things up.
 impl Planner<'_> {
@@ -99,7 +101,7 @@ impl Planner<'_> {
 impl Planner<'_> {
     pub(super) fn buffer(&mut self, value: ValueId, member: u32, kind: RowKind, cols: u32, rows: RowSpace) -> BufferId {
         let bytes = layout::buffer_bytes(kind, cols, self.plan.model.max_step_tokens);
-        self.plan.buffers.push(Buffer { value, member, kind, cols, rows, bytes, offset: 0 });
+        self.plan.buffers.push(Buffer { value, member, kind, cols, rows, own_rows: false, bytes, offset: 0 });
         BufferId(self.plan.buffers.len() as u32 - 1)
     }
 
@@ -111,6 +113,24 @@ impl Planner<'_> {
             kernels.len() - 1
         });
         KernelId(index as u32)
+    }
+
+    /// The coarse copy of the head `w`, if it is worth one, and the kernels that use it.
+    pub(super) fn coarse_head(&mut self, w: WeightId, (rows, cols, dtype): (u32, u32, DenseType)) {
+        let bytes = u64::from(rows) * dense_row_bytes(dtype, cols);
+        if !self.options.head.takes_copy(rows, cols, bytes) {
+            return;
+        }
+        let offset = self.plan.model.weights.place(Layout::Coarse { weight: w, rows, cols, dtype });
+        self.plan.model.coarse_head = Some(CoarseHead {
+            rows,
+            cols,
+            offset,
+            quantise: self.kernel(KernelKind::HeadQuantise { cols }),
+            scan: self.kernel(KernelKind::HeadScan { cols }),
+            rescore: self.kernel(KernelKind::HeadRescore { dtype, cols }),
+            merge: self.kernel(KernelKind::HeadMerge { rows }),
+        });
     }
 
     pub(super) fn by_kv(&mut self, kind: impl Fn(KvElem) -> KernelKind) -> Choice {

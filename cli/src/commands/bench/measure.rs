@@ -1,0 +1,193 @@
+//! Repetitions of a test, each between two samples of the machine's limits.
+//!
+//! In: a test, a session, a meter. Out: [`Measured`]. Ids of prompts are random but the same in every run; what is decoded
+//! is greedy. Nothing is printed here.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use tern_runtime::limits::{Meter, Sample};
+use tern_runtime::profile::StepProfile;
+use tern_runtime::{Engine, Session};
+
+/// Tokens that are run before anything is measured: caches, pages and the threads' patience settle.
+const WARM_UP: usize = 8;
+
+/// What is repeated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Test {
+    /// A prompt, of which the last token's likeliest successor is wanted.
+    Prefill {
+        /// Its tokens.
+        tokens: usize,
+    },
+    /// Greedy decoding, token by token.
+    Decode {
+        /// Tokens.
+        tokens: usize,
+        /// Tokens before the first one.
+        depth: usize,
+    },
+}
+
+impl Test {
+    /// The name in rows.
+    pub(super) fn name(&self) -> String {
+        match *self {
+            Test::Prefill { tokens } => format!("pp{tokens}"),
+            Test::Decode { tokens, depth: 0 } => format!("tg{tokens}"),
+            Test::Decode { tokens, depth } => format!("tg{tokens}@d{depth}"),
+        }
+    }
+
+    /// Tokens of one repetition.
+    pub(super) fn tokens(&self) -> usize {
+        match *self {
+            Test::Prefill { tokens } | Test::Decode { tokens, .. } => tokens,
+        }
+    }
+
+    /// Positions that it takes.
+    pub(super) fn positions(&self) -> usize {
+        match *self {
+            Test::Prefill { tokens } => tokens,
+            Test::Decode { tokens, depth } => tokens + depth,
+        }
+    }
+
+    fn depth(&self) -> usize {
+        match *self {
+            Test::Prefill { .. } => 0,
+            Test::Decode { depth, .. } => depth,
+        }
+    }
+
+    /// One repetition; how long it took, and how many exact rows of the head it read beside the coarse copy.
+    fn run(&self, session: &mut Session, ids: &[u32]) -> Result<(Duration, u64)> {
+        session.truncate(self.depth())?;
+        let (mut top, mut rescored) = (Vec::new(), 0);
+        let start = Instant::now();
+        let mut step = |ids: &[u32]| -> Result<u32> {
+            session.step_top_k_into(ids, 1, &mut top)?;
+            let read = session.head_rows();
+            rescored += if read.coarse > 0 { u64::from(read.exact) } else { 0 };
+            Ok(top.first().map_or(0, |(id, _)| *id))
+        };
+        match *self {
+            Test::Prefill { .. } => drop(step(ids)?),
+            Test::Decode { tokens, .. } => {
+                let mut id = ids.first().copied().unwrap_or(0);
+                for _ in 0..tokens {
+                    id = step(&[id])?;
+                }
+            }
+        }
+        Ok((start.elapsed(), rescored))
+    }
+
+    /// Rows of logits that one repetition wants.
+    fn wanted_rows(&self) -> usize {
+        match *self {
+            Test::Prefill { .. } => 1,
+            Test::Decode { tokens, .. } => tokens,
+        }
+    }
+}
+
+/// One repetition.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Repetition {
+    /// Tokens per second.
+    pub(super) toks_per_s: f64,
+    /// What the machine could do about then.
+    pub(super) limit: Sample,
+}
+
+/// A test that was repeated.
+pub(super) struct Measured {
+    /// In order.
+    pub(super) repetitions: Vec<Repetition>,
+    /// The steps of runs that were listened to, with the limit of each run: of a prefill all runs, of decoding one more.
+    pub(super) profiles: Vec<(Sample, Vec<StepProfile>)>,
+    /// Exact rows of the head that were read beside its coarse copy, per row of logits.
+    pub(super) rescored_rows: f64,
+}
+
+/// Repeats `test`.
+pub(super) fn measure(test: &Test, repeats: usize, session: &mut Session, meter: &mut Meter) -> Result<Measured> {
+    let ids = random_ids(test.positions().max(WARM_UP), session.vocab());
+    session.truncate(0)?;
+    session.prefill(&ids[..WARM_UP.min(session.context())])?;
+    session.truncate(0)?;
+    if test.depth() > 0 {
+        session.prefill(&ids[..test.depth()])?;
+    }
+    let mut measured = Measured { repetitions: Vec::new(), profiles: Vec::new(), rescored_rows: 0.0 };
+    let mut rescored_rows = 0;
+    let mut before = meter.sample();
+    for _ in 0..repeats {
+        let (done, steps) = match test {
+            // A clock reading per phase is nothing beside the phases of a prompt.
+            Test::Prefill { .. } => session.profiled(|session| test.run(session, &ids[..test.tokens()])),
+            Test::Decode { .. } => (test.run(session, &ids), Vec::new()),
+        };
+        let (took, rescored) = done?;
+        rescored_rows += rescored;
+        let toks_per_s = test.tokens() as f64 / took.as_secs_f64();
+        let after = meter.sample();
+        let limit = before.mean(after);
+        if !steps.is_empty() {
+            measured.profiles.push((limit, steps));
+        }
+        measured.repetitions.push(Repetition { toks_per_s, limit });
+        before = after;
+    }
+    if let Test::Decode { .. } = test {
+        let (done, steps) = session.profiled(|session| test.run(session, &ids));
+        done?;
+        measured.profiles.push((before.mean(meter.sample()), steps));
+    }
+    measured.rescored_rows = rescored_rows as f64 / (repeats * test.wanted_rows()) as f64;
+    Ok(measured)
+}
+
+/// The middle one, or the mean of the two in the middle; `None` of nothing.
+pub(super) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    let (upper, lower) = (values.get(values.len() / 2)?, values.get(values.len().saturating_sub(1) / 2)?);
+    Some((upper + lower) / 2.0)
+}
+
+/// Ids below `vocab`, the same in every run.
+fn random_ids(n: usize, vocab: usize) -> Vec<u32> {
+    let mut state = 1u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize
+    };
+    (0..n).map(|_| (next() % vocab.max(1)) as u32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians() {
+        assert_eq!(median([]), None);
+        assert_eq!(median([3.0]), Some(3.0));
+        assert_eq!(median([4.0, 1.0]), Some(2.5));
+        assert_eq!(median([9.0, 1.0, 2.0]), Some(2.0));
+    }
+
+    #[test]
+    fn tests_have_names_and_sizes() {
+        let test = Test::Decode { tokens: 96, depth: 4000 };
+        assert_eq!((test.name().as_str(), test.tokens(), test.positions()), ("tg96@d4000", 96, 4096));
+        assert_eq!(Test::Decode { tokens: 128, depth: 0 }.name(), "tg128");
+        assert_eq!(Test::Prefill { tokens: 512 }.name(), "pp512");
+        let ids = random_ids(100, 7);
+        assert!(ids.iter().all(|id| *id < 7) && ids.iter().any(|id| *id != ids[0]));
+    }
+}

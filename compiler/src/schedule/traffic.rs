@@ -1,0 +1,211 @@
+//! What a step moves and multiplies, and which class of kernel each phase belongs to.
+//!
+//! In: a schedule. Out: [`Traffic`]: bytes that must come from memory and products of trits that must be added up, the two
+//! figures that a machine's limits are compared with; [`Class`]es for profiles. It counts what kernels read by design:
+//! packed weights with their padding, each once per step.
+
+use super::kernel::{KernelKind, KvElem};
+use super::packing::{Layout, dense_row_bytes};
+use super::{Arg, Call, Choice, KernelId, Phase, Schedule};
+
+/// A class of kernels; a phase of several classes counts as the last of them in this order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Class {
+    /// Rows of the embedding.
+    Embed,
+    /// Rotary embedding, cache writes, additions, activations, rescaling.
+    Elementwise,
+    /// Norms and quantisation.
+    Norm,
+    /// Attention.
+    Attention,
+    /// Logits, and the choice of the largest.
+    Head,
+    /// Products of i8 codes and trits.
+    Matmul,
+}
+
+impl Class {
+    /// All of them.
+    pub const ALL: [Class; 6] =
+        [Class::Embed, Class::Elementwise, Class::Norm, Class::Attention, Class::Head, Class::Matmul];
+
+    /// The name in listings.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Class::Embed => "embed",
+            Class::Elementwise => "elementwise",
+            Class::Norm => "norm",
+            Class::Attention => "attention",
+            Class::Head => "head",
+            Class::Matmul => "matmul",
+        }
+    }
+
+    /// The class of a kernel.
+    pub const fn of(kind: &KernelKind) -> Class {
+        match kind {
+            KernelKind::Embed { .. } => Class::Embed,
+            KernelKind::Norm { .. } => Class::Norm,
+            KernelKind::Ternary { .. } => Class::Matmul,
+            KernelKind::Dense { .. }
+            | KernelKind::HeadQuantise { .. }
+            | KernelKind::HeadScan { .. }
+            | KernelKind::HeadRescore { .. }
+            | KernelKind::HeadMerge { .. }
+            | KernelKind::TopK => Class::Head,
+            KernelKind::Attention { .. } => Class::Attention,
+            KernelKind::Rescale { .. }
+            | KernelKind::Rope { .. }
+            | KernelKind::KvWrite { .. }
+            | KernelKind::Map { .. } => Class::Elementwise,
+        }
+    }
+
+    /// The class of a phase: of its weightiest call.
+    pub fn of_phase(schedule: &Schedule, phase: &Phase) -> Class {
+        let classes = phase.calls.iter().filter_map(|call| kernel_of(schedule, call)).map(Class::of);
+        classes.max().unwrap_or(Class::Elementwise)
+    }
+}
+
+/// The kernel of a call that one row takes.
+fn kernel_of<'s>(schedule: &'s Schedule, call: &Call) -> Option<&'s KernelKind> {
+    let KernelId(id) = match call.kernel {
+        Choice::One(kernel) => kernel,
+        Choice::ByRows { one, .. } => one,
+        Choice::ByKv { f16, .. } => f16,
+    };
+    schedule.kernels.get(id as usize)
+}
+
+/// What a step reads from memory and multiplies.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Traffic {
+    /// Packed trits of all ternary matrices.
+    pub body_bytes: u64,
+    /// Trits of all ternary matrices, padding not counted: also the products of one token.
+    pub body_weights: u64,
+    /// What the head reads for one row of logits: its coarse copy, or the whole matrix where there is none.
+    pub head_bytes: u64,
+    /// What an exact logit reads: a row of the head's matrix, on top of the coarse copy if there is one.
+    pub head_row_bytes: u64,
+    /// Elements of the head's matrix.
+    pub head_weights: u64,
+    /// Gains of norms, once per step.
+    pub vector_bytes: u64,
+    /// Rows of tables, once per token: embedding, rotation.
+    pub row_bytes: u64,
+    /// Elements that the cache takes per position.
+    pub kv_elems: u64,
+}
+
+impl Traffic {
+    /// The traffic of a model.
+    pub fn of(schedule: &Schedule) -> Traffic {
+        let kv_elems = schedule.kv_layers.iter().map(|l| 2 * u64::from(l.heads) * u64::from(l.head_dim)).sum();
+        let mut traffic = Traffic { kv_elems, ..Traffic::default() };
+        for call in schedule.phases.iter().flat_map(|phase| &phase.calls) {
+            let Some(kernel) = kernel_of(schedule, call) else { continue };
+            for arg in &call.args {
+                let Arg::Weights { offset } = arg else { continue };
+                let placed = schedule.weights.placed.iter().find(|placed| placed.offset == *offset);
+                if let Some(placed) = placed {
+                    traffic.add(kernel, &placed.layout);
+                }
+            }
+        }
+        // Few of the largest logits are found in the coarse copy; rows in doubt come on top.
+        if schedule.coarse_head.is_some() {
+            traffic.head_bytes = schedule.coarse_head_bytes();
+        }
+        traffic
+    }
+
+    fn add(&mut self, kernel: &KernelKind, layout: &Layout) {
+        match (Class::of(kernel), *layout) {
+            (Class::Head, _) => {
+                self.head_bytes += layout.bytes();
+                if let Layout::Rows { cols, dtype, .. } = *layout {
+                    self.head_row_bytes = dense_row_bytes(dtype, cols);
+                }
+                self.head_weights += elems(layout);
+            }
+            (_, Layout::Tiles { .. } | Layout::TilePairs { .. }) => {
+                self.body_bytes += layout.bytes();
+                self.body_weights += elems(layout);
+            }
+            (_, Layout::Rows { cols, dtype, .. }) => self.row_bytes += dense_row_bytes(dtype, cols),
+            (_, Layout::Coarse { .. }) => self.head_bytes += layout.bytes(),
+            (_, Layout::Vector { .. }) => self.vector_bytes += layout.bytes(),
+        }
+    }
+
+    /// The same if a row of logits takes so many `rows` of the exact matrix on top.
+    pub fn with_rescored_rows(self, rows: f64) -> Traffic {
+        Traffic { head_bytes: self.head_bytes + (rows * self.head_row_bytes as f64).round() as u64, ..self }
+    }
+
+    /// Bits of a trit, padding included.
+    pub fn bits_per_weight_body(&self) -> f64 {
+        8.0 * self.body_bytes as f64 / self.body_weights.max(1) as f64
+    }
+
+    /// Bits that are read per element of the head's matrix.
+    pub fn bits_per_weight_head(&self) -> f64 {
+        8.0 * self.head_bytes as f64 / self.head_weights.max(1) as f64
+    }
+
+    /// Bytes of one token that is decoded at `position`: everything once, and the keys and values before it.
+    pub fn decode_bytes(&self, position: u64, kv: KvElem) -> u64 {
+        let cache = (position + 1) * self.kv_elems * u64::from(kv.bytes());
+        self.body_bytes + self.head_bytes + self.vector_bytes + self.row_bytes + cache
+    }
+
+    /// Bytes of a prompt of `tokens` in steps of at most `step_tokens`, of which the last token's logits are wanted:
+    /// weights once per step, keys and values of all positions so far once per step.
+    pub fn prefill_bytes(&self, tokens: u64, step_tokens: u64, kv: KvElem) -> u64 {
+        let steps = tokens.div_ceil(step_tokens.max(1));
+        let positions: u64 = (1..=steps).map(|step| step.saturating_mul(step_tokens).min(tokens)).sum();
+        let cache = positions * self.kv_elems * u64::from(kv.bytes());
+        steps * (self.body_bytes + self.vector_bytes) + self.head_bytes + tokens * self.row_bytes + cache
+    }
+}
+
+/// Elements, padding not counted.
+fn elems(layout: &Layout) -> u64 {
+    match *layout {
+        Layout::Tiles { rows, cols, .. } | Layout::Rows { rows, cols, .. } | Layout::Coarse { rows, cols, .. } => {
+            u64::from(rows) * u64::from(cols)
+        }
+        Layout::TilePairs { rows, cols, .. } => 2 * u64::from(rows) * u64::from(cols),
+        Layout::Vector { len, .. } => u64::from(len),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prompt_reads_weights_once_per_step_and_a_token_reads_all() {
+        let traffic = Traffic {
+            body_bytes: 1000,
+            body_weights: 4000,
+            head_row_bytes: 0,
+            head_bytes: 500,
+            head_row_bytes: 20,
+            head_weights: 250,
+            vector_bytes: 10,
+            row_bytes: 7,
+            kv_elems: 3,
+        };
+        assert_eq!((traffic.bits_per_weight_body(), traffic.bits_per_weight_head()), (2.0, 16.0));
+        assert_eq!(traffic.decode_bytes(0, KvElem::F16), 1517 + 6);
+        assert_eq!(traffic.decode_bytes(99, KvElem::F32), 1517 + 100 * 12);
+        assert_eq!(traffic.with_rescored_rows(2.5).decode_bytes(0, KvElem::F16), 1567 + 6);
+        // Steps of 4, 4 and 2 tokens see 4, 8 and 10 positions.
+        assert_eq!(traffic.prefill_bytes(10, 4, KvElem::F16), 3 * 1010 + 500 + 70 + 22 * 6);
+        assert_eq!(traffic.prefill_bytes(4, 4, KvElem::F16), 1010 + 500 + 28 + 4 * 6);
+    }
+}

@@ -1,0 +1,222 @@
+//! What this machine can do at most: bytes read per second, products of 8-bit integers per second.
+//!
+//! In: a number of threads and a buffer far larger than the caches. Out: [`Sample`]s, each taken in some 30 milliseconds,
+//! so that one fits before and after whatever is compared with it: on a shared machine only figures of the same moment
+//! mean anything together.
+//!
+//! Upholds: a limit is the best plain loop that we know how to write, and no more than that loop does. The loops are
+//! assembly, so what they execute is what stands in [`read`] and [`dot`]; threads come from the pool that runs models.
+//! Where there is no such loop for a CPU, there is no figure.
+
+#[cfg_attr(not(target_arch = "x86_64"), path = "dot_none.rs")]
+pub mod dot;
+pub mod read;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::error::Result;
+use crate::memory::{Block, HugePages};
+use crate::threads::ThreadPool;
+use dot::Dot;
+use read::{READS, Read, TURN_BYTES};
+
+/// A buffer that no cache holds.
+pub const BUFFER_BYTES: usize = 512 << 20;
+/// Bytes between two looks at the clock.
+const CHUNK_BYTES: usize = 1 << 20;
+/// How long one reading of the bandwidth takes.
+const READ_WINDOW: Duration = Duration::from_millis(20);
+/// How long one count of products takes.
+const DOT_WINDOW: Duration = Duration::from_millis(6);
+/// Turns between two looks at the clock: some tens of microseconds.
+const DOT_TURNS: usize = 4096;
+/// A turn of so many times the median was interrupted.
+const INTERRUPTED: u32 = 6;
+/// How often, and how long, each read loop is tried before the best is chosen.
+const TRIALS: (usize, Duration) = (5, Duration::from_millis(6));
+
+/// The limits of one moment.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Sample {
+    /// Bytes that all threads together read per second.
+    pub read_bytes_per_s: f64,
+    /// Products of 8-bit integers, added up, per second, with the instructions that were asked for.
+    pub dot_macs_per_s: Option<f64>,
+    /// The same with the widest instructions of the CPU.
+    pub dot_macs_per_s_widest: Option<f64>,
+}
+
+impl Sample {
+    /// The mean of two moments.
+    pub fn mean(self, other: Self) -> Self {
+        let mean = |a: f64, b: f64| (a + b) / 2.0;
+        let both = |a: Option<f64>, b: Option<f64>| a.zip(b).map(|(a, b)| mean(a, b));
+        Self {
+            read_bytes_per_s: mean(self.read_bytes_per_s, other.read_bytes_per_s),
+            dot_macs_per_s: both(self.dot_macs_per_s, other.dot_macs_per_s),
+            dot_macs_per_s_widest: both(self.dot_macs_per_s_widest, other.dot_macs_per_s_widest),
+        }
+    }
+}
+
+/// A buffer to read from, on huge pages where the system has them, all of it in memory.
+///
+/// # Errors
+/// `OutOfMemory`.
+pub fn buffer(bytes: usize) -> Result<Arc<Block>> {
+    let mut block = Block::zeroed(bytes, 64, HugePages::Ask, "the measure of bandwidth")?;
+    // Untouched pages would all be the same page of zeros.
+    block.as_mut_slice().fill(0x5a);
+    Ok(Arc::new(block))
+}
+
+/// Takes samples.
+pub struct Meter {
+    pool: ThreadPool,
+    buffer: Arc<Block>,
+    read: &'static Read,
+    dot: Option<&'static Dot>,
+    /// Where each thread goes on reading.
+    cursors: Arc<[AtomicUsize]>,
+}
+
+impl Meter {
+    /// A meter of `n_threads` threads, which finds out which read loop is the best one here. `dot` is the loop for
+    /// [`Sample::dot_macs_per_s`].
+    ///
+    /// # Errors
+    /// As [`ThreadPool::new`].
+    pub fn new(n_threads: usize, buffer: Arc<Block>, dot: Option<&'static Dot>) -> Result<Self> {
+        let pool = ThreadPool::new(n_threads)?;
+        let cursors = (0..n_threads).map(|_| AtomicUsize::new(0)).collect();
+        let mut meter = Self { pool, buffer, read: &READS[0], dot: dot.filter(|dot| dot.is_available()), cursors };
+        let mut best = 0.0;
+        for _ in 0..TRIALS.0 {
+            for read in READS.iter().filter(|read| read.is_available()) {
+                let rate = meter.read_bytes_per_s(read, TRIALS.1);
+                if rate > best {
+                    (best, meter.read) = (rate, read);
+                }
+            }
+        }
+        Ok(meter)
+    }
+
+    /// The limits now.
+    pub fn sample(&mut self) -> Sample {
+        let read_bytes_per_s = self.read_bytes_per_s(self.read, READ_WINDOW);
+        let dot_macs_per_s = self.dot.map(|dot| self.dot_macs_per_s(dot));
+        let dot_macs_per_s_widest = match (Dot::widest(), self.dot, dot_macs_per_s) {
+            (Some(widest), Some(dot), Some(rate)) if widest.name == dot.name => Some(rate),
+            (widest, ..) => widest.map(|dot| self.dot_macs_per_s(dot)),
+        };
+        Sample { read_bytes_per_s, dot_macs_per_s, dot_macs_per_s_widest }
+    }
+
+    /// The name of the read loop that won.
+    pub fn read_name(&self) -> &'static str {
+        self.read.name
+    }
+
+    fn read_bytes_per_s(&mut self, read: &'static Read, window: Duration) -> f64 {
+        let (buffer, cursors) = (Arc::clone(&self.buffer), Arc::clone(&self.cursors));
+        // Each thread has a part of its own, of whole chunks.
+        let part_bytes = (buffer.len() / self.pool.n_threads() / CHUNK_BYTES).max(1) * CHUNK_BYTES;
+        self.rate(window, move |tid| {
+            let start = (tid * part_bytes).min(buffer.len());
+            let part = &buffer.as_slice()[start..buffer.len().min(start + part_bytes)];
+            let cursor = &cursors[tid];
+            let at = cursor.load(Ordering::Relaxed);
+            let end = part.len().min(at + CHUNK_BYTES);
+            let chunk = &part[at..end];
+            cursor.store(if end == part.len() { 0 } else { end }, Ordering::Relaxed);
+            read.run(chunk);
+            (chunk.len() / TURN_BYTES * TURN_BYTES) as u64
+        })
+    }
+
+    fn dot_macs_per_s(&mut self, dot: &'static Dot) -> f64 {
+        self.rate(DOT_WINDOW, move |_| {
+            dot.run(DOT_TURNS);
+            DOT_TURNS as u64 * dot.macs_per_turn
+        })
+    }
+
+    /// What all threads together get done per second if each repeats `work` for `window`; `work` says how much it did.
+    fn rate(&mut self, window: Duration, work: impl Fn(usize) -> u64 + Send + Sync + 'static) -> f64 {
+        let rates: Arc<[AtomicU64]> = (0..self.pool.n_threads()).map(|_| AtomicU64::new(0)).collect();
+        let results = Arc::clone(&rates);
+        self.pool.run(move |tid, barrier| {
+            let tid = tid as usize;
+            let mut turns = Vec::with_capacity(4096);
+            barrier.wait();
+            let start = Instant::now();
+            let mut before = Duration::ZERO;
+            while before < window {
+                let done = work(tid);
+                let now = start.elapsed();
+                turns.push((now - before, done));
+                before = now;
+            }
+            results[tid].store(undisturbed_rate(&mut turns).to_bits(), Ordering::Relaxed);
+        });
+        rates.iter().map(|rate| f64::from_bits(rate.load(Ordering::Relaxed))).sum()
+    }
+}
+
+/// Units per second over `turns`, pairs of a time and the units done in it. A turn that took many times the median was
+/// interrupted by another program, which is no property of memory or core: it is left out. What is compared with the limit
+/// enjoys no such favour.
+fn undisturbed_rate(turns: &mut [(Duration, u64)]) -> f64 {
+    turns.sort_unstable();
+    let Some((median, _)) = turns.get(turns.len() / 2) else { return 0.0 };
+    let longest = *median * INTERRUPTED;
+    let kept = turns.iter().take_while(|(took, _)| *took <= longest);
+    let (took, done) = kept.fold((Duration::ZERO, 0), |(time, sum), (took, done)| (time + *took, sum + done));
+    done as f64 / took.as_secs_f64().max(f64::MIN_POSITIVE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_are_finite_and_positive() {
+        // Small: whether the caches hold it does not matter here.
+        let buffer = buffer(4 << 20).expect("memory");
+        for n_threads in [1, 2, 9] {
+            let mut meter = Meter::new(n_threads, Arc::clone(&buffer), Dot::widest()).expect("a meter");
+            let sample = meter.sample().mean(meter.sample());
+            assert!(sample.read_bytes_per_s.is_finite() && sample.read_bytes_per_s > 0.0, "{sample:?}");
+            assert_eq!(sample.dot_macs_per_s_widest.is_some(), Dot::widest().is_some());
+            for rate in sample.dot_macs_per_s.into_iter().chain(sample.dot_macs_per_s_widest) {
+                assert!(rate.is_finite() && rate > 0.0, "{sample:?}");
+            }
+            assert!(READS.iter().any(|read| read.name == meter.read_name()));
+        }
+    }
+
+    #[test]
+    fn interruptions_do_not_count() {
+        let us = Duration::from_micros;
+        let mut turns = vec![(us(10), 50), (us(4000), 50), (us(12), 50), (us(8), 50)];
+        assert!((undisturbed_rate(&mut turns) - 150.0 / 30e-6).abs() < 1.0);
+        assert_eq!(undisturbed_rate(&mut []), 0.0);
+    }
+
+    #[test]
+    fn every_loop_of_this_machine_runs() {
+        let buffer = buffer(4 << 20).expect("memory");
+        for read in READS.iter().filter(|read| read.is_available()) {
+            for bytes in [0, 1, TURN_BYTES - 1, TURN_BYTES, 4 << 20] {
+                read.run(&buffer.as_slice()[..bytes]);
+            }
+        }
+        for dot in dot::DOTS.iter().filter(|dot| dot.is_available()) {
+            dot.run(3);
+            dot.run(0);
+        }
+    }
+}
