@@ -192,7 +192,6 @@ mod tests {
         let traffic = Traffic {
             body_bytes: 1000,
             body_weights: 4000,
-            head_row_bytes: 0,
             head_bytes: 500,
             head_row_bytes: 20,
             head_weights: 250,
