@@ -15,7 +15,7 @@ const TABLE_TOKENS: u32 = 16;
 const TABLE_FROM: u32 = 12;
 
 /// And as so many tokens, where products of bytes are summed in three instructions.
-const TABLE_FROM_WITHOUT_DOT: u32 = 9;
+const TABLE_FROM_WITHOUT_DOT: u32 = 8;
 
 /// Whether the wide emitter writes ternary kernels for the target.
 fn is_wide(target: &Target) -> bool {
