@@ -129,9 +129,17 @@ fn activation(p: Profile, act: Act, x: f32) -> f32 {
 fn ternary_products_on_awkward_shapes() {
     let mut rng = Rng::new(1);
     for target in targets() {
-        for (n, k, tokens) in
-            [(1, 1, 1), (7, 63, 2), (8, 64, 3), (9, 65, 4), (15, 129, 5), (16, 420, 1), (17, 1000, 17), (33, 191, 8)]
-        {
+        for (n, k, tokens) in [
+            (1, 1, 1),
+            (7, 63, 2),
+            (8, 64, 3),
+            (9, 65, 4),
+            (15, 129, 5),
+            (16, 420, 1),
+            (17, 1000, 17),
+            (33, 191, 8),
+            (2900, 21, 33),
+        ] {
             let gate = Trits { rows: n, cols: k, data: rng.trits(n * k) };
             let up = Trits { rows: n, cols: k, data: rng.trits(n * k) };
             let codes = (0..tokens).map(|_| rng.codes(k)).collect();

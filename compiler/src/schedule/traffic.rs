@@ -141,6 +141,11 @@ impl Traffic {
         }
     }
 
+    /// The same if a row of logits takes so many `rows` of the exact matrix on top.
+    pub fn with_rescored_rows(self, rows: f64) -> Traffic {
+        Traffic { head_bytes: self.head_bytes + (rows * self.head_row_bytes as f64).round() as u64, ..self }
+    }
+
     /// Bits of a trit, padding included.
     pub fn bits_per_weight_body(&self) -> f64 {
         8.0 * self.body_bytes as f64 / self.body_weights.max(1) as f64
@@ -187,8 +192,8 @@ mod tests {
         let traffic = Traffic {
             body_bytes: 1000,
             body_weights: 4000,
-            head_row_bytes: 0,
             head_bytes: 500,
+            head_row_bytes: 20,
             head_weights: 250,
             vector_bytes: 10,
             row_bytes: 7,
@@ -197,6 +202,7 @@ mod tests {
         assert_eq!((traffic.bits_per_weight_body(), traffic.bits_per_weight_head()), (2.0, 16.0));
         assert_eq!(traffic.decode_bytes(0, KvElem::F16), 1517 + 6);
         assert_eq!(traffic.decode_bytes(99, KvElem::F32), 1517 + 100 * 12);
+        assert_eq!(traffic.with_rescored_rows(2.5).decode_bytes(0, KvElem::F16), 1567 + 6);
         // Steps of 4, 4 and 2 tokens see 4, 8 and 10 positions.
         assert_eq!(traffic.prefill_bytes(10, 4, KvElem::F16), 3 * 1010 + 500 + 70 + 22 * 6);
         assert_eq!(traffic.prefill_bytes(4, 4, KvElem::F16), 1010 + 500 + 28 + 4 * 6);

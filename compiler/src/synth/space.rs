@@ -20,7 +20,7 @@ pub(super) fn free_bytes(folder: &Path) -> Option<u64> {
     // SAFETY: the call succeeded, so it wrote the whole struct.
     let found = unsafe { found.assume_init() };
     // The types of these fields differ between systems.
-    #[expect(clippy::useless_conversion, clippy::unnecessary_cast, reason = "u32 on some systems, u64 on others")]
+    #[allow(clippy::unnecessary_cast, reason = "u32 on some systems, u64 on others")]
     Some((found.f_bavail as u64).saturating_mul(found.f_frsize as u64))
 }
 

@@ -62,20 +62,35 @@ impl Test {
         }
     }
 
-    /// One repetition; how long it took.
-    fn run(&self, session: &mut Session, ids: &[u32]) -> Result<Duration> {
+    /// One repetition; how long it took, and how many exact rows of the head it read beside the coarse copy.
+    fn run(&self, session: &mut Session, ids: &[u32]) -> Result<(Duration, u64)> {
         session.truncate(self.depth())?;
+        let (mut top, mut rescored) = (Vec::new(), 0);
         let start = Instant::now();
+        let mut step = |ids: &[u32]| -> Result<u32> {
+            session.step_top_k_into(ids, 1, &mut top)?;
+            let read = session.head_rows();
+            rescored += if read.coarse > 0 { u64::from(read.exact) } else { 0 };
+            Ok(top.first().map_or(0, |(id, _)| *id))
+        };
         match *self {
-            Test::Prefill { .. } => drop(session.step_top_k(ids, 1)?),
+            Test::Prefill { .. } => drop(step(ids)?),
             Test::Decode { tokens, .. } => {
                 let mut id = ids.first().copied().unwrap_or(0);
                 for _ in 0..tokens {
-                    id = session.step_top_k(&[id], 1)?.first().map_or(0, |(id, _)| *id);
+                    id = step(&[id])?;
                 }
             }
         }
-        Ok(start.elapsed())
+        Ok((start.elapsed(), rescored))
+    }
+
+    /// Rows of logits that one repetition wants.
+    fn wanted_rows(&self) -> usize {
+        match *self {
+            Test::Prefill { .. } => 1,
+            Test::Decode { tokens, .. } => tokens,
+        }
     }
 }
 
@@ -94,6 +109,8 @@ pub(super) struct Measured {
     pub(super) repetitions: Vec<Repetition>,
     /// The steps of runs that were listened to, with the limit of each run: of a prefill all runs, of decoding one more.
     pub(super) profiles: Vec<(Sample, Vec<StepProfile>)>,
+    /// Exact rows of the head that were read beside its coarse copy, per row of logits.
+    pub(super) rescored_rows: f64,
 }
 
 /// Repeats `test`.
@@ -105,15 +122,18 @@ pub(super) fn measure(test: &Test, repeats: usize, session: &mut Session, meter:
     if test.depth() > 0 {
         session.prefill(&ids[..test.depth()])?;
     }
-    let mut measured = Measured { repetitions: Vec::new(), profiles: Vec::new() };
+    let mut measured = Measured { repetitions: Vec::new(), profiles: Vec::new(), rescored_rows: 0.0 };
+    let mut rescored_rows = 0;
     let mut before = meter.sample();
     for _ in 0..repeats {
-        let (took, steps) = match test {
+        let (done, steps) = match test {
             // A clock reading per phase is nothing beside the phases of a prompt.
             Test::Prefill { .. } => session.profiled(|session| test.run(session, &ids[..test.tokens()])),
             Test::Decode { .. } => (test.run(session, &ids), Vec::new()),
         };
-        let toks_per_s = test.tokens() as f64 / took?.as_secs_f64();
+        let (took, rescored) = done?;
+        rescored_rows += rescored;
+        let toks_per_s = test.tokens() as f64 / took.as_secs_f64();
         let after = meter.sample();
         let limit = before.mean(after);
         if !steps.is_empty() {
@@ -123,10 +143,11 @@ pub(super) fn measure(test: &Test, repeats: usize, session: &mut Session, meter:
         before = after;
     }
     if let Test::Decode { .. } = test {
-        let (took, steps) = session.profiled(|session| test.run(session, &ids));
-        took?;
+        let (done, steps) = session.profiled(|session| test.run(session, &ids));
+        done?;
         measured.profiles.push((before.mean(meter.sample()), steps));
     }
+    measured.rescored_rows = rescored_rows as f64 / (repeats * test.wanted_rows()) as f64;
     Ok(measured)
 }
 

@@ -177,13 +177,14 @@ impl Bench<'_> {
             KvType::F32 => KvElem::F32,
             KvType::F16 => KvElem::F16,
         };
+        let traffic = self.traffic.with_rescored_rows(measured.rescored_rows);
         let bytes_per_tok = match *test {
             Test::Prefill { tokens } => {
                 let step = u64::from(self.lowered.schedule.max_step_tokens);
-                self.traffic.prefill_bytes(tokens as u64, step, elem) as f64 / tokens as f64
+                traffic.prefill_bytes(tokens as u64, step, elem) as f64 / tokens as f64
             }
             // The cache grows evenly, so the middle of the test stands for all of it.
-            Test::Decode { tokens, depth } => self.traffic.decode_bytes((depth + tokens / 2) as u64, elem) as f64,
+            Test::Decode { tokens, depth } => traffic.decode_bytes((depth + tokens / 2) as u64, elem) as f64,
         };
         let known = rows::Known {
             model: &self.name,
@@ -192,7 +193,7 @@ impl Bench<'_> {
             kv: self.kv.name(),
             huge_pages: self.options.huge_pages == HugePages::Ask,
             bytes_per_tok,
-            traffic: &self.traffic,
+            traffic: &traffic,
             peak_rss_bytes: self.peak.bytes(),
             load_seconds: self.load_seconds,
             compile_seconds: self.compile_seconds,

@@ -176,7 +176,7 @@ impl LimitRow {
 pub(super) fn table(rows: &[Row], profile: bool) -> String {
     let mut text = String::new();
     let tests = || rows.iter().filter_map(|row| if let Row::Test(row) = row { Some(row) } else { None });
-    if let Some(row) = tests().last() {
+    if let Some(row) = tests().next_back() {
         let peak = row.peak_rss_bytes.map_or(String::new(), |bytes| format!(", at most {:.0} MB", bytes as f64 / 1e6));
         text += &format!(
             "{}: {}, emitter {}, kv {}; {:.2} bits per weight of the body, {:.2} of the head\n\

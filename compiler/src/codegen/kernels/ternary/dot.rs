@@ -151,19 +151,19 @@ fn pair_step(
 ) {
     let classes = tile.classes();
     let offset = |part: usize| (at.line * LINE) as i32 + 16 * part as i32;
+    let columns =
+        |t: usize, f: usize| (t as i64 * tile.f.shape.code_row_bytes() + at.line * LINE_COLS + 4 * f as i64) as i32;
+    // One token's codes of the whole line fit a register; several tokens' do not.
+    let line_codes = (tile.tokens == 1).then(|| k.load(I8X16, at.codes, columns(0, 0)));
     let mut packed: [Value; PAIR] = std::array::from_fn(|i| k.load(I8X16, at.w, offset(first + i)));
     for field in 0..FIELDS {
         if field > 0 && field % classes == 0 {
             packed = packed.map(|p| shifted_down(k, p, 2 * classes as i64));
         }
-        let columns = |t: usize| t as i64 * tile.f.shape.code_row_bytes() + at.line * LINE_COLS + 4 * field as i64;
-        let codes: Vec<Value> = (0..tile.tokens)
-            .map(|t| {
-                let dword = k.load(types::I32, at.codes, columns(t) as i32);
-                let dword = k.b.ins().splat(I32X4, dword);
-                k.cast(I8X16, dword)
-            })
-            .collect();
+        let codes: Vec<Value> = match line_codes {
+            Some(codes) => vec![k.broadcast_lane(codes, field)],
+            None => (0..tile.tokens).map(|t| k.load_broadcast(at.codes, columns(t, field))).collect(),
+        };
         for (i, packed) in packed.iter().enumerate() {
             let trits = k.b.ins().band(*packed, masks[field % classes]);
             for (t, codes) in codes.iter().enumerate() {

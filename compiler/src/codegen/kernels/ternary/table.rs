@@ -173,7 +173,7 @@ impl Table<'_> {
     /// `lines` lines of every tile, whose codes are at `columns`.
     fn chunk(&self, k: &mut Emitter<'_, '_>, block: Block, columns: Value, lines: i64) {
         let indices = self.area(k, self.scratch.chunk);
-        let stride = i64::from(self.scratch.block_tiles) * LINE;
+        let stride = i64::from(self.scratch.chunk_line_bytes);
         indices::convert(k, block.w, block.tiles, self.f.shape.tile_bytes(), lines, indices, stride);
         let pass_lines = i64::from(self.scratch.pass_lines);
         k.for_bytes(lines / pass_lines, 1, |k, pass| {
@@ -194,7 +194,7 @@ impl Table<'_> {
         let (to, sums) = (self.area(k, self.scratch.tables), self.area(k, self.scratch.sums16));
         tables::tables(k, columns, to, lines);
         let index_bytes = k.b.ins().imul_imm_s(block.tiles, LINE);
-        let stride = i64::from(self.scratch.block_tiles) * LINE;
+        let stride = i64::from(self.scratch.chunk_line_bytes);
         tables::lookups(k, to, indices, stride, index_bytes, sums, lines);
     }
 

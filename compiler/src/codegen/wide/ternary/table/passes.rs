@@ -1,0 +1,235 @@
+//! The inner loops of the table product: tables of a pass, then one addition per four trits of every row.
+
+use iced_x86::code_asm::{dword_ptr, ptr, qword_ptr};
+
+use super::{ENTRY, ENTRY_SHIFT, Frame, LINE, PREFETCH_TILES, ROW32, TABLE, TILE_ROWS, TOKENS, var};
+use crate::codegen::wide::asm::Asm;
+use crate::codegen::wide::registers::{General, Vector, Width, low32};
+use crate::codegen::wide::ternary::indices::{self, Registers};
+
+/// All passes over K for one block of tiles: chunks of as many passes as i16 sums take, whose last pass widens them.
+pub(super) fn sums(k: &mut Asm, f: &Frame<'_>) {
+    let (s, lines) = (f.s, f.t.blocks());
+    let pass_lines = f.scratch.pass_lines as i32;
+    let (whole, rest) = (lines / pass_lines, lines % pass_lines);
+    k.scope(|k| {
+        let at = k.general();
+        k.lea(at, s + f.scratch.columns as i32);
+        k.raw(|a| a.mov(qword_ptr(s + var::COLUMNS), at));
+    });
+    if whole > 0 {
+        k.raw(|a| a.mov(qword_ptr(s + var::PASSES), whole));
+        let mut chunk = k.label();
+        k.bind(&mut chunk);
+        k.scope(|k| {
+            let [left, n] = k.generals();
+            k.raw(|a| a.mov(left, qword_ptr(s + var::PASSES)));
+            k.set(n, f.scratch.chunk_passes as i32);
+            k.raw(|a| a.cmp(n, left));
+            k.raw(|a| a.cmovg(n, left));
+            k.raw(|a| a.sub(left, n));
+            k.raw(|a| a.mov(qword_ptr(s + var::PASSES), left));
+            k.raw(|a| a.mov(qword_ptr(s + var::UNTIL_WIDEN), n));
+        });
+        let (mut head, mut last) = (k.label(), k.label());
+        k.bind(&mut head);
+        k.raw(|a| a.sub(qword_ptr(s + var::UNTIL_WIDEN), 1));
+        k.raw(|a| a.jz(last));
+        pass(k, f, pass_lines, false);
+        k.raw(|a| a.jmp(head));
+        k.bind(&mut last);
+        pass(k, f, pass_lines, true);
+        k.raw(|a| a.cmp(qword_ptr(s + var::PASSES), 0));
+        k.raw(|a| a.jg(chunk));
+    }
+    if rest > 0 {
+        pass(k, f, rest, true);
+    }
+}
+
+/// One pass: tables of `lines` lines, then their entries added to every row's sum; `widens`: i32 sums += i16 sums.
+fn pass(k: &mut Asm, f: &Frame<'_>, lines: i32, widens: bool) {
+    tables(k, f, lines);
+    lookups(k, f, lines, widens);
+    let step = lines * LINE;
+    k.raw(|a| a.add(qword_ptr(f.s + var::WEIGHTS), step));
+}
+
+/// The tables of the next `lines` lines.
+fn tables(k: &mut Asm, f: &Frame<'_>, lines: i32) {
+    let (s, line_cols) = (f.s, f.t.packing.block_cols() as i32);
+    k.scope(|k| {
+        let [columns, to] = k.generals();
+        k.raw(|a| a.mov(columns, qword_ptr(s + var::COLUMNS)));
+        k.lea(to, s + f.scratch.tables as i32);
+        k.for_constant(lines, 1, |k, _| {
+            // Byte b of a row's dword: columns b, 4 + b, 8 + b, 12 + b.
+            k.for_constant(4, 1, |k, _| {
+                table(k, columns, 4 * TOKENS, to);
+                k.raw(|a| a.add(columns, TOKENS));
+                k.raw(|a| a.add(to, TABLE));
+            });
+            k.raw(|a| a.add(columns, (line_cols - 4) * TOKENS));
+            if f.scratch.line_tables == 5 {
+                // What is left over: the last four columns.
+                k.raw(|a| a.sub(columns, 4 * TOKENS));
+                table(k, columns, TOKENS, to);
+                k.raw(|a| a.add(columns, 4 * TOKENS));
+                k.raw(|a| a.add(to, TABLE));
+            }
+        });
+        k.raw(|a| a.mov(qword_ptr(s + var::COLUMNS), columns));
+    });
+}
+
+/// One table at `to`: entry c0 + 3 c1 + 9 c2 + 27 c3 is the sum of (ci - 1) x_i, where x_i are the 16 codes at
+/// `columns + i stride`. Each entry is one addition away from one before it.
+fn table(k: &mut Asm, columns: General, stride: i32, to: General) {
+    k.scope(|k| {
+        let x: [Vector; 4] = k.vectors().map(|v| v.at(Width::W256));
+        let mut base: [Vector; 4] = k.vectors().map(|v| v.at(Width::W256));
+        let start = base[3];
+        k.clear(start);
+        for (i, x) in x.iter().enumerate() {
+            k.raw(|a| a.vpmovsxbw(x.ymm(), ptr(columns + i as i32 * stride)));
+            k.vpsubw(start, start, *x);
+        }
+        base.reverse();
+        // base[0] moves with c3, base[1] with c2, base[2] with c1, base[3] with c0.
+        let mut entry = 0;
+        for _c3 in 0..3 {
+            k.vmovups(base[1], base[0]);
+            for _c2 in 0..3 {
+                k.vmovups(base[2], base[1]);
+                for c1 in 0..3 {
+                    k.store(ptr(to + entry * ENTRY), base[2]);
+                    k.vpaddw(base[3], base[2], x[0]);
+                    k.store(ptr(to + (entry + 1) * ENTRY), base[3]);
+                    k.vpaddw(base[3], base[3], x[0]);
+                    k.store(ptr(to + (entry + 2) * ENTRY), base[3]);
+                    entry += 3;
+                    if c1 < 2 {
+                        k.vpaddw(base[2], base[2], x[1]);
+                    }
+                }
+                k.vpaddw(base[1], base[1], x[2]);
+            }
+            k.vpaddw(base[0], base[0], x[3]);
+        }
+    });
+}
+
+/// Every row of the block: its entries of the tables added to its i16 sum.
+///
+/// The indices of the next tile are made between the lookups of this one, so that no lookup waits for them.
+fn lookups(k: &mut Asm, f: &Frame<'_>, lines: i32, widens: bool) {
+    let (s, t) = (f.s, f.t);
+    let stride = t.tile_bytes();
+    k.scope(|k| {
+        let constants = indices::registers(k, t.packing);
+        let sum = k.vector().at(Width::W256);
+        let [zero, low, high] = k.vectors().map(|v| v.at(Width::W256));
+        k.clear(zero);
+        let wide = k.general();
+        k.lea(wide, s + f.scratch.sums32 as i32);
+        let [w, next, n, sums, now, then, tables] = k.generals();
+        k.raw(|a| a.mov(w, qword_ptr(s + var::WEIGHTS)));
+        k.raw(|a| a.mov(n, qword_ptr(s + var::BLOCK_TILES)));
+        k.lea(sums, s + f.scratch.sums16 as i32);
+        k.lea(now, s + f.scratch.indices as i32);
+        k.lea(then, s + (f.scratch.indices + f.scratch.indices_stride) as i32);
+        k.lea(tables, s + f.scratch.tables as i32);
+        for step in line_steps(k, f, constants, lines, w, now) {
+            step(k);
+        }
+        let mut head = k.label();
+        k.bind(&mut head);
+        // Behind the last tile there may be no memory: it stands for its successor.
+        k.lea(next, w + stride);
+        k.raw(|a| a.cmp(n, 1));
+        k.raw(|a| a.cmove(next, w));
+        for line in 0..lines {
+            k.raw(|a| a.prefetcht0(ptr(w + (PREFETCH_TILES * stride + line * LINE))));
+        }
+        let mut steps = line_steps(k, f, constants, lines, next, then).into_iter();
+        let per_row = steps.len().div_ceil(TILE_ROWS as usize - 3);
+        let [x, y] = k.generals();
+        for row in 0..TILE_ROWS {
+            for step in steps.by_ref().take(per_row) {
+                step(k);
+            }
+            row_lookups(k, f, lines, row, now, tables, [x, y], sum);
+            k.vpaddw(sum, sum, ptr(sums + row * ENTRY));
+            if widens {
+                k.store(ptr(sums + row * ENTRY), zero);
+                k.raw(|a| a.vpmovsxwd(low.ymm(), sum.xmm()));
+                k.raw(|a| a.vextracti128(high.xmm(), sum.ymm(), 1));
+                k.raw(|a| a.vpmovsxwd(high.ymm(), high.xmm()));
+                for (half, v) in [low, high].into_iter().enumerate() {
+                    let at = ptr(wide + (row * ROW32 + half as i32 * ROW32 / 2));
+                    k.vpaddd(v, v, at);
+                    k.store(at, v);
+                }
+            } else {
+                k.store(ptr(sums + row * ENTRY), sum);
+            }
+        }
+        k.copy(w, next);
+        if widens {
+            k.raw(|a| a.add(wide, TILE_ROWS * ROW32));
+        }
+        k.raw(|a| a.add(sums, TILE_ROWS * ENTRY));
+        k.raw(|a| a.xchg(now, then));
+        k.raw(|a| a.sub(n, 1));
+        k.raw(|a| a.jnz(head));
+    });
+}
+
+fn line_steps(k: &Asm, f: &Frame<'_>, r: Registers, lines: i32, from: General, to: General) -> Vec<indices::Step> {
+    (0..lines)
+        .flat_map(|line| indices::steps(k, f.t.packing, r, (from, line), (to, 2 * LINE * line), ENTRY_SHIFT))
+        .collect()
+}
+
+/// sum = the entries that one row picks.
+#[expect(clippy::too_many_arguments, reason = "registers of the inner loop")]
+fn row_lookups(
+    k: &mut Asm,
+    f: &Frame<'_>,
+    lines: i32,
+    row: i32,
+    now: General,
+    tables: General,
+    [x, y]: [General; 2],
+    sum: Vector,
+) {
+    let mask = 0xff << ENTRY_SHIFT;
+    let mut first = true;
+    let mut add = |k: &mut Asm, index: General, table: i32| {
+        let entry = ptr(tables + index + table * TABLE);
+        if first {
+            k.vmovups(sum, entry);
+        } else {
+            k.vpaddw(sum, sum, entry);
+        }
+        first = false;
+    };
+    let (x32, y32) = (low32(x), low32(y));
+    for line in 0..lines {
+        let (at, table) = (2 * LINE * line, line * f.scratch.line_tables as i32);
+        k.raw(|a| a.mov(x32, dword_ptr(now + (at + 4 * row))));
+        for byte in 0..3 {
+            // Byte `byte`, times the bytes of an entry.
+            k.raw(|a| a.rorx(y32, x32, (8 * byte - ENTRY_SHIFT).rem_euclid(32)));
+            k.raw(|a| a.and(y32, mask));
+            add(k, y, table + byte);
+        }
+        k.raw(|a| a.shr(x32, 24 - ENTRY_SHIFT));
+        k.raw(|a| a.and(x32, mask));
+        add(k, x, table + 3);
+        if f.scratch.line_tables == 5 {
+            k.raw(|a| a.mov(x32, dword_ptr(now + (at + LINE + 4 * row))));
+            add(k, x, table + 4);
+        }
+    }
+}
