@@ -325,6 +325,14 @@ pub(crate) struct InspectArgs {
 pub(crate) struct BenchArgs {
     #[arg(value_name = "MODEL", help = MODEL)]
     pub(crate) model: Option<PathBuf>,
+    /// Measure no model but every kernel for a ternary product: M tokens, K columns, N rows.
+    ///
+    /// Without --isa and --emitter at every level and with both emitters, on one thread unless -t says more. Warm is the same
+    /// matrix again and again, cold the one of many copies that was read longest ago; the fastest cold one is marked.
+    #[arg(long, value_name = "M,K,N", value_parser = crate::commands::bench::kernel_shape,
+          conflicts_with_all = ["model", "prompt", "n", "depth", "profile", "plot", "kv", "head", "step_tokens",
+                                "no_optimise", "egraph_iterations", "egraph_nodes", "extract_budget", "timings"])]
+    pub(crate) kernels: Option<tern_compiler::trial::Shape>,
     /// Tokens of the prompt; 0 leaves it out.
     #[arg(short, long, value_name = "N", default_value_t = 512)]
     pub(crate) prompt: usize,
@@ -334,7 +342,7 @@ pub(crate) struct BenchArgs {
     /// Tokens before the decoded ones.
     #[arg(short, long, value_name = "N,N,...", value_delimiter = ',', default_value = "0")]
     pub(crate) depth: Vec<usize>,
-    /// Numbers of threads [default: 1 and one per physical core].
+    /// Numbers of threads [default: 1 and one per physical core; of kernels, 1].
     #[arg(short, long, value_name = "N,N,...", value_delimiter = ',')]
     pub(crate) threads: Vec<usize>,
     /// Repetitions of each test.

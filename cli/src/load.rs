@@ -65,7 +65,8 @@ pub(crate) fn options(args: &CompileArgs, ctx: Option<&str>) -> Result<Options> 
     })
 }
 
-fn huge_pages(args: &CompileArgs) -> Result<HugePages> {
+/// Whether to ask for huge pages.
+pub(crate) fn huge_pages(args: &CompileArgs) -> Result<HugePages> {
     let when = setting("huge-pages", args.huge_pages.as_deref())?.value;
     Ok(if when == "off" { HugePages::Off } else { HugePages::Ask })
 }

@@ -3,7 +3,7 @@
 //! Follow the data: [`checkpoint`] (bytes to named tensors), [`import`] (tensors and config to a graph), [`graph`]
 //! (typed IR, printer, parser, verifier, interpreter), [`egraph`] (rewriting), [`schedule`] (kernels, packings, buffers,
 //! step program), [`codegen`] (machine code). [`pipeline`] alone knows their order. [`synth`] writes checkpoints to measure
-//! with.
+//! with, [`trial`] calls single kernels.
 
 pub mod checkpoint;
 pub mod codegen;
@@ -15,4 +15,5 @@ pub mod pipeline;
 pub mod schedule;
 pub mod spec;
 pub mod synth;
+pub mod trial;
 pub mod weights;

@@ -14,6 +14,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("compiler/src/checkpoint/map.rs", "maps files"),
     ("compiler/src/codegen/jit.rs", "enters compiled code, frees its pages"),
     ("compiler/src/synth/space.rs", "asks for the room on a disk"),
+    ("compiler/src/trial/mod.rs", "calls kernels on operands that it owns"),
     ("ir-specs/src/emit/abi.rs", "writes the types of the C ABI"),
     ("runtime/src/generated/abi.rs", "the types of the C ABI"),
     ("runtime/src/limits/dot.rs", "loops in assembly"),

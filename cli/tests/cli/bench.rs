@@ -77,3 +77,78 @@ fn what_cannot_be_measured_is_refused() {
     run(&["bench", "-t", "0", "-p", "4", "-n", "1"]).refused(1, "thread");
     run(&["bench", "-r", "0"]).refused(2, "from 1 to 1000");
 }
+
+#[test]
+fn every_kernel_of_a_shape_is_listed() {
+    let lines = |args: &[&str]| -> Vec<Value> {
+        let rows = run(&[&["bench", "--json", "-r", "1", "--kernels"][..], args].concat()).ok();
+        rows.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    };
+    for (shape, tokens) in [("2,100,50", 2), ("1,100,50", 1)] {
+        let mut rows = lines(&[shape]);
+        let limits = rows.pop().expect("a row of limits");
+        assert_eq!((&limits["test"], limits["threads"].as_u64()), (&"limits".into(), Some(1)));
+        positive(&limits, "read_gb_per_s");
+        for row in &rows {
+            for key in ["warm_us", "warm_gmacs", "cold_us", "cold_gb_per_s", "cold_of_bandwidth", "cold_gmacs"] {
+                positive(row, key);
+            }
+            assert!(!cfg!(target_arch = "x86_64") || positive(row, "warm_of_peak") > 0.0);
+            assert!((1.6..4.0).contains(&positive(row, "bits_per_weight")), "{row}");
+            assert_eq!((&row["test"], row["tokens"].as_u64()), (&"kernel".into(), Some(tokens)), "{row}");
+        }
+        assert_eq!(rows.iter().filter(|row| row["fastest_cold"] == true).count(), 1);
+        let mut found: Vec<_> = rows.iter().map(|row| row["symbol"].as_str().expect("a symbol").to_owned()).collect();
+        let mut expected = symbols(tokens);
+        expected.sort();
+        found.sort();
+        assert_eq!(found, expected);
+    }
+    // One level and emitter; several numbers of threads.
+    let rows = lines(&["1,64,16", "--isa", "sse41", "--emitter", "clif", "-t", "1,2"]);
+    let kernels = rows.iter().filter(|row| row["test"] == "kernel");
+    let found: Vec<_> =
+        kernels.map(|row| (row["isa"].as_str(), row["emitter"].as_str(), row["threads"].as_u64())).collect();
+    let expected = |threads| [(Some("sse41"), Some("clif"), Some(threads)); 3];
+    assert_eq!(found, [expected(1), expected(2)].concat());
+}
+
+/// The symbols of all kernels of this machine for so many tokens, 100 columns and 50 rows.
+fn symbols(tokens: u64) -> Vec<String> {
+    use tern_compiler::codegen::{EmitterChoice, Isa, Target, candidates};
+    use tern_compiler::schedule::kernel::{Epilogue, KernelKind, Regime};
+    let mut symbols = Vec::new();
+    for isa in Isa::ALL.iter().copied().filter(|isa| isa.is_available()) {
+        for emitter in EmitterChoice::ALL {
+            let target = Target::new(isa, isa.default_profile(), *emitter).expect("the level is here");
+            for (packing, regime) in candidates::ternary(&target) {
+                let kind = KernelKind::Ternary { packing, rows: 50, cols: 100, epilogue: Epilogue::Scale, regime };
+                let width = isa.width().filter(|_| *emitter == EmitterChoice::Auto);
+                let width = width.map_or(String::new(), |width| format!("_{}", 8 * width.bytes()));
+                let symbol = format!("{}{width}_{kind}", isa.name());
+                if (regime != Regime::Gemv || tokens == 1) && !symbols.contains(&symbol) {
+                    symbols.push(symbol);
+                }
+            }
+        }
+    }
+    symbols
+}
+
+#[test]
+fn people_get_a_table_of_kernels() {
+    let text = run(&["bench", "--kernels", "1,100,50", "-r", "1", "--isa", "native"]).ok();
+    assert!(text.contains("cold us") && text.contains("1 tokens, 100 columns, 50 rows; threads: 1"), "{text}");
+    assert_eq!(text.lines().filter(|line| line.starts_with("* ")).count(), 1, "{text}");
+    for line in text.lines() {
+        assert!(line.chars().count() <= 120, "{line}");
+    }
+}
+
+#[test]
+fn impossible_kernels_are_refused() {
+    run(&["bench", "--kernels", "1,2"]).refused(2, "three whole numbers");
+    run(&["bench", "--kernels", "1,1000000,1"]).refused(2, "K = 1000000");
+    run(&["bench", "--kernels", "1,64,16", "-p", "3"]).refused(2, "cannot be used with");
+    run(&["bench", "--kernels", "1,64,16", "-t", "0"]).refused(1, "thread");
+}

@@ -97,10 +97,14 @@ pub enum ModelError {
     Runtime(#[from] tern_runtime::error::Error),
 }
 
+/// The entry of a kernel: takes its argument struct.
+pub(crate) type KernelFn = unsafe extern "C" fn(*const u64);
+
 /// One kernel in memory: what tests and benches call directly.
 pub struct JitKernel {
     module: Option<JITModule>,
-    entry: unsafe extern "C" fn(*const u64),
+    entry: KernelFn,
+    symbol: String,
 }
 
 impl JitKernel {
@@ -110,12 +114,22 @@ impl JitKernel {
     /// [`Error::Memory`] if the system gives no pages; [`Error::Bug`]: a kernel must compile.
     pub fn compile(kind: &KernelKind, target: &Target) -> Result<JitKernel, Error> {
         let mut module = new_module(target, 1 << 20)?;
-        let id = module::compile_kernel(&mut module, kind, target)?;
+        let (id, symbol) = module::compile_kernel(&mut module, kind, target)?;
         module.finalize_definitions().map_err(Error::bug)?;
         let address = module.get_finalized_function(id);
         // SAFETY: a kernel takes one pointer and gives nothing, in the system's C calling convention.
-        let entry = unsafe { std::mem::transmute::<*const u8, unsafe extern "C" fn(*const u64)>(address) };
-        Ok(JitKernel { module: Some(module), entry })
+        let entry = unsafe { std::mem::transmute::<*const u8, KernelFn>(address) };
+        Ok(JitKernel { module: Some(module), entry, symbol })
+    }
+
+    /// Its symbol: the level, the width in bits if the wide emitter wrote it, what it computes.
+    pub fn symbol(&self) -> &str {
+        &self.symbol
+    }
+
+    /// Its address, valid as long as `self` lives: for threads, which cannot share the module.
+    pub(crate) fn entry(&self) -> KernelFn {
+        self.entry
     }
 
     /// Runs the kernel.

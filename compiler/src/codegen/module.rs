@@ -93,12 +93,15 @@ pub fn compile(
     Ok(Compiled { step, state_bytes, state_init, truncate, listed: functions.listed })
 }
 
-/// Compiles one kernel, exported, into `module`.
+/// Compiles one kernel into `module`; its id and its symbol.
 ///
 /// # Errors
 /// [`Error::Bug`]: a kernel must compile.
-pub fn compile_kernel(module: &mut dyn Module, kind: &KernelKind, target: &Target) -> Result<FuncId, Error> {
-    Functions::new(module, target, Listing::default()).kernel(kind)
+pub fn compile_kernel(module: &mut dyn Module, kind: &KernelKind, target: &Target) -> Result<(FuncId, String), Error> {
+    let mut functions = Functions::new(module, target, Listing::default());
+    let id = functions.kernel(kind)?;
+    let listed = functions.listed.pop().ok_or_else(|| Error::bug("a compiled kernel is not listed"))?;
+    Ok((id, listed.symbol))
 }
 
 /// The instructions of one kernel, and possibly constants behind them: for looking at them, not for running.

@@ -5,9 +5,12 @@
 //! every repetition, and that the ratios reported are medians of the repetitions' own ratios: on a shared machine nothing
 //! else can be compared.
 //!
-//! Read [`measure`] (repetitions), [`rows`] (what is reported), [`breakdown`] (where the time goes), [`plot`].
+//! Read [`measure`] (repetitions), [`rows`] (what is reported), [`breakdown`] (where the time goes), [`plot`]. With
+//! `--kernels` no model runs but every kernel of one shape: [`kernels`], [`kernel_rows`].
 
 mod breakdown;
+mod kernel_rows;
+mod kernels;
 mod measure;
 mod memory;
 mod plot;
@@ -37,11 +40,16 @@ use measure::{Measured, Test};
 use memory::Peak;
 use rows::{LimitRow, Row, TestRow};
 
+pub(crate) use kernels::kernel_shape;
+
 /// Passes that bring the weights into memory; all others compile.
 const LOADING: [&str; 3] = ["read", "import", "pack"];
 
 /// Runs the tests.
 pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
+    if let Some(shape) = args.kernels {
+        return kernels::run(shape, args);
+    }
     let options = load::options(&args.compile, None)?;
     let kv = knobs::setting("kv", args.kv.as_deref())?.value;
     let kv = KvType::from_name(&kv).with_context(|| format!("bug in tern: the knob kv is {kv:?}"))?;

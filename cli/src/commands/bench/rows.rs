@@ -14,7 +14,7 @@ use tern_runtime::limits::{Meter, Sample};
 use super::breakdown::Breakdown;
 use super::measure::{Measured, Test, median};
 
-const GIGA: f64 = 1e9;
+pub(super) const GIGA: f64 = 1e9;
 
 /// A row of the report.
 #[derive(Serialize)]
@@ -221,7 +221,7 @@ pub(super) fn table(rows: &[Row], profile: bool) -> String {
     text
 }
 
-fn limits_line(row: &LimitRow) -> String {
+pub(super) fn limits_line(row: &LimitRow) -> String {
     let dot = |gmacs: Option<f64>, name: Option<&str>| match (gmacs, name) {
         (Some(gmacs), Some(name)) => format!(", {gmacs:.0} Gmac/s ({name})"),
         _ => String::new(),
@@ -248,6 +248,6 @@ fn profile_lines(row: &TestRow) -> String {
     text
 }
 
-fn percent(share: Option<f64>) -> String {
+pub(super) fn percent(share: Option<f64>) -> String {
     share.map_or("-".to_owned(), |share| format!("{:.1} %", 100.0 * share))
 }

@@ -1,0 +1,237 @@
+//! Single kernels on operands of their own: what `tern bench --kernels` measures.
+//!
+//! In: a [`Shape`] and a target. Out: [`Trial`]s, one for every kernel that computes a ternary product of that shape there,
+//! and [`Operands`] on which they run as often as wanted, on all threads of a pool. It upholds that a kernel is only
+//! called with memory of its shape, so that callers need no `unsafe`. It reads no clock: who calls does.
+
+#![expect(unsafe_code, reason = "kernels are called through their argument structs")]
+
+mod operands;
+
+use tern_runtime::memory::HugePages;
+use tern_runtime::threads::{MAX_THREADS, ThreadPool};
+
+use crate::codegen::jit::JitKernel;
+use crate::codegen::{self, Target, candidates};
+use crate::graph::arith::MAX_K;
+use crate::schedule::kernel::{Epilogue, KernelKind, Regime, TritPacking};
+use crate::schedule::table::{TABLE_PARTS, TableScratch};
+use crate::schedule::{RowKind, layout};
+use operands::{Arena, Weights};
+
+pub use operands::{COLD_BYTES, Reads};
+
+/// The most bytes of one matrix, and of activations and results together.
+const MAX_BYTES: u64 = 1 << 30;
+
+/// The shape of a product: `tokens` rows of `cols` codes times a matrix of `rows` rows.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Shape {
+    /// M.
+    pub tokens: u32,
+    /// K.
+    pub cols: u32,
+    /// N.
+    pub rows: u32,
+}
+
+impl Shape {
+    /// A shape that can be tried.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if a number is 0, K is above [`MAX_K`], or the operands would be larger than a GiB.
+    pub fn new(tokens: u32, cols: u32, rows: u32) -> Result<Self, Error> {
+        let shape = Self { tokens, cols, rows };
+        let row_bytes = layout::row_bytes(RowKind::Q8, cols.min(MAX_K)) + layout::row_bytes(RowKind::F32, rows);
+        let fits = tokens > 0
+            && rows > 0
+            && (1..=MAX_K).contains(&cols)
+            && TritPacking::ALL.iter().all(|packing| shape.matrix_bytes(*packing) <= MAX_BYTES)
+            && u64::from(tokens).checked_mul(row_bytes).is_some_and(|bytes| bytes <= MAX_BYTES);
+        if fits { Ok(shape) } else { Err(Error::Shape { tokens, cols, rows }) }
+    }
+
+    /// Multiply-adds of one product.
+    pub fn macs(self) -> u64 {
+        u64::from(self.tokens) * u64::from(self.cols) * u64::from(self.rows)
+    }
+
+    /// Bytes of the matrix, packed.
+    pub fn matrix_bytes(self, packing: TritPacking) -> u64 {
+        u64::from(layout::trit_tiles(packing, self.rows)) * layout::trit_tile_bytes(packing, self.cols)
+    }
+
+    /// Bits that the packed matrix takes per weight.
+    pub fn bits_per_weight(self, packing: TritPacking) -> f64 {
+        8.0 * self.matrix_bytes(packing) as f64 / (f64::from(self.rows) * f64::from(self.cols))
+    }
+}
+
+/// A kernel could not be tried.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The shape is out of range.
+    #[error(
+        "cannot try a product of M = {tokens}, K = {cols}, N = {rows}: expected numbers from 1, K up to {MAX_K}, \
+         a packed matrix (N * K / 4 bytes) and activations with results (M * (K + 4 * N) bytes) of at most 1 GiB each"
+    )]
+    Shape {
+        /// M.
+        tokens: u32,
+        /// K.
+        cols: u32,
+        /// N.
+        rows: u32,
+    },
+    /// A kernel did not compile.
+    #[error(transparent)]
+    Code(#[from] codegen::Error),
+    /// Memory or threads are missing.
+    #[error(transparent)]
+    Runtime(#[from] tern_runtime::error::Error),
+    /// The operands were made for other trials.
+    #[error("bug in tern: operands of {expected} do not serve {found}")]
+    OtherOperands {
+        /// What they were made for.
+        expected: String,
+        /// What came.
+        found: String,
+    },
+}
+
+/// A compiled kernel for one shape.
+pub struct Trial {
+    kernel: JitKernel,
+    shape: Shape,
+    packing: TritPacking,
+    regime: Regime,
+}
+
+impl Trial {
+    /// Every kernel for products of `shape` on `target`; those for one row of activations only if there is one.
+    ///
+    /// # Errors
+    /// [`Error::Code`].
+    pub fn all(shape: Shape, target: &Target) -> Result<Vec<Trial>, Error> {
+        candidates::ternary(target)
+            .into_iter()
+            .filter(|(_, regime)| *regime != Regime::Gemv || shape.tokens == 1)
+            .map(|(packing, regime)| {
+                let (rows, cols) = (shape.rows, shape.cols);
+                let kind = KernelKind::Ternary { packing, rows, cols, epilogue: Epilogue::Scale, regime };
+                Ok(Trial { kernel: JitKernel::compile(&kind, target)?, shape, packing, regime })
+            })
+            .collect()
+    }
+
+    /// The kernel's symbol.
+    pub fn symbol(&self) -> &str {
+        self.kernel.symbol()
+    }
+
+    /// How its weights are packed.
+    pub fn packing(&self) -> TritPacking {
+        self.packing
+    }
+
+    /// What it is made for.
+    pub fn regime(&self) -> Regime {
+        self.regime
+    }
+
+    /// Units of work that threads share, and bytes of scratch memory of each thread.
+    fn units_and_scratch_bytes(&self) -> (u64, u64) {
+        let tiles = layout::trit_tiles(self.packing, self.shape.rows);
+        match self.regime {
+            Regime::Gemv | Regime::Gemm => (u64::from(tiles), 0),
+            Regime::Table { tokens } => {
+                let scratch = TableScratch::new(self.packing, tokens, self.shape.cols, tiles);
+                let batches = u64::from(self.shape.tokens.div_ceil(tokens));
+                (batches * u64::from(TABLE_PARTS), u64::from(scratch.bytes))
+            }
+        }
+    }
+}
+
+/// What the trials of one shape read and write: each packing's weights once, all else shared.
+pub struct Operands {
+    shape: Shape,
+    weights: Vec<Weights>,
+    arena: Arena,
+}
+
+impl Operands {
+    /// Operands for `trials`, all of `shape`, on up to `n_threads` threads, with `cold_bytes` (see [`COLD_BYTES`]) of
+    /// copies of each packing's weights.
+    ///
+    /// # Errors
+    /// [`Error::Runtime`] if the system refuses the memory.
+    pub fn new(
+        shape: Shape,
+        trials: &[Trial],
+        n_threads: usize,
+        cold_bytes: u64,
+        huge: HugePages,
+    ) -> Result<Self, Error> {
+        if !(1..=MAX_THREADS).contains(&n_threads) {
+            let count = tern_runtime::error::Error::BadThreadCount { asked: n_threads, max: MAX_THREADS };
+            return Err(count.into());
+        }
+        let scratch_bytes = trials.iter().map(|trial| trial.units_and_scratch_bytes().1).max().unwrap_or(0);
+        let wanted = TritPacking::ALL.into_iter().filter(|packing| trials.iter().any(|t| t.packing == *packing));
+        let weights = wanted.map(|packing| Weights::random(packing, shape, cold_bytes, huge));
+        let weights = weights.collect::<Result<_, _>>()?;
+        Ok(Self { shape, weights, arena: Arena::new(shape, n_threads, scratch_bytes, huge)? })
+    }
+
+    /// Runs the kernel of `trial` `calls` times on all threads of `pool`, which share each product and meet after it.
+    ///
+    /// # Errors
+    /// [`Error::OtherOperands`]: these were made without this trial, or for fewer threads.
+    pub fn run(&mut self, trial: &Trial, pool: &mut ThreadPool, reads: Reads, calls: usize) -> Result<(), Error> {
+        let (units, scratch_bytes) = trial.units_and_scratch_bytes();
+        let stride_bytes = self.arena.scratch_bytes();
+        let n_threads = pool.n_threads();
+        let serves =
+            trial.shape == self.shape && scratch_bytes <= stride_bytes as u64 && n_threads <= self.arena.n_threads;
+        let weights = self.weights.iter_mut().find(|weights| serves && weights.packing == trial.packing);
+        let Some(weights) = weights else {
+            return Err(Error::OtherOperands {
+                expected: format!("{:?} for {} threads", self.shape, self.arena.n_threads),
+                found: format!("{} of {:?} on {n_threads} threads", trial.symbol(), trial.shape),
+            });
+        };
+        let turns = weights.turns(reads, calls);
+        let [codes, scales, sums, out, scratch] = self.arena.addresses();
+        let (entry, tokens) = (trial.kernel.entry(), u64::from(self.shape.tokens));
+        let one = u64::from(1f32.to_bits());
+        pool.run(move |tid, barrier| {
+            let tid = u64::from(tid);
+            // As the step shares out units.
+            let (lo, hi) = (units * tid / n_threads as u64, units * (tid + 1) / n_threads as u64);
+            let scratch = scratch + tid * stride_bytes as u64;
+            let mut copy = turns.first;
+            for _ in 0..calls {
+                let w = turns.base + (copy * turns.stride_bytes) as u64;
+                let args = [w, codes, scales, sums, out, tokens, lo, hi, one, 0, scratch];
+                // SAFETY: this is the argument struct of a ternary kernel that scales. Checked above: the weights are of
+                // the kernel's packing and the arena of its shape, with scratch memory for this thread. `copy` is below
+                // `copies`, so `w` is a whole matrix of valid bytes. Threads write different tiles or parts. `self` and
+                // `trial` own memory and code, and are borrowed until `run` returns, after all threads are done.
+                unsafe { entry(args.as_ptr()) };
+                copy = if copy + 1 == turns.copies { 0 } else { copy + 1 };
+                barrier.wait();
+            }
+        });
+        Ok(())
+    }
+
+    /// What the last product wrote: f32, rows padded to whole cache lines.
+    pub fn out_bytes(&self) -> &[u8] {
+        self.arena.out()
+    }
+}
+
+#[cfg(test)]
+mod tests;

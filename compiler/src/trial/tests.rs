@@ -1,0 +1,73 @@
+use super::*;
+use crate::codegen::{EmitterChoice, Isa};
+
+fn trials(shape: Shape) -> Vec<Trial> {
+    let here = Isa::ALL.iter().filter(|isa| isa.is_available());
+    here.flat_map(|isa| EmitterChoice::ALL.iter().map(|emitter| (*isa, *emitter)))
+        .flat_map(|(isa, emitter)| {
+            let target = Target::new(isa, isa.default_profile(), emitter).expect("the level is here");
+            Trial::all(shape, &target).expect("kernels compile")
+        })
+        .collect()
+}
+
+/// The first `rows` results of every token.
+fn results(operands: &Operands) -> Vec<Vec<f32>> {
+    let stride = layout::row_bytes(RowKind::F32, operands.shape.rows) as usize;
+    let number = |b: &[u8]| f32::from_ne_bytes(b.try_into().expect("four bytes"));
+    let row = |row: &[u8]| row.chunks_exact(4).map(number).take(operands.shape.rows as usize).collect();
+    operands.out_bytes().chunks_exact(stride).map(row).collect()
+}
+
+#[test]
+fn all_kernels_of_a_packing_agree_warm_and_cold_on_any_threads() {
+    for (tokens, cols, rows) in [(1, 100, 50), (19, 130, 70), (1, 1, 1)] {
+        let shape = Shape::new(tokens, cols, rows).expect("a shape");
+        let trials = trials(shape);
+        let gemv = trials.iter().any(|trial| trial.regime == Regime::Gemv);
+        assert_eq!(gemv, tokens == 1);
+        let mut operands = Operands::new(shape, &trials, 3, 10_000, HugePages::Off).expect("memory");
+        for packing in TritPacking::ALL {
+            let mut want: Option<Vec<Vec<f32>>> = None;
+            for trial in trials.iter().filter(|trial| trial.packing == packing) {
+                for (n_threads, reads, calls) in [(1, Reads::Warm, 1), (3, Reads::Cold, 5), (2, Reads::Warm, 2)] {
+                    let mut pool = ThreadPool::new(n_threads).expect("threads");
+                    operands.arena.out_mut().fill(0xff);
+                    operands.run(trial, &mut pool, reads, calls).expect("it runs");
+                    let found = results(&operands);
+                    assert!(found.iter().flatten().all(|y| y.is_finite()), "{}", trial.symbol());
+                    // Rows of random trits are not all alike, and their sums not all zero.
+                    assert!(rows == 1 || found[0].iter().any(|y| *y != found[0][0]), "{}", trial.symbol());
+                    assert_eq!(*want.get_or_insert_with(|| found.clone()), found, "{}", trial.symbol());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn operands_serve_only_their_own_trials() {
+    let [small, large] = [(1, 64, 16), (1, 64, 32)].map(|(m, k, n)| Shape::new(m, k, n).expect("a shape"));
+    let (few, others) = (trials(small), trials(large));
+    let mut operands = Operands::new(small, &few, 1, 0, HugePages::Off).expect("memory");
+    let mut one = ThreadPool::new(1).expect("a thread");
+    let mut two = ThreadPool::new(2).expect("threads");
+    assert!(operands.run(&few[0], &mut one, Reads::Cold, 3).is_ok());
+    assert!(operands.run(&others[0], &mut one, Reads::Warm, 1).is_err());
+    assert!(operands.run(&few[0], &mut two, Reads::Warm, 1).is_err());
+    let mut none = Operands::new(small, &[], 2, 0, HugePages::Off).expect("memory");
+    assert!(few.iter().all(|trial| none.run(trial, &mut one, Reads::Warm, 1).is_err()));
+    assert!(Operands::new(small, &few, 0, 0, HugePages::Off).is_err());
+}
+
+#[test]
+fn shapes_out_of_range_are_refused() {
+    let most = u32::MAX;
+    for (m, k, n) in
+        [(0, 1, 1), (1, 0, 1), (1, 1, 0), (1, MAX_K + 1, 1), (1, most, most), (most, 1, most), (most, 1, 1)]
+    {
+        let e = Shape::new(m, k, n).expect_err("out of range");
+        assert!(e.to_string().contains(&format!("K = {k}")), "{e}");
+    }
+    assert!(Shape::new(512, 6912, 2560).is_ok() && Shape::new(1, MAX_K, 1 << 14).is_ok());
+}
