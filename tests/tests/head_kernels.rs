@@ -174,7 +174,7 @@ fn code_sums_are_exact_at_the_extremes() {
         // Second codes at their ends: every remainder is half a step of the first.
         let x: Vec<f32> = (0..cols).map(|i| if i == 0 { 127.0 } else { 63.499 }).collect();
         let w: Vec<f32> = (0..cols).map(|i| if i % 2 == 0 { 31.0 } else { -31.0 }).collect();
-        let (logits, bounds) = &scan(&target, &[w.clone()], &[x.clone()])[0];
+        let (logits, bounds) = &scan(&target, std::slice::from_ref(&w), std::slice::from_ref(&x))[0];
         let exact: f64 = w.iter().zip(&x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum();
         let what = name(&target, &format!("{exact}: {} {}", logits[0], bounds[0]));
         assert!((f64::from(logits[0]) - exact).abs() <= f64::from(bounds[0] - logits[0]), "{what}");

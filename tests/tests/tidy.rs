@@ -26,6 +26,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("runtime/src/session/tests.rs", "a model in Rust behind the C ABI"),
     ("tests/src/raw.rs", "enters compiled code without the checks of a session"),
     ("tests/tests/head_kernels.rs", "calls kernels"),
+    ("tests/tests/attention_kernels.rs", "calls kernels"),
     ("tests/tests/kernels.rs", "calls kernels"),
     ("tests/tests/no_allocations.rs", "counts allocations as the global allocator"),
     ("benches/benches/kernels.rs", "calls kernels"),

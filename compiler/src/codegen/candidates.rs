@@ -8,11 +8,14 @@ use super::isa::{EmitterChoice, Isa};
 use crate::schedule::kernel::{Regime, TritPacking};
 use crate::schedule::{Table, Ternary};
 
-/// Tokens of a batch of the wide table product.
-const WIDE_TOKENS: u32 = 16;
+/// Tokens of a batch of the table product.
+const TABLE_TOKENS: u32 = 16;
 
 /// A batch of tables costs as much as so many tokens of dot products.
 const TABLE_FROM: u32 = 12;
+
+/// And as so many tokens, where products of bytes are summed in three instructions.
+const TABLE_FROM_WITHOUT_DOT: u32 = 8;
 
 /// Whether the wide emitter writes ternary kernels for the target.
 fn is_wide(target: &Target) -> bool {
@@ -33,7 +36,7 @@ pub fn packings(target: &Target) -> &'static [TritPacking] {
 
 /// Every kernel for ternary products on the target.
 pub fn ternary(target: &Target) -> Vec<(TritPacking, Regime)> {
-    let regimes = [Regime::Gemv, Regime::Gemm, Regime::Table { tokens: WIDE_TOKENS }];
+    let regimes = [Regime::Gemv, Regime::Gemm, Regime::Table { tokens: TABLE_TOKENS }];
     packings(target).iter().flat_map(|p| regimes.iter().map(|r| (*p, *r))).collect()
 }
 
@@ -45,6 +48,7 @@ impl Target {
 
     /// The same with a packing of [`packings`].
     pub fn ternary_packed(&self, packing: TritPacking) -> Ternary {
-        Ternary { packing, table: Some(Table { tokens: WIDE_TOKENS, from: TABLE_FROM }) }
+        let from = if is_wide(self) || self.isa.has_vnni() { TABLE_FROM } else { TABLE_FROM_WITHOUT_DOT };
+        Ternary { packing, table: Some(Table { tokens: TABLE_TOKENS, from }) }
     }
 }

@@ -139,6 +139,14 @@ impl<'a, 'f> Emitter<'a, 'f> {
         self.b.ins().load(ty, flags().with_aligned(), base, offset)
     }
 
+    /// The four bytes at `base + offset` four times.
+    pub fn load_broadcast(&mut self, base: Value, offset: i32) -> Value {
+        // By way of f32, which is loaded into a vector register at once.
+        let four = self.load(types::F32, base, offset);
+        let v = self.b.ins().splat(F32X4, four);
+        self.cast(I8X16, v)
+    }
+
     /// Stores at `base + offset`.
     pub fn store(&mut self, v: Value, base: Value, offset: i32) {
         self.b.ins().store(flags(), v, base, offset);
@@ -254,6 +262,13 @@ impl<'a, 'f> Emitter<'a, 'f> {
         let mask = self.b.func.dfg.immediates.push(ir::ConstantData::from(&mask[..]));
         let swapped = self.b.ins().shuffle(bytes, bytes, mask);
         self.cast(F32X4, swapped)
+    }
+
+    /// Four times the four bytes of lane `lane`.
+    pub fn broadcast_lane(&mut self, v: Value, lane: usize) -> Value {
+        let mask: [u8; 16] = std::array::from_fn(|i| (4 * lane + i % 4) as u8);
+        let mask = self.b.func.dfg.immediates.push(ir::ConstantData::from(&mask[..]));
+        self.b.ins().shuffle(v, v, mask)
     }
 
     /// Elements of `bytes` bytes (1, 4 or 8) of two vectors in turn, a first: the low halves, the high halves.

@@ -36,9 +36,13 @@
 
 use super::layout::{HEAD_BLOCK_BYTES, HEAD_BLOCK_COLS, HEAD_TILE_ROWS, head_blocks, head_tile_bytes, round_up};
 use crate::graph::DenseType;
+use crate::graph::arith::ROUND_MAGIC;
 
 /// Half the codes of a row: they are -31 to 31.
 const MOST: f32 = 31.0;
+
+/// Elements that are quantised together.
+const LANES: usize = 8;
 
 /// What is added to a code so that it is positive.
 pub const CODE_OFFSET: i32 = 32;
@@ -84,29 +88,36 @@ pub struct RowFacts {
     pub norm: f32,
 }
 
-/// Quantises one row: `codes` gets `q + 32`, one per element.
+/// Quantises one row, padded with zeros to a multiple of 16: `codes` gets `q + 32`, one per element.
 ///
 /// # Panics
-/// If the lengths differ.
+/// If the lengths differ or are no multiple of 16.
 pub fn quantise_row(w: &[f32], codes: &mut [u8]) -> RowFacts {
-    assert_eq!(w.len(), codes.len());
-    let most = w.iter().fold(0, |most: u32, v| most.max(v.to_bits() & 0x7fff_ffff));
+    assert!(w.len() == codes.len() && w.len().is_multiple_of(HEAD_BLOCK_COLS as usize));
+    let (blocks, _) = w.as_chunks::<LANES>();
+    let mut most = [0u32; LANES];
+    for w in blocks {
+        for (most, w) in most.iter_mut().zip(w) {
+            *most = (*most).max(w.to_bits() & 0x7fff_ffff);
+        }
+    }
+    let most = most.into_iter().fold(0, u32::max);
     let scale = f32::from_bits(most) / MOST;
     // A scale that is subnormal would be imprecise, and its inverse infinite.
     let inverse = if scale.is_normal() { 1.0 / scale } else { 0.0 };
     let scale = if scale.is_normal() { scale } else { 0.0 };
     // |w / s| <= 31 (1 + 3u), which rounds to 31. Only f64 can square everything that f32 can hold: the squares and s q are
     // exact in it, and the sums are good to K 2^-53.
-    let (mut error, mut norm) = ([0.0f64; 8], [0.0f64; 8]);
-    for (w, codes) in w.chunks(8).zip(codes.chunks_mut(8)) {
-        for (i, (&w, code)) in w.iter().zip(codes).enumerate() {
-            let shifted = w * inverse + crate::graph::arith::ROUND_MAGIC;
-            let q = shifted - crate::graph::arith::ROUND_MAGIC;
-            *code =
-                (shifted.to_bits().wrapping_sub(crate::graph::arith::ROUND_MAGIC.to_bits()) as i32 + CODE_OFFSET) as u8;
-            let rest = f64::from(w) - f64::from(scale) * f64::from(q);
+    let (mut error, mut norm) = ([0.0f64; LANES], [0.0f64; LANES]);
+    for (w, codes) in blocks.iter().zip(codes.as_chunks_mut::<LANES>().0) {
+        let shifted = w.map(|w| w * inverse + ROUND_MAGIC);
+        *codes =
+            shifted.map(|t| t.to_bits().wrapping_sub(ROUND_MAGIC.to_bits()).wrapping_add(CODE_OFFSET as u32) as u8);
+        for i in 0..LANES {
+            let w = f64::from(w[i]);
+            let rest = w - f64::from(scale) * f64::from(shifted[i] - ROUND_MAGIC);
             error[i] += rest * rest;
-            norm[i] += f64::from(w) * f64::from(w);
+            norm[i] += w * w;
         }
     }
     if most >= f32::INFINITY.to_bits() {

@@ -339,7 +339,7 @@ impl Asm {
     /// # Errors
     /// The first error of the kernel, or what the assembler refuses.
     pub fn finish(mut self) -> Result<Code, Error> {
-        let saved = self.planner.to_save();
+        let saved = self.planner.callers();
         let (has_frame, pushed) = (self.stack_bytes > 0, saved.iter().filter(|r| **r != rbp).count() as i32);
         if has_frame {
             self.raw(|a| a.lea(rsp, ptr(rbp - 8 * pushed)));

@@ -78,7 +78,7 @@ pub fn emit(kind: &KernelKind, target: &Target) -> Result<Option<Code>, Error> {
         | KernelKind::HeadQuantise { .. }
         | KernelKind::HeadRescore { .. }
         | KernelKind::HeadMerge { .. }
-        | KernelKind::TopK { .. } => return Ok(None),
+        | KernelKind::TopK => return Ok(None),
     }
     k.finish().map(Some)
 }

@@ -185,7 +185,7 @@ impl Planner {
     }
 
     /// The caller's registers that were ever handed out.
-    pub(super) fn to_save(&self) -> Vec<General> {
+    pub(super) fn callers(&self) -> Vec<General> {
         (FIRST_SAVED..GENERAL.len()).filter(|i| self.general_used & 1 << i != 0).map(|i| GENERAL[i]).collect()
     }
 }
@@ -215,7 +215,7 @@ mod tests {
         assert!(planner.general().is_none());
         planner.back_to(&before);
         assert_eq!(planner.general(), Some(rax));
-        assert_eq!(planner.to_save(), [rbx, r12, r13, r14, r15, rbp]);
+        assert_eq!(planner.callers(), [rbx, r12, r13, r14, r15, rbp]);
     }
 
     #[test]

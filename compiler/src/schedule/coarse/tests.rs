@@ -37,6 +37,16 @@ fn dense(rows: &[Vec<f32>]) -> Vec<u8> {
     bytes
 }
 
+/// The facts and the codes of a row of any length.
+fn quantised(row: &[f32]) -> (RowFacts, Vec<u8>) {
+    let mut padded = row.to_vec();
+    padded.resize(row.len().next_multiple_of(16), 0.0);
+    let mut codes = vec![0; padded.len()];
+    let facts = quantise_row(&padded, &mut codes);
+    codes.truncate(row.len());
+    (facts, codes)
+}
+
 fn norm(v: impl Iterator<Item = f64>) -> f64 {
     v.map(|v| v * v).sum::<f64>().sqrt()
 }
@@ -51,8 +61,7 @@ fn codes_and_numbers_come_back() {
         let mut packed = vec![0xee; tiles * head_tile_bytes(k) as usize];
         pack(&bytes, DenseType::F32, n, k, 0, &mut packed);
         for (i, row) in rows.iter().enumerate() {
-            let mut codes = vec![0; cols];
-            let facts = quantise_row(row, &mut codes);
+            let (facts, codes) = quantised(row);
             let (found, numbers) = unpack_row(&packed, k, i);
             assert_eq!((&found[..cols], numbers), (&codes[..], facts), "{cols} row {i}");
             assert!(found[cols..].iter().all(|c| *c == 32), "{cols} row {i}: padding");
@@ -74,8 +83,7 @@ fn codes_and_numbers_come_back() {
 fn norms_are_upper_bounds_and_close() {
     for cols in [1, 16, 100, 2560] {
         for (i, row) in rows(cols).iter().enumerate() {
-            let mut codes = vec![0; cols];
-            let facts = quantise_row(row, &mut codes);
+            let (facts, codes) = quantised(row);
             if row.iter().any(|v| !v.is_finite()) {
                 assert_eq!((facts.error, facts.norm), (f32::INFINITY, f32::INFINITY));
                 continue;

@@ -70,9 +70,9 @@ fn block(k: &mut Emitter<'_, '_>, w: Value, x: Value, acc: &[Value], mask: Value
         // Two fields of at most 2 * 63 * 127 stay inside i16.
         for pair in [0, 2] {
             let codes = [pair, pair + 1].map(|field| field_codes(k, w, quarter, field, mask));
-            for half in 0..2 {
+            for (half, x) in x.into_iter().enumerate() {
                 let mut products = [pair, pair + 1].map(|field| {
-                    let a = broadcast(k, x[half], field);
+                    let a = broadcast(k, x, field);
                     k.b.ins().x86_pmaddubsw(a, codes[(field - pair) as usize])
                 });
                 products[0] = k.b.ins().iadd(products[0], products[1]);

@@ -1,4 +1,4 @@
-//! Dot products of one or two tokens with tiles of 16 rows.
+//! Dot products of one token, or of two, with tiles of 16 rows.
 //!
 //! A code is trit + 1, so sum(code * q) - sum(q) = sum(trit * q); the sum of a token's codes comes with it. A line is four
 //! vectors, each of four rows: its parts. Two parts at a time are unfolded field by field:
@@ -6,8 +6,8 @@
 //!   Fields 1 and 3 thus count four times and have sums of their own, divided exactly at the end;
 //! - for two tokens every field moves down, and each part and token has one sum.
 //!
-//! Either way eight sums hide the latency of `vpdpbusd`, and sums, masks, weights and codes fit 14 registers. Without
-//! 32-bit dot products pairs are summed in i16 over four lines, then widened.
+//! Either way eight sums hide the latency of `vpdpbusd`, and sums, masks, weights and codes fit the 16 registers. Without
+//! 32-bit dot products, pairs are summed in i16 over four lines, then widened.
 
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
@@ -21,10 +21,10 @@ const PARTS: usize = 4;
 const PAIR: usize = 2;
 /// Fields of a byte.
 const FIELDS: usize = 4;
-/// Lines per turn of the loop. As many sums of pairs fit i16: a line adds at most 4 * 2 * 2 * (2 * 128) to one of them.
+/// Lines per turn of the loop. The sums of pairs of so many fit i16: those of class 1, in which two fields count four times.
 const UNROLL: i64 = 4;
 
-const _: () = assert!(UNROLL * 4 * 2 * 2 * 2 * 128 < 1 << 15);
+const _: () = assert!(UNROLL * 2 * 4 * 2 * (2 * 128) < 1 << 15);
 
 /// One token; `lo`, `hi` count tiles (pairs of tiles of a gated unit).
 pub(super) fn gemv(k: &mut Emitter<'_, '_>, f: &Frame) {
@@ -34,14 +34,18 @@ pub(super) fn gemv(k: &mut Emitter<'_, '_>, f: &Frame) {
     });
 }
 
-/// A few tokens: by twos, then the odd one.
+/// A few tokens: with `vpdpbusd` by twos, then the odd one. Without, unfolding is the smaller part of the work, and the
+/// sums of two tokens would not fit the registers.
 pub(super) fn gemm(k: &mut Emitter<'_, '_>, f: &Frame) {
     each_tile(k, f, |k, w, tile| {
-        let odd = k.b.ins().band_imm_u(f.tokens, 1);
-        let even = k.b.ins().isub(f.tokens, odd);
-        let zero = k.int(0);
-        k.for_range(zero, even, 2, |k, token| block(k, f, w, tile, token, 2));
-        k.for_range(even, f.tokens, 1, |k, token| block(k, f, w, tile, token, 1));
+        let mut first = k.int(0);
+        if k.isa.has_vnni() {
+            let odd = k.b.ins().band_imm_u(f.tokens, 1);
+            let even = k.b.ins().isub(f.tokens, odd);
+            k.for_range(first, even, 2, |k, token| block(k, f, w, tile, token, 2));
+            first = even;
+        }
+        k.for_range(first, f.tokens, 1, |k, token| block(k, f, w, tile, token, 1));
     });
 }
 
@@ -88,16 +92,7 @@ fn finish(k: &mut Emitter<'_, '_>, f: &Frame, accs: &[[Value; PARTS]], tile: Val
 fn sums(k: &mut Emitter<'_, '_>, f: &Frame, w: Value, token: Value, tokens: usize) -> Vec<[Value; PARTS]> {
     let codes = k.row(f.codes, token, f.shape.code_row_bytes());
     let tile = Tile { f, w, codes, tokens };
-    let accs = if k.isa.has_vnni() {
-        vnni_sums(k, &tile)
-    } else if tokens == 1 {
-        maddubs_sums(k, &tile, &[0, 2])
-    } else {
-        // Two tokens' sums of pairs leave no registers for the sums of four parts.
-        let first = maddubs_sums(k, &tile, &[0]);
-        let second = maddubs_sums(k, &tile, &[2]);
-        first.into_iter().zip(second).map(|(a, b)| a.into_iter().chain(b).collect()).collect()
-    };
+    let accs = if k.isa.has_vnni() { vnni_sums(k, &tile) } else { maddubs_sums(k, &tile) };
     let of_token = |k: &mut Emitter<'_, '_>, t: usize, parts: Vec<Value>| {
         let at = k.row(f.sums, token, 4);
         let sum = k.load(types::I32, at, 4 * t as i32);
@@ -151,19 +146,19 @@ fn pair_step(
 ) {
     let classes = tile.classes();
     let offset = |part: usize| (at.line * LINE) as i32 + 16 * part as i32;
+    let columns =
+        |t: usize, f: usize| (t as i64 * tile.f.shape.code_row_bytes() + at.line * LINE_COLS + 4 * f as i64) as i32;
+    // One token's codes of the whole line fit a register; several tokens' do not.
+    let line_codes = (tile.tokens == 1).then(|| k.load(I8X16, at.codes, columns(0, 0)));
     let mut packed: [Value; PAIR] = std::array::from_fn(|i| k.load(I8X16, at.w, offset(first + i)));
     for field in 0..FIELDS {
         if field > 0 && field % classes == 0 {
             packed = packed.map(|p| shifted_down(k, p, 2 * classes as i64));
         }
-        let columns = |t: usize| t as i64 * tile.f.shape.code_row_bytes() + at.line * LINE_COLS + 4 * field as i64;
-        let codes: Vec<Value> = (0..tile.tokens)
-            .map(|t| {
-                let dword = k.load(types::I32, at.codes, columns(t) as i32);
-                let dword = k.b.ins().splat(I32X4, dword);
-                k.cast(I8X16, dword)
-            })
-            .collect();
+        let codes: Vec<Value> = match line_codes {
+            Some(codes) => vec![k.broadcast_lane(codes, field)],
+            None => (0..tile.tokens).map(|t| k.load_broadcast(at.codes, columns(t, field))).collect(),
+        };
         for (i, packed) in packed.iter().enumerate() {
             let trits = k.b.ins().band(*packed, masks[field % classes]);
             for (t, codes) in codes.iter().enumerate() {
@@ -234,42 +229,37 @@ fn vnni_sums(k: &mut Emitter<'_, '_>, tile: &Tile<'_>) -> Vec<Vec<Value>> {
     (0..tile.tokens).map(|t| (0..PARTS).map(|part| total(k, part * tile.tokens + t)).collect()).collect()
 }
 
-/// Without: `[token][part]` of the parts in the pairs that start at `pairs`.
-fn maddubs_sums(k: &mut Emitter<'_, '_>, tile: &Tile<'_>, pairs: &[usize]) -> Vec<Vec<Value>> {
-    let (classes, tokens) = (tile.classes(), tile.tokens);
+/// Without, for one token: `[token][part]`.
+fn maddubs_sums(k: &mut Emitter<'_, '_>, tile: &Tile<'_>) -> Vec<Vec<Value>> {
+    let classes = tile.classes();
     let masks = masks(k, tile);
     let zero = k.splat_i32(0);
-    let accs = each_turn(k, tile, vec![zero; pairs.len() * PAIR * tokens], |k, at, lines, accs| {
+    let accs = each_turn(k, tile, vec![zero; PARTS], |k, at, lines, accs| {
         let mut accs = accs.to_vec();
-        for (accs, first) in accs.chunks_exact_mut(PAIR * tokens).zip(pairs) {
-            let base = first * tokens * classes;
-            let mut narrow: Vec<Option<Value>> = vec![None; PAIR * tokens * classes];
+        for first in (0..PARTS).step_by(PAIR) {
+            let mut narrow: Vec<Option<Value>> = vec![None; PARTS * classes];
             for line in 0..lines {
-                pair_step(k, tile, &masks, Cursor { line, ..at }, *first, |k, i, codes, trits| {
+                pair_step(k, tile, &masks, Cursor { line, ..at }, first, |k, i, codes, trits| {
                     let pairs = k.b.ins().x86_pmaddubsw(codes, trits);
-                    let sum = &mut narrow[i - base];
-                    *sum = Some(sum.map_or(pairs, |sum| k.b.ins().iadd(sum, pairs)));
+                    narrow[i] = Some(narrow[i].map_or(pairs, |sum| k.b.ins().iadd(sum, pairs)));
                 });
             }
             for (acc, classes) in accs.iter_mut().zip(narrow.chunks_exact(classes)) {
-                *acc = widened(k, *acc, classes);
+                // Those of the other parts are none.
+                if let [Some(single), Some(fourfold)] = *classes {
+                    *acc = widened(k, *acc, single, fourfold);
+                }
             }
         }
         accs
     });
-    let parts = pairs.len() * PAIR;
-    (0..tokens).map(|t| (0..parts).map(|part| accs[part * tokens + t]).collect()).collect()
+    vec![accs]
 }
 
-/// acc + the i16 sums of a part and token: class 1 counts four times.
-fn widened(k: &mut Emitter<'_, '_>, acc: Value, classes: &[Option<Value>]) -> Value {
-    let mut sum = None;
-    for (class, narrow) in classes.iter().enumerate() {
-        let Some(narrow) = *narrow else { continue };
-        let narrow = if class == 0 { narrow } else { k.b.ins().sshr_imm_u(narrow, 2) };
-        sum = Some(sum.map_or(narrow, |sum| k.b.ins().iadd(sum, narrow)));
-    }
-    let Some(sum) = sum else { return acc };
+/// acc + the i16 sums of a part, of which those of class 1 count four times.
+fn widened(k: &mut Emitter<'_, '_>, acc: Value, single: Value, fourfold: Value) -> Value {
+    let fourfold = k.b.ins().sshr_imm_u(fourfold, 2);
+    let sum = k.b.ins().iadd(single, fourfold);
     let (low, high) = (k.b.ins().swiden_low(sum), k.b.ins().swiden_high(sum));
     let quads = k.b.ins().iadd_pairwise(low, high);
     k.b.ins().iadd(acc, quads)

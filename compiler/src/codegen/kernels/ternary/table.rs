@@ -107,24 +107,22 @@ impl Table<'_> {
         let f = self.f;
         let first = k.b.ins().imul_imm_s(batch, i64::from(TOKENS));
         let last = k.at(f.tokens, -1);
-        let factors = self.area(k, self.scratch.factors);
-        k.for_bytes(TOKENS.into(), 1, |k, i| {
-            let token = k.b.ins().iadd(first, i);
+        // Written out: an inner loop would have to fetch, every turn, what finds no register.
+        for i in 0..TOKENS as i32 {
+            let token = k.at(first, i.into());
             let token = k.b.ins().smin(token, last);
-            let slot = k.row(f.scratch, i, 8);
             let row = k.b.ins().imul_imm_s(token, f.shape.out_row_bytes());
-            k.store(row, slot, ROW_OFFSETS);
+            k.store(row, f.scratch, ROW_OFFSETS + 8 * i);
             let codes = k.row(f.codes, token, f.shape.code_row_bytes());
-            k.store(codes, slot, CODE_ROWS);
-            let slot = k.row(factors, i, 4);
-            for (matrix, scale) in
-                [f.weight_scale, f.up_scale].into_iter().take(f.shape.matrices() as usize).enumerate()
-            {
+            k.store(codes, f.scratch, CODE_ROWS + 8 * i);
+            let scales = [f.weight_scale, f.up_scale].into_iter().take(f.shape.matrices() as usize);
+            for (matrix, scale) in scales.enumerate() {
                 if let Some(factor) = epilogue::factor(k, f, scale, token) {
-                    k.store(factor, slot, 4 * TOKENS as i32 * matrix as i32);
+                    let at = self.scratch.factors as i32 + 4 * (TOKENS as i32 * matrix as i32 + i);
+                    k.store(factor, f.scratch, at);
                 }
             }
-        });
+        }
     }
 
     /// Codes of the batch's tokens, column by column: `[column][token]`.
@@ -173,7 +171,7 @@ impl Table<'_> {
     /// `lines` lines of every tile, whose codes are at `columns`.
     fn chunk(&self, k: &mut Emitter<'_, '_>, block: Block, columns: Value, lines: i64) {
         let indices = self.area(k, self.scratch.chunk);
-        let stride = i64::from(self.scratch.block_tiles) * LINE;
+        let stride = i64::from(self.scratch.chunk_line_bytes);
         indices::convert(k, block.w, block.tiles, self.f.shape.tile_bytes(), lines, indices, stride);
         let pass_lines = i64::from(self.scratch.pass_lines);
         k.for_bytes(lines / pass_lines, 1, |k, pass| {
@@ -194,7 +192,7 @@ impl Table<'_> {
         let (to, sums) = (self.area(k, self.scratch.tables), self.area(k, self.scratch.sums16));
         tables::tables(k, columns, to, lines);
         let index_bytes = k.b.ins().imul_imm_s(block.tiles, LINE);
-        let stride = i64::from(self.scratch.block_tiles) * LINE;
+        let stride = i64::from(self.scratch.chunk_line_bytes);
         tables::lookups(k, to, indices, stride, index_bytes, sums, lines);
     }
 
