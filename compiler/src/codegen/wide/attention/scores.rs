@@ -1,7 +1,7 @@
-//! s[position][head] = scale * (q . k): a register tile of query heads times positions, and the fold of all its sums at once.
+//! `s[position][head]` = scale * (q . k): a register tile of query heads times positions, and the fold of all its sums at once.
 //!
 //! A tile has as many 16-lane sums as the scores of one register (512 bits: 16 of one zmm each; 256 bits: 4 of two ymm each).
-//! [`Tile::fold_all`] folds them together: every step adds the halves of two sums in one operation, in the order 8, 4, 2, 1
+//! `fold_16` and `fold_4` fold them together: every step adds the halves of two sums in one operation, in the order 8, 4, 2, 1
 //! that one sum alone would have, and leaves sum i in lane i.
 
 use iced_x86::code_asm::ptr;
