@@ -20,7 +20,7 @@ const LINE: i32 = 64;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Registers {
     constants: [Vector; 4],
-    spare: [Vector; 3],
+    spare: [Vector; 5],
 }
 
 /// Loads the constants.
@@ -55,7 +55,7 @@ pub(super) fn steps(
     let bytes = k.width.bytes();
     let mut steps: Vec<Step> = Vec::new();
     let mut step = |s: Step| steps.push(s);
-    let [a, b, c] = r.spare;
+    let [a, b, c, ..] = r.spare;
     for part in (0..LINE).step_by(bytes as usize) {
         match packing {
             TritPacking::T2 => {
@@ -85,6 +85,70 @@ pub(super) fn steps(
                 step(Box::new(move |k| k.vpslld(a, a, shift)));
                 step(Box::new(move |k| k.store(ptr(to + (at + LINE + part)), a)));
             }
+        }
+    }
+    steps
+}
+
+/// Where [`pair_steps`] leaves the eight indices of a row: of the first line, then of the second.
+pub(super) const fn place_of_row(row: i32) -> i32 {
+    (row % 4 / 2) * LINE + row / 4 * 16 + row % 2 * 8
+}
+
+/// The steps that turn two lines at `from` into indices at `to`: the rows' eight bytes as [`place_of_row`] says, then (five
+/// trits a byte) a dword per row with an index of the first line in its low half and of the second in its high half, both
+/// times 2^`shift`.
+pub(super) fn pair_steps(
+    k: &Asm,
+    packing: TritPacking,
+    r: Registers,
+    from: General,
+    to: General,
+    shift: i32,
+) -> Vec<Step> {
+    let bytes = k.width.bytes();
+    let mut steps: Vec<Step> = Vec::new();
+    let mut step = |s: Step| steps.push(s);
+    let [a, b, c, first, rest] = r.spare;
+    for part in (0..LINE).step_by(bytes as usize) {
+        for line in 0..2 {
+            let to_first = line == 0;
+            let index = if to_first { first } else { b };
+            step(Box::new(move |k| k.vmovups(a, ptr(from + (line * LINE + part)))));
+            match packing {
+                TritPacking::T2 => {
+                    let [mask, low, high, _] = r.constants;
+                    step(Box::new(move |k| k.vpsrlw(c, a, 4)));
+                    step(Box::new(move |k| k.and(a, a, mask)));
+                    step(Box::new(move |k| k.and(c, c, mask)));
+                    step(Box::new(move |k| k.vpshufb(a, low, a)));
+                    step(Box::new(move |k| k.vpshufb(c, high, c)));
+                    step(Box::new(move |k| k.vpaddb(index, a, c)));
+                }
+                TritPacking::T5 => {
+                    let [c81, c162, three, weights] = r.constants;
+                    step(Box::new(move |k| k.vpsubb(index, a, c81)));
+                    step(Box::new(move |k| k.vpsubb(c, a, c162)));
+                    step(Box::new(move |k| k.vpminub(index, index, c)));
+                    step(Box::new(move |k| k.vpminub(index, index, a)));
+                    // 81 c4, whose two lowest bits are c4.
+                    step(Box::new(move |k| k.vpsubb(c, a, index)));
+                    step(Box::new(move |k| k.and(c, c, three)));
+                    let sum = if to_first { rest } else { a };
+                    step(Box::new(move |k| k.clear(sum)));
+                    step(Box::new(move |k| k.dpbusd(sum, c, weights)));
+                }
+            }
+        }
+        step(Box::new(move |k| k.vunpcklps(c, first, b)));
+        step(Box::new(move |k| k.store(ptr(to + part), c)));
+        step(Box::new(move |k| k.vunpckhps(c, first, b)));
+        step(Box::new(move |k| k.store(ptr(to + (LINE + part)), c)));
+        if packing == TritPacking::T5 {
+            step(Box::new(move |k| k.vpslld(a, a, 16)));
+            step(Box::new(move |k| k.or(a, a, rest)));
+            step(Box::new(move |k| k.vpslld(a, a, shift)));
+            step(Box::new(move |k| k.store(ptr(to + (2 * LINE + part)), a)));
         }
     }
     steps

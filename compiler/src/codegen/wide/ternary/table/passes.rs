@@ -186,6 +186,9 @@ fn lookups(k: &mut Asm, f: &Frame<'_>, lines: i32, widens: bool) {
 }
 
 fn line_steps(k: &Asm, f: &Frame<'_>, r: Registers, lines: i32, from: General, to: General) -> Vec<indices::Step> {
+    if lines == 2 {
+        return indices::pair_steps(k, f.t.packing, r, from, to, ENTRY_SHIFT);
+    }
     (0..lines)
         .flat_map(|line| indices::steps(k, f.t.packing, r, (from, line), (to, 2 * LINE * line), ENTRY_SHIFT))
         .collect()
@@ -215,6 +218,28 @@ fn row_lookups(
         first = false;
     };
     let (x32, y32) = (low32(x), low32(y));
+    if lines == 2 {
+        // Both lines' indices of the row lie together.
+        k.raw(|a| a.mov(x, qword_ptr(now + indices::place_of_row(row))));
+        for byte in 0..7 {
+            // Byte `byte`, times the bytes of an entry.
+            k.raw(|a| a.rorx(y, x, (8 * byte - ENTRY_SHIFT).rem_euclid(64)));
+            k.raw(|a| a.and(y32, mask));
+            add(k, y, byte + if byte < 4 { 0 } else { f.scratch.line_tables as i32 - 4 });
+        }
+        k.raw(|a| a.shr(x, 56 - ENTRY_SHIFT));
+        k.raw(|a| a.and(x32, mask));
+        add(k, x, f.scratch.line_tables as i32 + 3);
+        if f.scratch.line_tables == 5 {
+            k.raw(|a| a.mov(x32, dword_ptr(now + (2 * LINE + 4 * row))));
+            k.raw(|a| a.mov(y32, x32));
+            k.raw(|a| a.and(y32, 0xffff));
+            add(k, y, 4);
+            k.raw(|a| a.shr(x32, 16));
+            add(k, x, 9);
+        }
+        return;
+    }
     for line in 0..lines {
         let (at, table) = (2 * LINE * line, line * f.scratch.line_tables as i32);
         k.raw(|a| a.mov(x32, dword_ptr(now + (at + 4 * row))));
