@@ -296,10 +296,9 @@ impl Current {
             found
         } else {
             let ctx = std::ptr::from_ref(barrier).cast_mut().cast::<c_void>();
-            // SAFETY: there is a call only while `run_step` waits for every thread to return from here, so the weights,
-            // the state, the ids and the logits, all borrowed by that method, outlive the call, and its `&mut self`
-            // keeps every other user away. The ids and counts were checked; `logits` has room for all that `want`
-            // names; the barrier is the one of this job.
+            // The ids and counts were checked; `logits` has room for all that `want` names; the barrier is this job's.
+            // SAFETY: there is a call only while `run_step` waits for every thread to return from here: what it borrows,
+            // weights, state, ids and logits, outlives the call, and its `&mut self` keeps every other user away.
             unsafe { call.enter(tid, meet, ctx) }
         };
         self.status.fetch_max(found, Ordering::Relaxed);

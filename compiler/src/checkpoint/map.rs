@@ -71,12 +71,13 @@ pub(super) fn map_file(path: &Path) -> io::Result<Bytes> {
     if file.metadata()?.len() == 0 {
         return Ok(Bytes::Owned(Vec::new()));
     }
-    // SAFETY: the mapping is read-only and private to this program, but another process may write to the file or
-    // shorten it while we hold the map, and no check of ours can rule that out. What we do about it: every length,
+    // Another process may write to the file or shorten it while we hold the map, and no check of ours can rule that
+    // out. What we do about it: every length,
     // offset and shape is read and checked once, at open, against the length of the mapping, which never changes, and
     // is kept in memory of our own; element data is only ever copied out, and what the decoders check afterwards is the
     // copy. So bytes that change give wrong numbers or an error, never an access outside the mapping. A file that is
     // shortened gives SIGBUS when a lost page is touched: the program ends, it does not read other memory.
+    // SAFETY: the mapping is read-only and private to this program; what changes behind it is met as said above.
     let map = unsafe { Mmap::map(&file)? };
     Ok(Bytes::Mapped(map))
 }

@@ -215,10 +215,10 @@ impl Operands {
             for _ in 0..calls {
                 let w = turns.base + (copy * turns.stride_bytes) as u64;
                 let args = [w, codes, scales, sums, out, tokens, lo, hi, one, 0, scratch];
-                // SAFETY: this is the argument struct of a ternary kernel that scales. Checked above: the weights are of
-                // the kernel's packing and the arena of its shape, with scratch memory for this thread. `copy` is below
-                // `copies`, so `w` is a whole matrix of valid bytes. Threads write different tiles or parts. `self` and
-                // `trial` own memory and code, and are borrowed until `run` returns, after all threads are done.
+                // Checked above: the weights are of the kernel's packing and the arena of its shape, with scratch memory
+                // for this thread; `copy` is below `copies`, so `w` is a whole matrix of valid bytes.
+                // SAFETY: this is the argument struct of a ternary kernel that scales, with memory as it demands; threads
+                // write different tiles or parts; memory and code are borrowed until `run` returns, after all threads.
                 unsafe { entry(args.as_ptr()) };
                 copy = if copy + 1 == turns.copies { 0 } else { copy + 1 };
                 barrier.wait();

@@ -13,18 +13,19 @@ use crate::graph::DenseType;
 use crate::graph::arith::ATTENTION_BLOCK;
 use crate::schedule::kernel::KvElem;
 
-/// The shape of the kernel.
-pub(super) struct Shape {
+/// The shape of the kernel, of either emitter.
+#[derive(Clone, Copy)]
+pub(in crate::codegen) struct Shape {
     /// Query heads.
-    pub(super) q_heads: u32,
+    pub(in crate::codegen) q_heads: u32,
     /// Key/value heads.
-    pub(super) kv_heads: u32,
+    pub(in crate::codegen) kv_heads: u32,
     /// Elements of a head.
-    pub(super) head_dim: u32,
+    pub(in crate::codegen) head_dim: u32,
     /// Multiplies every score.
-    pub(super) scale: f32,
+    pub(in crate::codegen) scale: f32,
     /// Element type of the cache.
-    pub(super) elem: KvElem,
+    pub(in crate::codegen) elem: KvElem,
 }
 
 const BLOCK: i64 = ATTENTION_BLOCK as i64;

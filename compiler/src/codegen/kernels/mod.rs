@@ -3,7 +3,7 @@
 //! In: a [`KernelKind`]. Out: the body of a leaf function `fn(args: *const Slot)`. Every kernel gives the bits of
 //! [`crate::graph::arith`]; every row that it writes ends in zeros up to its padded length.
 
-mod attention;
+pub(in crate::codegen) mod attention;
 mod dense;
 mod dot;
 mod head;

@@ -18,23 +18,9 @@ use iced_x86::code_asm::{AsmMemoryOperand, dword_ptr, ptr};
 use super::asm::Asm;
 use super::registers::{General, Vector, low32};
 use super::row_bytes;
+use crate::codegen::kernels::attention::Shape;
 use crate::graph::arith::ATTENTION_BLOCK;
 use crate::schedule::kernel::KvElem;
-
-/// The shape of the kernel.
-#[derive(Clone, Copy)]
-pub(super) struct Shape {
-    /// Query heads.
-    pub(super) q_heads: u32,
-    /// Key/value heads.
-    pub(super) kv_heads: u32,
-    /// Elements of a head.
-    pub(super) head_dim: u32,
-    /// Multiplies every score.
-    pub(super) scale: f32,
-    /// Element type of the cache.
-    pub(super) elem: KvElem,
-}
 
 impl Shape {
     /// Whether there is a wide kernel for the shape: rows of whole 16-lane steps, of a length that is unrolled.

@@ -26,6 +26,7 @@ pub use asm::{Asm, Code};
 pub use listing::listing;
 
 use super::isa::EmitterChoice;
+use super::kernels::attention::Shape;
 use super::{Error, Target};
 use crate::schedule::kernel::KernelKind;
 use crate::schedule::{RowKind, layout};
@@ -64,7 +65,7 @@ pub fn emit(kind: &KernelKind, target: &Target) -> Result<Option<Code>, Error> {
             kv_write::kv_write(&mut k, heads, head_dim, elem);
         }
         KernelKind::Attention { q_heads, kv_heads, head_dim, scale, elem } => {
-            let shape = attention::Shape { q_heads, kv_heads, head_dim, scale: scale.get(), elem };
+            let shape = Shape { q_heads, kv_heads, head_dim, scale: scale.get(), elem };
             if !shape.is_taken() {
                 return Ok(None);
             }

@@ -14,6 +14,7 @@ use cranelift_codegen::ir::{InstBuilder, Value, types};
 use super::epilogue::{self, Matrix};
 use super::{Frame, LINE, LINE_COLS, TILE_OUT_BYTES};
 use crate::codegen::emitter::{Emitter, F32X4, I8X16, I16X8, I32X4};
+use crate::codegen::kernels::dot;
 
 /// Vectors of a line.
 const PARTS: usize = 4;
@@ -211,7 +212,7 @@ fn vnni_sums(k: &mut Emitter<'_, '_>, tile: &Tile<'_>) -> Vec<Vec<Value>> {
         for line in 0..lines {
             for first in (0..PARTS).step_by(PAIR) {
                 pair_step(k, tile, &masks, Cursor { line, ..at }, first, |k, i, codes, trits| {
-                    accs[i] = dot4(k, codes, trits, accs[i]);
+                    accs[i] = dot::vnni(k, codes, trits, accs[i]);
                 });
             }
         }
@@ -260,22 +261,5 @@ fn maddubs_sums(k: &mut Emitter<'_, '_>, tile: &Tile<'_>) -> Vec<Vec<Value>> {
 fn widened(k: &mut Emitter<'_, '_>, acc: Value, single: Value, fourfold: Value) -> Value {
     let fourfold = k.b.ins().sshr_imm_u(fourfold, 2);
     let sum = k.b.ins().iadd(single, fourfold);
-    let (low, high) = (k.b.ins().swiden_low(sum), k.b.ins().swiden_high(sum));
-    let quads = k.b.ins().iadd_pairwise(low, high);
-    k.b.ins().iadd(acc, quads)
-}
-
-/// The tree that becomes one `vpdpbusd`: acc + sums of four products, signed times unsigned.
-fn dot4(k: &mut Emitter<'_, '_>, codes: Value, trits: Value, acc: Value) -> Value {
-    let (a_low, a_high) = (k.b.ins().swiden_low(codes), k.b.ins().swiden_high(codes));
-    let (c_low, c_high) = (k.b.ins().uwiden_low(trits), k.b.ins().uwiden_high(trits));
-    let low = k.b.ins().imul(a_low, c_low);
-    let high = k.b.ins().imul(a_high, c_high);
-    let pairwise = |k: &mut Emitter<'_, '_>, v: Value| {
-        let (l, h) = (k.b.ins().swiden_low(v), k.b.ins().swiden_high(v));
-        k.b.ins().iadd_pairwise(l, h)
-    };
-    let (low, high) = (pairwise(k, low), pairwise(k, high));
-    let sum = k.b.ins().iadd_pairwise(low, high);
-    k.b.ins().iadd(sum, acc)
+    dot::add_pairs(k, sum, acc)
 }
