@@ -2,10 +2,11 @@
 //!
 //! In: a verified graph in compiled form. Out: a [`Schedule`]: distinct kernels, packed weights with their offsets,
 //! buffers with theirs, and phases of kernel calls. Threads meet between phases, so within one phase nobody reads what
-//! another thread writes ([`check`] proves it anew for every schedule). It knows no instructions and no addresses.
+//! another thread writes ([`check`] proves it anew for every schedule; the coarse head's own memory, and the meetings within
+//! its phase, are `codegen::step::head`'s). It knows no instructions and no addresses.
 //!
-//! Read [`plan`] (node to calls), [`phases`] (calls to phases), [`buffers`] (liveness to offsets), [`packing`] (weights to
-//! bytes), [`head`] and [`coarse`] (the head's second copy, and why it may be trusted), [`mod@print`], [`traffic`] (bytes
+//! Read [`layout`] (rows and tiles to bytes), [`kernel`] (what there is to call), [`table`] (scratch memory), [`plan`]
+//! (node to calls), [`phases`] (calls to phases), [`buffers`] (liveness to offsets), [`packing`] (weights to bytes), [`head`] and [`coarse`] (the head's second copy, and why it may be trusted), [`mod@print`], [`traffic`] (bytes
 //! and products of a step).
 
 pub mod buffers;
