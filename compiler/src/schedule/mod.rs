@@ -51,7 +51,7 @@ pub enum RowKind {
     F32,
     /// i32, padded likewise.
     I32,
-    /// i8 codes padded with zeros to a multiple of 64; behind all rows one f32 scale per row, then one i32 sum per row.
+    /// i8 codes padded with zeros to whole blocks of every packing (`layout::row_bytes`); behind all rows one f32 scale per row, then one i32 sum per row.
     Q8,
 }
 
