@@ -7,19 +7,21 @@ use tern_compiler::codegen::Target;
 use tern_compiler::graph::arith::QuantRow;
 use tern_compiler::schedule::{RowKind, layout};
 
-use crate::engines;
+use crate::call::Arg;
 use crate::rng::Rng;
+use crate::{engines, foreign};
 
 /// What stands behind every buffer; must survive.
 pub const CANARY: u32 = 0x7fc0_dead;
 
-/// Every level, profile and emitter that runs here.
+/// Every level, profile and emitter that runs here, or on a CPU that is emulated here.
 ///
 /// # Panics
 /// On a machine without any level.
 pub fn targets() -> Vec<Target> {
-    let found: Vec<Target> = engines::targets()
+    let found: Vec<Target> = engines::targets_of(foreign::levels())
         .into_iter()
+        .chain(engines::targets())
         .map(|(isa, profile, emitter)| Target::new(isa, profile, emitter).expect("the level is here"))
         .collect();
     assert!(!found.is_empty(), "this machine has none of tern's ISA levels");
@@ -57,9 +59,17 @@ impl Rows {
         }
         this
     }
-    /// The address of the first row.
-    pub fn at(&mut self) -> u64 {
-        self.data.as_mut_ptr() as u64
+    /// The rows from number `first` on, to be read.
+    pub fn from(&self, first: usize) -> Arg<'_> {
+        Arg::from(&self.data[first * self.stride..])
+    }
+    /// All rows, to be read.
+    pub fn read(&self) -> Arg<'_> {
+        self.from(0)
+    }
+    /// All rows, to be written.
+    pub fn write(&mut self) -> Arg<'_> {
+        Arg::from(&mut self.data[..])
     }
     /// Compares with what is expected, padding and canary included.
     ///

@@ -3,11 +3,11 @@
 #![expect(unsafe_code, reason = "kernels are called through their argument structs")]
 
 use tern_compiler::codegen::Target;
-use tern_compiler::codegen::jit::JitKernel;
 use tern_compiler::graph::{DenseType, arith};
 use tern_compiler::schedule::coarse;
 use tern_compiler::schedule::kernel::KernelKind;
 use tern_compiler::schedule::layout::{head_tile_bytes, head_tiles};
+use tern_tests::call::{Arg, Kernel};
 use tern_tests::rng::Rng;
 use tern_tests::rows::{Rows, name, targets};
 
@@ -31,21 +31,21 @@ fn packed(rows: &[Vec<f32>], cols: usize) -> Vec<u8> {
 fn scan(target: &Target, rows: &[Vec<f32>], xs: &[Vec<f32>]) -> Vec<(Vec<f32>, Vec<f32>)> {
     let cols = xs[0].len();
     let copy = packed(rows, cols);
-    let kind = |kind| JitKernel::compile(&kind, target).expect("a kernel compiles");
+    let kind = |kind| Kernel::compile(&kind, target);
     let quantise = kind(KernelKind::HeadQuantise { cols: cols as u32 });
     let scan = kind(KernelKind::HeadScan { cols: cols as u32 });
     let tiles = u64::from(head_tiles(rows.len() as u32));
     let padded = 16 * tiles as usize;
     let all = xs.iter().map(|x| {
-        let mut x = Rows::of(std::slice::from_ref(x));
+        let x = Rows::of(std::slice::from_ref(x));
         let mut row = vec![0u8; 64 + 2 * cols.next_multiple_of(16)];
         let (mut logits, mut bounds) = (vec![CANARY; padded + 1], vec![CANARY; padded + 1]);
         // SAFETY: the structs that the kinds document, with buffers of the sizes that they imply.
         unsafe {
-            quantise.call(&[x.at(), row.as_mut_ptr() as u64]);
+            quantise.call(&mut [x.read(), Arg::from(&mut row[..])]);
             for (lo, hi) in [(0, tiles / 2), (tiles / 2, tiles)] {
-                let [row, copy] = [row.as_ptr(), copy.as_ptr()].map(|p| p as u64);
-                scan.call(&[copy, row, logits.as_mut_ptr() as u64, bounds.as_mut_ptr() as u64, lo, hi]);
+                let outs = (Arg::from(&mut logits[..]), Arg::from(&mut bounds[..]));
+                scan.call(&mut [Arg::from(&copy[..]), Arg::from(&row[..]), outs.0, outs.1, lo.into(), hi.into()]);
             }
         }
         assert_eq!((logits[padded], bounds[padded]), (CANARY, CANARY));

@@ -7,14 +7,14 @@
 //! - for two tokens every field moves down, and each part and token has one sum.
 //!
 //! Either way eight sums hide the latency of `vpdpbusd`, and sums, masks, weights and codes fit the 16 registers. Without
-//! 32-bit dot products, pairs are summed in i16 over four lines, then widened.
+//! 32-bit dot products, sums grow in i16 over four lines, then they are widened.
 
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
 use super::epilogue::{self, Matrix};
 use super::{Frame, LINE, LINE_COLS, TILE_OUT_BYTES};
 use crate::codegen::emitter::{Emitter, F32X4, I8X16, I16X8, I32X4};
-use crate::codegen::kernels::dot;
+use crate::codegen::kernels::dot::{self, Narrow};
 
 /// Vectors of a line.
 const PARTS: usize = 4;
@@ -35,12 +35,12 @@ pub(super) fn gemv(k: &mut Emitter<'_, '_>, f: &Frame) {
     });
 }
 
-/// A few tokens: with `vpdpbusd` by twos, then the odd one. Without, unfolding is the smaller part of the work, and the
+/// A few tokens: with dot products of bytes by twos, then the odd one. Without, unfolding is the smaller part of the work, and the
 /// sums of two tokens would not fit the registers.
 pub(super) fn gemm(k: &mut Emitter<'_, '_>, f: &Frame) {
     each_tile(k, f, |k, w, tile| {
         let mut first = k.int(0);
-        if k.isa.has_vnni() {
+        if k.isa.has_dot() {
             let odd = k.b.ins().band_imm_u(f.tokens, 1);
             let even = k.b.ins().isub(f.tokens, odd);
             k.for_range(first, even, 2, |k, token| block(k, f, w, tile, token, 2));
@@ -93,7 +93,7 @@ fn finish(k: &mut Emitter<'_, '_>, f: &Frame, accs: &[[Value; PARTS]], tile: Val
 fn sums(k: &mut Emitter<'_, '_>, f: &Frame, w: Value, token: Value, tokens: usize) -> Vec<[Value; PARTS]> {
     let codes = k.row(f.codes, token, f.shape.code_row_bytes());
     let tile = Tile { f, w, codes, tokens };
-    let accs = if k.isa.has_vnni() { vnni_sums(k, &tile) } else { maddubs_sums(k, &tile) };
+    let accs = if k.isa.has_dot() { wide_sums(k, &tile) } else { narrow_sums(k, &tile) };
     let of_token = |k: &mut Emitter<'_, '_>, t: usize, parts: Vec<Value>| {
         let at = k.row(f.sums, token, 4);
         let sum = k.load(types::I32, at, 4 * t as i32);
@@ -202,8 +202,8 @@ fn each_turn(
     carried
 }
 
-/// With `vpdpbusd`: `[token][part]`.
-fn vnni_sums(k: &mut Emitter<'_, '_>, tile: &Tile<'_>) -> Vec<Vec<Value>> {
+/// With dot products of bytes: `[token][part]`.
+fn wide_sums(k: &mut Emitter<'_, '_>, tile: &Tile<'_>) -> Vec<Vec<Value>> {
     let classes = tile.classes();
     let masks = masks(k, tile);
     let zero = k.splat_i32(0);
@@ -212,7 +212,7 @@ fn vnni_sums(k: &mut Emitter<'_, '_>, tile: &Tile<'_>) -> Vec<Vec<Value>> {
         for line in 0..lines {
             for first in (0..PARTS).step_by(PAIR) {
                 pair_step(k, tile, &masks, Cursor { line, ..at }, first, |k, i, codes, trits| {
-                    accs[i] = dot::vnni(k, codes, trits, accs[i]);
+                    accs[i] = dot::fused(k, codes, trits, accs[i]);
                 });
             }
         }
@@ -231,35 +231,29 @@ fn vnni_sums(k: &mut Emitter<'_, '_>, tile: &Tile<'_>) -> Vec<Vec<Value>> {
 }
 
 /// Without, for one token: `[token][part]`.
-fn maddubs_sums(k: &mut Emitter<'_, '_>, tile: &Tile<'_>) -> Vec<Vec<Value>> {
+fn narrow_sums(k: &mut Emitter<'_, '_>, tile: &Tile<'_>) -> Vec<Vec<Value>> {
     let classes = tile.classes();
     let masks = masks(k, tile);
     let zero = k.splat_i32(0);
     let accs = each_turn(k, tile, vec![zero; PARTS], |k, at, lines, accs| {
         let mut accs = accs.to_vec();
         for first in (0..PARTS).step_by(PAIR) {
-            let mut narrow: Vec<Option<Value>> = vec![None; PARTS * classes];
+            let mut narrow: Vec<Option<Narrow>> = vec![None; PARTS * classes];
             for line in 0..lines {
                 pair_step(k, tile, &masks, Cursor { line, ..at }, first, |k, i, codes, trits| {
-                    let pairs = k.b.ins().x86_pmaddubsw(codes, trits);
-                    narrow[i] = Some(narrow[i].map_or(pairs, |sum| k.b.ins().iadd(sum, pairs)));
+                    let products = Narrow::of(k, codes, trits);
+                    narrow[i] = Some(narrow[i].map_or(products, |sum| sum.plus(k, products)));
                 });
             }
             for (acc, classes) in accs.iter_mut().zip(narrow.chunks_exact(classes)) {
                 // Those of the other parts are none.
                 if let [Some(single), Some(fourfold)] = *classes {
-                    *acc = widened(k, *acc, single, fourfold);
+                    let fourfold = fourfold.fourth(k);
+                    *acc = single.plus(k, fourfold).onto(k, *acc);
                 }
             }
         }
         accs
     });
     vec![accs]
-}
-
-/// acc + the i16 sums of a part, of which those of class 1 count four times.
-fn widened(k: &mut Emitter<'_, '_>, acc: Value, single: Value, fourfold: Value) -> Value {
-    let fourfold = k.b.ins().sshr_imm_u(fourfold, 2);
-    let sum = k.b.ins().iadd(single, fourfold);
-    dot::add_pairs(k, sum, acc)
 }
