@@ -5,12 +5,15 @@
 
 #![expect(unsafe_code, reason = "kernels are called through their argument structs, and numbers are seen as bytes")]
 
+use std::ffi::c_void;
+
 use tern_compiler::codegen::Target;
 use tern_compiler::codegen::jit::JitKernel;
 use tern_compiler::codegen::module::kernel_code;
 use tern_compiler::schedule::kernel::KernelKind;
+use tern_runtime::generated::abi::BarrierFn;
 
-use crate::foreign;
+use crate::foreign::{self, Convention};
 
 /// Numbers without padding or forbidden bits: any bytes are some of them.
 pub trait Number: sealed::Number {}
@@ -35,6 +38,8 @@ pub enum Arg<'a> {
     Read(&'a [u8]),
     /// The address of what it writes, or reads and writes.
     Write(&'a mut [u8]),
+    /// The address of a barrier for one thread.
+    Barrier,
 }
 
 impl Arg<'_> {
@@ -49,9 +54,13 @@ impl Arg<'_> {
             Arg::Value(v) => *v,
             Arg::Read(bytes) => bytes.as_ptr() as u64,
             Arg::Write(bytes) => bytes.as_mut_ptr() as u64,
+            Arg::Barrier => pass as BarrierFn as usize as u64,
         }
     }
 }
+
+/// A barrier where there is nobody to meet.
+unsafe extern "C" fn pass(_: *mut c_void) {}
 
 impl From<u64> for Arg<'_> {
     fn from(v: u64) -> Self {
@@ -112,8 +121,9 @@ impl Kernel {
                 unsafe { kernel.call(&slots) };
             }
             Where::Elsewhere { code, target, kind } => {
-                foreign::call(target.isa, code, args)
-                    .unwrap_or_else(|e| panic!("{}: {kind}: {e:#}", target.isa.name()));
+                let kernel = foreign::Function { code, entry: 0, convention: Convention::Struct };
+                let called = foreign::call(target.isa, kernel, args);
+                called.unwrap_or_else(|e| panic!("{}: {kind}: {e:#}", target.isa.name()));
             }
         }
     }

@@ -1,9 +1,11 @@
 // Calls one function after another in an emulated CPU: what comes in on standard input is the code and its arguments,
 // what goes out on standard output are the buffers that it wrote.
 //
-// All numbers are 64 bits, little-endian. In: bytes of code, number of arguments; the code; then each argument, its kind
-// and a number: 0, a value, that number; 1, a buffer to read, its bytes behind; 2, a buffer to write, its bytes behind.
-// Out: 0, or 1 if something in front of a buffer was written; then the buffers of kind 2.
+// All numbers are 64 bits, little-endian. In: bytes of code, where in it the function starts, how it is called (0, with the
+// address of an array of its arguments; 1, with the arguments themselves), number of arguments; the code; then each argument,
+// its kind and a number: 0, a value, that number; 1, a buffer to read, its bytes behind; 2, a buffer to write, its bytes
+// behind; 3, the address of a function that returns at once. Out: 0, or 1 if something in front of a buffer was written;
+// what the function returned; then the buffers of kind 2.
 //
 // Every buffer ends where a page begins that may not be touched, and those of kind 1 may not be written: a fault kills the
 // program, which the other side reports.
@@ -12,10 +14,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
-enum { MAX_ARGS = 16, GAP = 0xa5 };
-enum { VALUE = 0, READ = 1, WRITE = 2 };
+enum { MAX_ARGS = 12, GAP = 0xa5 };
+enum { ARRAY = 0, DIRECT = 1 };
+enum { VALUE = 0, READ = 1, WRITE = 2, NOTHING = 3 };
+
+typedef uint64_t direct(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t,
+                        uint64_t, uint64_t);
+typedef void array(const uint64_t *);
 
 struct buffer {
     uint64_t kind;
@@ -80,12 +88,16 @@ static void receive(struct buffer *b, uint64_t kind, size_t bytes) {
     if (kind == READ && inner > 0) must(mprotect(b->first, inner, PROT_READ) == 0, "mprotect");
 }
 
+static void nothing(void *unused) { (void)unused; }
+
 int main(void) {
     page = sysconf(_SC_PAGESIZE);
+    // Faults are expected, and nobody looks at what they leave.
+    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
     uint64_t code_bytes;
     while (get(&code_bytes, sizeof code_bytes)) {
-        uint64_t n = get_number();
-        must(n <= MAX_ARGS && code_bytes > 0, "no such request");
+        uint64_t entry = get_number(), convention = get_number(), n = get_number();
+        must(n <= MAX_ARGS && entry < code_bytes && convention <= DIRECT, "no such request");
         size_t mapped = whole_pages(code_bytes);
         uint8_t *code = map(mapped);
         must(get(code, code_bytes), "the input ends within a request");
@@ -97,20 +109,26 @@ int main(void) {
         size_t used = 0;
         for (uint64_t i = 0; i < n; i++) {
             uint64_t kind = get_number(), number = get_number();
-            must(kind <= WRITE, "no such kind of argument");
+            must(kind <= NOTHING, "no such kind of argument");
             if (kind == VALUE) {
                 args[i] = number;
+            } else if (kind == NOTHING) {
+                args[i] = (uint64_t)nothing;
             } else {
                 receive(&buffers[used], kind, number);
                 args[i] = (uint64_t)buffers[used++].start;
             }
         }
-        ((void (*)(const uint64_t *))code)(args);
+        uint64_t result = 0, status = 0, *a = args;
+        if (convention == ARRAY)
+            ((array *)(code + entry))(args);
+        else
+            result = ((direct *)(code + entry))(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11]);
 
-        uint64_t status = 0;
         for (size_t i = 0; i < used; i++)
             for (uint8_t *at = buffers[i].first; at < buffers[i].start; at++) status |= *at != GAP;
         put(&status, sizeof status);
+        put(&result, sizeof result);
         for (size_t i = 0; i < used; i++) {
             if (buffers[i].kind == WRITE) put(buffers[i].start, buffers[i].bytes);
             munmap(buffers[i].mapping, buffers[i].mapped);

@@ -1,6 +1,6 @@
 //! Machine code of another architecture, run by qemu's emulation of one program.
 //!
-//! In: the code of a leaf function and its arguments. Out: what it wrote. `foreign.c`, built by a cross compiler, is the
+//! In: code that needs nothing but itself, and arguments. Out: what it wrote. `foreign.c`, built by a cross compiler, is the
 //! program that is emulated: it gets code and buffers through a pipe, calls the one with the others, and sends them back.
 //! A thread of tests starts one for each level and keeps it, so that a call costs little more than the copying. The
 //! emulated CPU has the level and no more: an instruction above it kills the program.
@@ -132,32 +132,36 @@ impl Runner {
         Ok(Self { child, input, output })
     }
 
-    /// Gives whether all memory in front of buffers is as it was.
-    fn call(&mut self, code: &[u8], args: &mut [Arg<'_>]) -> std::io::Result<bool> {
+    /// What the function returned, and whether all memory in front of buffers is as it was.
+    fn call(&mut self, function: Function<'_>, args: &mut [Arg<'_>]) -> std::io::Result<(u64, bool)> {
         let mut request = Vec::new();
         let number = |request: &mut Vec<u8>, v: u64| request.extend(v.to_le_bytes());
-        number(&mut request, code.len() as u64);
+        number(&mut request, function.code.len() as u64);
+        number(&mut request, function.entry);
+        number(&mut request, function.convention as u64);
         number(&mut request, args.len() as u64);
-        request.extend(code);
+        request.extend(function.code);
         for arg in &*args {
             let (kind, value, bytes): (u64, u64, &[u8]) = match arg {
                 Arg::Value(v) => (0, *v, &[]),
                 Arg::Read(bytes) => (1, bytes.len() as u64, bytes),
                 Arg::Write(bytes) => (2, bytes.len() as u64, bytes),
+                Arg::Barrier => (3, 0, &[]),
             };
             number(&mut request, kind);
             number(&mut request, value);
             request.extend(bytes);
         }
         self.input.write_all(&request)?;
-        let mut status = [0; 8];
+        let [mut status, mut result] = [[0; 8]; 2];
         self.output.read_exact(&mut status)?;
+        self.output.read_exact(&mut result)?;
         for arg in args {
             if let Arg::Write(bytes) = arg {
                 self.output.read_exact(bytes)?;
             }
         }
-        Ok(u64::from_le_bytes(status) == 0)
+        Ok((u64::from_le_bytes(result), u64::from_le_bytes(status) == 0))
     }
 }
 
@@ -173,19 +177,39 @@ thread_local! {
     static RUNNERS: RefCell<HashMap<&'static str, Runner>> = RefCell::default();
 }
 
-/// Calls `code` on an emulated CPU of the level `isa`, one of [`levels`].
+/// How a function takes its arguments; the numbers are those of the program's requests.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Convention {
+    /// By the address of an array of them, as kernels do.
+    Struct = 0,
+    /// As C does, at most twelve integers and addresses.
+    C = 1,
+}
+
+/// A function among its code.
+#[derive(Clone, Copy, Debug)]
+pub struct Function<'a> {
+    /// All that it needs, at any address that begins a page.
+    pub code: &'a [u8],
+    /// Where it starts.
+    pub entry: u64,
+    /// How it is called.
+    pub convention: Convention,
+}
+
+/// Calls a function on an emulated CPU of the level `isa`, one of [`levels`]; gives what it returned, if it returns anything.
 ///
 /// # Errors
 /// If the code touched memory that it must not, or did not return.
-pub fn call(isa: Isa, code: &[u8], args: &mut [Arg<'_>]) -> Result<()> {
+pub fn call(isa: Isa, function: Function<'_>, args: &mut [Arg<'_>]) -> Result<u64> {
     RUNNERS.with_borrow_mut(|runners| {
         let runner = match runners.entry(isa.name()) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => entry.insert(Runner::start(isa)?),
         };
-        let e = match runner.call(code, args) {
-            Ok(true) => return Ok(()),
-            Ok(false) => bail!("it wrote in front of a buffer"),
+        let e = match runner.call(function, args) {
+            Ok((result, true)) => return Ok(result),
+            Ok((_, false)) => bail!("it wrote in front of a buffer"),
             Err(e) => e,
         };
         // A broken pipe: the program has ended, and the next call needs another.
