@@ -13,7 +13,7 @@ mod softmax;
 mod values;
 
 use iced_x86::code_asm::registers::{rax, rdx};
-use iced_x86::code_asm::{AsmMemoryOperand, dword_ptr, ptr};
+use iced_x86::code_asm::{AsmMemoryOperand, dword_ptr, ptr, qword_ptr};
 
 use super::asm::Asm;
 use super::registers::{General, Vector, low32};
@@ -47,7 +47,9 @@ const MAX_HEADS: i32 = 4;
 const MAX_AT: i32 = BLOCK * MAX_HEADS * 4;
 const SUM_AT: i32 = MAX_AT + 64;
 const CORRECTION_AT: i32 = SUM_AT + 64;
-const SCRATCH_BYTES: i32 = CORRECTION_AT + 64;
+/// Query heads that are still to come.
+const REMAINING_AT: i32 = CORRECTION_AT + 64;
+const SCRATCH_BYTES: i32 = REMAINING_AT + 64;
 
 /// Slots of the argument struct.
 const Q: i32 = 0;
@@ -90,11 +92,20 @@ pub(super) fn attention(k: &mut Asm, shape: &Shape) {
     let scratch = k.scratch(SCRATCH_BYTES);
     let unit = k.arg(LO);
     let [q, y, keys, values, n, count, left] = k.generals();
-    let (mut next, mut done) = (k.label(), k.label());
+    let remaining = qword_ptr(scratch + REMAINING_AT);
+    k.load_arg(n, HI);
+    k.raw(|a| a.sub(n, unit));
+    k.raw(|a| a.mov(remaining, n));
+    first_unit(k, unit, group, [left, n]);
+    let (mut next, mut inside, mut done) = (k.label(), k.label(), k.label());
     k.bind(&mut next);
+    k.raw(|a| a.cmp(remaining, 0));
+    k.raw(|a| a.jle(done));
     let hi = k.slot(HI);
     k.raw(|a| a.cmp(unit, hi));
-    k.raw(|a| a.jge(done));
+    k.raw(|a| a.jl(inside));
+    k.load_arg(unit, LO);
+    k.bind(&mut inside);
     // left = query heads of the group in this range, from this one on.
     k.set(left, group);
     k.copy(rax, unit);
@@ -142,12 +153,30 @@ pub(super) fn attention(k: &mut Asm, shape: &Shape) {
             tile.emit(k);
         });
         k.raw(|a| a.add(unit, heads));
+        k.raw(|a| a.sub(remaining, heads));
         k.raw(|a| a.jmp(next));
         if heads > 1 {
             k.bind(&mut fewer);
         }
     }
     k.bind(&mut done);
+}
+
+/// Where to begin, `unit` being the first of the range: at the next whole group, if it has one. Two threads that share the
+/// heads of a group then come to them at the same time, at the end, and read its keys and values from memory once.
+fn first_unit(k: &mut Asm, unit: General, group: i32, [by, first]: [General; 2]) {
+    let mut whole = k.label();
+    k.set(by, group);
+    k.copy(rax, unit);
+    divide(k, by);
+    k.raw(|a| a.test(rdx, rdx));
+    k.raw(|a| a.jz(whole));
+    k.raw(|a| a.lea(first, ptr(unit + group)));
+    k.raw(|a| a.sub(first, rdx));
+    let hi = k.slot(HI);
+    k.raw(|a| a.cmp(first, hi));
+    k.raw(|a| a.cmovl(unit, first));
+    k.bind(&mut whole);
 }
 
 /// rax = rax / by, rdx = the rest.

@@ -27,12 +27,7 @@ impl Tile {
         let tile_bytes = positions * self.shape.row_bytes();
         let scale = k.all_f32(self.shape.scale);
         k.turns(j, self.count, positions, |k| {
-            // The block's values are wanted next. Into the second-level cache: requests for the first level hold its few
-            // places for missing lines, and the loads wait.
-            for line in (0..tile_bytes).step_by(64) {
-                k.raw(|a| a.prefetcht1(ptr(ahead + line)));
-            }
-            let s = self.products(k, row, positions);
+            let s = self.products(k, row, ahead, positions);
             k.vmulps(s, s, scale);
             k.store(ptr(to), s);
             k.raw(|a| a.add(row, tile_bytes));
@@ -41,8 +36,9 @@ impl Tile {
         });
     }
 
-    /// The products of all heads with `positions` keys from `row` on, in the order of the scores.
-    fn products(&self, k: &mut Asm, row: General, positions: i32) -> Vector {
+    /// The products of all heads with `positions` keys from `row` on, in the order of the scores. Asks for as many values
+    /// from `ahead` on, which are wanted next.
+    fn products(&self, k: &mut Asm, row: General, ahead: General, positions: i32) -> Vector {
         let (width, heads) = (k.width, self.heads as usize);
         let parts = 64 / width.bytes();
         // sums[part][position * heads + head]
@@ -55,7 +51,7 @@ impl Tile {
                     let [q, key] = k.vectors();
                     k.vmovups(q, ptr(self.q + 4 * first));
                     for (position, sum) in sums.iter().enumerate() {
-                        self.load_cached(k, key, row, position as i32 * self.shape.head_dim as i32 + first);
+                        self.load_key(k, key, row, ahead, position as i32 * self.shape.head_dim as i32 + first);
                         k.madd(*sum, key, q);
                     }
                 });
@@ -64,7 +60,7 @@ impl Tile {
             k.scope(|k| {
                 let keys: Vec<Vector> = (0..positions).map(|_| k.vector()).collect();
                 for (position, key) in keys.iter().enumerate() {
-                    self.load_cached(k, *key, row, position as i32 * self.shape.head_dim as i32 + first);
+                    self.load_key(k, *key, row, ahead, position as i32 * self.shape.head_dim as i32 + first);
                 }
                 for head in 0..heads {
                     let at = ptr(self.q + (head as i32 * self.shape.head_bytes() + 4 * first));
@@ -83,6 +79,16 @@ impl Tile {
             });
         }
         if width == Width::W512 { fold_16(k, &sums[0]) } else { fold_4(k, &sums[0], &sums[1]) }
+    }
+
+    /// Loads a part of a key; at the start of a line, asks for the same line of the values. Line by line, for a burst of
+    /// requests fills the few places for missing lines and the loads wait; into the second-level cache, for the same reason.
+    fn load_key(&self, k: &mut Asm, d: Vector, row: General, ahead: General, elem: i32) {
+        self.load_cached(k, d, row, elem);
+        let byte = elem * self.shape.elem.bytes() as i32;
+        if byte % 64 == 0 {
+            k.raw(|a| a.prefetcht1(ptr(ahead + byte)));
+        }
     }
 }
 
