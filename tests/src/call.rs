@@ -87,7 +87,7 @@ impl<'a, T: Number> From<&'a mut [T]> for Arg<'a> {
 pub struct Kernel(Where);
 
 enum Where {
-    Here(JitKernel),
+    Here(Box<JitKernel>),
     Elsewhere { code: Vec<u8>, target: Target, kind: KernelKind },
 }
 
@@ -98,7 +98,7 @@ impl Kernel {
     /// If that fails.
     pub fn compile(kind: &KernelKind, target: &Target) -> Self {
         let compiled = if target.isa.is_available() {
-            JitKernel::compile(kind, target).map(Where::Here)
+            JitKernel::compile(kind, target).map(|kernel| Where::Here(Box::new(kernel)))
         } else {
             kernel_code(kind, target).map(|code| Where::Elsewhere { code, target: target.clone(), kind: *kind })
         };

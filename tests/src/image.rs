@@ -101,11 +101,13 @@ struct Bytes {
 }
 
 /// Compiled models have no data objects.
+#[expect(clippy::result_large_err, reason = "Cranelift's own result")]
 fn no_data<T>() -> ModuleResult<T> {
     Err(ModuleError::Backend(anyhow::anyhow!("a model's code declares data")))
 }
 
 impl Functions<'_> {
+    #[expect(clippy::result_large_err, reason = "Cranelift's own result")]
     fn keep(&mut self, id: FuncId, bytes: &[u8], references: Vec<ModuleReloc>) -> ModuleResult<()> {
         let function = Bytes { bytes: bytes.to_vec(), references };
         match self.defined.insert(id, function) {

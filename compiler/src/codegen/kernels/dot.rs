@@ -67,10 +67,10 @@ impl Narrow {
         Self { low, high: self.high.zip(other.high).map(|(a, b)| k.b.ins().iadd(a, b)) }
     }
 
-    /// A fourth of sums that are multiples of four.
-    pub(super) fn fourth(self, k: &mut Emitter<'_, '_>) -> Self {
-        let low = k.b.ins().sshr_imm_u(self.low, 2);
-        Self { low, high: self.high.map(|v| k.b.ins().sshr_imm_u(v, 2)) }
+    /// Sums that are multiples of 2^bits, divided by that.
+    pub(super) fn shifted_down(self, k: &mut Emitter<'_, '_>, bits: i64) -> Self {
+        let low = k.b.ins().sshr_imm_u(self.low, bits);
+        Self { low, high: self.high.map(|v| k.b.ins().sshr_imm_u(v, bits)) }
     }
 
     /// acc + the sums in fours.
