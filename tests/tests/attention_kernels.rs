@@ -12,7 +12,7 @@ use tern_compiler::schedule::kernel::{KernelKind, KvElem};
 use tern_compiler::schedule::layout;
 use tern_tests::call::{Arg, Kernel};
 use tern_tests::rng::Rng;
-use tern_tests::rows::{Rows, bits, name, random_rows, targets};
+use tern_tests::rows::{Rows, bits, name, random_rows, targets_with_foreign};
 
 fn run(target: &Target, kind: KernelKind, args: &mut [Arg<'_>]) {
     // SAFETY: every test passes the struct that the kind documents, with buffers of the sizes it implies.
@@ -81,7 +81,7 @@ fn check_attention(target: &Target, (q_heads, kv_heads, head_dim): (usize, usize
 
 #[test]
 fn cache_and_attention() {
-    for target in targets() {
+    for target in targets_with_foreign() {
         for elem in [KvElem::F32, KvElem::F16] {
             for shape in
                 [(1, 1, 2), (8, 2, 64), (5, 5, 80), (6, 2, 96), (2, 1, 100), (3, 1, 10), (7, 1, 16), (4, 1, 128)]
@@ -115,7 +115,7 @@ fn the_f16_cache_rounds_as_ieee_says() {
     x.extend((0..2000).map(|_| f32::from_bits(rng.bits() as u32)));
     x.resize(x.len().next_multiple_of(16), 1.0);
     let dim = x.len();
-    for target in targets() {
+    for target in targets_with_foreign() {
         let rows = Rows::of(std::slice::from_ref(&x));
         let mut cache = vec![0u16; 2 * dim];
         let kind = KernelKind::KvWrite { heads: 1, head_dim: dim as u32, elem: KvElem::F16 };

@@ -1,7 +1,9 @@
 //! What runs on an emulated CPU finds its arguments, and cannot touch what it must not: else kernels tested there would
 //! pass whatever they do.
 
-use tern_compiler::codegen::{Arch, Isa};
+use tern_compiler::codegen::jit::JitKernel;
+use tern_compiler::codegen::{Arch, EmitterChoice, Isa, Target};
+use tern_compiler::schedule::kernel::KernelKind;
 use tern_tests::call::Arg;
 use tern_tests::foreign::{self, Convention, Function};
 
@@ -76,5 +78,18 @@ fn an_emulated_cpu_has_its_level_and_no_more() {
     for isa in levels() {
         let called = call(isa, &[sdot, RET], Convention::Struct, &mut []);
         assert_eq!(called.is_ok(), isa == Isa::Dotprod, "{}: {called:?}", isa.name());
+    }
+}
+
+#[test]
+fn code_of_a_level_that_is_not_here_is_not_handed_out() {
+    let kind = KernelKind::Rescale { cols: 16 };
+    for isa in Isa::ALL.iter().copied() {
+        let target = Target::new(isa, isa.default_profile(), EmitterChoice::Clif).expect("a target");
+        let compiled = JitKernel::compile(&kind, &target);
+        assert_eq!(compiled.is_ok(), isa.is_available(), "{}", isa.name());
+        if let Err(e) = compiled {
+            assert!(e.to_string().contains("this CPU cannot run"), "{e}");
+        }
     }
 }

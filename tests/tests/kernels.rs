@@ -19,7 +19,7 @@ use tern_compiler::weights::Trits;
 use tern_runtime::memory::{Block, HugePages};
 use tern_tests::call::{Arg, Kernel};
 use tern_tests::rng::Rng;
-use tern_tests::rows::{CANARY, Quantised, Rows, bits, dot_exact, name, random_rows, targets};
+use tern_tests::rows::{CANARY, Quantised, Rows, bits, dot_exact, name, random_rows, targets_with_foreign};
 
 fn run(target: &Target, kind: KernelKind, args: &mut [Arg<'_>]) {
     // SAFETY: every test passes the struct that the kind documents, with buffers of the sizes it implies.
@@ -128,7 +128,7 @@ fn activation(p: Profile, act: Act, x: f32) -> f32 {
 #[test]
 fn ternary_products_on_awkward_shapes() {
     let mut rng = Rng::new(1);
-    for target in targets() {
+    for target in targets_with_foreign() {
         for (n, k, tokens) in [
             (1, 1, 1),
             (7, 63, 2),
@@ -153,7 +153,7 @@ fn ternary_products_on_awkward_shapes() {
 fn ternary_products_at_the_extremes() {
     let mut rng = Rng::new(2);
     let (n, k) = (9, 2560);
-    for target in targets() {
+    for target in targets_with_foreign() {
         for weight in [-1i8, 0, 1] {
             for code in [-128i8, 127] {
                 let w = Trits { rows: n, cols: k, data: vec![weight; n * k] };
@@ -167,7 +167,7 @@ fn ternary_products_at_the_extremes() {
 #[test]
 fn norm_and_quantise() {
     let mut rng = Rng::new(3);
-    for target in targets() {
+    for target in targets_with_foreign() {
         for cols in [1, 15, 16, 17, 64, 420, 1000, 2560] {
             for eps in [None, Some(1e-5f32)] {
                 let mut rows = random_rows(&mut rng, 3, cols, 4.0);
@@ -222,7 +222,7 @@ fn norm_and_quantise() {
 #[test]
 fn rescaling() {
     let mut rng = Rng::new(4);
-    for target in targets() {
+    for target in targets_with_foreign() {
         for cols in [1, 16, 33] {
             let acc: Vec<Vec<i32>> = (0..2).map(|_| (0..cols).map(|_| rng.bits() as i32 >> 8).collect()).collect();
             let scales = [3.5f32, 0.7];
@@ -244,7 +244,7 @@ fn rescaling() {
 fn element_by_element() {
     let mut rng = Rng::new(5);
     let acts = [Act::Relu2, Act::Silu];
-    for target in targets() {
+    for target in targets_with_foreign() {
         for cols in [1, 5, 16, 100] {
             let mut a = random_rows(&mut rng, 3, cols, 10.0);
             let b = random_rows(&mut rng, 3, cols, 10.0);
@@ -312,7 +312,7 @@ fn dense(rng: &mut Rng, dtype: DenseType, rows: usize, cols: usize) -> (Vec<u8>,
 #[test]
 fn embedding_and_dense_products() {
     let mut rng = Rng::new(6);
-    for target in targets() {
+    for target in targets_with_foreign() {
         for dtype in [DenseType::F32, DenseType::F16, DenseType::Bf16] {
             for (vocab, cols) in [(1, 1), (3, 16), (5, 17), (37, 420)] {
                 let (table, values) = dense(&mut rng, dtype, vocab, cols);
@@ -352,7 +352,7 @@ fn embedding_and_dense_products() {
 #[test]
 fn rotary_embedding() {
     let mut rng = Rng::new(7);
-    for target in targets() {
+    for target in targets_with_foreign() {
         for (heads, head_dim) in [(1, 2), (3, 10), (2, 64), (5, 80), (1, 100), (2, 128)] {
             let cols = heads * head_dim;
             let x = random_rows(&mut rng, 3, cols, 2.0);
@@ -375,7 +375,7 @@ fn rotary_embedding() {
 #[test]
 fn largest_logits() {
     let mut rng = Rng::new(8);
-    for target in targets() {
+    for target in targets_with_foreign() {
         // Padded to a multiple of 16.
         let mut logits = rng.floats(112, 5.0);
         logits[40] = logits[7];
@@ -408,7 +408,7 @@ fn kernels_name_their_weights_by_argument_only() {
 #[test]
 fn every_f16_is_widened_as_ieee_says() {
     let all: Vec<u16> = (0..=u16::MAX).collect();
-    for target in targets() {
+    for target in targets_with_foreign() {
         let mut out = vec![0f32; all.len()];
         let kind = KernelKind::Embed { dtype: DenseType::F16, cols: all.len() as u32 };
         let (table, ids) = (Arg::from(&all[..]), Arg::from(&[0u32][..]));

@@ -12,7 +12,7 @@ use tern_runtime::memory::Block;
 use tern_runtime::model::{EntryPoints, Model, ModelInfo};
 
 use super::module::{self, Compiled, Listed, Listing};
-use super::{Error, Target};
+use super::{Error, Isa, Target};
 use crate::schedule::Schedule;
 use crate::schedule::kernel::KernelKind;
 
@@ -24,6 +24,7 @@ pub struct JitCode {
     /// `Some` until dropped.
     module: Option<JITModule>,
     compiled: Compiled,
+    isa: Isa,
 }
 
 // SAFETY: after `finalize_definitions` the module is never touched again but to free its pages in `drop`, which has
@@ -33,7 +34,7 @@ unsafe impl Send for JitCode {}
 unsafe impl Sync for JitCode {}
 
 impl JitCode {
-    /// Compiles a model.
+    /// Compiles a model; for looking at, the level need not be here.
     ///
     /// # Errors
     /// [`Error::Memory`] if the system gives no pages; [`Error::Bug`]: a verified schedule must compile.
@@ -41,7 +42,7 @@ impl JitCode {
         let mut module = new_module(target, RESERVED_BYTES)?;
         let compiled = module::compile(&mut module, schedule, target, listing)?;
         module.finalize_definitions().map_err(Error::bug)?;
-        Ok(JitCode { module: Some(module), compiled })
+        Ok(JitCode { module: Some(module), compiled, isa: target.isa })
     }
 
     /// Every function, for people.
@@ -52,8 +53,9 @@ impl JitCode {
     /// The addresses of the entry points: valid as long as `self` lives.
     ///
     /// # Errors
-    /// [`Error::Bug`] if the pages are gone.
+    /// [`Error::IsaNotHere`] if this CPU cannot run them; [`Error::Bug`] if the pages are gone.
     pub fn entries(&self) -> Result<EntryPoints, Error> {
+        check_runs_here(self.isa)?;
         let module = self.module.as_ref().ok_or_else(|| Error::bug("the code pages are gone"))?;
         let address = |id| module.get_finalized_function(id);
         // SAFETY: `module::compile` gave each function the parameters and the result of its type in the ABI table, with
@@ -111,8 +113,9 @@ impl JitKernel {
     /// Compiles one kernel.
     ///
     /// # Errors
-    /// [`Error::Memory`] if the system gives no pages; [`Error::Bug`]: a kernel must compile.
+    /// [`Error::IsaNotHere`] if this CPU cannot run it; [`Error::Memory`] if the system gives no pages; [`Error::Bug`]: a kernel must compile.
     pub fn compile(kind: &KernelKind, target: &Target) -> Result<JitKernel, Error> {
+        check_runs_here(target.isa)?;
         let mut module = new_module(target, 1 << 20)?;
         let (id, symbol) = module::compile_kernel(&mut module, kind, target)?;
         module.finalize_definitions().map_err(Error::bug)?;
@@ -150,6 +153,11 @@ impl Drop for JitKernel {
             unsafe { module.free_memory() };
         }
     }
+}
+
+/// Code that is handed out will be run.
+fn check_runs_here(isa: Isa) -> Result<(), Error> {
+    if isa.is_available() { Ok(()) } else { Err(Error::IsaNotHere { isa: isa.name() }) }
 }
 
 fn new_module(target: &Target, reserved_bytes: usize) -> Result<JITModule, Error> {
