@@ -222,7 +222,7 @@ pub fn compile_jit(
         bos: imported.facts.bos,
         eos: imported.facts.eos.clone(),
     };
-    Ok(code.into_model(schedule, block, info)?)
+    Ok(code.into_model(block, info)?)
 }
 
 /// A stage of a lowered model whose text `tern dump` prints.

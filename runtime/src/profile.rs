@@ -26,7 +26,8 @@ pub struct Meeting {
 pub struct StepProfile {
     /// Tokens of the step.
     pub tokens: u32,
-    /// In order, one for each phase that ran.
+    /// In order: of each phase that ran, unless each thread did it for itself, and of those within the search for the largest
+    /// logits.
     pub meetings: Vec<Meeting>,
     /// When the step was over, since its start.
     pub total: Duration,

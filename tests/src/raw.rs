@@ -5,8 +5,10 @@
 
 #![expect(unsafe_code, reason = "enters compiled code; each block argues its safety")]
 
+use std::cell::Cell;
 use std::ffi::c_void;
 use std::sync::Barrier;
+use std::time::Duration;
 
 use tern_compiler::codegen::Target;
 use tern_compiler::codegen::jit::JitCode;
@@ -151,6 +153,21 @@ impl RawModel {
     /// # Panics
     /// If the request breaks what the ABI asks of every caller, or the step wrote behind the state.
     pub fn step(&self, state: &mut RawState, request: Request<'_>, out: &mut [f32], n_threads: u32) -> Vec<u32> {
+        self.step_with_late(state, request, out, n_threads, None)
+    }
+
+    /// The same, where one thread comes late to the work behind each meeting.
+    ///
+    /// # Panics
+    /// As `step`.
+    pub fn step_with_late(
+        &self,
+        state: &mut RawState,
+        request: Request<'_>,
+        out: &mut [f32],
+        n_threads: u32,
+        late: Option<u32>,
+    ) -> Vec<u32> {
         let max = self.schedule.max_step_tokens;
         assert!(request.n > max || request.tokens.len() >= request.n as usize, "too few tokens for {request:?}");
         assert!(out.len() >= self.out_elems(request.n, request.want), "too little room for {request:?}");
@@ -165,6 +182,7 @@ impl RawModel {
         let enter = |tid: u32| {
             let Addresses { model, state, out, barrier } = *addresses.get();
             let Request { tokens, n, pos, seq, want } = request;
+            IS_LATE.set(late == Some(tid));
             // SAFETY: all memory is borrowed until every thread has joined; the sizes were checked above; refused requests
             // touch none of it.
             unsafe { step(model, state, tokens.as_ptr(), n, pos, seq, want, out, tid, n_threads, meet, barrier) }
@@ -201,8 +219,19 @@ unsafe impl Sync for Addresses {}
 // SAFETY: as above.
 unsafe impl Send for Addresses {}
 
+thread_local! {
+    /// Whether this thread comes late.
+    static IS_LATE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// How late: longer than the others take for everything.
+const LATE_BY: Duration = Duration::from_millis(2);
+
 /// The barrier of [`RawModel::step`].
 unsafe extern "C" fn meet(barrier: *mut c_void) {
     // SAFETY: `step` passes the address of a barrier that outlives the call.
     unsafe { (*barrier.cast::<Barrier>()).wait() };
+    if IS_LATE.get() {
+        std::thread::sleep(LATE_BY);
+    }
 }

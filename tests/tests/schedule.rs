@@ -2,7 +2,8 @@
 
 use tern_compiler::pipeline;
 use tern_compiler::schedule::check::check;
-use tern_compiler::schedule::{self, HeadMode, Schedule, buffers};
+use tern_compiler::schedule::packing::Layout;
+use tern_compiler::schedule::{self, CoarseHead, HeadMode, Schedule, buffers};
 use tern_tests::engines::{Loaded, native, options};
 use tern_tests::fixtures::CHECKPOINTS;
 use tern_tests::synth::{Kind, Spec};
@@ -34,12 +35,16 @@ fn models() -> Vec<Loaded> {
 
 /// The schedules of `loaded` with and without the optimiser.
 fn schedules(loaded: &Loaded, max_step_tokens: u32) -> [Schedule; 2] {
+    schedules_with(loaded, max_step_tokens, HeadMode::Auto)
+}
+
+fn schedules_with(loaded: &Loaded, max_step_tokens: u32, head: HeadMode) -> [Schedule; 2] {
     let isa = native();
     let settings = options(isa, isa.default_profile());
     let target = settings.target().expect("a target of this machine");
     let lowered = pipeline::lower(&loaded.imported.graph, &settings);
     let lowered = lowered.unwrap_or_else(|e| panic!("{}: {e}", loaded.name));
-    let options = schedule::Options { max_step_tokens, ternary: target.ternary(), head: HeadMode::Auto };
+    let options = schedule::Options { max_step_tokens, ternary: target.ternary(), head };
     [&lowered.compiled, &lowered.optimised]
         .map(|graph| schedule::schedule(graph, &options).unwrap_or_else(|e| panic!("{}: {e}", loaded.name)))
 }
@@ -135,7 +140,7 @@ fn no_call_may_come_a_phase_earlier() {
             for call in 0..schedule.phases[phase].calls.len() {
                 let node = schedule.phases[phase].calls[call].node.0;
                 // The parts of one node wait for the same values, so one part alone tells the same.
-                rejected(&schedule, &["K1", "K2", "K5", "K7"], &format!("%{node} of phase {phase}"), |s| {
+                rejected(&schedule, &["K1", "K2", "K5", "K8"], &format!("%{node} of phase {phase}"), |s| {
                     let moved = s.phases[phase].calls.remove(call);
                     s.phases[phase - 1].calls.push(moved);
                 });
@@ -151,14 +156,36 @@ fn threads_work_alone_only_on_rows_of_their_own() {
         for phase in 0..schedule.phases.len() {
             alone += usize::from(schedule.phases[phase].alone);
             if !schedule.phases[phase].alone {
-                rejected(&schedule, &["K7"], &format!("phase {phase} alone"), |s| s.phases[phase].alone = true);
+                rejected(&schedule, &["K8"], &format!("phase {phase} alone"), |s| s.phases[phase].alone = true);
             }
         }
         for buffer in 0..schedule.buffers.len() {
-            rejected(&schedule, &["K7"], &format!("buffer {buffer}"), |s| s.buffers[buffer].own_rows ^= true);
+            rejected(&schedule, &["K8"], &format!("buffer {buffer}"), |s| s.buffers[buffer].own_rows ^= true);
         }
     }
     assert!(alone > 4 * 4, "only {alone} phases");
+}
+
+#[test]
+fn the_coarse_copy_is_that_of_the_head() {
+    let checkpoint =
+        Spec { tied: false, ..Spec::small(Kind::BitNetPacked) }.checkpoint().expect("a synthetic checkpoint");
+    for schedule in schedules_with(&Loaded::new("coarse", &checkpoint), 7, HeadMode::Coarse) {
+        check(&schedule).expect("a sound schedule");
+        let head = schedule.coarse_head.expect("a coarse copy");
+        let copy = schedule.weights.placed.iter().position(|p| p.offset == head.offset).expect("its place");
+        let with = |what: &str, change: &dyn Fn(&mut CoarseHead)| {
+            rejected(&schedule, &["K7"], what, |s| change(s.coarse_head.as_mut().expect("a coarse copy")));
+        };
+        with("fewer rows", &|head| head.rows -= 1);
+        with("longer rows", &|head| head.cols += 16);
+        with("another weight", &|head| head.offset = 0);
+        rejected(&schedule, &["K7"], "another vocabulary", |s| s.vocab += 1);
+        rejected(&schedule, &["K7"], "a copy of another matrix", |s| {
+            let Layout::Coarse { weight, .. } = &mut s.weights.placed[copy].layout else { panic!("a coarse layout") };
+            weight.0 -= 1;
+        });
+    }
 }
 
 #[test]

@@ -31,7 +31,6 @@ const UNSAFE: &[(&str, &str)] = &[
     ("tests/tests/kernels.rs", "calls kernels"),
     ("tests/tests/no_allocations.rs", "counts allocations as the global allocator"),
     ("benches/benches/kernels.rs", "calls kernels"),
-    ("benches/benches/ternary.rs", "calls kernels, and the limit beside them is assembly"),
 ];
 
 /// Words that must not be left behind, spelled so that this file does not contain them.

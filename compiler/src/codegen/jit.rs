@@ -25,6 +25,11 @@ pub struct JitCode {
     module: Option<JITModule>,
     compiled: Compiled,
     isa: Isa,
+    /// Bytes of packed weights that the code may read.
+    weights_bytes: u64,
+    /// Rows of logits' elements, and tokens of a step: what the code writes, and how much of it.
+    vocab: u32,
+    max_step_tokens: u32,
 }
 
 // SAFETY: after `finalize_definitions` the module is never touched again but to free its pages in `drop`, which has
@@ -34,7 +39,8 @@ unsafe impl Send for JitCode {}
 unsafe impl Sync for JitCode {}
 
 impl JitCode {
-    /// Compiles a model; for looking at, the level need not be here.
+    /// Compiles a model: a schedule as [`crate::schedule::schedule`] makes it, unchanged. For looking at, the level need not be
+    /// here.
     ///
     /// # Errors
     /// [`Error::Memory`] if the system gives no pages; [`Error::Bug`]: a verified schedule must compile.
@@ -42,7 +48,9 @@ impl JitCode {
         let mut module = new_module(target, RESERVED_BYTES)?;
         let compiled = module::compile(&mut module, schedule, target, listing)?;
         module.finalize_definitions().map_err(Error::bug)?;
-        Ok(JitCode { module: Some(module), compiled, isa: target.isa })
+        let Schedule { vocab, max_step_tokens, .. } = *schedule;
+        let weights_bytes = schedule.weights.bytes;
+        Ok(JitCode { module: Some(module), compiled, isa: target.isa, weights_bytes, vocab, max_step_tokens })
     }
 
     /// Every function, for people.
@@ -58,7 +66,8 @@ impl JitCode {
         check_runs_here(self.isa)?;
         let module = self.module.as_ref().ok_or_else(|| Error::bug("the code pages are gone"))?;
         let address = |id| module.get_finalized_function(id);
-        // SAFETY: `module::compile` gave each function the parameters and the result of its type in the ABI table, with
+        // SAFETY: this CPU has the level, and `module::compile` gave each function the parameters and the result of its type
+        // in the ABI table, with
         // the system's C calling convention.
         unsafe {
             Ok(EntryPoints {
@@ -74,15 +83,17 @@ impl JitCode {
     /// computes nonsense, but stays within its memory.
     ///
     /// # Errors
-    /// What `schedule` and `info` say does not fit together.
-    pub fn into_model(self, schedule: &Schedule, weights: Block, info: ModelInfo) -> Result<Model, ModelError> {
-        let missing = (weights.len() as u64) < schedule.weights.bytes;
-        if missing || info.max_step_tokens != schedule.max_step_tokens || info.vocab != schedule.vocab {
+    /// The weights or `info` are of another schedule than the code.
+    pub fn into_model(self, weights: Block, info: ModelInfo) -> Result<Model, ModelError> {
+        let missing = (weights.len() as u64) < self.weights_bytes;
+        if missing || info.max_step_tokens != self.max_step_tokens || info.vocab != self.vocab {
             return Err(Error::bug("weights or facts are those of another schedule").into());
         }
         let entry = self.entries()?;
-        // SAFETY: the entry points were compiled from the ABI's signatures and a schedule whose checker passed; the block
-        // is as long as the offsets in the code reach; `self` owns the pages.
+        // Code is compiled from what `schedule::schedule` gives, which its checker has passed (a schedule made by hand is its
+        // maker's promise).
+        // SAFETY: the entry points have the ABI's signatures; the block is as long as the offsets of the code's schedule
+        // reach; `self` owns the pages.
         Ok(unsafe { Model::new(entry, weights, info, Box::new(self)) }?)
     }
 }

@@ -5,6 +5,7 @@
 //! 48      what the last step leaves for its caller: exact rows u32 | coarse rows u32 | bad id u32 | bad logit f32
 //! 64      the activation arena, then one row of logits for top-k
 //! ...     scratch memory of 64 threads
+//! ...     their cells, a cache line each: how many chunks of a call's share are left ([`super::step`])
 //! ...     with a coarse head: a row of bounds, the quantised row of activations, lists of the threads
 //! ...     the length of every sequence, u32 each
 //! ...     the cache: per sequence, layer and head a plane of keys and a plane of values, [context, head_dim] each
@@ -38,6 +39,10 @@ pub const KV_SEQ_BYTES: i32 = 32;
 pub const COLUMN_BYTES: i32 = 40;
 /// Where the arena starts.
 pub const ARENA: u64 = 64;
+/// Bytes of the cells of one thread: a cache line, so that threads disturb each other only where they take over work.
+pub const CLAIM_BYTES: u64 = 64;
+/// Cells of one thread, u64 each: the most calls of a phase whose chunks change hands.
+pub const MAX_CLAIMED_CALLS: u32 = 8;
 /// The most sequences of a state.
 pub const MAX_SEQS: u32 = 4096;
 
@@ -142,6 +147,8 @@ pub struct StateLayout {
     pub scratch: u64,
     /// Bytes of one thread's.
     pub scratch_bytes: u64,
+    /// The threads' cells.
+    pub claims: u64,
     /// The scratch memory of the coarse head, if there is one.
     pub head: Option<HeadState>,
     /// The sequences' lengths.
@@ -170,7 +177,8 @@ impl StateLayout {
             None => (None, logits_end),
         };
         let scratch_bytes = layout::round_up(u64::from(schedule.scratch_bytes), layout::ALIGN_BYTES);
-        let lengths = scratch + scratch_bytes * u64::from(MAX_TABLE_THREADS);
+        let claims = scratch + scratch_bytes * u64::from(MAX_TABLE_THREADS);
+        let lengths = claims + CLAIM_BYTES * u64::from(MAX_TABLE_THREADS);
         let kv_elems =
             schedule.kv_layers.last().map_or(0, |l| l.elems_before + 2 * u64::from(l.heads) * u64::from(l.head_dim));
         let largest = u128::from(kv_elems) * 4 * u128::from(schedule.max_context) * u128::from(MAX_SEQS)
@@ -197,6 +205,7 @@ impl StateLayout {
             magic: fnv1a(&shape),
             logits,
             head,
+            claims,
             scratch,
             scratch_bytes,
             lengths,

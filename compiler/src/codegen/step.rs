@@ -4,6 +4,7 @@
 //! none is left waiting at a barrier; the length of the sequence is written by thread 0 behind the last barrier.
 
 mod head;
+mod share;
 
 use std::collections::BTreeMap;
 
@@ -15,8 +16,9 @@ use tern_runtime::session::MAX_TOP_K;
 
 use super::emitter::flags;
 use super::state::{self, StateLayout};
-use crate::schedule::table::{MAX_TABLE_THREADS, TABLE_PARTS};
-use crate::schedule::{Arg, Call, Choice, Many, Part, Phase, RowKind, RowSpace, Schedule, Split, layout};
+use crate::schedule::table::MAX_TABLE_THREADS;
+use crate::schedule::{Arg, Call, Choice, Many, Part, Phase, RowKind, RowSpace, Schedule, layout};
+use share::{Share, Work};
 
 /// What the program calls.
 pub struct Callees {
@@ -64,16 +66,8 @@ struct Step<'s> {
     barrier_ctx: Value,
     /// This thread's share of each kind of work: first unit and behind the last.
     shares: BTreeMap<Share, (Value, Value)>,
-}
-
-/// A kind of work.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Share {
-    Rows(u8),
-    Units(u32),
-    RowHeads(u32),
-    /// Parts of batches of so many rows.
-    Batches(u8, u32),
+    /// Whether threads that are done take over chunks of the others' shares.
+    is_shared: Value,
 }
 
 fn space_key(space: RowSpace) -> u8 {
@@ -143,6 +137,7 @@ pub fn emit_step(b: &mut FunctionBuilder<'_>, schedule: &Schedule, l: &StateLayo
         barrier,
         barrier_ctx,
         shares: BTreeMap::new(),
+        is_shared: share::is_shared(b, n_threads),
     };
     step.share_work(b);
     for phase in &schedule.phases {
@@ -238,58 +233,6 @@ fn wanted_rows(b: &mut FunctionBuilder<'_>, kind: Value, n: Value) -> Value {
 }
 
 impl Step<'_> {
-    /// Computes every share of this thread once, at the start: units * tid / threads to units * (tid + 1) / threads.
-    fn share_work(&mut self, b: &mut FunctionBuilder<'_>) {
-        let schedule = self.schedule;
-        for call in schedule.phases.iter().flat_map(|p| &p.calls) {
-            let split = match call.split {
-                Split::Rows(space) => Share::Rows(space_key(space)),
-                Split::Units { total, .. } => Share::Units(total),
-                Split::RowHeads { heads } => Share::RowHeads(heads),
-            };
-            let many = match call.kernel {
-                Choice::ByRows { many: Some(many), .. } => Some(Share::Batches(space_key(call.space()), many.tokens)),
-                Choice::ByRows { many: None, .. } | Choice::One(_) | Choice::ByKv { .. } => None,
-            };
-            for share in std::iter::once(split).chain(many) {
-                if !self.shares.contains_key(&share) {
-                    let ends = self.share(b, share);
-                    self.shares.insert(share, ends);
-                }
-            }
-        }
-        if let Some(head) = schedule.coarse_head {
-            let tiles = layout::head_tiles(head.rows);
-            let ends = self.share(b, Share::Units(tiles));
-            self.shares.entry(Share::Units(tiles)).or_insert(ends);
-        }
-    }
-
-    /// This thread's units of a kind of work.
-    fn share(&self, b: &mut FunctionBuilder<'_>, share: Share) -> (Value, Value) {
-        let mut threads = self.n_threads;
-        let units = match share {
-            Share::Rows(space) => self.rows[&space],
-            Share::Units(total) => b.ins().iconst(types::I64, i64::from(total)),
-            Share::RowHeads(heads) => b.ins().imul_imm_s(self.rows[&0], i64::from(heads)),
-            Share::Batches(space, tokens) => {
-                // Only so many threads have scratch memory.
-                let most = b.ins().iconst(types::I64, i64::from(MAX_TABLE_THREADS));
-                threads = b.ins().umin(threads, most);
-                let up = b.ins().iadd_imm_s(self.rows[&space], i64::from(tokens) - 1);
-                let batches = b.ins().udiv_imm_u(up, i64::from(tokens));
-                b.ins().imul_imm_s(batches, i64::from(TABLE_PARTS))
-            }
-        };
-        let next = b.ins().iadd_imm_s(self.tid, 1);
-        let ends = [self.tid, next].map(|t| {
-            let t = b.ins().umin(t, threads);
-            let product = b.ins().imul(units, t);
-            b.ins().udiv(product, threads)
-        });
-        (ends[0], ends[1])
-    }
-
     fn phase(&self, b: &mut FunctionBuilder<'_>, phase: &Phase) {
         // The head is skipped, barrier and all, where no logits are wanted.
         let skip = phase.is_for_wanted_rows().then(|| {
@@ -298,10 +241,11 @@ impl Step<'_> {
             b.switch_to_block(body);
             after
         });
-        for call in &phase.calls {
+        let works = self.open(b, phase);
+        for (call, work) in phase.calls.iter().zip(works) {
             match self.schedule.coarse_head {
-                Some(head) if call.args.contains(&Arg::Logits) => self.head(b, call, &head),
-                _ => self.call(b, call),
+                Some(head) if call.args.contains(&Arg::Logits) => self.head(b, call, work.as_ref(), &head),
+                _ => self.call(b, call, work.as_ref()),
             }
         }
         if phase.alone {
@@ -324,12 +268,34 @@ impl Step<'_> {
         b.ins().call_indirect(self.callees.barrier, self.barrier, &[self.barrier_ctx]);
     }
 
-    fn call(&self, b: &mut FunctionBuilder<'_>, call: &Call) {
+    /// A call, chunk by chunk if it is `work` that threads take over from each other.
+    fn call(&self, b: &mut FunctionBuilder<'_>, call: &Call, work: Option<&Work>) {
         let (lo, hi) = self.range(b, call);
         for (slot, arg) in call.args.iter().enumerate() {
-            let value = self.arg(b, *arg, lo, hi);
-            b.ins().store(flags(), value, self.args, 8 * slot as i32);
+            if !matches!(arg, Arg::Lo | Arg::Hi) {
+                let value = self.arg(b, *arg);
+                b.ins().store(flags(), value, self.args, 8 * slot as i32);
+            }
         }
+        let enter = |b: &mut FunctionBuilder<'_>, lo: Value, hi: Value| {
+            for (slot, arg) in call.args.iter().enumerate() {
+                let end = match arg {
+                    Arg::Lo => lo,
+                    Arg::Hi => hi,
+                    _ => continue,
+                };
+                b.ins().store(flags(), end, self.args, 8 * slot as i32);
+            }
+            self.enter_choice(b, call);
+        };
+        match work {
+            Some(work) => self.in_chunks(b, work, (lo, hi), enter),
+            None => enter(b, lo, hi),
+        }
+    }
+
+    /// Calls the kernel that the request chooses.
+    fn enter_choice(&self, b: &mut FunctionBuilder<'_>, call: &Call) {
         match call.kernel {
             Choice::One(kernel) => {
                 b.ins().call(self.callees.kernels[kernel.0 as usize], &[self.args]);
@@ -368,44 +334,7 @@ impl Step<'_> {
         b.switch_to_block(after);
     }
 
-    /// This thread's units of a call, by the kernel that the number of rows chooses.
-    fn range(&self, b: &mut FunctionBuilder<'_>, call: &Call) -> (Value, Value) {
-        let (lo, hi) = self.range_of(b, call.split);
-        if let (Split::Rows(space), Some(_)) = (call.split, call.writes) {
-            let first = b.ins().iconst(types::I64, 0);
-            let all = self.rows[&space_key(space)];
-            return (b.ins().select(self.is_alone, first, lo), b.ins().select(self.is_alone, all, hi));
-        }
-        let Choice::ByRows { many: Some(Many { tokens, from, .. }), .. } = call.kernel else { return (lo, hi) };
-        let space = space_key(call.space());
-        let is_many = b.ins().icmp_imm_u(IntCC::UnsignedGreaterThanOrEqual, self.rows[&space], i64::from(from));
-        let (many_lo, many_hi) = self.shares[&Share::Batches(space, tokens)];
-        (b.ins().select(is_many, many_lo, lo), b.ins().select(is_many, many_hi, hi))
-    }
-
-    /// This thread's units of a kind of split.
-    fn range_of(&self, b: &mut FunctionBuilder<'_>, split: Split) -> (Value, Value) {
-        match split {
-            Split::Rows(space) => self.shares[&Share::Rows(space_key(space))],
-            Split::RowHeads { heads } => self.shares[&Share::RowHeads(heads)],
-            Split::Units { start, count, total } => {
-                let (lo, hi) = self.shares[&Share::Units(total)];
-                if start == 0 && count == total {
-                    return (lo, hi);
-                }
-                // The part of lo..hi that falls on start..start + count, from start.
-                let (zero, count) = (b.ins().iconst(types::I64, 0), b.ins().iconst(types::I64, i64::from(count)));
-                let ends = [lo, hi].map(|v| {
-                    let v = b.ins().iadd_imm_s(v, -i64::from(start));
-                    let v = b.ins().smax(v, zero);
-                    b.ins().smin(v, count)
-                });
-                (ends[0], ends[1])
-            }
-        }
-    }
-
-    fn arg(&self, b: &mut FunctionBuilder<'_>, arg: Arg, lo: Value, hi: Value) -> Value {
+    fn arg(&self, b: &mut FunctionBuilder<'_>, arg: Arg) -> Value {
         match arg {
             Arg::Weights { offset } => b.ins().iadd_imm_s(self.model, offset as i64),
             Arg::Ids => self.ids,
@@ -435,8 +364,7 @@ impl Step<'_> {
                 b.ins().iadd(base, skipped)
             }
             Arg::RowCount(space) => self.rows[&space_key(space)],
-            Arg::Lo => lo,
-            Arg::Hi => hi,
+            Arg::Lo | Arg::Hi => b.ins().iconst(types::I64, 0),
             Arg::Position => self.position,
             Arg::Kv { elems_before } => {
                 let before = b.ins().imul_imm_s(self.column_bytes, elems_before as i64);

@@ -20,6 +20,8 @@ pub const ATTENTION_BLOCK: usize = 64;
 
 /// The largest K of a ternary product: 2^17 codes of magnitude 128 sum to at most 2^24, exact in i32 and in f32.
 pub const MAX_K: u32 = 1 << 17;
+/// The most rows of a ternary matrix: sixteen rows of results, of f32, must be within reach of a 32-bit offset.
+pub const MAX_N: u32 = 1 << 24;
 
 /// The least absmax of a quantised row.
 pub const ABSMAX_FLOOR: f32 = 1e-5;

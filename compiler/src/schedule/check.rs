@@ -6,7 +6,8 @@
 //! (K3) every buffer lies in the arena, aligned; (K4) packed weights do not overlap and lie in their block; (K5)
 //! attention reads a layer's cache in a later phase than the one in which the step's rows are written into it, and
 //! both happen once; (K6) a call is given pointers to just the buffers that it is said to read and write; (K7) the coarse
-//! copy of the head is that of the matrix whose logits one call writes, and lies behind it.
+//! copy of the head is that of the matrix whose logits one call writes, and lies behind it; (K8) threads have rows of their
+//! own in just the buffers that are written row by row, and phases that are alone write nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +16,7 @@ use super::layout::ALIGN_BYTES;
 use super::packing::Layout;
 use super::{Arg, BufferId, Call, Choice, Error, Phase, Schedule, Split};
 
-/// Checks K1 to K7.
+/// Checks K1 to K8.
 ///
 /// # Errors
 /// [`Error::Bug`] with the first violation.
@@ -79,12 +80,12 @@ fn overlap(a: (u64, u64), b: (u64, u64)) -> bool {
     a.0 < b.1 && b.0 < a.1
 }
 
-/// K7 for one call.
+/// K8 for one call.
 fn own_rows(schedule: &Schedule, index: usize, phase: &Phase, call: &Call) -> Result<(), Error> {
     let by_rows = matches!(call.split, Split::Rows(_));
     let own = call.writes.map(|id| schedule.buffers[id.0 as usize].own_rows);
     if own.is_some_and(|own| own != by_rows) || (phase.alone && own != Some(true)) {
-        return Err(bug(format!("K7: phase {index}: %{} writes what is not its thread's own", call.node.0)));
+        return Err(bug(format!("K8: phase {index}: %{} writes what is not its thread's own", call.node.0)));
     }
     Ok(())
 }

@@ -5,9 +5,12 @@
 
 use tern_runtime::engine::FEW_TOP_K;
 
-use super::kernel::KernelKind;
-use super::{Arg, Choice, KernelId, Schedule, layout, packing};
+use super::{KernelId, Schedule, layout};
 use crate::graph::arith::MAX_K;
+
+/// How often the threads meet within the phase of the head where its coarse copy is used: the row of activations is
+/// quantised; the copy is scanned; the threads' best rows are known.
+pub const MEETINGS: usize = 3;
 
 /// A second way to the largest logits of one row: a scan of the head's coarse copy, then exact products of few rows.
 ///
@@ -77,17 +80,5 @@ impl Schedule {
     pub fn coarse_head_bytes(&self) -> u64 {
         let head = self.coarse_head;
         head.map_or(0, |head| u64::from(layout::head_tiles(head.rows)) * layout::head_tile_bytes(head.cols))
-    }
-
-    /// Bytes of one exact row of the head.
-    pub fn exact_head_row_bytes(&self) -> u64 {
-        let dense = self.phases.iter().flat_map(|p| &p.calls).find(|call| call.args.contains(&Arg::Logits));
-        dense.map_or(0, |call| match call.kernel {
-            Choice::One(kernel) => match self.kernels.get(kernel.0 as usize) {
-                Some(KernelKind::Dense { dtype, cols, .. }) => packing::dense_row_bytes(*dtype, *cols),
-                _ => 0,
-            },
-            Choice::ByRows { .. } | Choice::ByKv { .. } => 0,
-        })
     }
 }

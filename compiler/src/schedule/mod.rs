@@ -2,10 +2,11 @@
 //!
 //! In: a verified graph in compiled form. Out: a [`Schedule`]: distinct kernels, packed weights with their offsets,
 //! buffers with theirs, and phases of kernel calls. Threads meet between phases, so within one phase nobody reads what
-//! another thread writes ([`check`] proves it anew for every schedule). It knows no instructions and no addresses.
+//! another thread writes ([`check`] proves it anew for every schedule; the coarse head's own memory, and the meetings within
+//! its phase, are `codegen::step::head`'s). It knows no instructions and no addresses.
 //!
-//! Read [`plan`] (node to calls), [`phases`] (calls to phases), [`buffers`] (liveness to offsets), [`packing`] (weights to
-//! bytes), [`head`] and [`coarse`] (the head's second copy, and why it may be trusted), [`mod@print`], [`traffic`] (bytes
+//! Read [`layout`] (rows and tiles to bytes), [`kernel`] (what there is to call), [`table`] (scratch memory), [`plan`]
+//! (node to calls), [`phases`] (calls to phases), [`buffers`] (liveness to offsets), [`packing`] (weights to bytes), [`head`] and [`coarse`] (the head's second copy, and why it may be trusted), [`mod@print`], [`traffic`] (bytes
 //! and products of a step).
 
 pub mod buffers;
@@ -50,7 +51,7 @@ pub enum RowKind {
     F32,
     /// i32, padded likewise.
     I32,
-    /// i8 codes padded with zeros to a multiple of 64; behind all rows one f32 scale per row, then one i32 sum per row.
+    /// i8 codes padded with zeros to whole blocks of every packing (`layout::row_bytes`); behind all rows one f32 scale per row, then one i32 sum per row.
     Q8,
 }
 

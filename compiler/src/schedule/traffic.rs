@@ -4,6 +4,8 @@
 //! figures that a machine's limits are compared with; [`Class`]es for profiles. It counts what kernels read by design:
 //! packed weights with their padding, each once per step.
 
+use std::collections::BTreeSet;
+
 use super::kernel::{KernelKind, KvElem};
 use super::packing::{Layout, dense_row_bytes};
 use super::{Arg, Call, Choice, KernelId, Phase, Schedule};
@@ -105,12 +107,18 @@ impl Traffic {
     pub fn of(schedule: &Schedule) -> Traffic {
         let kv_elems = schedule.kv_layers.iter().map(|l| 2 * u64::from(l.heads) * u64::from(l.head_dim)).sum();
         let mut traffic = Traffic { kv_elems, ..Traffic::default() };
+        // Tables of which a token's row is looked up: calls share it.
+        let mut looked_up = BTreeSet::new();
         for call in schedule.phases.iter().flat_map(|phase| &phase.calls) {
             let Some(kernel) = kernel_of(schedule, call) else { continue };
             for arg in &call.args {
                 let Arg::Weights { offset } = arg else { continue };
                 let placed = schedule.weights.placed.iter().find(|placed| placed.offset == *offset);
                 if let Some(placed) = placed {
+                    let is_lookup = Class::of(kernel) != Class::Head && matches!(placed.layout, Layout::Rows { .. });
+                    if is_lookup && !looked_up.insert(placed.offset) {
+                        continue;
+                    }
                     traffic.add(kernel, &placed.layout);
                 }
             }
@@ -136,7 +144,8 @@ impl Traffic {
                 self.body_weights += elems(layout);
             }
             (_, Layout::Rows { cols, dtype, .. }) => self.row_bytes += dense_row_bytes(dtype, cols),
-            (_, Layout::Coarse { .. }) => self.head_bytes += layout.bytes(),
+            // No call names it; `of` counts it.
+            (_, Layout::Coarse { .. }) => {}
             (_, Layout::Vector { .. }) => self.vector_bytes += layout.bytes(),
         }
     }

@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use super::fill::{NormalTable, Stream, TritTable, fill_even};
 use super::layout::{self, Fill, Tensor};
@@ -34,7 +35,7 @@ pub struct Progress {
 ///
 /// # Errors
 /// `Input` for an impossible shape or share of zeros; `Occupied`, `NoSpace`, `Io`; `Interrupted` if `progress` says so.
-/// Then nothing is left behind.
+/// Then no file is left behind.
 pub fn write(
     shape: &Shape,
     options: &Options,
@@ -88,15 +89,20 @@ pub fn write(
         }
         while next.is_some() {
             next = pieces.next();
-            // The next piece is made while the disk takes this one.
-            let (maker, spare) = (&maker, &mut back);
-            file = std::thread::scope(|scope| {
-                match next {
-                    Some(piece) if piece.bytes >= SHARED_BYTES => drop(scope.spawn(move || maker.make(piece, spare))),
-                    Some(piece) => maker.make(piece, spare),
-                    None => spare.clear(),
+            // The next piece is made while the disk takes this one: by whoever comes first, since the system may refuse a thread.
+            let coming = Mutex::new(next.map(|piece| (piece, &mut back)));
+            let make_it = || {
+                if let Some((piece, out)) = taken(&coming) {
+                    maker.make(piece, out);
                 }
-                file.write(&front)
+            };
+            file = std::thread::scope(|scope| {
+                if next.as_ref().is_some_and(|piece| piece.bytes >= SHARED_BYTES) {
+                    drop(std::thread::Builder::new().spawn_scoped(scope, make_it));
+                }
+                let written = file.write(&front);
+                make_it();
+                written
             })?;
             done_bytes += front.len() as u64;
             if progress(Progress { done_bytes, total_bytes }).is_break() {
@@ -136,6 +142,11 @@ struct Maker {
     threads: usize,
 }
 
+/// What is left in `slot`, which is then empty.
+fn taken<T>(slot: &Mutex<Option<T>>) -> Option<T> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
 impl Maker {
     /// The bytes of `piece` to `out`, on several threads if they are many.
     fn make(&self, piece: Piece<'_>, out: &mut Vec<u8>) {
@@ -146,11 +157,20 @@ impl Maker {
         }
         // An even length, so that no element is cut.
         let part_bytes = bytes.div_ceil(self.threads).next_multiple_of(64);
-        std::thread::scope(|scope| {
-            for (i, part) in out.chunks_mut(part_bytes).enumerate() {
-                let first = first + (i * part_bytes) as u64;
-                scope.spawn(move || self.make_part(tensor, first, part));
+        let parts = Mutex::new(out.chunks_mut(part_bytes).enumerate());
+        let work = || {
+            while let Some((i, part)) = { parts.lock().unwrap_or_else(PoisonError::into_inner).next() } {
+                self.make_part(tensor, first + (i * part_bytes) as u64, part);
             }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..self.threads {
+                // A thread that the system does not start leaves its work to the others.
+                if std::thread::Builder::new().spawn_scoped(scope, work).is_err() {
+                    break;
+                }
+            }
+            work();
         });
     }
 

@@ -13,7 +13,7 @@ use tern_runtime::threads::{MAX_THREADS, ThreadPool};
 
 use crate::codegen::jit::JitKernel;
 use crate::codegen::{self, Target, candidates};
-use crate::graph::arith::MAX_K;
+use crate::graph::arith::{MAX_K, MAX_N};
 use crate::schedule::kernel::{Epilogue, KernelKind, Regime, TritPacking};
 use crate::schedule::table::{TABLE_PARTS, TableScratch};
 use crate::schedule::{RowKind, layout};
@@ -39,12 +39,12 @@ impl Shape {
     /// A shape that can be tried.
     ///
     /// # Errors
-    /// [`Error::Shape`] if a number is 0, K is above [`MAX_K`], or the operands would be larger than a GiB.
+    /// [`Error::Shape`] if a number is 0, K is above [`MAX_K`], N above [`MAX_N`], or the operands would be larger than a GiB.
     pub fn new(tokens: u32, cols: u32, rows: u32) -> Result<Self, Error> {
         let shape = Self { tokens, cols, rows };
         let row_bytes = layout::row_bytes(RowKind::Q8, cols.min(MAX_K)) + layout::row_bytes(RowKind::F32, rows);
         let fits = tokens > 0
-            && rows > 0
+            && (1..=MAX_N).contains(&rows)
             && (1..=MAX_K).contains(&cols)
             && TritPacking::ALL.iter().all(|packing| shape.matrix_bytes(*packing) <= MAX_BYTES)
             && u64::from(tokens).checked_mul(row_bytes).is_some_and(|bytes| bytes <= MAX_BYTES);
@@ -73,7 +73,7 @@ impl Shape {
 pub enum Error {
     /// The shape is out of range.
     #[error(
-        "cannot try a product of M = {tokens}, K = {cols}, N = {rows}: expected numbers from 1, K up to {MAX_K}, \
+        "cannot try a product of M = {tokens}, K = {cols}, N = {rows}: expected numbers from 1, K up to {MAX_K}, N up to {MAX_N}, \
          a packed matrix (N * K / 4 bytes) and activations with results (M * (K + 4 * N) bytes) of at most 1 GiB each"
     )]
     Shape {
@@ -208,7 +208,7 @@ impl Operands {
         let one = u64::from(1f32.to_bits());
         pool.run(move |tid, barrier| {
             let tid = u64::from(tid);
-            // As the step shares out units.
+            // As the step shares out units, up to 64 threads.
             let (lo, hi) = (units * tid / n_threads as u64, units * (tid + 1) / n_threads as u64);
             let scratch = scratch + tid * stride_bytes as u64;
             let mut copy = turns.first;

@@ -1,8 +1,8 @@
 //! What products of one shape read and write: copies of a packed matrix, and one arena of everything else.
 //!
 //! In: a [`Shape`], packings, a number of threads. Out: addresses that stay valid as long as [`Weights`] and [`Arena`]
-//! live. Weights are random but valid: no byte is one that packing a matrix could not give. It upholds that a matrix which
-//! is read cold has not been read since at least [`COLD_BYTES`] other bytes were.
+//! live. Weights are random but valid: no byte is one that packing a matrix could not give. A matrix that is
+//! read cold is one of several copies in turn, which together take at least the bytes that the caller names.
 
 use tern_runtime::memory::{Block, HUGE_PAGE_BYTES, HugePages};
 

@@ -181,7 +181,7 @@ mod x86 {
         "vpor ymm7, ymm7, [{p} + 480]",
     );
 
-    /// The 32 loads of 16 bytes of a turn, four by four, with `$prefetch` in front of each cache line.
+    /// The 32 loads of 16 bytes of a turn, with `$prefetch` of the lines ahead in front of them.
     macro_rules! read_128_loop {
         ($name:ident, $($prefetch:literal),*) => {
             read_loop!(

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tern_compiler::schedule::head::MEETINGS;
 use tern_compiler::schedule::traffic::Class;
 use tern_compiler::schedule::{Arg, Schedule};
 use tern_runtime::profile::StepProfile;
@@ -50,11 +51,12 @@ impl Breakdown {
         self.phases.get(&class).copied().unwrap_or_default()
     }
 
-    /// Microseconds per token by the names of the classes, and of waiting and what follows the last meeting.
+    /// Microseconds per token by the names of the classes and of what follows the last meeting, which make the whole; and how
+    /// much of it thread 0 waited.
     pub(super) fn us_per_tok(&self) -> BTreeMap<&'static str, f64> {
         let us = |time: Duration| time.as_secs_f64() * 1e6 / self.tokens as f64;
         let classes = self.phases.iter().map(|(class, time)| (class.name(), us(*time)));
-        classes.chain([("end", us(self.end)), ("waiting of thread 0", us(self.waited))]).collect()
+        classes.chain([("end", us(self.end)), ("of which thread 0 waited", us(self.waited))]).collect()
     }
 }
 
@@ -63,7 +65,7 @@ impl Breakdown {
 struct Way {
     /// Logits are wanted.
     head: bool,
-    /// They are found with the head's coarse copy, which takes two meetings more.
+    /// They are found with the head's coarse copy, which takes [`MEETINGS`] more.
     coarse: bool,
     /// Threads do small phases each for itself.
     alone: bool,
@@ -92,7 +94,7 @@ fn meetings(schedule: &Schedule, way: Way) -> Vec<Class> {
         let class = Class::of_phase(schedule, phase).max(carried.unwrap_or(Class::Embed));
         let extra =
             way.coarse && schedule.coarse_head.is_some() && phase.calls.iter().any(|c| c.args.contains(&Arg::Logits));
-        classes.extend([Class::Head; 2].iter().filter(|_| extra));
+        classes.extend([Class::Head; MEETINGS].iter().filter(|_| extra));
         carried = (way.alone && phase.alone).then_some(class);
         if carried.is_none() {
             classes.push(class);

@@ -16,6 +16,9 @@ use super::measure::{Measured, Test, median};
 
 pub(super) const GIGA: f64 = 1e9;
 
+/// A spread of the read limit beyond which the table says that it moved.
+const UNSTEADY: f64 = 0.3;
+
 /// A row of the report.
 #[derive(Serialize)]
 #[serde(untagged)]
@@ -150,6 +153,8 @@ pub(super) struct LimitRow {
     test: &'static str,
     pub(super) threads: usize,
     pub(super) read_gb_per_s: f64,
+    /// (max - min) / median of the samples.
+    read_spread: f64,
     read_loop: &'static str,
     pub(super) dot_gmacs: Option<f64>,
     dot_loop: Option<&'static str>,
@@ -159,10 +164,14 @@ pub(super) struct LimitRow {
 
 impl LimitRow {
     pub(super) fn new(threads: usize, samples: &[Sample], meter: &Meter, dot: Option<&'static Dot>) -> Self {
+        let rates = || samples.iter().map(|s| s.read_bytes_per_s / GIGA);
+        let read_gb_per_s = median(rates()).unwrap_or(0.0);
+        let (min, max) = rates().fold((f64::INFINITY, 0.0f64), |(min, max), r| (min.min(r), max.max(r)));
         Self {
             test: "limits",
             threads,
-            read_gb_per_s: median(samples.iter().map(|s| s.read_bytes_per_s / GIGA)).unwrap_or(0.0),
+            read_gb_per_s,
+            read_spread: if read_gb_per_s > 0.0 { (max - min) / read_gb_per_s } else { 0.0 },
             read_loop: meter.read_name(),
             dot_gmacs: median(samples.iter().filter_map(|s| Some(s.dot_macs_per_s? / GIGA))),
             dot_loop: dot.map(|dot| dot.name),
@@ -214,6 +223,10 @@ pub(super) fn table(rows: &[Row], profile: bool) -> String {
         if let Row::Limits(row) = row {
             text += &limits_line(row);
         }
+    }
+    let unsteady = rows.iter().any(|row| matches!(row, Row::Limits(row) if row.read_spread > UNSTEADY));
+    if unsteady || tests().any(|row| row.of_bandwidth > 1.0) {
+        text += "\nThe machine's limits moved while this ran: others use it. Ratios are rough; run it again when it is quiet.\n";
     }
     if profile {
         tests().for_each(|row| text += &profile_lines(row));

@@ -7,6 +7,7 @@ use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
 use crate::codegen::emitter::Emitter;
+use crate::codegen::state::Record;
 
 /// A list of k places.
 #[derive(Clone, Copy)]
@@ -124,5 +125,3 @@ pub(super) fn keep_lowest(k: &mut Emitter<'_, '_>, record: Value, id: Value, bit
     k.store(id, record, id_at);
     k.store(bits, record, bits_at);
 }
-
-pub(super) use crate::codegen::state::Record;

@@ -1,10 +1,10 @@
 //! The part of the step that finds the largest logits.
 //!
 //! In: the call that would compute all logits. Out: the `k` largest in the caller's memory, and the record of what was
-//! read for them. With a coarse copy the threads (1) scan it, each its tiles; (2) compute exactly each its best rows by
-//! coarse logit; (3) know, from the lists of all, a lower bound of the k-th largest logit, and compute exactly each its
+//! read for them. With a coarse copy thread 0 quantises the row of activations, then the threads (1) scan the copy; (2)
+//! compute exactly each its best rows by coarse logit; (3) know, from the lists of all, a lower bound of the k-th largest logit, and compute exactly each its
 //! rows whose upper bound reaches it ([`crate::schedule::coarse`] proves that no other row matters). Then thread 0
-//! merges. A list holds the threads' own rows and, as ballast that raises the threshold, the best of the others'; a merge
+//! merges. So the threads meet [`MEETINGS`](crate::schedule::head::MEETINGS) times within the phase. A list holds the threads' own rows and, as ballast that raises the threshold, the best of the others'; a merge
 //! takes from each thread its own.
 
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -14,7 +14,8 @@ use tern_runtime::generated::abi;
 
 use super::super::emitter::flags;
 use super::super::state::{HeadState, Record};
-use super::{Share, Step};
+use super::share::Share;
+use super::{Step, Work};
 use crate::schedule::head::MAX_COARSE_K;
 use crate::schedule::{Call, CoarseHead, KernelId, Schedule, layout};
 
@@ -44,23 +45,30 @@ pub(super) fn is_coarse(
 
 impl Step<'_> {
     /// Instead of the exact call where the coarse copy serves, the exact call elsewhere.
-    pub(super) fn head(&self, b: &mut FunctionBuilder<'_>, exact: &Call, head: &CoarseHead) {
-        let Some(places) = self.layout.head else { return self.call(b, exact) };
+    pub(super) fn head(&self, b: &mut FunctionBuilder<'_>, exact: &Call, work: Option<&Work>, head: &CoarseHead) {
+        let Some(places) = self.layout.head else { return self.call(b, exact, work) };
         let (coarse_block, exact_block, after) = (b.create_block(), b.create_block(), b.create_block());
         b.ins().brif(self.is_coarse, coarse_block, &[], exact_block, &[]);
         b.switch_to_block(exact_block);
-        self.call(b, exact);
+        self.call(b, exact, work);
         b.ins().jump(after, &[]);
         b.switch_to_block(coarse_block);
-        self.coarse(b, exact, head, &places);
+        self.coarse(b, exact, work, head, &places);
         b.ins().jump(after, &[]);
         b.switch_to_block(after);
     }
 
     /// Steps 1 to 3, for every thread.
-    fn coarse(&self, b: &mut FunctionBuilder<'_>, exact: &Call, head: &CoarseHead, places: &HeadState) {
+    fn coarse(
+        &self,
+        b: &mut FunctionBuilder<'_>,
+        exact: &Call,
+        work: Option<&Work>,
+        head: &CoarseHead,
+        places: &HeadState,
+    ) {
         let (lo, hi) = self.shares[&Share::Units(layout::head_tiles(head.rows))];
-        let [w, x] = [0, 1].map(|slot| self.arg(b, exact.args[slot], lo, hi));
+        let [w, x] = [0, 1].map(|slot| self.arg(b, exact.args[slot]));
         let at = |b: &mut FunctionBuilder<'_>, offset: u64| b.ins().iadd_imm_s(self.state, offset as i64);
         let (quantised, bounds) = (at(b, places.quantised), at(b, places.bounds));
         let copy = b.ins().iadd_imm_s(self.model, head.offset as i64);
@@ -72,7 +80,15 @@ impl Step<'_> {
         b.ins().jump(meet, &[]);
         b.switch_to_block(meet);
         self.meet(b);
-        self.enter(b, head.scan, &[copy, quantised, self.logits, bounds, lo, hi]);
+        let scan = |b: &mut FunctionBuilder<'_>, lo: Value, hi: Value| {
+            self.enter(b, head.scan, &[copy, quantised, self.logits, bounds, lo, hi]);
+        };
+        match work {
+            Some(exact) => self.in_chunks(b, &exact.of_scan(layout::head_tiles(head.rows)), (lo, hi), scan),
+            None => scan(b, lo, hi),
+        }
+        // Others may have scanned this thread's rows.
+        self.meet(b);
 
         let first_row = b.ins().imul_imm_s(lo, layout::HEAD_TILE_ROWS as i64);
         let end_row = b.ins().imul_imm_s(hi, layout::HEAD_TILE_ROWS as i64);
@@ -198,6 +214,7 @@ impl Step<'_> {
     }
 
     fn store_args(&self, b: &mut FunctionBuilder<'_>, args: &[Value]) {
+        assert!(args.len() <= ARGS, "the argument struct has {ARGS} slots");
         for (slot, value) in args.iter().enumerate() {
             b.ins().store(flags(), *value, self.args, 8 * slot as i32);
         }

@@ -2,7 +2,8 @@
 //!
 //! In: the placed layouts and the data. Out: the block's bytes. A job is a band of tiles or rows with about
 //! [`JOB_BYTES`] of output; it owns its bytes of the block, so the result is the same on any number of threads, and little of
-//! a weight is decoded at any time. A weight is released when its last job is done. After a failure no new job begins; since
+//! a weight is decoded at any time. The pages of a weight are given back when the
+//! last job of a layout is done (those of a head with a coarse copy twice). After a failure no new job begins; since
 //! jobs are taken in order, the failure that is reported is the first in that order.
 
 use std::ops::Range;

@@ -5,7 +5,7 @@
 
 use super::{Place, Planner};
 use crate::graph::DenseType;
-use crate::graph::arith::MAX_K;
+use crate::graph::arith::{MAX_K, MAX_N};
 use crate::graph::{DType, Dim, F32, Operand, TensorType, Type, ValueId, WeightId};
 use crate::schedule::kernel::{KernelKind, KvElem};
 use crate::schedule::packing::{Layout, dense_row_bytes};
@@ -72,10 +72,11 @@ impl Planner<'_> {
     pub(super) fn trit_shape(&self, id: ValueId, w: WeightId) -> Result<(u32, u32, F32), Error> {
         let decl = self.graph.weight(w);
         match (decl.ty.dims.as_slice(), decl.ty.dtype, decl.scale) {
-            ([Dim::Const(rows), Dim::Const(cols)], DType::Trit, Some(scale)) if *cols <= MAX_K => {
+            ([Dim::Const(rows), Dim::Const(cols)], DType::Trit, Some(scale)) if *cols <= MAX_K && *rows <= MAX_N => {
                 Ok((*rows, *cols, scale))
             }
-            _ => Err(self.unsupported(id, "a ternary weight must be trit[N, K] with one scale and K <= 131072")),
+            _ => Err(self
+                .unsupported(id, "a ternary weight must be trit[N, K] with one scale, N <= 16777216 and K <= 131072")),
         }
     }
 

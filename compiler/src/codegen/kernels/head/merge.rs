@@ -6,8 +6,9 @@ use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
 use crate::codegen::emitter::Emitter;
-use crate::codegen::kernels::ranking::{Ranking, Record, keep_lowest};
+use crate::codegen::kernels::ranking::{Ranking, keep_lowest};
 use crate::codegen::state::HeadState;
+use crate::codegen::state::Record;
 use crate::schedule::layout::{HEAD_TILE_ROWS, head_tiles};
 
 /// Args: lists, offset of the list in a thread's part, threads, k, ids, values, record (or nothing).

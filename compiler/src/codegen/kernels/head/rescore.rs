@@ -5,8 +5,9 @@ use cranelift_codegen::ir::{InstBuilder, types};
 
 use crate::codegen::emitter::Emitter;
 use crate::codegen::kernels::dense::row_product;
-use crate::codegen::kernels::ranking::{Ranking, Record, note_bad};
+use crate::codegen::kernels::ranking::{Ranking, note_bad};
 use crate::codegen::kernels::top_k::for_rows;
+use crate::codegen::state::Record;
 use crate::graph::DenseType;
 use crate::schedule::packing::dense_row_bytes;
 

@@ -120,7 +120,7 @@ fn tokens(k: &mut Asm, block: &Block<'_>, w: General, tile: General, token: Gene
 
 /// The exact sums of all 16 rows for every token of the block: one register per 16 rows (or two per 8) and token.
 fn sums(k: &mut Asm, block: &Block<'_>, w: General, offset: i32, token: General) -> Vec<Vec<Vector>> {
-    let vnni = k.isa != Isa::Avx2;
+    let vnni = k.isa.has_vnni();
     let parts = 64 / k.width.bytes();
     // The sums that stay behind the loop.
     let result: Vec<Vec<Vector>> = (0..block.tokens).map(|_| (0..parts).map(|_| k.vector()).collect()).collect();
@@ -267,7 +267,6 @@ fn maddubs_sums(k: &mut Asm, block: &Block<'_>, p: General, x: General, end: Gen
     let (ones, [single, fourfold, packed, field, broadcast]) = (k.vector(), k.vectors());
     let from = k.all_i32(0x0001_0001);
     k.vmovups(ones, from);
-    let mut count = 0;
     let flush = |k: &mut Asm| {
         k.vpmaddwd(single, single, ones);
         k.vpmaddwd(fourfold, fourfold, ones);
@@ -276,9 +275,6 @@ fn maddubs_sums(k: &mut Asm, block: &Block<'_>, p: General, x: General, end: Gen
         k.vpaddd(into, into, fourfold);
     };
     each_line(k, t, p, x, end, |k, line| {
-        if line == 0 {
-            count = 0;
-        }
         k.raw(|a| a.prefetcht0(ptr(p + (line * LINE + PREFETCH_BYTES))));
         k.vmovups(packed, ptr(p + line * LINE));
         for f in 0..4usize {
@@ -290,17 +286,14 @@ fn maddubs_sums(k: &mut Asm, block: &Block<'_>, p: General, x: General, end: Gen
             k.vbroadcastss(broadcast, dword_ptr(x + (line * t.packing.block_cols() as i32 + 4 * f as i32)));
             k.vpmaddubsw(field, field, broadcast);
             let sum = if f % 2 == 0 { single } else { fourfold };
-            if count == 0 && f < 2 {
+            if line == 0 && f < 2 {
                 k.vmovups(sum, field);
             } else {
                 k.vpaddw(sum, sum, field);
             }
         }
-        count += 1;
-        let last = line == UNROLL - 1 || count == I16_LINES;
-        if last {
+        if line == UNROLL - 1 {
             flush(k);
-            count = 0;
         }
     });
     let rest = t.blocks() % UNROLL;
