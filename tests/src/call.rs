@@ -38,7 +38,7 @@ pub enum Arg<'a> {
     Read(&'a [u8]),
     /// The address of what it writes, or reads and writes.
     Write(&'a mut [u8]),
-    /// The address of a barrier for one thread.
+    /// The address of a barrier: on this CPU for one thread, on an emulated one for those that call.
     Barrier,
 }
 

@@ -95,7 +95,7 @@ fn build(tools: &Tools) -> Result<PathBuf> {
     // Tests of other programs may build it at the same time: whoever comes last renames the same bytes.
     let unfinished = program.with_extension(std::process::id().to_string());
     let mut gcc = Command::new(tools.gcc)
-        .args(["-O1", "-static", "-Wall", "-Wextra", "-Werror", "-x", "c", "-", "-o"])
+        .args(["-O1", "-static", "-pthread", "-Wall", "-Wextra", "-Werror", "-x", "c", "-", "-o"])
         .arg(&unfinished)
         .stdin(Stdio::piped())
         .spawn()?;
@@ -184,6 +184,8 @@ pub enum Convention {
     Struct = 0,
     /// As C does, at most twelve integers and addresses.
     C = 1,
+    /// The same, by as many threads at once as argument 9 says, at most eight, each with its number as argument 8.
+    Threads = 2,
 }
 
 /// A function among its code.

@@ -1,5 +1,5 @@
-//! Whole models on CPUs that are emulated: the step program, its state and all kernels at once, through the C ABI, bit for bit
-//! the interpreter's result.
+//! Whole models on CPUs that are emulated: the step program, its state and all kernels at once, through the C ABI, on one
+//! thread and on several, bit for bit the interpreter's result.
 //!
 //! Code is compiled and linked for every foreign level even where nothing can emulate it: it must need no library.
 
@@ -62,16 +62,17 @@ impl Emulated {
     }
 
     fn call(&self, entry: u64, args: &mut [Arg<'_>]) -> u64 {
-        let function = Function { code: &self.image.code, entry, convention: Convention::C };
+        let convention = if entry == self.image.step { Convention::Threads } else { Convention::C };
+        let function = Function { code: &self.image.code, entry, convention };
         foreign::call(self.isa, function, args).unwrap_or_else(|e| panic!("{}: {e:#}", self.isa.name()))
     }
 
-    /// The logits of some tokens from position `pos` on; or what the step says.
-    fn step(&mut self, ids: &[u32], pos: usize) -> Result<Vec<f32>, u32> {
+    /// The logits of some tokens from position `pos` on, by so many threads; or what the step says.
+    fn step(&mut self, ids: &[u32], pos: usize, threads: u64) -> Result<Vec<f32>, u32> {
         let mut logits = vec![0f32; ids.len() * self.vocab];
         let mut state = std::mem::take(&mut self.state);
         let [n, pos, seq, want] = [ids.len() as u64, pos as u64, 0, abi::WANT_ALL.into()].map(Arg::Value);
-        let [tid, threads, context] = [0, 1, 0].map(Arg::Value);
+        let [tid, threads, context] = [0, threads, 0].map(Arg::Value);
         let (weights, ids) = (Arg::from(&self.weights[..]), Arg::from(ids));
         let (at, out) = (Arg::from(&mut state[..]), Arg::from(&mut logits[..]));
         let mut args = [weights, at, ids, n, pos, seq, want, out, tid, threads, Arg::Barrier, context];
@@ -109,11 +110,11 @@ fn models_give_the_interpreters_bits() {
                 let want = loaded.interpret(&lowered.compiled, profile, kv, &ids);
                 let mut model = Emulated::new(&loaded, &lowered, &target, kv_type);
                 // Beyond the vocabulary: refused, and nothing has happened.
-                assert_eq!(model.step(&[vocab as u32], 0), Err(abi::STATUS_BAD_TOKEN), "{what}");
+                assert_eq!(model.step(&[vocab as u32], 0, 2), Err(abi::STATUS_BAD_TOKEN), "{what}");
                 // By tables, by dot products of two tokens and one, and one token alone.
                 let mut found = Vec::new();
-                for (pos, n) in [(0, 18), (18, 3), (21, 1), (22, 1)] {
-                    found.extend(model.step(&ids[pos..pos + n], pos).expect("a step that is allowed"));
+                for (pos, n, threads) in [(0, 18, 2), (18, 3, 1), (21, 1, 3), (22, 1, 1)] {
+                    found.extend(model.step(&ids[pos..pos + n], pos, threads).expect("a step that is allowed"));
                 }
                 assert_same_bits(&want, &found, &what);
             }

@@ -67,8 +67,7 @@ impl JitCode {
         let module = self.module.as_ref().ok_or_else(|| Error::bug("the code pages are gone"))?;
         let address = |id| module.get_finalized_function(id);
         // SAFETY: this CPU has the level, and `module::compile` gave each function the parameters and the result of its type
-        // in the ABI table, with
-        // the system's C calling convention.
+        // in the ABI table, with the system's C calling convention.
         unsafe {
             Ok(EntryPoints {
                 step: std::mem::transmute::<*const u8, StepFn>(address(self.compiled.step)),
