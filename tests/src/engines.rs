@@ -92,8 +92,12 @@ pub fn options_for((isa, profile, emitter): (Isa, Profile, EmitterChoice)) -> Op
 
 /// Every level, profile and emitter that runs here; a level without wide vectors has one emitter only.
 pub fn targets() -> Vec<(Isa, Profile, EmitterChoice)> {
-    let here = Isa::ALL.iter().copied().filter(|isa| isa.is_available());
-    let profiles = here.flat_map(|isa| [(isa, Profile::Plain), (isa, Profile::Fma)]);
+    targets_of(Isa::ALL.iter().copied().filter(|isa| isa.is_available()))
+}
+
+/// Every profile and emitter of these levels.
+pub fn targets_of(levels: impl IntoIterator<Item = Isa>) -> Vec<(Isa, Profile, EmitterChoice)> {
+    let profiles = levels.into_iter().flat_map(|isa| [(isa, Profile::Plain), (isa, Profile::Fma)]);
     let emitters = |isa: Isa| if isa.width().is_some() { EmitterChoice::ALL } else { &[EmitterChoice::Clif] };
     profiles
         .filter(|(isa, profile)| *profile == Profile::Plain || isa.has_fma())

@@ -1,14 +1,15 @@
 //! Operands of kernels as they lie in memory, and what must be found there afterwards.
 //!
 //! In: rows of numbers. Out: padded rows with a canary behind ([`Rows`]), quantised rows in their three parts
-//! ([`Quantised`]), every target that runs here.
+//! ([`Quantised`]), every target to run on.
 
-use tern_compiler::codegen::Target;
-use tern_compiler::graph::arith::QuantRow;
+use tern_compiler::codegen::{EmitterChoice, Isa, Target};
+use tern_compiler::graph::arith::{Profile, QuantRow};
 use tern_compiler::schedule::{RowKind, layout};
 
-use crate::engines;
+use crate::call::Arg;
 use crate::rng::Rng;
+use crate::{engines, foreign};
 
 /// What stands behind every buffer; must survive.
 pub const CANARY: u32 = 0x7fc0_dead;
@@ -18,12 +19,24 @@ pub const CANARY: u32 = 0x7fc0_dead;
 /// # Panics
 /// On a machine without any level.
 pub fn targets() -> Vec<Target> {
-    let found: Vec<Target> = engines::targets()
-        .into_iter()
-        .map(|(isa, profile, emitter)| Target::new(isa, profile, emitter).expect("the level is here"))
-        .collect();
+    let found = of(engines::targets());
     assert!(!found.is_empty(), "this machine has none of tern's ISA levels");
     found
+}
+
+/// The same, and those of CPUs that are emulated here: for what is called through [`crate::call::Kernel`].
+///
+/// # Panics
+/// On a machine without any level, or without an emulator that is required.
+pub fn targets_with_foreign() -> Vec<Target> {
+    let mut found = of(engines::targets_of(foreign::levels()));
+    found.extend(targets());
+    found
+}
+
+fn of(targets: Vec<(Isa, Profile, EmitterChoice)>) -> Vec<Target> {
+    let compiled = |(isa, profile, emitter)| Target::new(isa, profile, emitter).expect("a level with its profile");
+    targets.into_iter().map(compiled).collect()
 }
 
 /// A target and what is tested on it, for messages.
@@ -57,9 +70,17 @@ impl Rows {
         }
         this
     }
-    /// The address of the first row.
-    pub fn at(&mut self) -> u64 {
-        self.data.as_mut_ptr() as u64
+    /// The rows from number `first` on, to be read.
+    pub fn from(&self, first: usize) -> Arg<'_> {
+        Arg::from(&self.data[first * self.stride..])
+    }
+    /// All rows, to be read.
+    pub fn read(&self) -> Arg<'_> {
+        self.from(0)
+    }
+    /// All rows, to be written.
+    pub fn write(&mut self) -> Arg<'_> {
+        Arg::from(&mut self.data[..])
     }
     /// Compares with what is expected, padding and canary included.
     ///

@@ -1,5 +1,5 @@
-//! Attention and cache writes at every ISA level, profile and emitter that this machine has, held to `graph::arith` bit for
-//! bit.
+//! Attention and cache writes at every ISA level, profile and emitter that this machine has or emulates, held to
+//! `graph::arith` bit for bit.
 //!
 //! Shapes cut groups of query heads, blocks of positions and ranges of units in all ways; the context ends with the last
 //! position or behind it, and what lies behind is not a number.
@@ -7,17 +7,16 @@
 #![expect(unsafe_code, reason = "kernels are called through their argument structs")]
 
 use tern_compiler::codegen::Target;
-use tern_compiler::codegen::jit::JitKernel;
 use tern_compiler::graph::{F32, arith};
 use tern_compiler::schedule::kernel::{KernelKind, KvElem};
 use tern_compiler::schedule::layout;
+use tern_tests::call::{Arg, Kernel};
 use tern_tests::rng::Rng;
-use tern_tests::rows::{Rows, bits, name, random_rows, targets};
+use tern_tests::rows::{Rows, bits, name, random_rows, targets_with_foreign};
 
-fn run(target: &Target, kind: KernelKind, args: &[u64]) {
-    let kernel = JitKernel::compile(&kind, target).expect("a kernel compiles");
+fn run(target: &Target, kind: KernelKind, args: &mut [Arg<'_>]) {
     // SAFETY: every test passes the struct that the kind documents, with buffers of the sizes it implies.
-    unsafe { kernel.call(args) };
+    unsafe { Kernel::compile(&kind, target).call(args) };
 }
 
 /// Writes rows into a cache with the kernel, then attends to them with the kernel; both against `arith`.
@@ -33,16 +32,15 @@ fn check_attention(target: &Target, (q_heads, kv_heads, head_dim): (usize, usize
     let plane_bytes = context * head_dim * elem.bytes() as usize;
     let slack_bytes = layout::KV_SLACK_ROWS as usize * head_dim * elem.bytes() as usize;
     let mut cache = vec![0xffu8; kv_heads * 2 * plane_bytes + slack_bytes];
-    let (mut k_rows, mut v_rows) = (Rows::of(&keys), Rows::of(&values));
+    let (k_rows, v_rows) = (Rows::of(&keys), Rows::of(&values));
     let (heads, dim) = (kv_heads as u32, head_dim as u32);
     let kind = KernelKind::KvWrite { heads, head_dim: dim, elem };
     // In two chunks: rows 0..first, then the rest at their positions.
     let first = n / 2;
     for (start, rows) in [(0, first), (first, n - first)] {
-        let offset = (start * k_rows.stride * 4) as u64;
-        let (k_at, v_at) = (k_rows.at() + offset, v_rows.at() + offset);
-        let args = [k_at, v_at, cache.as_mut_ptr() as u64, plane_bytes as u64, start as u64, 0, rows as u64];
-        run(target, kind, &args);
+        let [plane, position, lo, hi] = [plane_bytes, start, 0, rows].map(|n| Arg::Value(n as u64));
+        let cache = Arg::from(&mut cache[..]);
+        run(target, kind, &mut [k_rows.from(start), v_rows.from(start), cache, plane, position, lo, hi]);
     }
     let stored = |x: f32| match elem {
         KvElem::F32 => x,
@@ -56,7 +54,7 @@ fn check_attention(target: &Target, (q_heads, kv_heads, head_dim): (usize, usize
     let tokens = n.min(if n == 130 { 20 } else { 3 });
     let position = n - tokens;
     let q = random_rows(&mut rng, tokens, q_heads * head_dim, 1.0);
-    let mut q_rows = Rows::of(&q);
+    let q_rows = Rows::of(&q);
     let mut out = Rows::garbage(tokens, q_heads * head_dim);
     let scale = 1.0 / (head_dim as f32).sqrt();
     let kind =
@@ -64,9 +62,9 @@ fn check_attention(target: &Target, (q_heads, kv_heads, head_dim): (usize, usize
     let units = (tokens * q_heads) as u64;
     let (third, two_thirds) = (units / 3, (2 * units).div_ceil(3));
     for (lo, hi) in [(0, third), (third, two_thirds), (two_thirds, units)] {
-        let (q, cache, out, rows) = (q_rows.at(), cache.as_ptr() as u64, out.at(), tokens as u64);
-        let args = [q, cache, plane_bytes as u64, out, position as u64, rows, lo, hi];
-        run(target, kind, &args);
+        let [plane, position, rows] = [plane_bytes, position, tokens].map(|n| Arg::Value(n as u64));
+        let cache = Arg::from(&cache[..]);
+        run(target, kind, &mut [q_rows.read(), cache, plane, out.write(), position, rows, lo.into(), hi.into()]);
     }
     let mut want = vec![vec![0f32; q_heads * head_dim]; tokens];
     for h in 0..q_heads {
@@ -83,7 +81,7 @@ fn check_attention(target: &Target, (q_heads, kv_heads, head_dim): (usize, usize
 
 #[test]
 fn cache_and_attention() {
-    for target in targets() {
+    for target in targets_with_foreign() {
         for elem in [KvElem::F32, KvElem::F16] {
             for shape in
                 [(1, 1, 2), (8, 2, 64), (5, 5, 80), (6, 2, 96), (2, 1, 100), (3, 1, 10), (7, 1, 16), (4, 1, 128)]
@@ -117,12 +115,12 @@ fn the_f16_cache_rounds_as_ieee_says() {
     x.extend((0..2000).map(|_| f32::from_bits(rng.bits() as u32)));
     x.resize(x.len().next_multiple_of(16), 1.0);
     let dim = x.len();
-    for target in targets() {
-        let mut rows = Rows::of(std::slice::from_ref(&x));
+    for target in targets_with_foreign() {
+        let rows = Rows::of(std::slice::from_ref(&x));
         let mut cache = vec![0u16; 2 * dim];
         let kind = KernelKind::KvWrite { heads: 1, head_dim: dim as u32, elem: KvElem::F16 };
-        let at = rows.at();
-        run(&target, kind, &[at, at, cache.as_mut_ptr() as u64, 2 * dim as u64, 0, 0, 1]);
+        let [plane, position, lo, hi] = [2 * dim as u64, 0, 0, 1].map(Arg::Value);
+        run(&target, kind, &mut [rows.read(), rows.read(), Arg::from(&mut cache[..]), plane, position, lo, hi]);
         for (i, v) in x.iter().enumerate() {
             let want = half::f16::from_f32(*v);
             for found in [cache[i], cache[dim + i]] {

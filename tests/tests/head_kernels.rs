@@ -3,13 +3,13 @@
 #![expect(unsafe_code, reason = "kernels are called through their argument structs")]
 
 use tern_compiler::codegen::Target;
-use tern_compiler::codegen::jit::JitKernel;
 use tern_compiler::graph::{DenseType, arith};
 use tern_compiler::schedule::coarse;
 use tern_compiler::schedule::kernel::KernelKind;
 use tern_compiler::schedule::layout::{head_tile_bytes, head_tiles};
+use tern_tests::call::{Arg, Kernel};
 use tern_tests::rng::Rng;
-use tern_tests::rows::{Rows, name, targets};
+use tern_tests::rows::{Rows, name, targets_with_foreign};
 
 /// What stands behind the rows that the scan writes; must survive.
 const CANARY: f32 = 12345.5;
@@ -31,21 +31,21 @@ fn packed(rows: &[Vec<f32>], cols: usize) -> Vec<u8> {
 fn scan(target: &Target, rows: &[Vec<f32>], xs: &[Vec<f32>]) -> Vec<(Vec<f32>, Vec<f32>)> {
     let cols = xs[0].len();
     let copy = packed(rows, cols);
-    let kind = |kind| JitKernel::compile(&kind, target).expect("a kernel compiles");
+    let kind = |kind| Kernel::compile(&kind, target);
     let quantise = kind(KernelKind::HeadQuantise { cols: cols as u32 });
     let scan = kind(KernelKind::HeadScan { cols: cols as u32 });
     let tiles = u64::from(head_tiles(rows.len() as u32));
     let padded = 16 * tiles as usize;
     let all = xs.iter().map(|x| {
-        let mut x = Rows::of(std::slice::from_ref(x));
+        let x = Rows::of(std::slice::from_ref(x));
         let mut row = vec![0u8; 64 + 2 * cols.next_multiple_of(16)];
         let (mut logits, mut bounds) = (vec![CANARY; padded + 1], vec![CANARY; padded + 1]);
         // SAFETY: the structs that the kinds document, with buffers of the sizes that they imply.
         unsafe {
-            quantise.call(&[x.at(), row.as_mut_ptr() as u64]);
+            quantise.call(&mut [x.read(), Arg::from(&mut row[..])]);
             for (lo, hi) in [(0, tiles / 2), (tiles / 2, tiles)] {
-                let [row, copy] = [row.as_ptr(), copy.as_ptr()].map(|p| p as u64);
-                scan.call(&[copy, row, logits.as_mut_ptr() as u64, bounds.as_mut_ptr() as u64, lo, hi]);
+                let outs = (Arg::from(&mut logits[..]), Arg::from(&mut bounds[..]));
+                scan.call(&mut [Arg::from(&copy[..]), Arg::from(&row[..]), outs.0, outs.1, lo.into(), hi.into()]);
             }
         }
         assert_eq!((logits[padded], bounds[padded]), (CANARY, CANARY));
@@ -98,7 +98,7 @@ fn activations(rng: &mut Rng, cols: usize) -> Vec<Vec<f32>> {
 #[test]
 fn no_logit_is_above_its_bound() {
     let mut rng = Rng::new(1);
-    for target in targets() {
+    for target in targets_with_foreign() {
         for cols in [1, 15, 16, 17, 100, 1000] {
             let (rows, xs) = (rows(&mut rng, cols), activations(&mut rng, cols));
             for (x, (logits, bounds)) in xs.iter().zip(scan(&target, &rows, &xs)) {
@@ -125,7 +125,7 @@ fn the_bound_is_not_far_off() {
     let mut outlier = normal(&mut rng, cols);
     outlier[7] = 40.0;
     let xs = [normal(&mut rng, cols), outlier];
-    for target in targets() {
+    for target in targets_with_foreign() {
         for (x, (logits, bounds)) in xs.iter().zip(scan(&target, &rows, &xs)) {
             // The standard deviation of a logit of such rows.
             let deviation = x.iter().map(|v| f64::from(v * v)).sum::<f64>().sqrt();
@@ -149,7 +149,7 @@ fn what_has_no_bound_has_an_infinite_one() {
     };
     let bad_rows = [with(f32::NAN), with(f32::INFINITY), with(f32::NEG_INFINITY), with(3e38), good.clone()];
     let bad_xs = [with(f32::NAN), with(f32::INFINITY), with(1e19), vec![0.0; cols], scaled(&good, 1e-15)];
-    for target in targets() {
+    for target in targets_with_foreign() {
         let (_, bounds) = &scan(&target, &bad_rows, std::slice::from_ref(&good))[0];
         assert!(bounds[..4].iter().all(|u| *u == f32::INFINITY), "{}", name(&target, &format!("{bounds:?}")));
         assert!(bounds[4].is_finite());
@@ -164,7 +164,7 @@ fn what_has_no_bound_has_an_infinite_one() {
 fn code_sums_are_exact_at_the_extremes() {
     // Codes at their ends in every place: no sum of products may saturate.
     let cols = 4096;
-    for target in targets() {
+    for target in targets_with_foreign() {
         for (w, x) in [(31.0f32, 127.0f32), (-31.0, 127.0), (31.0, -127.0), (-31.0, -127.0)] {
             let (logits, bounds) = &scan(&target, &[vec![w; cols]], &[vec![x; cols]])[0];
             let want = w * x * cols as f32;

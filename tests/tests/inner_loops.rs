@@ -1,57 +1,53 @@
 //! No kernel touches the stack in an inner loop: neither spilled registers nor arguments are read there.
 //!
 //! In: the machine code of hot kernels, at every level and with both emitters, decoded from the entry on. A loop is what
-//! a backward branch spans; an inner loop contains no other. Memory named by `rsp` or `rbp` may not occur in it.
+//! a backward branch spans; an inner loop contains no other. Memory named by the stack or frame pointer may not occur in it.
+
+mod machine;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
-use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, OpKind, Register};
+use machine::{Flow, Instruction, decode};
 use tern_compiler::codegen::module::kernel_code;
-use tern_compiler::codegen::{EmitterChoice, Isa, Target, candidates};
+use tern_compiler::codegen::{Arch, EmitterChoice, Isa, Target, candidates};
 use tern_compiler::graph::{Act, DenseType, F32};
 use tern_compiler::schedule::RowKind;
-use tern_compiler::schedule::kernel::{Epilogue, KernelKind, KvElem, MapOp};
+use tern_compiler::schedule::kernel::{Epilogue, KernelKind, KvElem, MapOp, Regime};
 
 /// Everything that can run, by its address: decoding straight on would run into constants.
-fn reachable(code: &[u8]) -> BTreeMap<u64, Instruction> {
+fn reachable(arch: Arch, code: &[u8]) -> BTreeMap<u64, Instruction> {
     let mut found = BTreeMap::new();
     let mut todo = vec![0u64];
     while let Some(start) = todo.pop() {
         let mut at = start;
         while !found.contains_key(&at) {
-            let mut decoder = Decoder::with_ip(64, &code[at as usize..], at, DecoderOptions::NONE);
-            let instruction = decoder.decode();
-            assert!(!instruction.is_invalid(), "no instruction at {at:#x}");
+            let instruction = decode(arch, code, at);
             found.insert(at, instruction);
-            match instruction.flow_control() {
-                FlowControl::Next => {}
-                FlowControl::ConditionalBranch => todo.push(instruction.near_branch_target()),
-                FlowControl::UnconditionalBranch => {
-                    todo.push(instruction.near_branch_target());
+            match instruction.flow {
+                Flow::Next => {}
+                Flow::Branch(to) => todo.push(to),
+                Flow::Jump(to) => {
+                    todo.push(to);
                     break;
                 }
-                FlowControl::Return | FlowControl::Exception => break,
-                other => panic!("{other:?} at {at:#x} in a leaf function"),
+                Flow::End => break,
             }
-            at = instruction.next_ip();
+            at += instruction.bytes;
         }
     }
     found
 }
 
 fn inner_loops(code: &BTreeMap<u64, Instruction>) -> Vec<RangeInclusive<u64>> {
-    let branches = code.values().filter(|i| i.op0_kind() == OpKind::NearBranch64 && i.near_branch_target() <= i.ip());
-    let loops: BTreeSet<(u64, u64)> = branches.map(|i| (i.near_branch_target(), i.ip())).collect();
+    let targets = code.iter().filter_map(|(at, i)| match i.flow {
+        Flow::Branch(to) | Flow::Jump(to) => Some((to, *at)),
+        Flow::Next | Flow::End => None,
+    });
+    let loops: BTreeSet<(u64, u64)> = targets.filter(|(to, at)| to <= at).collect();
     let contains = |(a, b): (u64, u64), (c, d): (u64, u64)| a <= c && d <= b && (a, b) != (c, d);
     let inner = loops.iter().filter(|outer| !loops.iter().any(|other| contains(**outer, *other)));
     inner.map(|(start, end)| *start..=*end).collect()
-}
-
-fn uses_stack(i: &Instruction) -> bool {
-    let is_stack = |r: Register| matches!(r, Register::RSP | Register::RBP | Register::ESP | Register::EBP);
-    let in_memory = (0..i.op_count()).any(|op| i.op_kind(op) == OpKind::Memory);
-    (in_memory && is_stack(i.memory_base())) || i.is_stack_instruction()
 }
 
 fn kinds(target: &Target) -> Vec<KernelKind> {
@@ -88,11 +84,11 @@ fn inner_loops_do_not_touch_the_stack() {
         for &emitter in EmitterChoice::ALL {
             let target = Target::new(isa, isa.default_profile(), emitter).expect("a target");
             for kind in kinds(&target) {
-                let code = reachable(&kernel_code(&kind, &target).expect("a kernel compiles"));
+                let code = reachable(isa.arch(), &kernel_code(&kind, &target).expect("a kernel compiles"));
                 let loops = inner_loops(&code);
                 assert!(!loops.is_empty(), "{kind}: a kernel without loops");
                 for span in loops {
-                    let bad: Vec<_> = code.range(span.clone()).filter(|(_, i)| uses_stack(i)).collect();
+                    let bad: Vec<_> = code.range(span.clone()).filter(|(_, i)| i.uses_stack).collect();
                     if let Some((at, _)) = bad.first() {
                         let (isa, emitter, count) = (isa.name(), emitter.name(), bad.len());
                         faults.push(format!("{isa} {emitter} {kind}: {count} in {span:x?}, the first at {at:#x}"));
@@ -105,6 +101,26 @@ fn inner_loops_do_not_touch_the_stack() {
 }
 
 #[test]
+fn bytes_are_multiplied_by_the_instruction_for_it() {
+    let products = [Isa::Neon, Isa::Dotprod].map(|isa| {
+        let target = Target::new(isa, isa.default_profile(), EmitterChoice::Clif).expect("a target");
+        let dots = kinds(&target).into_iter().filter(|kind| match kind {
+            KernelKind::Ternary { regime, .. } => matches!(regime, Regime::Gemv | Regime::Gemm),
+            kind => matches!(kind, KernelKind::HeadScan { .. }),
+        });
+        let count = dots.map(|kind| {
+            let code = reachable(isa.arch(), &kernel_code(&kind, &target).expect("a kernel compiles"));
+            let has = |i: fn(&Instruction) -> bool| code.values().any(i);
+            (kind, has(|i| i.is_dot()), has(|i| i.is_widening_product()))
+        });
+        count.collect::<Vec<_>>()
+    });
+    let [neon, dotprod] = products;
+    assert!(neon.len() > 1 && neon.iter().all(|(_, dot, widening)| !dot && *widening), "{neon:?}");
+    assert!(dotprod.len() > 1 && dotprod.iter().all(|(_, dot, widening)| *dot && !widening), "{dotprod:?}");
+}
+
+#[test]
 fn the_analysis_finds_what_it_looks_for() {
     // mov rax, [rsp+8] in a loop of its own, inside a loop that also pushes.
     let code = [
@@ -114,7 +130,27 @@ fn the_analysis_finds_what_it_looks_for() {
         0x75, 0xf6, // 8: jne 0
         0xc3, // 10: ret
     ];
-    let code = reachable(&code);
+    let code = reachable(Arch::X86_64, &code);
     assert_eq!(inner_loops(&code), [1..=6]);
-    assert_eq!(code.values().map(uses_stack).collect::<Vec<_>>(), [true, true, false, false, true]);
+    assert_eq!(code.values().map(|i| i.uses_stack).collect::<Vec<_>>(), [true, true, false, false, true]);
+
+    // The same, and one branch of each kind; what no branch leads to is not looked at.
+    let code = [
+        0xf81f_0fe0u32, // 0: str x0, [sp, #-16]!
+        0x3dc0_07e1,    // 4: ldr q1, [sp, #16]
+        0xb5ff_ffe1,    // 8: cbnz x1, 4
+        0x54ff_ffa1,    // 12: b.ne 0
+        0x9c00_0081,    // 16: ldr q1, 32
+        0x3637_ff60,    // 20: tbz w0, #6, 0
+        0x1400_0003,    // 24: b 36
+        0xffff_ffff,    // 28
+        0xffff_ffff,    // 32
+        0xd65f_03c0,    // 36: ret
+    ];
+    let code: Vec<u8> = code.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let code = reachable(Arch::Aarch64, &code);
+    assert_eq!(code.keys().copied().collect::<Vec<_>>(), [0, 4, 8, 12, 16, 20, 24, 36]);
+    assert_eq!(inner_loops(&code), [4..=8]);
+    let stack = [true, true, false, false, false, false, false, false];
+    assert_eq!(code.values().map(|i| i.uses_stack).collect::<Vec<_>>(), stack);
 }

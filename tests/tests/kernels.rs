@@ -1,4 +1,5 @@
-//! One suite for every kernel at every ISA level and profile that this machine has, held to `graph::arith` bit for bit.
+//! One suite for every kernel at every ISA level and profile that this machine has or emulates, held to `graph::arith` bit
+//! for bit.
 //!
 //! Shapes are awkward on purpose: 1, a tile more or less one, K that is no multiple of the block; data is random, all
 //! zero, all plus or minus one, and at the ends of i8. Rows must end in zeros up to their padded length, and nothing
@@ -6,7 +7,6 @@
 
 #![expect(unsafe_code, reason = "kernels are called through their argument structs")]
 
-use tern_compiler::codegen::jit::JitKernel;
 use tern_compiler::codegen::{Target, candidates};
 use tern_compiler::graph::DenseType;
 use tern_compiler::graph::arith::{self, Profile};
@@ -17,13 +17,13 @@ use tern_compiler::schedule::table::{TABLE_PARTS, TableScratch};
 use tern_compiler::schedule::{RowKind, layout};
 use tern_compiler::weights::Trits;
 use tern_runtime::memory::{Block, HugePages};
+use tern_tests::call::{Arg, Kernel};
 use tern_tests::rng::Rng;
-use tern_tests::rows::{CANARY, Quantised, Rows, bits, dot_exact, name, random_rows, targets};
+use tern_tests::rows::{CANARY, Quantised, Rows, bits, dot_exact, name, random_rows, targets_with_foreign};
 
-fn run(target: &Target, kind: KernelKind, args: &[u64]) {
-    let kernel = JitKernel::compile(&kind, target).expect("a kernel compiles");
+fn run(target: &Target, kind: KernelKind, args: &mut [Arg<'_>]) {
     // SAFETY: every test passes the struct that the kind documents, with buffers of the sizes it implies.
-    unsafe { kernel.call(args) };
+    unsafe { Kernel::compile(&kind, target).call(args) };
 }
 
 /// One ternary product of every epilogue, against plain sums.
@@ -54,13 +54,9 @@ fn check_ternary(target: &Target, n: usize, k: usize, x: &Quantised, gate: &Trit
             // To the last byte: nothing may be read behind the weights.
             let mut packed = Block::zeroed(stride * tiles as usize, 64, HugePages::Off, "weights").expect("memory");
             pack_matrix(packing, gate, packed.as_mut_slice(), stride);
-            let mut residual_rows = Rows::of(&residual);
-            let mut last = 0;
+            let residual_rows = Rows::of(&residual);
             if glu {
                 pack_matrix(packing, up, &mut packed.as_mut_slice()[tile..], stride);
-                last = u64::from(s_up.to_bits());
-            } else if epilogue == Epilogue::ScaleAdd {
-                last = residual_rows.at();
             }
             let want: Vec<Vec<u32>> = match epilogue {
                 Epilogue::Sums => x
@@ -98,20 +94,24 @@ fn check_ternary(target: &Target, n: usize, k: usize, x: &Quantised, gate: &Trit
             let middle = units / 2;
             for (lo, hi) in [(0, middle), (middle, units)] {
                 scratch.as_mut_slice().fill(0xa5);
-                let args = [
-                    packed.as_ptr() as u64,
-                    x.codes.as_ptr() as u64,
-                    x.scales.as_ptr() as u64,
-                    x.sums.as_ptr() as u64,
-                    out.at(),
-                    tokens as u64,
-                    lo,
-                    hi,
-                    u64::from(s_gate.to_bits()),
-                    last,
-                    scratch.as_mut_ptr() as u64,
+                let mut args = [
+                    Arg::from(packed.as_slice()),
+                    Arg::from(&x.codes[..]),
+                    Arg::from(&x.scales[..]),
+                    Arg::from(&x.sums[..]),
+                    out.write(),
+                    Arg::from(tokens as u64),
+                    Arg::from(lo),
+                    Arg::from(hi),
+                    Arg::f32(s_gate),
+                    match epilogue {
+                        Epilogue::Glu(_) => Arg::f32(s_up),
+                        Epilogue::ScaleAdd => residual_rows.read(),
+                        Epilogue::Sums | Epilogue::Scale => Arg::Value(0),
+                    },
+                    Arg::from(scratch.as_mut_slice()),
                 ];
-                run(target, kind, &args);
+                run(target, kind, &mut args);
             }
             out.expect(&want, &name(target, &format!("{kind} tokens {tokens}")));
         }
@@ -128,7 +128,7 @@ fn activation(p: Profile, act: Act, x: f32) -> f32 {
 #[test]
 fn ternary_products_on_awkward_shapes() {
     let mut rng = Rng::new(1);
-    for target in targets() {
+    for target in targets_with_foreign() {
         for (n, k, tokens) in [
             (1, 1, 1),
             (7, 63, 2),
@@ -153,7 +153,7 @@ fn ternary_products_on_awkward_shapes() {
 fn ternary_products_at_the_extremes() {
     let mut rng = Rng::new(2);
     let (n, k) = (9, 2560);
-    for target in targets() {
+    for target in targets_with_foreign() {
         for weight in [-1i8, 0, 1] {
             for code in [-128i8, 127] {
                 let w = Trits { rows: n, cols: k, data: vec![weight; n * k] };
@@ -167,7 +167,7 @@ fn ternary_products_at_the_extremes() {
 #[test]
 fn norm_and_quantise() {
     let mut rng = Rng::new(3);
-    for target in targets() {
+    for target in targets_with_foreign() {
         for cols in [1, 15, 16, 17, 64, 420, 1000, 2560] {
             for eps in [None, Some(1e-5f32)] {
                 let mut rows = random_rows(&mut rng, 3, cols, 4.0);
@@ -185,23 +185,26 @@ fn norm_and_quantise() {
                         None => x.clone(),
                     })
                     .collect();
-                let (mut x_rows, mut g) = (Rows::of(&rows), Rows::of(std::slice::from_ref(&gain)));
+                let (x_rows, g) = (Rows::of(&rows), Rows::of(std::slice::from_ref(&gain)));
                 let n = rows.len();
                 let eps = eps.map(F32::new);
                 let what = name(&target, &format!("norm {eps:?} {cols}"));
                 if eps.is_some() {
                     let mut out = Rows::garbage(n, cols);
                     let kind = KernelKind::Norm { eps, out: RowKind::F32, cols: cols as u32 };
-                    run(&target, kind, &[x_rows.at(), g.at(), out.at(), 0, 0, 0, n as u64]);
+                    let [none, lo, hi] = [0, 0, n as u64].map(Arg::Value);
+                    run(&target, kind, &mut [x_rows.read(), g.read(), out.write(), none, Arg::Value(0), lo, hi]);
                     out.expect(&bits(&y), &what);
                 }
                 let stride = layout::row_bytes(RowKind::Q8, cols as u32) as usize;
                 let mut codes = vec![99i8; stride * n];
                 let (mut scales, mut sums) = (vec![0f32; n], vec![0i32; n]);
                 let kind = KernelKind::Norm { eps, out: RowKind::Q8, cols: cols as u32 };
-                let pointers = [codes.as_mut_ptr() as u64, scales.as_mut_ptr() as u64, sums.as_mut_ptr() as u64];
-                let args = [x_rows.at(), g.at(), pointers[0], pointers[1], pointers[2], 0, n as u64];
-                run(&target, kind, &args);
+                let outs = [Arg::from(&mut codes[..]), Arg::from(&mut scales[..]), Arg::from(&mut sums[..])];
+                let [codes_out, scales_out, sums_out] = outs;
+                let mut args =
+                    [x_rows.read(), g.read(), codes_out, scales_out, sums_out, Arg::Value(0), Arg::Value(n as u64)];
+                run(&target, kind, &mut args);
                 for (i, y) in y.iter().enumerate() {
                     let want = arith::quantize(y);
                     assert_eq!(&codes[i * stride..][..cols], want.codes, "{what} row {i}");
@@ -219,16 +222,17 @@ fn norm_and_quantise() {
 #[test]
 fn rescaling() {
     let mut rng = Rng::new(4);
-    for target in targets() {
+    for target in targets_with_foreign() {
         for cols in [1, 16, 33] {
             let acc: Vec<Vec<i32>> = (0..2).map(|_| (0..cols).map(|_| rng.bits() as i32 >> 8).collect()).collect();
             let scales = [3.5f32, 0.7];
             let as_bits: Vec<Vec<f32>> =
                 acc.iter().map(|r| r.iter().map(|v| f32::from_bits(*v as u32)).collect()).collect();
-            let (mut input, mut out) = (Rows::of(&as_bits), Rows::garbage(2, cols));
+            let (input, mut out) = (Rows::of(&as_bits), Rows::garbage(2, cols));
             let s_w = 0.37f32;
-            let args = [input.at(), scales.as_ptr() as u64, out.at(), u64::from(s_w.to_bits()), 0, 2];
-            run(&target, KernelKind::Rescale { cols: cols as u32 }, &args);
+            let mut args =
+                [input.read(), Arg::from(&scales[..]), out.write(), Arg::f32(s_w), Arg::Value(0), Arg::Value(2)];
+            run(&target, KernelKind::Rescale { cols: cols as u32 }, &mut args);
             let want: Vec<Vec<f32>> =
                 acc.iter().zip(scales).map(|(r, s)| r.iter().map(|v| arith::rescale(*v, s_w, s)).collect()).collect();
             out.expect(&bits(&want), &name(&target, "rescale"));
@@ -240,7 +244,7 @@ fn rescaling() {
 fn element_by_element() {
     let mut rng = Rng::new(5);
     let acts = [Act::Relu2, Act::Silu];
-    for target in targets() {
+    for target in targets_with_foreign() {
         for cols in [1, 5, 16, 100] {
             let mut a = random_rows(&mut rng, 3, cols, 10.0);
             let b = random_rows(&mut rng, 3, cols, 10.0);
@@ -264,8 +268,9 @@ fn element_by_element() {
                             .collect()
                     })
                     .collect();
-                let (mut a_rows, mut b_rows, mut out) = (Rows::of(&a), Rows::of(&b), Rows::garbage(3, cols));
-                run(&target, KernelKind::Map { op, cols: cols as u32 }, &[a_rows.at(), b_rows.at(), out.at(), 0, 3]);
+                let (a_rows, b_rows, mut out) = (Rows::of(&a), Rows::of(&b), Rows::garbage(3, cols));
+                let mut args = [a_rows.read(), b_rows.read(), out.write(), Arg::Value(0), Arg::Value(3)];
+                run(&target, KernelKind::Map { op, cols: cols as u32 }, &mut args);
                 out.expect(&bits(&want), &name(&target, &format!("{op:?} {cols}")));
             }
         }
@@ -307,24 +312,26 @@ fn dense(rng: &mut Rng, dtype: DenseType, rows: usize, cols: usize) -> (Vec<u8>,
 #[test]
 fn embedding_and_dense_products() {
     let mut rng = Rng::new(6);
-    for target in targets() {
+    for target in targets_with_foreign() {
         for dtype in [DenseType::F32, DenseType::F16, DenseType::Bf16] {
             for (vocab, cols) in [(1, 1), (3, 16), (5, 17), (37, 420)] {
                 let (table, values) = dense(&mut rng, dtype, vocab, cols);
                 let ids: Vec<u32> = (0..4).map(|_| rng.below(vocab) as u32).collect();
                 let mut out = Rows::garbage(4, cols);
                 let kind = KernelKind::Embed { dtype, cols: cols as u32 };
-                run(&target, kind, &[table.as_ptr() as u64, ids.as_ptr() as u64, out.at(), 0, 4]);
+                let mut args = [Arg::from(&table[..]), Arg::from(&ids[..]), out.write(), Arg::Value(0), Arg::Value(4)];
+                run(&target, kind, &mut args);
                 let want: Vec<Vec<f32>> = ids.iter().map(|id| values[*id as usize].clone()).collect();
                 out.expect(&bits(&want), &name(&target, &format!("embed {dtype:?} {cols}")));
 
                 let x = random_rows(&mut rng, 2, cols, 2.0);
-                let mut x_rows = Rows::of(&x);
+                let x_rows = Rows::of(&x);
                 let mut logits = vec![CANARY; 2 * vocab + 1];
                 let (rows, out_row_bytes) = (vocab as u32, 4 * vocab as u32);
                 let kind = KernelKind::Dense { dtype, rows, cols: cols as u32, out_row_bytes };
-                let args = [table.as_ptr() as u64, x_rows.at(), logits.as_mut_ptr() as u64, 2, 0, vocab as u64];
-                run(&target, kind, &args);
+                let (w, y) = (Arg::from(&table[..]), Arg::from(&mut logits[..]));
+                let mut args = [w, x_rows.read(), y, Arg::Value(2), Arg::Value(0), Arg::Value(vocab as u64)];
+                run(&target, kind, &mut args);
                 for (i, x) in x.iter().enumerate() {
                     for (v, w) in values.iter().enumerate() {
                         let want = arith::dot(target.profile, x, w).to_bits();
@@ -345,14 +352,15 @@ fn embedding_and_dense_products() {
 #[test]
 fn rotary_embedding() {
     let mut rng = Rng::new(7);
-    for target in targets() {
+    for target in targets_with_foreign() {
         for (heads, head_dim) in [(1, 2), (3, 10), (2, 64), (5, 80), (1, 100), (2, 128)] {
             let cols = heads * head_dim;
             let x = random_rows(&mut rng, 3, cols, 2.0);
             let table = random_rows(&mut rng, 8, head_dim, 1.0);
-            let (mut x_rows, mut table_rows, mut out) = (Rows::of(&x), Rows::of(&table), Rows::garbage(3, cols));
+            let (x_rows, table_rows, mut out) = (Rows::of(&x), Rows::of(&table), Rows::garbage(3, cols));
             let kind = KernelKind::Rope { cols: cols as u32, head_dim: head_dim as u32 };
-            run(&target, kind, &[x_rows.at(), table_rows.at(), out.at(), 4, 0, 3]);
+            let [first, lo, hi] = [4, 0, 3].map(Arg::Value);
+            run(&target, kind, &mut [x_rows.read(), table_rows.read(), out.write(), first, lo, hi]);
             let mut want = x.clone();
             for (t, row) in want.iter_mut().enumerate() {
                 for head in row.chunks_exact_mut(head_dim) {
@@ -367,7 +375,7 @@ fn rotary_embedding() {
 #[test]
 fn largest_logits() {
     let mut rng = Rng::new(8);
-    for target in targets() {
+    for target in targets_with_foreign() {
         // Padded to a multiple of 16.
         let mut logits = rng.floats(112, 5.0);
         logits[40] = logits[7];
@@ -377,9 +385,10 @@ fn largest_logits() {
         for count in [1usize, 2, 10, 100] {
             let (mut ids, mut values) = (vec![0u32; count], vec![0f32; count]);
             let mut record = [0u32; 16];
-            let outs = [ids.as_mut_ptr() as u64, values.as_mut_ptr() as u64, record.as_mut_ptr() as u64];
-            let args = [logits.as_ptr() as u64, count as u64, outs[0], outs[1], 0, 100, outs[2]];
-            run(&target, KernelKind::TopK, &args);
+            let (x, k) = (Arg::from(&logits[..]), Arg::Value(count as u64));
+            let outs = (Arg::from(&mut ids[..]), Arg::from(&mut values[..]), Arg::from(&mut record[..]));
+            let mut args = [x, k, outs.0, outs.1, Arg::Value(0), Arg::Value(100), outs.2];
+            run(&target, KernelKind::TopK, &mut args);
             let found = count.min(99);
             assert_eq!(ids[..found], order[..found], "{}", name(&target, "top-k"));
             assert!(ids[found..].iter().all(|id| *id == u32::MAX));
@@ -399,10 +408,11 @@ fn kernels_name_their_weights_by_argument_only() {
 #[test]
 fn every_f16_is_widened_as_ieee_says() {
     let all: Vec<u16> = (0..=u16::MAX).collect();
-    for target in targets() {
+    for target in targets_with_foreign() {
         let mut out = vec![0f32; all.len()];
         let kind = KernelKind::Embed { dtype: DenseType::F16, cols: all.len() as u32 };
-        run(&target, kind, &[all.as_ptr() as u64, [0u32].as_ptr() as u64, out.as_mut_ptr() as u64, 0, 1]);
+        let (table, ids) = (Arg::from(&all[..]), Arg::from(&[0u32][..]));
+        run(&target, kind, &mut [table, ids, Arg::from(&mut out[..]), Arg::Value(0), Arg::Value(1)]);
         for (h, found) in all.iter().zip(&out) {
             let want = half::f16::from_bits(*h).to_f32();
             let same = found.to_bits() == want.to_bits() || (found.is_nan() && want.is_nan());

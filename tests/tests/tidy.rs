@@ -24,6 +24,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("runtime/src/profile.rs", "is called back by compiled code"),
     ("runtime/src/session.rs", "enters compiled code"),
     ("runtime/src/session/tests.rs", "a model in Rust behind the C ABI"),
+    ("tests/src/call.rs", "calls kernels, sees numbers as bytes"),
     ("tests/src/raw.rs", "enters compiled code without the checks of a session"),
     ("tests/tests/head_kernels.rs", "calls kernels"),
     ("tests/tests/attention_kernels.rs", "calls kernels"),

@@ -21,6 +21,12 @@ fn wrong_usage_ends_with_2() {
 }
 
 #[test]
+fn a_level_of_another_cpu_is_refused() {
+    let elsewhere = if cfg!(target_arch = "x86_64") { "neon" } else { "avx2" };
+    run(&["run", "-p", "a", "--isa", elsewhere]).refused(1, "this CPU cannot run ISA level");
+}
+
+#[test]
 fn a_wrong_environment_is_named() {
     let output = tern().args(["run", "-p", "a"]).env("TERN_CTX", "all").output().expect("tern ends");
     assert_eq!(output.status.code(), Some(2));

@@ -29,7 +29,9 @@ fn is_wide(target: &Target) -> bool {
 pub fn packings(target: &Target) -> &'static [TritPacking] {
     match (is_wide(target), target.isa) {
         (true, Isa::Avx512Vbmi) => &[TritPacking::T5, TritPacking::T2],
-        (true, Isa::Sse41 | Isa::Avx2 | Isa::AvxVnni | Isa::Avx512Vnni) => &[TritPacking::T2],
+        (true, Isa::Sse41 | Isa::Avx2 | Isa::AvxVnni | Isa::Avx512Vnni | Isa::Neon | Isa::Dotprod) => {
+            &[TritPacking::T2]
+        }
         (false, _) => &[TritPacking::T2],
     }
 }
@@ -48,7 +50,7 @@ impl Target {
 
     /// The same with a packing of [`packings`].
     pub fn ternary_packed(&self, packing: TritPacking) -> Ternary {
-        let from = if is_wide(self) || self.isa.has_vnni() { TABLE_FROM } else { TABLE_FROM_WITHOUT_DOT };
+        let from = if is_wide(self) || self.isa.has_dot() { TABLE_FROM } else { TABLE_FROM_WITHOUT_DOT };
         Ternary { packing, table: Some(Table { tokens: TABLE_TOKENS, from }) }
     }
 }

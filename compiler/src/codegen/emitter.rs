@@ -4,11 +4,11 @@
 //! [`crate::graph::arith`]: 16-lane reductions in four 128-bit registers, `madd` by profile, selections for minimum and
 //! maximum. Kernels are leaves: everything they read comes through one struct of 8-byte slots.
 
-use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
+use cranelift_codegen::ir::condcodes::{CondCode, FloatCC, IntCC};
 use cranelift_codegen::ir::{self, InstBuilder, MemFlagsData, Type, Value, types};
 use cranelift_frontend::FunctionBuilder;
 
-use super::isa::{Isa, Target};
+use super::isa::{Arch, Isa, Target};
 use crate::graph::DenseType;
 use crate::graph::arith::{self, Profile};
 
@@ -223,6 +223,26 @@ impl<'a, 'f> Emitter<'a, 'f> {
         }
     }
 
+    /// All ones in lanes of f32 that compare as `condition`. Vectors of aarch64 cannot be asked for what NaN fulfils: there
+    /// the opposite is asked.
+    pub fn compare(&mut self, condition: FloatCC, a: Value, b: Value) -> Value {
+        let holds_for_nan = matches!(
+            condition,
+            FloatCC::UnorderedOrEqual
+                | FloatCC::UnorderedOrLessThan
+                | FloatCC::UnorderedOrLessThanOrEqual
+                | FloatCC::UnorderedOrGreaterThan
+                | FloatCC::UnorderedOrGreaterThanOrEqual
+        );
+        match self.isa.arch() {
+            Arch::Aarch64 if holds_for_nan => {
+                let opposite = self.b.ins().fcmp(condition.complement(), a, b);
+                self.b.ins().bnot(opposite)
+            }
+            Arch::X86_64 | Arch::Aarch64 => self.b.ins().fcmp(condition, a, b),
+        }
+    }
+
     /// `arith::max` of vectors, in the form that becomes one instruction.
     pub fn max(&mut self, a: Value, b: Value) -> Value {
         let less = self.b.ins().fcmp(FloatCC::LessThan, b, a);
@@ -262,6 +282,14 @@ impl<'a, 'f> Emitter<'a, 'f> {
         let mask = self.b.func.dfg.immediates.push(ir::ConstantData::from(&mask[..]));
         let swapped = self.b.ins().shuffle(bytes, bytes, mask);
         self.cast(F32X4, swapped)
+    }
+
+    /// For each of sixteen bytes below 16 the byte of `table` that it names.
+    pub fn lookup(&mut self, table: Value, indices: Value) -> Value {
+        match self.isa.arch() {
+            Arch::X86_64 => self.b.ins().x86_pshufb(table, indices),
+            Arch::Aarch64 => self.b.ins().swizzle(table, indices),
+        }
     }
 
     /// Four times the four bytes of lane `lane`.

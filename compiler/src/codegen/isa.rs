@@ -13,6 +13,25 @@ use super::Error;
 use super::wide::registers::Width;
 use crate::graph::arith::Profile;
 
+/// A family of CPUs whose levels are one above the other.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Arch {
+    /// x86-64.
+    X86_64,
+    /// aarch64, little-endian.
+    Aarch64,
+}
+
+impl Arch {
+    /// What Cranelift calls it, with the calling convention of the entry points.
+    const fn triple(self) -> &'static str {
+        match self {
+            Arch::X86_64 => "x86_64-unknown-linux-gnu",
+            Arch::Aarch64 => "aarch64-unknown-linux-gnu",
+        }
+    }
+}
+
 /// A set of CPU features.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Isa {
@@ -26,6 +45,13 @@ pub enum Isa {
     Avx512Vnni,
     /// The same with the byte permutations of VBMI.
     Avx512Vbmi,
+    /// aarch64 with what every one has: 128-bit vectors, fused multiply-add.
+    Neon,
+    /// The same with the dot products of FEAT_DotProd.
+    ///
+    /// There is no level of FEAT_I8MM. Of its instructions Cranelift has `usdot` alone, no `smmla`, and `usdot` does what
+    /// `sdot` does for codes that fit seven bits, as all of ours do.
+    Dotprod,
 }
 
 /// Features that come together: what Cranelift calls them, and whether this CPU has them.
@@ -35,6 +61,8 @@ enum Group {
     AvxVnni,
     Avx512,
     Vbmi,
+    Neon,
+    Dotprod,
 }
 
 impl Group {
@@ -48,6 +76,8 @@ impl Group {
             Group::AvxVnni => &["has_avx_vnni"],
             Group::Avx512 => &["has_avx512f", "has_avx512dq", "has_avx512vl", "has_avx512vnni"],
             Group::Vbmi => &["has_avx512vbmi"],
+            Group::Neon => &[],
+            Group::Dotprod => &["has_dotprod"],
         }
     }
 
@@ -71,19 +101,34 @@ impl Group {
                 has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") && has!("avx512vnni")
             }
             Group::Vbmi => has!("avx512vbmi"),
+            Group::Neon | Group::Dotprod => false,
+        }
+    }
+
+    #[cfg(all(target_arch = "aarch64", target_endian = "little", target_os = "linux"))]
+    fn is_here(&self) -> bool {
+        use std::arch::is_aarch64_feature_detected as has;
+        match self {
+            Group::Sse41 | Group::Avx2 | Group::AvxVnni | Group::Avx512 | Group::Vbmi => false,
+            Group::Neon => has!("neon"),
+            Group::Dotprod => has!("dotprod"),
         }
     }
 
     /// Elsewhere the system's calling convention is not the one that entry points are compiled with.
-    #[cfg(not(all(target_arch = "x86_64", unix)))]
+    #[cfg(not(any(
+        all(target_arch = "x86_64", unix),
+        all(target_arch = "aarch64", target_endian = "little", target_os = "linux")
+    )))]
     fn is_here(&self) -> bool {
         false
     }
 }
 
 impl Isa {
-    /// All levels, the least preferred first.
-    pub const ALL: &'static [Isa] = &[Isa::Sse41, Isa::Avx2, Isa::AvxVnni, Isa::Avx512Vnni, Isa::Avx512Vbmi];
+    /// All levels, those of an architecture together, the least preferred first.
+    pub const ALL: &'static [Isa] =
+        &[Isa::Sse41, Isa::Avx2, Isa::AvxVnni, Isa::Avx512Vnni, Isa::Avx512Vbmi, Isa::Neon, Isa::Dotprod];
 
     /// The name on the command line and in kernel symbols.
     pub const fn name(self) -> &'static str {
@@ -93,6 +138,16 @@ impl Isa {
             Isa::AvxVnni => "avxvnni",
             Isa::Avx512Vnni => "avx512vnni",
             Isa::Avx512Vbmi => "avx512vbmi",
+            Isa::Neon => "neon",
+            Isa::Dotprod => "dotprod",
+        }
+    }
+
+    /// The CPUs that it is a level of.
+    pub const fn arch(self) -> Arch {
+        match self {
+            Isa::Sse41 | Isa::Avx2 | Isa::AvxVnni | Isa::Avx512Vnni | Isa::Avx512Vbmi => Arch::X86_64,
+            Isa::Neon | Isa::Dotprod => Arch::Aarch64,
         }
     }
 
@@ -104,6 +159,8 @@ impl Isa {
             Isa::AvxVnni => &[Group::Sse41, Group::Avx2, Group::AvxVnni],
             Isa::Avx512Vnni => &[Group::Sse41, Group::Avx2, Group::Avx512],
             Isa::Avx512Vbmi => &[Group::Sse41, Group::Avx2, Group::Avx512, Group::Vbmi],
+            Isa::Neon => &[Group::Neon],
+            Isa::Dotprod => &[Group::Neon, Group::Dotprod],
         }
     }
 
@@ -117,10 +174,15 @@ impl Isa {
         matches!(self, Isa::AvxVnni | Isa::Avx512Vnni | Isa::Avx512Vbmi)
     }
 
+    /// Whether one instruction of the level multiplies bytes and sums the products in fours.
+    pub const fn has_dot(self) -> bool {
+        self.has_vnni() || matches!(self, Isa::Dotprod)
+    }
+
     /// Width of the level's vectors, where they are wider than those of Cranelift.
     pub const fn width(self) -> Option<Width> {
         match self {
-            Isa::Sse41 => None,
+            Isa::Sse41 | Isa::Neon | Isa::Dotprod => None,
             Isa::Avx2 | Isa::AvxVnni => Some(Width::W256),
             Isa::Avx512Vnni | Isa::Avx512Vbmi => Some(Width::W512),
         }
@@ -203,7 +265,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// A target for running on this machine.
+    /// A target; its level need not be here, as long as nobody runs the code.
     ///
     /// # Errors
     /// [`Error::NoFma`] if the profile needs fused multiply-add and the level has none.
@@ -230,7 +292,7 @@ fn cranelift_isa(level: Isa) -> Result<OwnedTargetIsa, Error> {
     ] {
         flags.set(name, value).map_err(Error::bug)?;
     }
-    let mut builder = isa::lookup_by_name("x86_64-unknown-linux-gnu").map_err(Error::bug)?;
+    let mut builder = isa::lookup_by_name(level.arch().triple()).map_err(Error::bug)?;
     for feature in level.groups().iter().flat_map(Group::names) {
         builder.enable(feature).map_err(Error::bug)?;
     }

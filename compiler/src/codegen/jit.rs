@@ -12,7 +12,7 @@ use tern_runtime::memory::Block;
 use tern_runtime::model::{EntryPoints, Model, ModelInfo};
 
 use super::module::{self, Compiled, Listed, Listing};
-use super::{Error, Target};
+use super::{Error, Isa, Target};
 use crate::schedule::Schedule;
 use crate::schedule::kernel::KernelKind;
 
@@ -24,6 +24,7 @@ pub struct JitCode {
     /// `Some` until dropped.
     module: Option<JITModule>,
     compiled: Compiled,
+    isa: Isa,
     /// Bytes of packed weights that the code may read.
     weights_bytes: u64,
     /// Rows of logits' elements, and tokens of a step: what the code writes, and how much of it.
@@ -38,7 +39,8 @@ unsafe impl Send for JitCode {}
 unsafe impl Sync for JitCode {}
 
 impl JitCode {
-    /// Compiles a model: a schedule as [`crate::schedule::schedule`] makes it, unchanged.
+    /// Compiles a model: a schedule as [`crate::schedule::schedule`] makes it, unchanged. For looking at, the level need not be
+    /// here.
     ///
     /// # Errors
     /// [`Error::Memory`] if the system gives no pages; [`Error::Bug`]: a verified schedule must compile.
@@ -47,7 +49,8 @@ impl JitCode {
         let compiled = module::compile(&mut module, schedule, target, listing)?;
         module.finalize_definitions().map_err(Error::bug)?;
         let Schedule { vocab, max_step_tokens, .. } = *schedule;
-        Ok(JitCode { module: Some(module), compiled, weights_bytes: schedule.weights.bytes, vocab, max_step_tokens })
+        let weights_bytes = schedule.weights.bytes;
+        Ok(JitCode { module: Some(module), compiled, isa: target.isa, weights_bytes, vocab, max_step_tokens })
     }
 
     /// Every function, for people.
@@ -58,12 +61,13 @@ impl JitCode {
     /// The addresses of the entry points: valid as long as `self` lives.
     ///
     /// # Errors
-    /// [`Error::Bug`] if the pages are gone.
+    /// [`Error::IsaNotHere`] if this CPU cannot run them; [`Error::Bug`] if the pages are gone.
     pub fn entries(&self) -> Result<EntryPoints, Error> {
+        check_runs_here(self.isa)?;
         let module = self.module.as_ref().ok_or_else(|| Error::bug("the code pages are gone"))?;
         let address = |id| module.get_finalized_function(id);
-        // SAFETY: `module::compile` gave each function the parameters and the result of its type in the ABI table, with
-        // the system's C calling convention.
+        // SAFETY: this CPU has the level, and `module::compile` gave each function the parameters and the result of its type
+        // in the ABI table, with the system's C calling convention.
         unsafe {
             Ok(EntryPoints {
                 step: std::mem::transmute::<*const u8, StepFn>(address(self.compiled.step)),
@@ -119,8 +123,9 @@ impl JitKernel {
     /// Compiles one kernel.
     ///
     /// # Errors
-    /// [`Error::Memory`] if the system gives no pages; [`Error::Bug`]: a kernel must compile.
+    /// [`Error::IsaNotHere`] if this CPU cannot run it; [`Error::Memory`] if the system gives no pages; [`Error::Bug`]: a kernel must compile.
     pub fn compile(kind: &KernelKind, target: &Target) -> Result<JitKernel, Error> {
+        check_runs_here(target.isa)?;
         let mut module = new_module(target, 1 << 20)?;
         let (id, symbol) = module::compile_kernel(&mut module, kind, target)?;
         module.finalize_definitions().map_err(Error::bug)?;
@@ -158,6 +163,11 @@ impl Drop for JitKernel {
             unsafe { module.free_memory() };
         }
     }
+}
+
+/// Code that is handed out will be run.
+fn check_runs_here(isa: Isa) -> Result<(), Error> {
+    if isa.is_available() { Ok(()) } else { Err(Error::IsaNotHere { isa: isa.name() }) }
 }
 
 fn new_module(target: &Target, reserved_bytes: usize) -> Result<JITModule, Error> {

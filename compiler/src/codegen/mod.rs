@@ -17,14 +17,16 @@ pub mod state;
 pub mod step;
 pub mod wide;
 
-pub use isa::{EmitterChoice, Isa, Target};
+pub use isa::{Arch, EmitterChoice, Isa, Target};
 
 /// Code could not be generated.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// No such level.
-    #[error("unknown ISA level {found:?}; known are sse41, avx2, avxvnni, avx512vnni, avx512vbmi and native")]
+    #[error(
+        "unknown ISA level {found:?}; known are sse41, avx2, avxvnni, avx512vnni, avx512vbmi, neon, dotprod and native"
+    )]
     UnknownIsa {
         /// What was asked for.
         found: String,
@@ -36,7 +38,9 @@ pub enum Error {
         isa: &'static str,
     },
     /// No level runs here.
-    #[error("tern compiles for x86-64 with SSE4.1 or better under a Unix, and this machine is not one")]
+    #[error(
+        "tern compiles for x86-64 with SSE4.1 or better under a Unix, and for aarch64 under Linux; this machine is neither"
+    )]
     NoIsa,
     /// The profile asks for an instruction that the level lacks.
     #[error("ISA level {isa} has no fused multiply-add; use the arithmetic profile `plain`")]

@@ -104,10 +104,11 @@ pub fn compile_kernel(module: &mut dyn Module, kind: &KernelKind, target: &Targe
     Ok((id, listed.symbol))
 }
 
-/// The instructions of one kernel, and possibly constants behind them: for looking at them, not for running.
+/// The instructions of one kernel. Of the wide emitter they are for looking at; of Cranelift the constants lie behind them,
+/// and the whole runs wherever it is put, on a page of its own.
 ///
 /// # Errors
-/// [`Error::Bug`]: a kernel must compile.
+/// [`Error::Bug`]: a kernel must compile, and be a leaf.
 pub fn kernel_code(kind: &KernelKind, target: &Target) -> Result<Vec<u8>, Error> {
     if let Some(mut code) = wide::emit(kind, target)? {
         code.bytes.truncate(code.code_bytes);
@@ -125,6 +126,10 @@ pub fn kernel_code(kind: &KernelKind, target: &Target) -> Result<Vec<u8>, Error>
     b.finalize(target.cranelift.frontend_config());
     let compiled = context.compile(&*target.cranelift, &mut ControlPlane::default());
     let compiled = compiled.map_err(|e| Error::Bug { reason: format!("{kind}: {:?}", e.inner) })?;
+    let relocations = compiled.buffer.relocs().len();
+    if relocations > 0 {
+        return Err(Error::Bug { reason: format!("kernel {kind} is no leaf: {relocations} relocations") });
+    }
     Ok(compiled.code_buffer().to_vec())
 }
 

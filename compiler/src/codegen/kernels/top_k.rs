@@ -36,7 +36,7 @@ pub(super) fn for_rows(
         let least = k.b.ins().splat(F32X4, least);
         let found: [Value; 4] = std::array::from_fn(|i| {
             let key = k.load(F32X4, at, 16 * i as i32);
-            k.b.ins().fcmp(condition, key, least)
+            k.compare(condition, key, least)
         });
         let low = k.b.ins().bor(found[0], found[1]);
         let high = k.b.ins().bor(found[2], found[3]);

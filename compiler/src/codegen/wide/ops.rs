@@ -295,7 +295,9 @@ impl Asm {
                 let result = by_width!(to, vpdpbusd, d, [a], b);
                 self.note(result);
             }
-            Isa::Sse41 | Isa::Avx2 => self.fail(format_args!("vpdpbusd at level {}", self.isa.name())),
+            Isa::Sse41 | Isa::Avx2 | Isa::Neon | Isa::Dotprod => {
+                self.fail(format_args!("vpdpbusd at level {}", self.isa.name()));
+            }
         }
     }
 }

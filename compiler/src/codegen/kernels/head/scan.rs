@@ -6,7 +6,7 @@ use cranelift_codegen::ir::condcodes::FloatCC;
 use cranelift_codegen::ir::{self, InstBuilder, Value, types};
 
 use crate::codegen::emitter::{Emitter, F32X4, I8X16, I32X4};
-use crate::codegen::kernels::dot;
+use crate::codegen::kernels::dot::{self, Narrow};
 use crate::codegen::state::HeadState;
 use crate::schedule::coarse::{PRODUCT_MOST, SUBNORMALS};
 use crate::schedule::layout::{HEAD_BLOCK_BYTES, HEAD_TILE_ROWS, head_blocks, head_tile_bytes};
@@ -17,6 +17,11 @@ const QUARTERS: usize = 4;
 const FIELDS: i32 = 4;
 /// Bytes of codes of activations for a block: 16 of each row.
 const ROW_BLOCK_BYTES: i64 = 32;
+
+/// Products of a code of the copy and one of the activations whose sum stays inside i16.
+const NARROW_PRODUCTS: i32 = 4;
+
+const _: () = assert!(NARROW_PRODUCTS * 63 * 127 < 1 << 15);
 
 /// Args: coarse copy, quantised row, coarse logits, bounds, lo, hi (tiles).
 pub(in crate::codegen::kernels) fn scan(k: &mut Emitter<'_, '_>, cols: u32) {
@@ -53,31 +58,35 @@ pub(in crate::codegen::kernels) fn scan(k: &mut Emitter<'_, '_>, cols: u32) {
 fn block(k: &mut Emitter<'_, '_>, w: Value, x: Value, acc: &[Value], mask: Value) -> Vec<Value> {
     let mut acc = acc.to_vec();
     let x = [0, 16].map(|half| k.load(I8X16, x, half));
-    if k.isa.has_vnni() {
+    if k.isa.has_dot() {
         for field in 0..FIELDS {
             let halves = x.map(|codes| broadcast(k, codes, field));
             for quarter in 0..QUARTERS {
                 let codes = field_codes(k, w, quarter, field, mask);
                 for (half, a) in halves.into_iter().enumerate() {
                     let at = 2 * quarter + half;
-                    acc[at] = dot::vnni(k, a, codes, acc[at]);
+                    acc[at] = dot::fused(k, a, codes, acc[at]);
                 }
             }
         }
         return acc;
     }
+    let fields = NARROW_PRODUCTS / Narrow::products(k.isa);
     for quarter in 0..QUARTERS {
-        // Two fields of at most 2 * 63 * 127 stay inside i16.
-        for pair in [0, 2] {
-            let codes = [pair, pair + 1].map(|field| field_codes(k, w, quarter, field, mask));
+        for first in (0..FIELDS).step_by(fields as usize) {
+            let fields = first..first + fields;
+            let codes: Vec<Value> = fields.clone().map(|field| field_codes(k, w, quarter, field, mask)).collect();
             for (half, x) in x.into_iter().enumerate() {
-                let mut products = [pair, pair + 1].map(|field| {
+                let mut sum: Option<Narrow> = None;
+                for (field, codes) in fields.clone().zip(&codes) {
                     let a = broadcast(k, x, field);
-                    k.b.ins().x86_pmaddubsw(a, codes[(field - pair) as usize])
-                });
-                products[0] = k.b.ins().iadd(products[0], products[1]);
+                    let products = Narrow::of(k, a, *codes);
+                    sum = Some(sum.map_or(products, |sum| sum.plus(k, products)));
+                }
                 let at = 2 * quarter + half;
-                acc[at] = dot::add_pairs(k, products[0], acc[at]);
+                if let Some(sum) = sum {
+                    acc[at] = sum.onto(k, acc[at]);
+                }
             }
         }
     }

@@ -1,31 +1,79 @@
-//! Dot products of one token, or of two, with tiles of 16 rows.
+//! Dot products of one token, or of several, with tiles of 16 rows.
 //!
 //! A code is trit + 1, so sum(code * q) - sum(q) = sum(trit * q); the sum of a token's codes comes with it. A line is four
-//! vectors, each of four rows: its parts. Two parts at a time are unfolded field by field:
-//! - for one token fields stay in place where they can: 0 and 1 are masked, then all move down by four bits for 2 and 3.
-//!   Fields 1 and 3 thus count four times and have sums of their own, divided exactly at the end;
-//! - for two tokens every field moves down, and each part and token has one sum.
+//! vectors, each of four rows: its parts. Some parts at a time are unfolded field by field, as the level likes it
+//! ([`Unfolding`]):
+//! - for one token fields stay in place where they can, under a mask. Field 1 thus counts four times, field 2 sixteen times,
+//!   and each of these classes has a sum of its own, divided exactly at the end;
+//! - for several tokens every field moves down, and each part and token has one sum.
 //!
-//! Either way eight sums hide the latency of `vpdpbusd`, and sums, masks, weights and codes fit the 16 registers. Without
-//! 32-bit dot products, pairs are summed in i16 over four lines, then widened.
+//! Either way eight sums or more hide the latency of the dot product, and sums, masks, weights and codes fit the registers: 16
+//! of x86, 32 of aarch64. Without 32-bit dot products, sums grow in i16 over four lines, then they are widened.
 
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
 use super::epilogue::{self, Matrix};
 use super::{Frame, LINE, LINE_COLS, TILE_OUT_BYTES};
 use crate::codegen::emitter::{Emitter, F32X4, I8X16, I16X8, I32X4};
-use crate::codegen::kernels::dot;
+use crate::codegen::isa::{Arch, Isa};
+use crate::codegen::kernels::dot::{self, Narrow};
 
 /// Vectors of a line.
 const PARTS: usize = 4;
-/// Vectors that are unfolded together.
-const PAIR: usize = 2;
 /// Fields of a byte.
 const FIELDS: usize = 4;
-/// Lines per turn of the loop. The sums of pairs of so many fit i16: those of class 1, in which two fields count four times.
+/// Lines per turn of the loop.
 const UNROLL: i64 = 4;
 
-const _: () = assert!(UNROLL * 2 * 4 * 2 * (2 * 128) < 1 << 15);
+// So many lines fit an i16 at the largest class: on x86 class 1, two fields of two products; on aarch64 class 2, one of each.
+const _: () = assert!(UNROLL * 4 * 4 * (2 * 128) < 1 << 15 && UNROLL * 16 * (2 * 128) < 1 << 15);
+
+/// How the fields of a line are laid bare.
+#[derive(Clone, Copy)]
+struct Unfolding {
+    /// By how many bits all move down before a field is taken. Field f is then 4^(f - down / 2) times what it was: that power
+    /// is its class.
+    down: [usize; FIELDS],
+    /// Parts that are unfolded together.
+    parts: usize,
+    /// Whether a register holds the codes of a token's whole line, or a field's are loaded when their turn comes.
+    keeps_codes: bool,
+}
+
+impl Unfolding {
+    /// What leaves no register unused or wanting. A byte of x86 moves with its neighbour, one of aarch64 alone: then the top
+    /// field needs no mask.
+    fn new(isa: Isa, tokens: usize) -> Self {
+        let keeps_codes = tokens == 1 || isa.arch() == Arch::Aarch64;
+        let down = match (isa.arch(), tokens) {
+            (Arch::X86_64, 1) => [0, 0, 4, 4],
+            (Arch::Aarch64, 1) => [0, 0, 0, 6],
+            (Arch::X86_64 | Arch::Aarch64, _) => [0, 2, 4, 6],
+        };
+        let parts = match isa.arch() {
+            Arch::Aarch64 if isa.has_dot() => 4,
+            Arch::X86_64 | Arch::Aarch64 => 2,
+        };
+        Self { down, parts, keeps_codes }
+    }
+
+    fn class(&self, field: usize) -> usize {
+        field - self.down[field] / 2
+    }
+
+    /// Sums per part and token.
+    fn classes(&self) -> usize {
+        (0..FIELDS).map(|field| self.class(field) + 1).max().unwrap_or(1)
+    }
+}
+
+/// Tokens whose sums fit the registers together, where a level multiplies bytes in one instruction: a power of two.
+fn most_tokens(isa: Isa) -> usize {
+    match isa.arch() {
+        Arch::X86_64 => 2,
+        Arch::Aarch64 => 4,
+    }
+}
 
 /// One token; `lo`, `hi` count tiles (pairs of tiles of a gated unit).
 pub(super) fn gemv(k: &mut Emitter<'_, '_>, f: &Frame) {
@@ -35,16 +83,17 @@ pub(super) fn gemv(k: &mut Emitter<'_, '_>, f: &Frame) {
     });
 }
 
-/// A few tokens: with `vpdpbusd` by twos, then the odd one. Without, unfolding is the smaller part of the work, and the
-/// sums of two tokens would not fit the registers.
+/// A few tokens: with dot products of bytes several at a time, then what is left. Without, unfolding is the smaller part of
+/// the work, and the sums of two tokens would not fit the registers.
 pub(super) fn gemm(k: &mut Emitter<'_, '_>, f: &Frame) {
     each_tile(k, f, |k, w, tile| {
         let mut first = k.int(0);
-        if k.isa.has_vnni() {
-            let odd = k.b.ins().band_imm_u(f.tokens, 1);
-            let even = k.b.ins().isub(f.tokens, odd);
-            k.for_range(first, even, 2, |k, token| block(k, f, w, tile, token, 2));
-            first = even;
+        if k.isa.has_dot() {
+            let tokens = most_tokens(k.isa);
+            let left = k.b.ins().band_imm_u(f.tokens, tokens as i64 - 1);
+            let whole = k.b.ins().isub(f.tokens, left);
+            k.for_range(first, whole, tokens as i64, |k, token| block(k, f, w, tile, token, tokens));
+            first = whole;
         }
         k.for_range(first, f.tokens, 1, |k, token| block(k, f, w, tile, token, 1));
     });
@@ -92,8 +141,8 @@ fn finish(k: &mut Emitter<'_, '_>, f: &Frame, accs: &[[Value; PARTS]], tile: Val
 /// The exact sums of all 16 rows: for every token, one i32x4 per part.
 fn sums(k: &mut Emitter<'_, '_>, f: &Frame, w: Value, token: Value, tokens: usize) -> Vec<[Value; PARTS]> {
     let codes = k.row(f.codes, token, f.shape.code_row_bytes());
-    let tile = Tile { f, w, codes, tokens };
-    let accs = if k.isa.has_vnni() { vnni_sums(k, &tile) } else { maddubs_sums(k, &tile) };
+    let tile = Tile { f, w, codes, tokens, unfolding: Unfolding::new(k.isa, tokens) };
+    let accs = if k.isa.has_dot() { wide_sums(k, &tile) } else { narrow_sums(k, &tile) };
     let of_token = |k: &mut Emitter<'_, '_>, t: usize, parts: Vec<Value>| {
         let at = k.row(f.sums, token, 4);
         let sum = k.load(types::I32, at, 4 * t as i32);
@@ -110,13 +159,7 @@ struct Tile<'a> {
     /// The row of the first token.
     codes: Value,
     tokens: usize,
-}
-
-impl Tile<'_> {
-    /// Sums per part and token.
-    fn classes(&self) -> usize {
-        if self.tokens == 1 { 2 } else { 1 }
-    }
+    unfolding: Unfolding,
 }
 
 /// A place in a tile during the loop over its lines.
@@ -130,14 +173,14 @@ struct Cursor {
     line: i64,
 }
 
-/// The masks of fields 0 and 1, as many as there are classes.
+/// The masks of the classes.
 fn masks(k: &mut Emitter<'_, '_>, tile: &Tile<'_>) -> Vec<Value> {
-    [0x03, 0x0c].into_iter().take(tile.classes()).map(|byte| k.splat_u8(byte)).collect()
+    (0..tile.unfolding.classes()).map(|class| k.splat_u8(0x03 << (2 * class))).collect()
 }
 
-/// One line of parts `first` and `first + 1`, field by field: `add(k, sum, codes, trits)` adds four columns to
+/// One line of the parts from `first` on, field by field: `add(k, sum, codes, trits)` adds four columns to
 /// `sums[(part * tokens + token) * classes + class]`.
-fn pair_step(
+fn step(
     k: &mut Emitter<'_, '_>,
     tile: &Tile<'_>,
     masks: &[Value],
@@ -145,35 +188,46 @@ fn pair_step(
     first: usize,
     mut add: impl FnMut(&mut Emitter<'_, '_>, usize, Value, Value),
 ) {
-    let classes = tile.classes();
+    let unfolding = &tile.unfolding;
     let offset = |part: usize| (at.line * LINE) as i32 + 16 * part as i32;
     let columns =
         |t: usize, f: usize| (t as i64 * tile.f.shape.code_row_bytes() + at.line * LINE_COLS + 4 * f as i64) as i32;
-    // One token's codes of the whole line fit a register; several tokens' do not.
-    let line_codes = (tile.tokens == 1).then(|| k.load(I8X16, at.codes, columns(0, 0)));
-    let mut packed: [Value; PAIR] = std::array::from_fn(|i| k.load(I8X16, at.w, offset(first + i)));
+    let kept = if unfolding.keeps_codes { tile.tokens } else { 0 };
+    let kept: Vec<Value> = (0..kept).map(|t| k.load(I8X16, at.codes, columns(t, 0))).collect();
+    let mut packed: Vec<Value> = (first..first + unfolding.parts).map(|i| k.load(I8X16, at.w, offset(i))).collect();
+    let mut down = 0;
     for field in 0..FIELDS {
-        if field > 0 && field % classes == 0 {
-            packed = packed.map(|p| shifted_down(k, p, 2 * classes as i64));
+        if unfolding.down[field] > down {
+            packed = packed.into_iter().map(|p| shifted_down(k, p, unfolding.down[field] - down)).collect();
+            down = unfolding.down[field];
         }
-        let codes: Vec<Value> = match line_codes {
-            Some(codes) => vec![k.broadcast_lane(codes, field)],
-            None => (0..tile.tokens).map(|t| k.load_broadcast(at.codes, columns(t, field))).collect(),
-        };
+        let codes: Vec<Value> = (0..tile.tokens)
+            .map(|t| match kept.get(t) {
+                Some(codes) => k.broadcast_lane(*codes, field),
+                None => k.load_broadcast(at.codes, columns(t, field)),
+            })
+            .collect();
+        let class = unfolding.class(field);
+        let is_bare = k.isa.arch() == Arch::Aarch64 && down == 2 * (FIELDS - 1);
         for (i, packed) in packed.iter().enumerate() {
-            let trits = k.b.ins().band(*packed, masks[field % classes]);
+            let trits = if is_bare { *packed } else { k.b.ins().band(*packed, masks[class]) };
             for (t, codes) in codes.iter().enumerate() {
-                add(k, ((first + i) * tile.tokens + t) * classes + field % classes, *codes, trits);
+                add(k, ((first + i) * tile.tokens + t) * masks.len() + class, *codes, trits);
             }
         }
     }
 }
 
-/// Bytes have no shift: what comes in from the neighbour must be masked away.
-fn shifted_down(k: &mut Emitter<'_, '_>, v: Value, bits: i64) -> Value {
-    let words = k.cast(I16X8, v);
-    let words = k.b.ins().ushr_imm_u(words, bits);
-    k.cast(I8X16, words)
+/// Bytes moved down. Those of x86 have no shift: what comes in from the neighbour must be masked away.
+fn shifted_down(k: &mut Emitter<'_, '_>, v: Value, bits: usize) -> Value {
+    match k.isa.arch() {
+        Arch::X86_64 => {
+            let words = k.cast(I16X8, v);
+            let words = k.b.ins().ushr_imm_u(words, bits as i64);
+            k.cast(I8X16, words)
+        }
+        Arch::Aarch64 => k.b.ins().ushr_imm_u(v, bits as i64),
+    }
 }
 
 /// `body(cursor of a turn, its lines, carried)` for all lines of the tile.
@@ -202,64 +256,64 @@ fn each_turn(
     carried
 }
 
-/// With `vpdpbusd`: `[token][part]`.
-fn vnni_sums(k: &mut Emitter<'_, '_>, tile: &Tile<'_>) -> Vec<Vec<Value>> {
-    let classes = tile.classes();
+/// With dot products of bytes: `[token][part]`.
+fn wide_sums(k: &mut Emitter<'_, '_>, tile: &Tile<'_>) -> Vec<Vec<Value>> {
     let masks = masks(k, tile);
+    let classes = masks.len();
     let zero = k.splat_i32(0);
     let accs = each_turn(k, tile, vec![zero; PARTS * tile.tokens * classes], |k, at, lines, accs| {
         let mut accs = accs.to_vec();
         for line in 0..lines {
-            for first in (0..PARTS).step_by(PAIR) {
-                pair_step(k, tile, &masks, Cursor { line, ..at }, first, |k, i, codes, trits| {
-                    accs[i] = dot::vnni(k, codes, trits, accs[i]);
+            for first in (0..PARTS).step_by(tile.unfolding.parts) {
+                step(k, tile, &masks, Cursor { line, ..at }, first, |k, i, codes, trits| {
+                    accs[i] = dot::fused(k, codes, trits, accs[i]);
                 });
             }
         }
         accs
     });
-    // Class 1 counts four times.
     let total = |k: &mut Emitter<'_, '_>, i: usize| {
-        let single = accs[i * classes];
-        if classes == 1 {
-            return single;
+        let mut sum = accs[i * classes];
+        for class in 1..classes {
+            let part = k.b.ins().sshr_imm_u(accs[i * classes + class], 2 * class as i64);
+            sum = k.b.ins().iadd(sum, part);
         }
-        let fourfold = k.b.ins().sshr_imm_u(accs[i * classes + 1], 2);
-        k.b.ins().iadd(single, fourfold)
+        sum
     };
     (0..tile.tokens).map(|t| (0..PARTS).map(|part| total(k, part * tile.tokens + t)).collect()).collect()
 }
 
 /// Without, for one token: `[token][part]`.
-fn maddubs_sums(k: &mut Emitter<'_, '_>, tile: &Tile<'_>) -> Vec<Vec<Value>> {
-    let classes = tile.classes();
+fn narrow_sums(k: &mut Emitter<'_, '_>, tile: &Tile<'_>) -> Vec<Vec<Value>> {
     let masks = masks(k, tile);
+    let classes = masks.len();
     let zero = k.splat_i32(0);
     let accs = each_turn(k, tile, vec![zero; PARTS], |k, at, lines, accs| {
         let mut accs = accs.to_vec();
-        for first in (0..PARTS).step_by(PAIR) {
-            let mut narrow: Vec<Option<Value>> = vec![None; PARTS * classes];
+        for first in (0..PARTS).step_by(tile.unfolding.parts) {
+            let mut narrow: Vec<Option<Narrow>> = vec![None; PARTS * classes];
             for line in 0..lines {
-                pair_step(k, tile, &masks, Cursor { line, ..at }, first, |k, i, codes, trits| {
-                    let pairs = k.b.ins().x86_pmaddubsw(codes, trits);
-                    narrow[i] = Some(narrow[i].map_or(pairs, |sum| k.b.ins().iadd(sum, pairs)));
+                step(k, tile, &masks, Cursor { line, ..at }, first, |k, i, codes, trits| {
+                    let products = Narrow::of(k, codes, trits);
+                    narrow[i] = Some(narrow[i].map_or(products, |sum| sum.plus(k, products)));
                 });
             }
             for (acc, classes) in accs.iter_mut().zip(narrow.chunks_exact(classes)) {
                 // Those of the other parts are none.
-                if let [Some(single), Some(fourfold)] = *classes {
-                    *acc = widened(k, *acc, single, fourfold);
+                let sums = classes.iter().enumerate().filter_map(|(class, sum)| sum.map(|sum| (2 * class as i64, sum)));
+                let sum = sums.fold(None, |total: Option<Narrow>, (bits, sum)| match total {
+                    Some(total) => {
+                        let sum = sum.shifted_down(k, bits);
+                        Some(total.plus(k, sum))
+                    }
+                    None => Some(sum),
+                });
+                if let Some(sum) = sum {
+                    *acc = sum.onto(k, *acc);
                 }
             }
         }
         accs
     });
     vec![accs]
-}
-
-/// acc + the i16 sums of a part, of which those of class 1 count four times.
-fn widened(k: &mut Emitter<'_, '_>, acc: Value, single: Value, fourfold: Value) -> Value {
-    let fourfold = k.b.ins().sshr_imm_u(fourfold, 2);
-    let sum = k.b.ins().iadd(single, fourfold);
-    dot::add_pairs(k, sum, acc)
 }

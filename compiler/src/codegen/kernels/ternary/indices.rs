@@ -38,8 +38,8 @@ pub(super) fn convert(
                 let second = k.cast(I8X16, words);
                 let first = k.b.ins().band(packed, nibbles);
                 let second = k.b.ins().band(second, nibbles);
-                let first = k.b.ins().x86_pshufb(low, first);
-                let second = k.b.ins().x86_pshufb(high, second);
+                let first = k.lookup(low, first);
+                let second = k.lookup(high, second);
                 let index = k.b.ins().iadd(first, second);
                 k.store(index, to, part);
             }
