@@ -94,7 +94,7 @@ fn gemv_cold(bencher: Bencher<'_, '_>, p: Product) {
     product(bencher, p, 64);
 }
 
-/// A few tokens; `--bench ternary` has many.
+/// A few tokens; `tern bench --kernels` has many.
 #[divan::bench(args = products(&[2, 12]), max_time = 1)]
 fn gemm(bencher: Bencher<'_, '_>, p: Product) {
     product(bencher, p, 1);
