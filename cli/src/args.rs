@@ -57,8 +57,9 @@ pub(crate) enum Command {
     /// Measure speed, beside what the machine can do at most.
     ///
     /// Tests: ppN is a prompt of N tokens; tgN is N tokens decoded greedily, tgN@dD the same behind D tokens. In the same
-    /// run, before and after every repetition, the limits are taken: how fast this many threads can read memory, and how
-    /// many 8-bit multiply-adds they do per second. Ratios are medians of the repetitions' own ratios.
+    /// run, before and after every repetition and after every 16 decoded tokens, the limits are taken: how fast this many
+    /// threads can read memory, and how many 8-bit multiply-adds they do per second. Ratios are medians of the repetitions'
+    /// own ratios.
     Bench(Box<BenchArgs>),
     /// Write a checkpoint of a named shape with random trits, to measure with.
     ///

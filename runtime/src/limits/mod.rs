@@ -49,14 +49,15 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// The mean of two moments.
-    pub fn mean(self, other: Self) -> Self {
-        let mean = |a: f64, b: f64| (a + b) / 2.0;
-        let both = |a: Option<f64>, b: Option<f64>| a.zip(b).map(|(a, b)| mean(a, b));
+    /// The mean of some moments, at least one; a figure that one of them lacks is not there.
+    pub fn mean(samples: &[Self]) -> Self {
+        let mean = |of: &dyn Fn(&Self) -> Option<f64>| {
+            samples.iter().map(of).sum::<Option<f64>>().map(|sum| sum / samples.len() as f64)
+        };
         Self {
-            read_bytes_per_s: mean(self.read_bytes_per_s, other.read_bytes_per_s),
-            dot_macs_per_s: both(self.dot_macs_per_s, other.dot_macs_per_s),
-            dot_macs_per_s_widest: both(self.dot_macs_per_s_widest, other.dot_macs_per_s_widest),
+            read_bytes_per_s: mean(&|sample| Some(sample.read_bytes_per_s)).unwrap_or(0.0),
+            dot_macs_per_s: mean(&|sample| sample.dot_macs_per_s),
+            dot_macs_per_s_widest: mean(&|sample| sample.dot_macs_per_s_widest),
         }
     }
 }
@@ -188,7 +189,7 @@ mod tests {
         let buffer = buffer(4 << 20).expect("memory");
         for n_threads in [1, 2, 9] {
             let mut meter = Meter::new(n_threads, Arc::clone(&buffer), Dot::widest()).expect("a meter");
-            let sample = meter.sample().mean(meter.sample());
+            let sample = Sample::mean(&[meter.sample(), meter.sample()]);
             assert!(sample.read_bytes_per_s.is_finite() && sample.read_bytes_per_s > 0.0, "{sample:?}");
             assert_eq!(sample.dot_macs_per_s_widest.is_some(), Dot::widest().is_some());
             for rate in sample.dot_macs_per_s.into_iter().chain(sample.dot_macs_per_s_widest) {

@@ -144,7 +144,7 @@ fn take_turns(
             let warm_seconds = seconds(trial, operands, pool, Reads::Warm, warm)? / warm as f64;
             let cold_seconds = seconds(trial, operands, pool, Reads::Cold, cold)? / cold as f64;
             let after = meter.sample();
-            turns.push(Turn { warm_seconds, cold_seconds, limit: before.mean(after) });
+            turns.push(Turn { warm_seconds, cold_seconds, limit: Sample::mean(&[before, after]) });
             before = after;
         }
     }

@@ -62,11 +62,12 @@ impl Test {
         }
     }
 
-    /// One repetition; how long it took, and how many exact rows of the head it read beside the coarse copy.
-    fn run(&self, session: &mut Session, ids: &[u32]) -> Result<(Duration, u64)> {
+    /// One repetition; how long it took, and how many exact rows of the head it read beside the coarse copy. Between some
+    /// tokens it calls `pause`, whose time does not count.
+    fn run(&self, session: &mut Session, ids: &[u32], mut pause: impl FnMut()) -> Result<(Duration, u64)> {
         session.truncate(self.depth())?;
         let (mut top, mut rescored) = (Vec::new(), 0);
-        let start = Instant::now();
+        let (mut start, mut took) = (Instant::now(), Duration::ZERO);
         let mut step = |ids: &[u32]| -> Result<u32> {
             session.step_top_k_into(ids, 1, &mut top)?;
             let read = session.head_rows();
@@ -77,12 +78,17 @@ impl Test {
             Test::Prefill { .. } => drop(step(ids)?),
             Test::Decode { tokens, .. } => {
                 let mut id = ids.first().copied().unwrap_or(0);
-                for _ in 0..tokens {
+                for done in 0..tokens {
+                    if done > 0 && done % PAUSE_TOKENS == 0 {
+                        took += start.elapsed();
+                        pause();
+                        start = Instant::now();
+                    }
                     id = step(&[id])?;
                 }
             }
         }
-        Ok((start.elapsed(), rescored))
+        Ok((took + start.elapsed(), rescored))
     }
 
     /// Rows of logits that one repetition wants.
@@ -94,12 +100,15 @@ impl Test {
     }
 }
 
+/// Decoded tokens between two looks at the limits: on a shared machine the bandwidth changes within a repetition.
+const PAUSE_TOKENS: usize = 16;
+
 /// One repetition.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Repetition {
     /// Tokens per second.
     pub(super) toks_per_s: f64,
-    /// What the machine could do about then.
+    /// What the machine could do then: the mean of the samples before it, in its pauses and after it.
     pub(super) limit: Sample,
 }
 
@@ -126,16 +135,18 @@ pub(super) fn measure(test: &Test, repeats: usize, session: &mut Session, meter:
     let mut rescored_rows = 0;
     let mut before = meter.sample();
     for _ in 0..repeats {
+        let mut samples = vec![before];
         let (done, steps) = match test {
             // A clock reading per phase is nothing beside the phases of a prompt.
-            Test::Prefill { .. } => session.profiled(|session| test.run(session, &ids[..test.tokens()])),
-            Test::Decode { .. } => (test.run(session, &ids), Vec::new()),
+            Test::Prefill { .. } => session.profiled(|session| test.run(session, &ids[..test.tokens()], || {})),
+            Test::Decode { .. } => (test.run(session, &ids, || samples.push(meter.sample())), Vec::new()),
         };
         let (took, rescored) = done?;
         rescored_rows += rescored;
         let toks_per_s = test.tokens() as f64 / took.as_secs_f64();
         let after = meter.sample();
-        let limit = before.mean(after);
+        samples.push(after);
+        let limit = Sample::mean(&samples);
         if !steps.is_empty() {
             measured.profiles.push((limit, steps));
         }
@@ -143,9 +154,11 @@ pub(super) fn measure(test: &Test, repeats: usize, session: &mut Session, meter:
         before = after;
     }
     if let Test::Decode { .. } = test {
-        let (done, steps) = session.profiled(|session| test.run(session, &ids));
+        let mut samples = vec![before];
+        let (done, steps) = session.profiled(|session| test.run(session, &ids, || samples.push(meter.sample())));
         done?;
-        measured.profiles.push((before.mean(meter.sample()), steps));
+        samples.push(meter.sample());
+        measured.profiles.push((Sample::mean(&samples), steps));
     }
     measured.rescored_rows = rescored_rows as f64 / (repeats * test.wanted_rows()) as f64;
     Ok(measured)
