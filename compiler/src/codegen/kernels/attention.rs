@@ -1,8 +1,9 @@
-//! Causal attention of one query head over the cache, in blocks of 64 absolute positions.
+//! Causal attention over the cache, in blocks of 64 absolute positions.
 //!
 //! Equation, per block: s_j = scale * (q . k_j), m' = max(m, max s), c = e^(m - m'), p_j = e^(s_j - m'),
 //! l = l c + sum p, o = o c + sum_j p_j v_j; at the end o / l. Only 64 scores are ever held. A query's result depends on
-//! absolute positions alone, so prefill, chunks and decode agree.
+//! absolute positions alone, so prefill, chunks and decode agree. The query heads of one key/value head take a block together: its
+//! f16 rows are widened once for all.
 
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{ConstantData, InstBuilder, StackSlotData, StackSlotKind, Value, types};
@@ -30,31 +31,91 @@ pub(in crate::codegen) struct Shape {
 
 const BLOCK: i64 = ATTENTION_BLOCK as i64;
 
+/// The most heads that go through a block together.
+const TILE_HEADS: i64 = 8;
+
+/// The longest head whose rows are widened for all heads of a tile at once: a block of them takes 64 KiB of stack.
+const MAX_WIDENED: u32 = 256;
+
+/// What a head carries from block to block, f32 each: offsets.
+const MAX_AT: i32 = 0;
+const SUM_AT: i32 = 4;
+const CORRECTION_AT: i32 = 8;
+const CARRIED_BYTES: i64 = 16;
+
+/// Memory of the kernel's own, on the stack.
+struct Frame {
+    /// The scores of a block, head by head.
+    scores: Value,
+    /// What heads carry.
+    carried: Value,
+    /// The rows of a block in f32, if the cache has others.
+    widened: Option<Value>,
+}
+
+impl Frame {
+    fn new(k: &mut Emitter<'_, '_>, shape: &Shape) -> Self {
+        let mut slot = |bytes: i64| {
+            let data = StackSlotData::new(StackSlotKind::ExplicitSlot, bytes as u32, 4);
+            let slot = k.b.create_sized_stack_slot(data);
+            k.b.ins().stack_addr(types::I64, slot, 0)
+        };
+        let widens = shape.elem != KvElem::F32 && shape.head_dim <= MAX_WIDENED && shape.head_dim.is_multiple_of(4);
+        Self {
+            scores: slot(TILE_HEADS * BLOCK * 4),
+            carried: slot(TILE_HEADS * CARRIED_BYTES),
+            widened: widens.then(|| slot(BLOCK * i64::from(shape.head_dim) * 4)),
+        }
+    }
+}
+
+/// Rows of keys or values: where, and of which type.
+#[derive(Clone, Copy)]
+struct Cached {
+    at: Value,
+    elem: KvElem,
+}
+
+impl Cached {
+    /// The address of row `j`.
+    fn row(&self, k: &mut Emitter<'_, '_>, shape: &Shape, j: Value) -> Value {
+        k.row(self.at, j, i64::from(shape.head_dim * self.elem.bytes()))
+    }
+}
+
 /// Args: q, cache, plane bytes, out, position, rows, lo, hi (key/value head, token, query head of the group).
 pub(super) fn attention(k: &mut Emitter<'_, '_>, shape: &Shape) {
     let [q, cache, plane_bytes, out, position, rows, lo, hi] = std::array::from_fn(|slot| k.arg(slot));
     let cols = shape.q_heads * shape.head_dim;
-    let slot = k.b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, BLOCK as u32 * 4, 4));
-    let scores = k.b.ins().stack_addr(types::I64, slot, 0);
-    k.for_range(lo, hi, 1, |k, unit| {
-        let heads = i64::from(shape.q_heads / shape.kv_heads);
-        let in_group = k.b.ins().urem_imm_u(unit, heads);
-        let row = k.b.ins().udiv_imm_u(unit, heads);
+    let heads = i64::from(shape.q_heads / shape.kv_heads);
+    let frame = Frame::new(k, shape);
+    let first = k.b.ins().udiv_imm_u(lo, heads);
+    let end = k.at(hi, heads - 1);
+    let end = k.b.ins().udiv_imm_u(end, heads);
+    // A token of a key/value head; of its query heads those within lo..hi.
+    k.for_range(first, end, 1, |k, row| {
         let group = k.b.ins().udiv(row, rows);
         let token = k.b.ins().urem(row, rows);
-        let first = k.b.ins().imul_imm_s(group, heads);
-        let head = k.b.ins().iadd(first, in_group);
-        let head_offset = k.b.ins().imul_imm_s(head, i64::from(shape.head_dim) * 4);
+        let before = k.b.ins().imul_imm_s(row, heads);
+        let (none, all) = (k.int(0), k.int(heads));
+        let [from, to] = [lo, hi].map(|end| k.b.ins().isub(end, before));
+        let (from, to) = (k.b.ins().smax(from, none), k.b.ins().smin(to, all));
+        let offset = k.b.ins().imul_imm_s(group, heads * i64::from(shape.head_dim) * 4);
         let [q_row, out_row] = [q, out].map(|base| k.row(base, token, row_bytes(cols)));
-        let q = k.b.ins().iadd(q_row, head_offset);
-        let y = k.b.ins().iadd(out_row, head_offset);
+        let [q, y] = [q_row, out_row].map(|row| k.b.ins().iadd(row, offset));
         let pair_bytes = k.b.ins().iadd(plane_bytes, plane_bytes);
         let plane_offset = k.b.ins().imul(group, pair_bytes);
         let keys = k.b.ins().iadd(cache, plane_offset);
         let values = k.b.ins().iadd(keys, plane_bytes);
         let last = k.b.ins().iadd(position, token);
         let n = k.at(last, 1);
-        one_head(k, shape, q, keys, values, y, n, scores);
+        k.for_range(from, to, TILE_HEADS, |k, first| {
+            let most = k.at(first, TILE_HEADS);
+            let end = k.b.ins().smin(most, to);
+            let count = k.b.ins().isub(end, first);
+            let [q, y] = [q, y].map(|base| k.row(base, first, i64::from(shape.head_dim) * 4));
+            tile(k, shape, &frame, [q, y], count, [keys, values], n);
+        });
         // Every head writes the zeros behind the row: the same bytes, whoever comes last.
         let zero = k.f32(0.0);
         for offset in (i64::from(cols) * 4..row_bytes(cols)).step_by(4) {
@@ -63,50 +124,93 @@ pub(super) fn attention(k: &mut Emitter<'_, '_>, shape: &Shape) {
     });
 }
 
-#[expect(clippy::too_many_arguments, reason = "the addresses of one head")]
-fn one_head(
+/// `count` heads from `q` on, to `y`: all of them go through a block before the next, so that it is widened once.
+fn tile(
     k: &mut Emitter<'_, '_>,
     shape: &Shape,
-    q: Value,
-    keys: Value,
-    values: Value,
-    y: Value,
+    frame: &Frame,
+    [q, y]: [Value; 2],
+    count: Value,
+    [keys, values]: [Value; 2],
     n: Value,
-    scores: Value,
 ) {
-    each_part(k, shape.head_dim, |k, part| {
-        let zero = if part.vector { k.zero() } else { k.f32(0.0) };
-        k.store(zero, y, part.offset * 4);
+    let zero = k.int(0);
+    let head_bytes = i64::from(shape.head_dim) * 4;
+    k.for_range(zero, count, 1, |k, head| {
+        let y = k.row(y, head, head_bytes);
+        each_part(k, shape.head_dim, |k, part| {
+            let zero = if part.vector { k.zero() } else { k.f32(0.0) };
+            k.store(zero, y, part.offset * 4);
+        });
+        let carried = k.row(frame.carried, head, CARRIED_BYTES);
+        let (least, none) = (k.f32(f32::MIN), k.f32(0.0));
+        k.store(least, carried, MAX_AT);
+        k.store(none, carried, SUM_AT);
     });
-    let row = i64::from(shape.head_dim * shape.elem.bytes());
-    let (zero, none) = (k.int(0), k.f32(0.0));
-    let least = k.f32(f32::MIN);
-    let carried = k.fold_range(zero, n, BLOCK, &[least, none], |k, start, carried| {
-        let (old_max, old_sum) = (carried[0], carried[1]);
+    k.for_range(zero, n, BLOCK, |k, start| {
         let left = k.b.ins().isub(n, start);
         let full = k.int(BLOCK);
-        let count = k.b.ins().smin(left, full);
-        let [keys, values] = [keys, values].map(|base| k.row(base, start, row));
+        let positions = k.b.ins().smin(left, full);
+        let [keys, values] = [keys, values].map(|at| {
+            let plane = Cached { at, elem: shape.elem };
+            Cached { at: plane.row(k, shape, start), elem: shape.elem }
+        });
+        let zero = k.int(0);
+        let keys = widened(k, shape, frame, keys, positions);
+        k.for_range(zero, count, 1, |k, head| {
+            let q = k.row(q, head, head_bytes);
+            let scores = k.row(frame.scores, head, BLOCK * 4);
+            let carried = k.row(frame.carried, head, CARRIED_BYTES);
+            let [old_max, old_sum] = [MAX_AT, SUM_AT].map(|at| k.load(types::F32, carried, at));
+            let new_max = block_scores(k, shape, q, keys, positions, scores, old_max);
+            let difference = k.b.ins().fsub(old_max, new_max);
+            let difference = k.b.ins().splat(F32X4, difference);
+            let correction = k.exp(difference);
+            let correction = k.b.ins().extractlane(correction, 0);
+            let sum = block_weights(k, scores, positions, new_max);
+            let new_sum = k.madd(old_sum, correction, sum);
+            for (v, at) in [(new_max, MAX_AT), (new_sum, SUM_AT), (correction, CORRECTION_AT)] {
+                k.store(v, carried, at);
+            }
+        });
+        let values = widened(k, shape, frame, values, positions);
+        k.for_range(zero, count, 1, |k, head| {
+            let y = k.row(y, head, head_bytes);
+            let scores = k.row(frame.scores, head, BLOCK * 4);
+            let carried = k.row(frame.carried, head, CARRIED_BYTES);
+            let correction = k.load(types::F32, carried, CORRECTION_AT);
+            add_values(k, shape, values, y, positions, scores, correction);
+        });
+    });
+    k.for_range(zero, count, 1, |k, head| {
+        let y = k.row(y, head, head_bytes);
+        let carried = k.row(frame.carried, head, CARRIED_BYTES);
+        let sum = k.load(types::F32, carried, SUM_AT);
+        let one = k.f32(1.0);
+        let inverse = k.b.ins().fdiv(one, sum);
+        each_part(k, shape.head_dim, |k, part| {
+            let ty = if part.vector { F32X4 } else { types::F32 };
+            let v = k.load(ty, y, part.offset * 4);
+            let factor = if part.vector { k.b.ins().splat(F32X4, inverse) } else { inverse };
+            let v = k.b.ins().fmul(v, factor);
+            k.store(v, y, part.offset * 4);
+        });
+    });
+}
 
-        let new_max = block_scores(k, shape, q, keys, count, scores, old_max);
-        let difference = k.b.ins().fsub(old_max, new_max);
-        let difference = k.b.ins().splat(F32X4, difference);
-        let correction = k.exp(difference);
-        let correction_1 = k.b.ins().extractlane(correction, 0);
-        let sum = block_weights(k, scores, count, new_max);
-        let new_sum = k.madd(old_sum, correction_1, sum);
-        add_values(k, shape, values, y, count, scores, correction_1);
-        vec![new_max, new_sum]
+/// The rows of a block as f32: where they lie, or widened into the kernel's own memory, in which one block fits at a time.
+fn widened(k: &mut Emitter<'_, '_>, shape: &Shape, frame: &Frame, rows: Cached, positions: Value) -> Cached {
+    let Some(to) = frame.widened else { return rows };
+    let wide = Cached { at: to, elem: KvElem::F32 };
+    let zero = k.int(0);
+    k.for_range(zero, positions, 1, |k, j| {
+        let [from, to] = [rows, wide].map(|cached| cached.row(k, shape, j));
+        for elem in (0..shape.head_dim as i32).step_by(4) {
+            let v = k.load4_widened(rows.elem.dtype(), from, elem * rows.elem.bytes() as i32);
+            k.store(v, to, elem * 4);
+        }
     });
-    let one = k.f32(1.0);
-    let inverse = k.b.ins().fdiv(one, carried[1]);
-    each_part(k, shape.head_dim, |k, part| {
-        let ty = if part.vector { F32X4 } else { types::F32 };
-        let v = k.load(ty, y, part.offset * 4);
-        let factor = if part.vector { k.b.ins().splat(F32X4, inverse) } else { inverse };
-        let v = k.b.ins().fmul(v, factor);
-        k.store(v, y, part.offset * 4);
-    });
+    wide
 }
 
 /// Writes the scores of a block; gives the new maximum.
@@ -114,15 +218,15 @@ fn block_scores(
     k: &mut Emitter<'_, '_>,
     shape: &Shape,
     q: Value,
-    keys: Value,
+    keys: Cached,
     count: Value,
     scores: Value,
     old_max: Value,
 ) -> Value {
     let zero = k.int(0);
     k.fold_range(zero, count, 1, &[old_max], |k, j, max| {
-        let key = k.row(keys, j, i64::from(shape.head_dim * shape.elem.bytes()));
-        let lanes = dot(k, shape, q, key);
+        let key = keys.row(k, shape, j);
+        let lanes = dot(k, shape, q, Cached { at: key, ..keys });
         let s = k.fold16(lanes);
         let scale = k.f32(shape.scale);
         let s = k.b.ins().fmul(s, scale);
@@ -133,15 +237,15 @@ fn block_scores(
 }
 
 /// The 16 lanes of q . key; a last short step is padded with zeros.
-fn dot(k: &mut Emitter<'_, '_>, shape: &Shape, q: Value, key: Value) -> Lanes {
-    let dtype = shape.elem.dtype();
+fn dot(k: &mut Emitter<'_, '_>, shape: &Shape, q: Value, key: Cached) -> Lanes {
+    let (dtype, elem_bytes, key) = (key.elem.dtype(), key.elem.bytes(), key.at);
     let zero = k.zero();
     let mut acc = [zero; 4];
     let padded = shape.head_dim.next_multiple_of(16);
     for d in (0..padded).step_by(4) {
         let lane = (d / 4 % 4) as usize;
         let have = shape.head_dim.saturating_sub(d).min(4) as usize;
-        let (q_offset, key_offset) = ((d * 4) as i32, (d * shape.elem.bytes()) as i32);
+        let (q_offset, key_offset) = ((d * 4) as i32, (d * elem_bytes) as i32);
         let (a, b) = match have {
             0 => (zero, zero),
             4 => (k.load(F32X4, q, q_offset), k.load4_widened(dtype, key, key_offset)),
@@ -193,14 +297,13 @@ fn lane_numbers(k: &mut Emitter<'_, '_>, first: i32) -> Value {
 fn add_values(
     k: &mut Emitter<'_, '_>,
     shape: &Shape,
-    values: Value,
+    values: Cached,
     y: Value,
     count: Value,
     weights: Value,
     correction: Value,
 ) {
     let mut parts = parts(shape.head_dim);
-    let row = i64::from(shape.head_dim * shape.elem.bytes());
     while !parts.is_empty() {
         let strip: Vec<Part> = parts.drain(..parts.len().min(4)).collect();
         let start: Vec<Value> = strip
@@ -216,12 +319,12 @@ fn add_values(
         let sums = k.fold_range(zero, count, 1, &start, |k, j, acc| {
             let at = k.row(weights, j, 4);
             let p = k.load(types::F32, at, 0);
-            let value = k.row(values, j, row);
+            let value = values.row(k, shape, j);
             strip
                 .iter()
                 .zip(acc)
                 .map(|(part, acc)| {
-                    let v = part.load(k, shape.elem, value);
+                    let v = part.load(k, values.elem, value);
                     let p = if part.vector { k.b.ins().splat(F32X4, p) } else { p };
                     k.madd(p, v, *acc)
                 })
