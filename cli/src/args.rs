@@ -60,6 +60,12 @@ pub(crate) enum Command {
     /// run, before and after every repetition and after every 16 decoded tokens, the limits are taken: how fast this many
     /// threads can read memory, and how many 8-bit multiply-adds they do per second. Ratios are medians of the repetitions'
     /// own ratios.
+    ///
+    /// Columns: tok/s, the median, with its spread, (max - min) / median; MB/tok, the bytes that a token reads (packed weights,
+    /// head, cache), and GB/s, these times tok/s, as a share of the read limit (above 100 % where a model fits the caches);
+    /// Gmac/s, products of trits and activations per second, as a share of the dot-product peak, end to end and over the
+    /// phases that multiply alone (matmuls); tok/s/GB/s and tok/s/Gmac/s, tokens per second for each unit of the two limits.
+    /// `--json` has the same and more, a line per test and one of limits per number of threads.
     Bench(Box<BenchArgs>),
     /// Write a checkpoint of a named shape with random trits, to measure with.
     ///

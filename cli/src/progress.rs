@@ -25,9 +25,14 @@ impl Progress {
     /// Work of unknown length.
     pub(crate) fn spinner(what: &'static str) -> Self {
         let bar = ProgressBar::with_draw_target(None, target());
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}  {elapsed}") {
+            bar.set_style(style);
+        }
         bar.set_message(what);
-        // Work that is done within one period shows nothing.
-        bar.enable_steady_tick(Duration::from_millis(250));
+        // Work that is done within one period shows nothing. Ticking takes a thread: only for somebody who looks.
+        if stderr().is_terminal() {
+            bar.enable_steady_tick(Duration::from_millis(250));
+        }
         Self { bar }
     }
 

@@ -54,10 +54,20 @@ pub enum Error {
         expected: String,
     },
     /// Something is there already.
-    #[error("{} is there already and not empty: remove it, or give another folder", .path.display())]
+    #[error("{} is there already: remove it, or give another folder", .path.display())]
     Occupied {
         /// The folder that was asked for.
         path: PathBuf,
+    },
+    /// The folder is not one that a finished checkpoint can take the place of.
+    #[error("cannot put a checkpoint in the place of {}, which is {what}: name a folder {instead}", .path.display())]
+    Fixed {
+        /// The folder that was asked for.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+        /// Where a folder could be.
+        instead: &'static str,
     },
     /// The disk is too full.
     #[error("{} has room for {free_bytes} bytes, the checkpoint needs {needed_bytes}", .path.display())]

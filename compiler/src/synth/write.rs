@@ -55,6 +55,7 @@ pub fn write(
         Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => return Err(occupied()),
         Err(source) => return Err(Error::Io { path: dir.to_owned(), source }),
     }
+    replaceable(dir)?;
     let folder = Unfinished::beside(dir)?;
     let plan = layout::files(layout::tensors(shape, options.zeros), options.max_file_bytes);
     let total_bytes = plan.iter().map(layout::File::data_bytes).sum();
@@ -188,6 +189,24 @@ impl Maker {
     }
 }
 
+/// Refuses what a rename will not replace, before hours are spent on it.
+fn replaceable(dir: &Path) -> Result<(), Error> {
+    let fixed = |what, instead| Err(Error::Fixed { path: dir.to_owned(), what, instead });
+    if fs::symlink_metadata(dir).is_ok_and(|meta| meta.is_symlink()) {
+        return fixed("a symbolic link", "behind it");
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let device = |path: &Path| fs::metadata(path).map(|meta| meta.dev()).ok();
+        if device(dir).is_some_and(|here| device(parent).is_some_and(|above| above != here)) {
+            return fixed("where a file system is mounted", "in it");
+        }
+    }
+    Ok(())
+}
+
 /// A folder that vanishes unless it is finished.
 struct Unfinished {
     path: PathBuf,
@@ -303,6 +322,22 @@ mod tests {
         assert!(path.join("config.json").is_file());
         assert!(matches!(go(), Err(Error::Occupied { .. })));
         assert_eq!(names(dir.path()), ["model"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_is_refused_before_anything_is_written() {
+        let dir = tempfile::tempdir().expect("a folder");
+        fs::create_dir(dir.path().join("real")).expect("a folder");
+        for (name, target) in [("empty", "real"), ("dangling", "nowhere")] {
+            let path = dir.path().join(name);
+            std::os::unix::fs::symlink(target, &path).expect("a link");
+            let written = write(&tiny(Graph::Llama), &Options::default(), &path, &mut |_| {
+                panic!("a piece was written");
+            });
+            assert!(matches!(written, Err(Error::Fixed { .. })), "{written:?}");
+        }
+        assert_eq!(names(dir.path()), ["dangling", "empty", "real"]);
     }
 
     #[test]

@@ -12,8 +12,8 @@
 pub mod dot;
 pub mod read;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
@@ -32,8 +32,8 @@ const READ_WINDOW: Duration = Duration::from_millis(20);
 const DOT_WINDOW: Duration = Duration::from_millis(6);
 /// Turns between two looks at the clock: some tens of microseconds.
 const DOT_TURNS: usize = 4096;
-/// A turn of so many times the median was interrupted.
-const INTERRUPTED: u32 = 6;
+/// Slices of a window, of which the middle one counts.
+const SLICES: u32 = 15;
 /// How often, and how long, each read loop is tried before the best is chosen.
 const TRIALS: (usize, Duration) = (5, Duration::from_millis(6));
 
@@ -147,36 +147,62 @@ impl Meter {
 
     /// What all threads together get done per second if each repeats `work` for `window`; `work` says how much it did.
     fn rate(&mut self, window: Duration, work: impl Fn(usize) -> u64 + Send + Sync + 'static) -> f64 {
-        let rates: Arc<[AtomicU64]> = (0..self.pool.n_threads()).map(|_| AtomicU64::new(0)).collect();
-        let results = Arc::clone(&rates);
+        let logs: Arc<[Mutex<Log>]> = (0..self.pool.n_threads()).map(|_| Mutex::default()).collect();
+        let results = Arc::clone(&logs);
+        let origin = Instant::now();
         self.pool.run(move |tid, barrier| {
             let tid = tid as usize;
-            let mut turns = Vec::with_capacity(4096);
+            let mut log = Log { start: Duration::ZERO, turns: Vec::with_capacity(4096) };
             barrier.wait();
-            let start = Instant::now();
-            let mut before = Duration::ZERO;
-            while before < window {
+            log.start = origin.elapsed();
+            let mut now = log.start;
+            while now < log.start + window {
                 let done = work(tid);
-                let now = start.elapsed();
-                turns.push((now - before, done));
-                before = now;
+                now = origin.elapsed();
+                log.turns.push((now, done));
             }
-            results[tid].store(undisturbed_rate(&mut turns).to_bits(), Ordering::Relaxed);
+            *results[tid].lock().unwrap_or_else(PoisonError::into_inner) = log;
         });
-        rates.iter().map(|rate| f64::from_bits(rate.load(Ordering::Relaxed))).sum()
+        let logs: Vec<_> = logs.iter().map(|log| log.lock().unwrap_or_else(PoisonError::into_inner)).collect();
+        common_rate(&logs.iter().map(|log| &**log).collect::<Vec<_>>(), window)
     }
 }
 
-/// Units per second over `turns`, pairs of a time and the units done in it. A turn that took many times the median was
-/// interrupted by another program, which is no property of memory or core: it is left out. What is compared with the limit
-/// enjoys no such favour.
-fn undisturbed_rate(turns: &mut [(Duration, u64)]) -> f64 {
-    turns.sort_unstable();
-    let Some((median, _)) = turns.get(turns.len() / 2) else { return 0.0 };
-    let longest = *median * INTERRUPTED;
-    let kept = turns.iter().take_while(|(took, _)| *took <= longest);
-    let (took, done) = kept.fold((Duration::ZERO, 0), |(time, sum), (took, done)| (time + *took, sum + done));
-    done as f64 / took.as_secs_f64().max(f64::MIN_POSITIVE)
+/// What one thread did: when it began, then for each turn when it ended and the units done in it.
+#[derive(Default)]
+struct Log {
+    start: Duration,
+    turns: Vec<(Duration, u64)>,
+}
+
+impl Log {
+    /// The units done between two moments; a turn's are spread evenly over it.
+    fn between(&self, from: Duration, to: Duration) -> f64 {
+        let mut before = self.start;
+        let mut sum = 0.0;
+        for (end, done) in &self.turns {
+            let shared = end.min(&to).saturating_sub(from.max(before));
+            let took = end.saturating_sub(before);
+            if !shared.is_zero() {
+                sum += *done as f64 * shared.as_secs_f64() / took.as_secs_f64();
+            }
+            before = *end;
+        }
+        sum
+    }
+}
+
+/// Units per second of all threads together, on one clock: the window is cut into slices, and the middle slice counts. One in
+/// which another program held a core is left aside by that, as long as most are not; and threads that take turns on one core
+/// never count twice, as they would if each thread's rate were taken by itself.
+fn common_rate(logs: &[&Log], window: Duration) -> f64 {
+    let Some(start) = logs.iter().map(|log| log.start).min() else { return 0.0 };
+    let slice = window / SLICES;
+    let mut slices: Vec<f64> = (0..SLICES)
+        .map(|i| logs.iter().map(|log| log.between(start + slice * i, start + slice * (i + 1))).sum())
+        .collect();
+    slices.sort_by(f64::total_cmp);
+    slices[SLICES as usize / 2] / slice.as_secs_f64()
 }
 
 #[cfg(test)]
@@ -200,11 +226,21 @@ mod tests {
     }
 
     #[test]
-    fn interruptions_do_not_count() {
-        let us = Duration::from_micros;
-        let mut turns = vec![(us(10), 50), (us(4000), 50), (us(12), 50), (us(8), 50)];
-        assert!((undisturbed_rate(&mut turns) - 150.0 / 30e-6).abs() < 1.0);
-        assert_eq!(undisturbed_rate(&mut []), 0.0);
+    fn the_rate_is_that_of_one_clock() {
+        let ms = Duration::from_millis;
+        let window = ms(SLICES.into());
+        // A unit a millisecond, but for an interruption of three.
+        let steady = Log { start: ms(5), turns: (6..=20).map(|t| (ms(t), 1)).collect() };
+        let late = Log { start: ms(5), turns: (6..=20).filter(|t| !(9..12).contains(t)).map(|t| (ms(t), 1)).collect() };
+        assert!((common_rate(&[&steady], window) - 1000.0).abs() < 1.0);
+        assert!((common_rate(&[&steady, &late], window) - 2000.0).abs() < 1.0);
+        // Two threads take turns of five on one core: each is fast in its own time, together they are one.
+        let first = Log { start: ms(0), turns: vec![(ms(5), 5), (ms(11), 1), (ms(15), 4)] };
+        let second = Log { start: ms(5), turns: vec![(ms(10), 5), (ms(16), 1)] };
+        let together = common_rate(&[&first, &second], window);
+        assert!((900.0..1400.0).contains(&together), "{together}");
+        assert_eq!(common_rate(&[], window), 0.0);
+        assert_eq!(common_rate(&[&Log::default()], window), 0.0);
     }
 
     #[test]

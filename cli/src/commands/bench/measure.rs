@@ -51,7 +51,7 @@ impl Test {
     pub(super) fn positions(&self) -> usize {
         match *self {
             Test::Prefill { tokens } => tokens,
-            Test::Decode { tokens, depth } => tokens + depth,
+            Test::Decode { tokens, depth } => tokens.saturating_add(depth),
         }
     }
 

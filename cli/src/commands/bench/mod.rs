@@ -16,6 +16,8 @@ mod memory;
 mod plot;
 mod rows;
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -50,6 +52,9 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
     if let Some(shape) = args.kernels {
         return kernels::run(shape, args);
     }
+    if let Some(path) = &args.plot {
+        writable(path)?;
+    }
     let options = load::options(&args.compile, None)?;
     let kv = knobs::setting("kv", args.kv.as_deref())?.value;
     let kv = KvType::from_name(&kv).with_context(|| format!("bug in tern: the knob kv is {kv:?}"))?;
@@ -82,13 +87,26 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
         let mut meter = Meter::new(n_threads, Arc::clone(&buffer), bench.dot)?;
         bench.with_threads(n_threads, &tests, &mut meter, &mut rows)?;
     }
-    if !args.json {
-        print(&rows::table(&rows, args.profile))?;
-    }
+    // The file first: a reader of the table may be gone.
     if let Some(path) = &args.plot {
         write_file(path, plot::svg(&rows).as_bytes())?;
     }
+    if !args.json {
+        print(&rows::table(&rows, args.profile))?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses a file that could not be written later, when all is measured.
+fn writable(path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if path.is_dir() {
+        bail!("cannot write {}: it is a folder; name a file", path.display());
+    }
+    if !folder.is_dir() {
+        bail!("cannot write {}: there is no folder {}", path.display(), folder.display());
+    }
+    Ok(())
 }
 
 /// The product loop with the widest vectors that kernels of these options may use.
@@ -103,7 +121,8 @@ fn dot_in_force(options: &Options) -> Option<&'static Dot> {
 /// Numbers of threads: as asked, or one and all.
 fn threads(args: &BenchArgs) -> Result<Vec<usize>> {
     let mut threads = if args.threads.is_empty() { vec![1, physical_cores()] } else { args.threads.clone() };
-    threads.dedup();
+    let mut seen = BTreeSet::new();
+    threads.retain(|n| seen.insert(*n));
     Ok(threads)
 }
 
@@ -113,7 +132,8 @@ fn tests(args: &BenchArgs, max: usize) -> Result<Vec<Test>> {
     if args.prompt > 0 {
         tests.push(Test::Prefill { tokens: args.prompt });
     }
-    for &depth in args.depth.iter().filter(|_| args.n > 0) {
+    let mut depths = BTreeSet::new();
+    for &depth in args.depth.iter().filter(|depth| args.n > 0 && depths.insert(**depth)) {
         // A test near the end of the context is a shorter one.
         let tokens = args.n.min(max.saturating_sub(depth));
         tests.push(Test::Decode { tokens: tokens.max(1), depth });

@@ -122,6 +122,8 @@ fn text(x: f64, y: f64, anchor: &str, content: &str, colour: &str) -> String {
 }
 
 fn escape(text: &str) -> String {
+    // XML has no control characters.
+    let text: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
