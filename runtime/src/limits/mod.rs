@@ -1,6 +1,6 @@
 //! What this machine can do at most: bytes read per second, products of 8-bit integers per second.
 //!
-//! In: a number of threads and a buffer far larger than the caches. Out: [`Sample`]s, each taken in some 30 milliseconds,
+//! In: a number of threads and a buffer far larger than the caches. Out: [`Sample`]s, each taken in some 50 milliseconds,
 //! so that one fits before and after whatever is compared with it: on a shared machine only figures of the same moment
 //! mean anything together.
 //!
@@ -107,6 +107,7 @@ impl Meter {
 
     /// The limits now.
     pub fn sample(&mut self) -> Sample {
+        self.touch();
         let read_bytes_per_s = self.read_bytes_per_s(self.read, READ_WINDOW);
         let dot_macs_per_s = self.dot.map(|dot| self.dot_macs_per_s(dot));
         let dot_macs_per_s_widest = match (Dot::widest(), self.dot, dot_macs_per_s) {
@@ -121,13 +122,23 @@ impl Meter {
         self.read.name
     }
 
+    /// Reads all of the buffer once. A system that looks for idle memory takes away what was not read for a while (on
+    /// virtual machines unseen), and bringing it back is no property of the memory; weights are read all the time.
+    fn touch(&mut self) {
+        let (buffer, cursors, read) = (Arc::clone(&self.buffer), Arc::clone(&self.cursors), self.read);
+        let part_bytes = part_bytes(&buffer, self.pool.n_threads());
+        self.pool.run(move |tid, _| {
+            read.run(part(&buffer, tid as usize, part_bytes));
+            // What comes first is what the caches have forgotten.
+            cursors[tid as usize].store(0, Ordering::Relaxed);
+        });
+    }
+
     fn read_bytes_per_s(&mut self, read: &'static Read, window: Duration) -> f64 {
         let (buffer, cursors) = (Arc::clone(&self.buffer), Arc::clone(&self.cursors));
-        // Each thread has a part of its own, of whole chunks.
-        let part_bytes = (buffer.len() / self.pool.n_threads() / CHUNK_BYTES).max(1) * CHUNK_BYTES;
+        let part_bytes = part_bytes(&buffer, self.pool.n_threads());
         self.rate(window, move |tid| {
-            let start = (tid * part_bytes).min(buffer.len());
-            let part = &buffer.as_slice()[start..buffer.len().min(start + part_bytes)];
+            let part = part(&buffer, tid, part_bytes);
             let cursor = &cursors[tid];
             let at = cursor.load(Ordering::Relaxed);
             let end = part.len().min(at + CHUNK_BYTES);
@@ -166,6 +177,17 @@ impl Meter {
         let logs: Vec<_> = logs.iter().map(|log| log.lock().unwrap_or_else(PoisonError::into_inner)).collect();
         common_rate(&logs.iter().map(|log| &**log).collect::<Vec<_>>(), window)
     }
+}
+
+/// Bytes of each thread's part of the buffer: whole chunks.
+fn part_bytes(buffer: &Block, n_threads: usize) -> usize {
+    (buffer.len() / n_threads / CHUNK_BYTES).max(1) * CHUNK_BYTES
+}
+
+/// The part of a thread; empty if there are more threads than chunks.
+fn part(buffer: &Block, tid: usize, part_bytes: usize) -> &[u8] {
+    let start = (tid * part_bytes).min(buffer.len());
+    &buffer.as_slice()[start..buffer.len().min(start + part_bytes)]
 }
 
 /// What one thread did: when it began, then for each turn when it ended and the units done in it.
