@@ -61,7 +61,21 @@ impl Dot {
         if turns > 0 {
             // SAFETY: the CPU has the instructions, and the loop uses nothing but registers.
             unsafe { (self.turns)(turns) }
+            clear_upper_halves();
         }
+    }
+}
+
+/// Clears the upper halves of the vector registers, as code with AVX must before it returns: code without would be slow as
+/// long as there is something in them. Assembly does it for nobody.
+pub(super) fn clear_upper_halves() {
+    #[target_feature(enable = "avx")]
+    fn clear() {
+        std::arch::x86_64::_mm256_zeroupper();
+    }
+    if std::is_x86_feature_detected!("avx") {
+        // SAFETY: the CPU has AVX.
+        unsafe { clear() }
     }
 }
 

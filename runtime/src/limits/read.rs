@@ -36,6 +36,8 @@ impl Read {
             // SAFETY: the CPU has the instructions, the address is aligned, and the turns end within `bytes`. A prefetch
             // beyond is a hint: it reads nothing that can be seen and never faults.
             unsafe { (self.turns)(bytes.as_ptr(), turns) }
+            #[cfg(target_arch = "x86_64")]
+            super::dot::clear_upper_halves();
         }
     }
 }
