@@ -24,7 +24,7 @@ fn a_synthetic_model_runs() {
     let inspect: serde_json::Value = serde_json::from_str(&run(&["inspect", model, "--json"]).ok()).expect("JSON");
     assert!(inspect.to_string().contains("LlamaForCausalLM"), "{inspect}");
 
-    synth(&path, &[]).refused(1, "not empty");
+    synth(&path, &[]).refused(1, "is there already");
     let names: Vec<_> =
         std::fs::read_dir(dir.path()).expect("the folder").map(|e| e.expect("an entry").file_name()).collect();
     assert_eq!(names, ["model"]);
