@@ -27,8 +27,9 @@ pub struct JitCode {
     isa: Isa,
     /// Bytes of packed weights that the code may read.
     weights_bytes: u64,
-    /// Rows of logits' elements, and tokens of a step: what the code writes, and how much of it.
+    /// Elements of a row of logits.
     vocab: u32,
+    /// The most tokens of a step.
     max_step_tokens: u32,
 }
 
