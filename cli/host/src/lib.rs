@@ -1,0 +1,1 @@
+//! What `tern` and the programs that it builds do alike: prompts, generation, chat, reports. It knows no compiler.
