@@ -35,10 +35,12 @@
 //! ```
 
 pub mod barrier;
+pub mod code;
 pub mod cores;
 pub mod detokenize;
 pub mod engine;
 pub mod error;
+pub mod features;
 pub mod generate;
 pub mod generated;
 mod growth;

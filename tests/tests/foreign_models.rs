@@ -3,15 +3,17 @@
 //!
 //! Code is compiled and linked for every foreign level even where nothing can emulate it: it must need no library.
 
+use tern_compiler::codegen::image::ModelImage;
+use tern_compiler::codegen::module::{self, Level, Listing};
 use tern_compiler::codegen::{Arch, EmitterChoice, Isa, Target};
 use tern_compiler::graph::arith::Profile;
 use tern_compiler::graph::interp::KvType;
 use tern_compiler::pipeline::{self, Lowered};
+use tern_compiler::schedule::Schedule;
 use tern_runtime::generated::abi;
 use tern_tests::call::Arg;
 use tern_tests::engines::{Loaded, assert_same_bits, options_for, targets_of};
 use tern_tests::foreign::{self, Convention, Function};
-use tern_tests::image::Image;
 use tern_tests::rng::Rng;
 use tern_tests::synth::{Kind, Spec};
 
@@ -32,10 +34,16 @@ fn lowered(loaded: &Loaded, (isa, profile, emitter): (Isa, Profile, EmitterChoic
     (lowered, options.target().expect("a target"))
 }
 
+/// A model's code.
+fn compile(schedule: &Schedule, target: &Target) -> ModelImage {
+    let compiled = module::compile(&[Level { schedule, target }], Listing::default());
+    compiled.expect("a model's code links").code
+}
+
 /// A model in an emulated CPU.
 struct Emulated {
     isa: Isa,
-    image: Image,
+    image: ModelImage,
     weights: Vec<u8>,
     state: Vec<u8>,
     vocab: usize,
@@ -46,24 +54,26 @@ impl Emulated {
         let schedule = &lowered.schedule;
         let mut weights = vec![0; (schedule.weights.bytes as usize).next_multiple_of(64)];
         schedule.weights.pack(&loaded.imported.weights, &mut weights, 1, &mut |_| {}).expect("weights pack");
-        let image = Image::new(schedule, target).expect("a model's code links");
+        let image = compile(schedule, target);
         let vocab = schedule.vocab as usize;
         let mut this = Self { isa: target.isa, image, weights, state: Vec::new(), vocab };
         let mut sizes = [CONTEXT, 1, kv_type].map(|v| Arg::Value(v.into()));
-        let bytes = this.call(this.image.state_bytes, &mut sizes);
+        let bytes = this.call(this.image.entries.state_bytes, &mut sizes);
         assert!(bytes > 0, "a state that is possible");
         this.state = vec![0; (bytes as usize).next_multiple_of(64)];
         let mut state = std::mem::take(&mut this.state);
-        let [context, n_seqs, kv] = [CONTEXT, 1, kv_type].map(|v| Arg::Value(v.into()));
-        let status = this.call(this.image.state_init, &mut [Arg::from(&mut state[..]), context, n_seqs, kv]);
+        let [context, n_seqs, kv, features] =
+            [CONTEXT, 1, kv_type, target.isa.features()].map(|v| Arg::Value(v.into()));
+        let status =
+            this.call(this.image.entries.state_init, &mut [Arg::from(&mut state[..]), context, n_seqs, kv, features]);
         assert_eq!(status as u32, abi::STATUS_OK);
         this.state = state;
         this
     }
 
     fn call(&self, entry: u64, args: &mut [Arg<'_>]) -> u64 {
-        let convention = if entry == self.image.step { Convention::Threads } else { Convention::C };
-        let function = Function { code: &self.image.code, entry, convention };
+        let convention = if entry == self.image.entries.step { Convention::Threads } else { Convention::C };
+        let function = Function { code: &self.image.image.bytes, entry, convention };
         foreign::call(self.isa, function, args).unwrap_or_else(|e| panic!("{}: {e:#}", self.isa.name()))
     }
 
@@ -77,7 +87,7 @@ impl Emulated {
         let (at, out) = (Arg::from(&mut state[..]), Arg::from(&mut logits[..]));
         let mut args = [weights, at, ids, n, pos, seq, want, out, tid, threads, Arg::Barrier, context];
         // The upper half of a register that returns 32 bits is anything.
-        let status = self.call(self.image.step, &mut args) as u32;
+        let status = self.call(self.image.entries.step, &mut args) as u32;
         self.state = state;
         if status == abi::STATUS_OK { Ok(logits) } else { Err(status) }
     }
@@ -89,8 +99,8 @@ fn code_of_every_foreign_level_needs_nothing_from_outside() {
     for loaded in models() {
         for target in targets_of(levels.clone()) {
             let (lowered, target) = lowered(&loaded, target);
-            let image = Image::new(&lowered.schedule, &target).expect("a model's code links");
-            assert!(image.code.len() > 10_000, "{}: {} bytes", loaded.name, image.code.len());
+            let image = compile(&lowered.schedule, &target);
+            assert!(image.image.bytes.len() > 10_000, "{}: {} bytes", loaded.name, image.image.bytes.len());
         }
     }
 }

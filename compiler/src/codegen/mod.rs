@@ -5,10 +5,11 @@
 //! is an argument of the step.
 //!
 //! Read [`isa`] (levels), [`emitter`] (the vocabulary), `kernels/` (one file a family), [`wide`] (the hot ones again, with
-//! wider vectors), [`step`] (the program that calls them), [`state`] (the caller's block), [`module`] (all of it compiled), [`jit`].
+//! wider vectors), [`step`] (the program that calls them), [`state`] (the caller's block), [`module`] (all of it compiled), [`image`] (its bytes), [`jit`].
 
 pub mod candidates;
 pub mod emitter;
+pub mod image;
 pub mod isa;
 pub mod jit;
 pub mod kernels;
@@ -54,14 +55,9 @@ pub enum Error {
         /// How many.
         bytes: u128,
     },
-    /// The system has no room for code.
-    #[error("cannot reserve {bytes} bytes of address space for code: {reason}; raise the memory limit of this program")]
-    Memory {
-        /// How many.
-        bytes: usize,
-        /// What the system says.
-        reason: String,
-    },
+    /// The code cannot be put into memory.
+    #[error(transparent)]
+    Memory(#[from] tern_runtime::error::Error),
     /// A bug in tern.
     #[error("bug in code generation: {reason}")]
     Bug {
