@@ -3,8 +3,9 @@
 //! Follow the data: [`checkpoint`] (bytes to named tensors), [`import`] (tensors and config to a graph), [`graph`]
 //! (typed IR, printer, parser, verifier, interpreter), [`egraph`] (rewriting), [`schedule`] (kernels, packings, buffers,
 //! step program), [`codegen`] (machine code). [`pipeline`] alone knows their order. [`synth`] writes checkpoints to measure
-//! with, [`trial`] calls single kernels.
+//! with, [`trial`] calls single kernels, [`build`] writes what runs without a compiler.
 
+pub mod build;
 pub mod checkpoint;
 pub mod codegen;
 pub mod egraph;

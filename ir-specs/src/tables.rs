@@ -375,6 +375,9 @@ pub struct AbiData {
     /// A struct, or `[u8]`.
     #[serde(rename = "type")]
     pub ty: String,
+    /// Whether only models that carry their weights have it.
+    #[serde(default)]
+    pub optional: bool,
     /// What it is.
     pub doc: String,
 }

@@ -90,10 +90,9 @@ pub(super) fn header(table: &AbiTable) -> String {
     for d in &table.data {
         out += "\n";
         out += &comment(&d.doc, "");
-        let _ = match d.ty.as_str() {
-            "[u8]" => writeln!(out, "#if {PREFIX}_HAS_WEIGHTS\nextern const uint8_t {PREFIX}_{}[];\n#endif", d.c_name),
-            ty => writeln!(out, "extern const {} {PREFIX}_{};", c_type(table, ty), d.c_name),
-        };
+        let (ty, array) = if d.ty == "[u8]" { ("u8", "[]") } else { (d.ty.as_str(), "") };
+        let declared = format!("extern const {} {PREFIX}_{}{array};\n", c_type(table, ty), d.c_name);
+        out += &if d.optional { format!("#if {PREFIX}_HAS_WEIGHTS\n{declared}#endif\n") } else { declared };
     }
     for f in table.functions.iter().filter(|f| !f.callback) {
         out += "\n";
