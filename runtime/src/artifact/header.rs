@@ -247,12 +247,12 @@ mod tests {
     fn header() -> Header {
         let section = |kind, offset, bytes| Section { kind, offset, bytes, sum: 7 };
         let sections = vec![
-            section(Kind::Meta, 4096, 10),
-            section(Kind::Code, 8192, 4096),
-            section(Kind::Weights, 12288, 1),
-            section(Kind::WeightSums, 16384, 8),
+            section(Kind::Code, 4096, 4096),
+            section(Kind::Weights, 8192, 1),
+            section(Kind::WeightSums, 12288, 8),
+            section(Kind::Meta, 16384, 10),
         ];
-        Header { file_bytes: 16392, arch: 62, features: 3, abi_version: 1, checkpoint: [5; 32], sections }
+        Header { file_bytes: 16394, arch: 62, features: 3, abi_version: 1, checkpoint: [5; 32], sections }
     }
 
     /// The header after a change to its page, with a sum that is right again.
@@ -299,17 +299,17 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         };
-        assert_eq!(broken(&|h| h.sections[1].offset = 4096), "section code");
-        assert_eq!(broken(&|h| h.sections[1].offset = 12288), "section code");
-        assert_eq!(broken(&|h| h.sections[2].bytes = u64::MAX), "section weights");
-        assert_eq!(broken(&|h| h.sections[3].bytes = 9), "section weight_sums");
-        assert_eq!(broken(&|h| h.sections[3].bytes = 7), "the length of the file");
+        assert_eq!(broken(&|h| h.sections[0].offset = 8192), "section code");
+        assert_eq!(broken(&|h| h.sections[0].offset = 0), "section code");
+        assert_eq!(broken(&|h| h.sections[1].bytes = u64::MAX), "section weights");
+        assert_eq!(broken(&|h| h.sections[3].bytes = 11), "section meta");
+        assert_eq!(broken(&|h| h.sections[3].bytes = 9), "the length of the file");
         assert_eq!(broken(&|h| h.sections.swap(0, 1)), "the order of sections");
-        assert_eq!(broken(&|h| h.sections[1].kind = Kind::Meta), "the order of sections");
+        assert_eq!(broken(&|h| h.sections[1].kind = Kind::Code), "the order of sections");
         assert_eq!(
             broken(&|h| {
                 h.sections.pop();
-                h.file_bytes = 12289;
+                h.file_bytes = 12296;
             }),
             "the section table"
         );

@@ -44,16 +44,28 @@ pub struct Meta {
     pub eos: Vec<u32>,
     /// How its makers sample.
     pub generation: GenerationDefaults,
-    /// Bits of a weight of the ternary matrices, packed.
-    pub body_bits_per_weight: f64,
-    /// Bits of a weight of the vocabulary matrix that a decoded token reads.
-    pub head_bits_per_weight: f64,
+    /// How much of each packing the weights are, by its name.
+    pub packed: Vec<PackedSize>,
     /// Where the entry points start in the code.
     pub entries: EntryOffsets,
     /// The functions of the code, in the order in which they lie.
     pub functions: Vec<Function>,
     /// The files that it was built from, by name.
     pub checkpoint: Vec<CheckpointFile>,
+}
+
+/// The weights of one packing.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PackedSize {
+    /// The packing, as `ir-specs/PACKINGS.md` names it.
+    pub packing: String,
+    /// How many weights.
+    pub weights: u64,
+    /// Their elements, without what fills up tiles.
+    pub elems: u64,
+    /// Their bytes.
+    pub bytes: u64,
 }
 
 /// Where the entry points start, from the start of the code.

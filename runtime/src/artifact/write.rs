@@ -85,15 +85,6 @@ impl Writer {
         self.put(bytes)
     }
 
-    /// The facts.
-    ///
-    /// # Errors
-    /// `NoSpace` or `Io`; `Bug` if they are no JSON.
-    pub fn meta(&mut self, meta: &Meta) -> Result<(), Error> {
-        let json = serde_json::to_vec(meta).map_err(|e| Error::Bug { what: format!("facts that are no JSON: {e}") })?;
-        self.section(Kind::Meta, &json)
-    }
-
     /// More of the weights, behind what was written of them before.
     ///
     /// # Errors
@@ -128,17 +119,20 @@ impl Writer {
         }
     }
 
-    /// Writes sums, header and footer, and puts the file in its place; its length in bytes. `sync` as in [`Unfinished::finish`].
+    /// Writes sums, facts, header and footer, and puts the file in its place; its length in bytes. `sync` as in
+    /// [`Unfinished::finish`].
     ///
     /// # Errors
     /// `NoSpace` or `Io`; `Bug` if a section is missing.
-    pub fn finish(mut self, summary: &Summary, sync: bool) -> Result<u64, Error> {
+    pub fn finish(mut self, summary: &Summary, meta: &Meta, sync: bool) -> Result<u64, Error> {
         self.end_piece();
         let sums = std::mem::take(&mut self.sums);
         if let Some(section) = self.sections.last_mut().filter(|section| section.kind == Kind::Weights) {
             section.sum = sum(&sums);
         }
         self.section(Kind::WeightSums, &sums)?;
+        let json = serde_json::to_vec(meta).map_err(|e| Error::Bug { what: format!("facts that are no JSON: {e}") })?;
+        self.section(Kind::Meta, &json)?;
         let Summary { arch, features, checkpoint } = *summary;
         let sections = std::mem::take(&mut self.sections);
         let header =

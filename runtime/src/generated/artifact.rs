@@ -82,57 +82,57 @@ pub const ENTRY_SUM: usize = 24;
 /// What a section holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// JSON: the facts that a user of the model needs, how it was built, the entry points and functions of the code.
-    Meta = 1,
     /// Machine code, position-independent, without relocations.
-    Code = 2,
+    Code = 1,
     /// `tokenizer.json`, as it is.
-    Tokenizer = 3,
+    Tokenizer = 2,
     /// `tokenizer_config.json`, as it is.
-    TokenizerConfig = 4,
+    TokenizerConfig = 3,
     /// `chat_template.jinja`, as it is.
-    ChatTemplate = 5,
+    ChatTemplate = 4,
     /// The packed weights, as the code reads them.
-    Weights = 6,
+    Weights = 5,
     /// XXH3-64 of each piece of the weights, u64 each: threads read and check pieces on their own.
-    WeightSums = 7,
+    WeightSums = 6,
+    /// JSON: the facts that a user of the model needs, how it was built, the entry points and functions of the code.
+    Meta = 7,
 }
 
 impl Kind {
     /// All of them, in the order in which they lie.
     pub const ALL: &'static [Kind] = &[
-        Kind::Meta,
         Kind::Code,
         Kind::Tokenizer,
         Kind::TokenizerConfig,
         Kind::ChatTemplate,
         Kind::Weights,
         Kind::WeightSums,
+        Kind::Meta,
     ];
 
     /// The name in listings.
     pub const fn name(self) -> &'static str {
         match self {
-            Kind::Meta => "meta",
             Kind::Code => "code",
             Kind::Tokenizer => "tokenizer",
             Kind::TokenizerConfig => "tokenizer_config",
             Kind::ChatTemplate => "chat_template",
             Kind::Weights => "weights",
             Kind::WeightSums => "weight_sums",
+            Kind::Meta => "meta",
         }
     }
 
     /// Whether every artifact has one.
     pub const fn is_required(self) -> bool {
         match self {
-            Kind::Meta => true,
             Kind::Code => true,
             Kind::Tokenizer => false,
             Kind::TokenizerConfig => false,
             Kind::ChatTemplate => false,
             Kind::Weights => true,
             Kind::WeightSums => true,
+            Kind::Meta => true,
         }
     }
 }
