@@ -83,6 +83,18 @@ fn link(code: &mut [u8], from: u64, reference: &ModuleReloc, starts: &BTreeMap<F
             ensure!(distance % 4 == 0 && (-(1 << 25)..1 << 25).contains(&words), "too far: {distance} bytes");
             *place = (u32::from_le_bytes(*place) | (words as u32 & 0x03ff_ffff)).to_le_bytes();
         }
+        // `auipc` and `jalr`: the upper 20 bits of the distance, rounded to what the signed lower 12 bits add.
+        Reloc::RiscvCallPlt => {
+            let distance = i32::try_from(distance).context("too far")?;
+            let upper = distance.checked_add(0x800).context("too far")? & !0xfff;
+            let lower = distance.wrapping_sub(upper);
+            let rest = code.get_mut(from as usize..).unwrap_or_default();
+            let [auipc, jalr] = rest.first_chunk_mut::<8>().context("outside the code")?.as_chunks_mut::<4>().0 else {
+                bail!("outside the code")
+            };
+            *auipc = (u32::from_le_bytes(*auipc) & 0xfff | upper as u32).to_le_bytes();
+            *jalr = (u32::from_le_bytes(*jalr) & 0x000f_ffff | (lower as u32) << 20).to_le_bytes();
+        }
         other => bail!("{other} is no call that this knows"),
     }
     Ok(())

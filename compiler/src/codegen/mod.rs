@@ -25,7 +25,7 @@ pub use isa::{Arch, EmitterChoice, Isa, Target};
 pub enum Error {
     /// No such level.
     #[error(
-        "unknown ISA level {found:?}; known are sse41, avx2, avxvnni, avx512vnni, avx512vbmi, neon, dotprod and native"
+        "unknown ISA level {found:?}; known are sse41, avx2, avxvnni, avx512vnni, avx512vbmi, neon, dotprod, rvv and native"
     )]
     UnknownIsa {
         /// What was asked for.

@@ -12,7 +12,7 @@ use cranelift_module::{FuncId, Linkage, Module};
 use super::emitter::Emitter;
 use super::state::{self, StateLayout};
 use super::step::{self, Callees};
-use super::{Error, Target, kernels, wide};
+use super::{Arch, Error, Target, kernels, wide};
 use crate::schedule::Schedule;
 use crate::schedule::kernel::KernelKind;
 
@@ -151,8 +151,16 @@ impl<'m> Functions<'m> {
     fn signature(&self, params: &[Type], result: Option<Type>) -> Signature {
         let mut signature = self.module.make_signature();
         signature.params.extend(params.iter().map(|ty| AbiParam::new(*ty)));
-        signature.returns.extend(result.map(AbiParam::new));
+        signature.returns.extend(result.map(|ty| self.result(ty)));
         signature
+    }
+
+    /// A number that a function of the C ABI returns. That of riscv64 wants 32 bits extended by their sign.
+    fn result(&self, ty: Type) -> AbiParam {
+        match self.target.isa.arch() {
+            Arch::X86_64 | Arch::Aarch64 => AbiParam::new(ty),
+            Arch::Riscv64 => AbiParam::new(ty).sext(),
+        }
     }
 
     /// A leaf: one pointer in, nothing out. Its wide body if it has one, else its CLIF.

@@ -1,7 +1,7 @@
 //! As much of machine code as the inner-loop test asks for: where control goes, and whether memory of the stack is named.
 //!
-//! x86-64 is decoded by iced. Instructions of aarch64 are 32 bits each, and the few classes asked for are told apart by a
-//! mask (Arm ARM, C4.1, the encoding index).
+//! x86-64 is decoded by iced. Instructions of aarch64 and, as compiled here, of riscv64 are 32 bits each, and the few
+//! classes asked for are told apart by a mask (Arm ARM, C4.1, the encoding index; the RISC-V unprivileged manual, opcodes).
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl, OpKind, Register};
 use tern_compiler::codegen::Arch;
@@ -28,7 +28,7 @@ pub(crate) struct Instruction {
     pub(crate) uses_stack: bool,
     /// How long it is.
     pub(crate) bytes: u64,
-    /// Its word on aarch64, elsewhere zero.
+    /// Its word, zero on x86-64.
     word: u32,
 }
 
@@ -52,6 +52,7 @@ pub(crate) fn decode(arch: Arch, code: &[u8], at: u64) -> Instruction {
     match arch {
         Arch::X86_64 => x86_64(code, at),
         Arch::Aarch64 => aarch64(code, at),
+        Arch::Riscv64 => riscv64(code, at),
     }
 }
 
@@ -72,9 +73,14 @@ fn x86_64(code: &[u8], at: u64) -> Instruction {
     Instruction { flow, uses_stack, bytes: i.len() as u64, word: 0 }
 }
 
-fn aarch64(code: &[u8], at: u64) -> Instruction {
+/// The 32 bits at `at`.
+fn word(code: &[u8], at: u64) -> u32 {
     let word = code.get(at as usize..).and_then(|rest| rest.first_chunk());
-    let word = u32::from_le_bytes(*word.unwrap_or_else(|| panic!("no instruction at {at:#x}")));
+    u32::from_le_bytes(*word.unwrap_or_else(|| panic!("no instruction at {at:#x}")))
+}
+
+fn aarch64(code: &[u8], at: u64) -> Instruction {
+    let word = word(code, at);
     let is = |mask: u32, bits: u32| word & mask == bits;
     // A signed number of words in the `bits` bits from `low` on.
     let target = |low: u32, bits: u32| {
@@ -101,5 +107,36 @@ fn aarch64(code: &[u8], at: u64) -> Instruction {
     let (is_access, is_literal) = (is(0x0a00_0000, 0x0800_0000), is(0x3b00_0000, 0x1800_0000));
     // sp has number 31 here, the frame pointer 29.
     let uses_stack = is_access && !is_literal && matches!(word >> 5 & 31, 29 | 31);
+    Instruction { flow, uses_stack, bytes: 4, word }
+}
+
+fn riscv64(code: &[u8], at: u64) -> Instruction {
+    let word = word(code, at);
+    let (opcode, first) = (word & 0x7f, word >> 15 & 31);
+    // `count` bits of the word from `low` on, as bits of a number from `to` on.
+    let bits = |low: u32, count: u32, to: u32| (word >> low & ((1 << count) - 1)) << to;
+    let target = |offset: u32, sign: u32| {
+        let offset = i64::from((offset << (31 - sign)) as i32 >> (31 - sign));
+        at.checked_add_signed(offset).unwrap_or_else(|| panic!("{at:#x} branches in front of the code"))
+    };
+    let flow = match opcode {
+        0x63 => Flow::Branch(target(bits(31, 1, 12) | bits(7, 1, 11) | bits(25, 6, 5) | bits(8, 4, 1), 12)),
+        // jal, without a link.
+        0x6f if word >> 7 & 31 == 0 => {
+            Flow::Jump(target(bits(31, 1, 20) | bits(12, 8, 12) | bits(20, 1, 11) | bits(21, 10, 1), 20))
+        }
+        // jalr: `ret` alone.
+        0x67 if word == 0x0000_8067 => Flow::End,
+        0x6f | 0x67 => panic!("{word:08x} at {at:#x} in a leaf function"),
+        // No instruction, as a trap.
+        0 => Flow::End,
+        // Three of four patterns of the two lowest bits are shorter instructions.
+        _ if opcode & 3 != 3 => panic!("{word:08x} at {at:#x} is a short instruction"),
+        _ => Flow::Next,
+    };
+    // Loads and stores, of integers, and of floats and vectors.
+    let is_access = matches!(opcode, 0x03 | 0x23 | 0x07 | 0x27);
+    // sp has number 2, the frame pointer 8.
+    let uses_stack = is_access && matches!(first, 2 | 8);
     Instruction { flow, uses_stack, bytes: 4, word }
 }
