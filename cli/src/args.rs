@@ -2,26 +2,16 @@
 //!
 //! In: what the user wrote. Out: [`Args`]. It only parses: what an argument means is said in its help text, what it does
 //! in the command's file. Options that are knobs are parsed by the knob table and stay text until
-//! [`crate::knobs`] settles them.
+//! [`tern_host::knobs`] settles them. Options that a built program takes as well are in [`tern_host::args`].
 
 use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand};
 
-use crate::knobs::{choices, parser};
-
-/// The user asked for something that makes no sense; ends with the exit code of wrong usage.
-#[derive(Debug)]
-pub(crate) struct Usage(pub(crate) String);
-
-impl std::fmt::Display for Usage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Usage {}
+pub(crate) use tern_host::Usage;
+pub(crate) use tern_host::args::{EngineArgs, GenerateArgs};
+use tern_host::knobs::{choices, parser};
 
 /// A compiler for ternary language models.
 ///
@@ -119,27 +109,6 @@ pub(crate) struct CompileArgs {
     pub(crate) timings: bool,
 }
 
-/// How a compiled model is run.
-#[derive(clap::Args, Debug, Default)]
-#[command(next_help_heading = "Engine")]
-pub(crate) struct EngineArgs {
-    /// Threads [default: auto, one per physical core].
-    #[arg(short, long, value_name = "N", value_parser = parser("threads"), allow_negative_numbers = true)]
-    pub(crate) threads: Option<String>,
-    /// Context length in tokens [default: auto, the model's own, at most 32768, halved while the system refuses the
-    /// memory].
-    #[arg(long, value_name = "N", value_parser = parser("ctx"), allow_negative_numbers = true)]
-    pub(crate) ctx: Option<String>,
-    /// Most turns that a waiting thread spins before it sleeps [default: auto, as suits cores and threads].
-    #[arg(long, value_name = "N", value_parser = parser("spin"), allow_negative_numbers = true)]
-    pub(crate) spin: Option<String>,
-}
-
-/// A token id of a list, with or without spaces around it.
-fn token_id(text: &str) -> Result<u32, String> {
-    text.trim().parse().map_err(|_| format!("a token id is a whole number from 0 to {}", u32::MAX))
-}
-
 const MODEL: &str = "Folder of a checkpoint (config.json, *.safetensors, tokenizer.json); \
                      the demo model carried in this program, if left out";
 
@@ -147,63 +116,10 @@ const MODEL: &str = "Folder of a checkpoint (config.json, *.safetensors, tokeniz
 pub(crate) struct RunArgs {
     #[arg(value_name = "MODEL", help = MODEL)]
     pub(crate) model: Option<PathBuf>,
-    /// Text to continue [default: standard input, if it is not a terminal].
-    #[arg(short, long, value_name = "TEXT", conflicts_with_all = ["file", "ids"])]
-    pub(crate) prompt: Option<String>,
-    /// File with the text to continue, `-` for standard input; one line break at its end is left out.
-    #[arg(short, long, value_name = "FILE", conflicts_with = "ids")]
-    pub(crate) file: Option<PathBuf>,
-    /// Token ids to continue, as they are: no BOS is put in front.
-    #[arg(long, value_name = "ID,ID,...", value_delimiter = ',', value_parser = token_id, allow_hyphen_values = true)]
-    pub(crate) ids: Option<Vec<u32>>,
-    /// Print the ids of prompt and continuation on one line instead of text.
-    #[arg(long, conflicts_with = "json")]
-    pub(crate) print_ids: bool,
-    /// Print one JSON object at the end instead of text as it comes.
-    #[arg(long)]
-    pub(crate) json: bool,
-    /// Most tokens to generate.
-    #[arg(short, value_name = "N", default_value_t = 128, allow_negative_numbers = true)]
-    pub(crate) n: usize,
-    /// String that ends the text and is not printed; may be given several times.
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) stop: Vec<String>,
-    /// Go on when the model ends the text.
-    #[arg(long)]
-    pub(crate) ignore_eos: bool,
     #[command(flatten)]
-    pub(crate) sampling: SamplingArgs,
-    /// Element type of cached keys and values [default: f16].
-    #[arg(long, value_name = "TYPE", help_heading = "Engine", value_parser = PossibleValuesParser::new(choices("kv")))]
-    pub(crate) kv: Option<String>,
-    #[command(flatten)]
-    pub(crate) engine: EngineArgs,
+    pub(crate) generate: GenerateArgs,
     #[command(flatten)]
     pub(crate) compile: CompileArgs,
-}
-
-/// How the next token is chosen.
-#[derive(clap::Args, Debug, Default)]
-#[command(next_help_heading = "Sampling")]
-pub(crate) struct SamplingArgs {
-    /// Temperature; 0 takes the likeliest token.
-    #[arg(long, value_name = "T", allow_negative_numbers = true)]
-    pub(crate) temp: Option<f32>,
-    /// Keep the K likeliest tokens; 0 keeps all.
-    #[arg(long, value_name = "K", allow_negative_numbers = true)]
-    pub(crate) top_k: Option<u32>,
-    /// Keep the likeliest tokens up to this probability; 1 keeps all.
-    #[arg(long, value_name = "P", allow_negative_numbers = true)]
-    pub(crate) top_p: Option<f32>,
-    /// Keep tokens with this share of the likeliest one's probability; 0 keeps all.
-    #[arg(long, value_name = "M", allow_negative_numbers = true)]
-    pub(crate) min_p: Option<f32>,
-    /// Make tokens among the last 64 less likely, from 0.01 to 100; 1 does not.
-    #[arg(long, value_name = "R", allow_negative_numbers = true)]
-    pub(crate) repeat_penalty: Option<f32>,
-    /// Start of the random numbers: the same gives the same text on every machine [default: from the clock, reported].
-    #[arg(long, value_name = "S", allow_negative_numbers = true)]
-    pub(crate) seed: Option<u64>,
 }
 
 #[derive(clap::Args, Debug)]
@@ -413,7 +329,7 @@ pub(crate) struct CompletionsArgs {
 mod tests {
     use super::*;
     use clap::CommandFactory;
-    use tern_compiler::generated::knobs::KNOBS;
+    use tern_runtime::generated::knobs::KNOBS;
 
     #[test]
     fn the_command_line_is_consistent() {

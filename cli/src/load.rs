@@ -1,4 +1,4 @@
-//! MODEL to something that runs: options, checkpoint, import, tokenizer, code, session.
+//! MODEL to something that runs: options, checkpoint, import, tokenizer, code.
 //!
 //! In: a path (or none: the demo model) and the settled knobs. Out: what the commands work with. The order of the
 //! compiler's passes is the library's business; this file only calls it and shows how far it has come.
@@ -11,22 +11,18 @@ use tern_compiler::checkpoint::Checkpoint;
 use tern_compiler::codegen::{EmitterChoice, Isa};
 use tern_compiler::egraph;
 use tern_compiler::graph::arith::Profile;
-use tern_compiler::import::{Imported, ModelFacts};
+use tern_compiler::import::Imported;
 use tern_compiler::pipeline::{self, Lowered, Options, Timings};
 use tern_compiler::schedule::HeadMode;
-use tern_runtime::engine::check_step;
+use tern_host::{Facts, Source};
 use tern_runtime::memory::{HugePages, give_back_freed};
-use tern_runtime::session;
-use tern_runtime::{Error as RuntimeError, KvType, Model, Session, Tokenizer};
+use tern_runtime::{Model, Tokenizer};
 
-use crate::args::{CompileArgs, EngineArgs, Usage};
+use crate::args::{CompileArgs, Usage};
 use crate::demo;
 use crate::knobs::{number, number_or_auto, setting};
 use crate::output::note;
 use crate::progress::Progress;
-
-/// The shortest context that `auto` falls back to before it gives up.
-const LEAST_AUTO_CONTEXT: u32 = 512;
 
 /// The checkpoint in the folder `model`, or the demo model.
 pub(crate) fn checkpoint(model: Option<&Path>) -> Result<Checkpoint> {
@@ -100,6 +96,20 @@ impl Loaded {
         Ok(Self { imported, timings })
     }
 
+    /// What a run must know of the model.
+    pub(crate) fn facts(&self) -> Facts {
+        let facts = &self.imported.facts;
+        Facts {
+            name: self.imported.graph.name.clone(),
+            vocab: facts.vocab,
+            prepared_positions: facts.max_positions,
+            most_positions: facts.trained_positions,
+            bos: facts.bos,
+            eos: facts.eos.clone(),
+            generation: self.imported.generation,
+        }
+    }
+
     /// The model's tokenizer.
     pub(crate) fn tokenizer(&mut self) -> Result<Tokenizer> {
         let imported = &self.imported;
@@ -145,36 +155,40 @@ impl Loaded {
     }
 }
 
-/// Refuses ids that the model cannot continue, before anything is compiled for them.
-pub(crate) fn check_prompt(ids: &[u32], facts: &ModelFacts) -> Result<()> {
-    let (max, prepared) = (facts.trained_positions, facts.max_positions);
-    match check_step(ids, facts.vocab as usize, 0, prepared as usize) {
-        Err(e @ RuntimeError::ContextFull { .. }) if prepared < max => bail!("{e}, or give --ctx N, up to {max}"),
-        checked => Ok(checked?),
+/// A checkpoint that is compiled when its model is wanted.
+pub(crate) struct CheckpointSource<'a> {
+    loaded: Loaded,
+    facts: Facts,
+    options: Options,
+    args: &'a CompileArgs,
+}
+
+impl<'a> CheckpointSource<'a> {
+    /// The checkpoint in the folder `model`, or the demo model.
+    pub(crate) fn new(model: Option<&Path>, options: Options, args: &'a CompileArgs) -> Result<Self> {
+        let loaded = Loaded::new(model, &options)?;
+        Ok(Self { facts: loaded.facts(), loaded, options, args })
     }
 }
 
-/// A session of `model`. With `--ctx auto`, a context that memory does not hold is shortened, and that is reported.
-pub(crate) fn session(model: &Arc<Model>, kv: KvType, engine: &EngineArgs, args: &CompileArgs) -> Result<Session> {
-    let mut options = session::Options {
-        threads: number_or_auto("threads", engine.threads.as_deref())?.map(|n| n as usize),
-        context: number_or_auto("ctx", engine.ctx.as_deref())?.map(|n| n as u32),
-        kv,
-        huge_pages: huge_pages(args)?,
-        spins: number_or_auto("spin", engine.spin.as_deref())?.map(|n| n as u32),
-        ..session::Options::default()
-    };
-    let auto = options.context.is_none();
-    // Whatever the compiler left in the heap: the cache of keys and values comes now.
-    give_back_freed();
-    loop {
-        let context = options.context.unwrap_or(model.info().max_context);
-        match Session::new(Arc::clone(model), &options) {
-            Err(RuntimeError::OutOfMemory { .. }) if auto && context / 2 >= LEAST_AUTO_CONTEXT => {
-                options.context = Some(context / 2);
-                note(&format!("memory does not hold a context of {context} tokens: trying {}", context / 2));
-            }
-            done => return Ok(done?),
-        }
+impl Source for CheckpointSource<'_> {
+    fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    fn tokenizer_config_json(&self) -> Option<&[u8]> {
+        self.loaded.imported.tokenizer_config_json.as_deref()
+    }
+
+    fn chat_template_jinja(&self) -> Option<&[u8]> {
+        self.loaded.imported.chat_template_jinja.as_deref()
+    }
+
+    fn tokenizer(&mut self) -> Result<Tokenizer> {
+        self.loaded.tokenizer()
+    }
+
+    fn load(self: Box<Self>) -> Result<Arc<Model>> {
+        self.loaded.compile(&self.options, self.args)
     }
 }

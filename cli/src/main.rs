@@ -7,23 +7,15 @@
 mod args;
 mod commands;
 mod demo;
-mod input;
-mod interrupt;
-mod knobs;
 mod load;
-mod output;
-mod progress;
-mod prompt;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use tern_host::{input, interrupt, knobs, output, progress, prompt};
 use tracing_subscriber::filter::LevelFilter;
 
 use args::{Args, Command};
-
-/// Exit code after wrong usage; clap uses the same.
-const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -47,14 +39,7 @@ fn main() -> ExitCode {
         Some(Command::Knobs(args)) => commands::knobs::run(&args),
         Some(Command::Completions(args)) => commands::completions::run(&args),
     };
-    match done {
-        Ok(code) => code,
-        Err(e) if output::is_closed_pipe(&e) => ExitCode::SUCCESS,
-        Err(e) => {
-            output::print_error(&e);
-            if e.is::<args::Usage>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
-        }
-    }
+    tern_host::finish(done)
 }
 
 /// Sends what the libraries report to standard error, from the level that `-v` asks for.

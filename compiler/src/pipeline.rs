@@ -8,6 +8,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use tern_runtime::cores::physical_cores;
+use tern_runtime::generated::knobs::default;
 use tern_runtime::memory::{Block, HugePages};
 use tern_runtime::model::{Model, ModelInfo};
 
@@ -16,7 +17,6 @@ use crate::codegen::jit::JitCode;
 use crate::codegen::module::Listing;
 use crate::codegen::{self, EmitterChoice, Isa, Target};
 use crate::egraph;
-use crate::generated::knobs::default;
 use crate::graph::Graph;
 use crate::graph::arith::Profile;
 use crate::graph::verify::{VerifyErrors, verify_compiled, verify_model};

@@ -1,7 +1,7 @@
 //! The shape of the generated tables: what one row of each spec table says.
 //!
 //! In: nothing; the rows are in [`crate::generated`], written by the generator of `ir-specs` from its TOML. Out: the
-//! types with which the verifier, the e-graph, packing and the command line read those rows. It upholds nothing by
+//! types with which the verifier, the e-graph, and packing read those rows. It upholds nothing by
 //! itself: the generator's lints have checked the rows (names, binding of variables, arities) before they get here. It
 //! deliberately interprets nothing: matching a pattern is the verifier's work, compiling a rule is the e-graph's.
 
@@ -315,54 +315,6 @@ pub struct PackingSpec {
     pub layout: &'static str,
 }
 
-/// One knob: something that a user may set and that has a default.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct KnobSpec {
-    /// The option's name on the command line, without dashes.
-    pub name: &'static str,
-    /// The environment variable.
-    pub env: &'static str,
-    /// What values it takes.
-    pub kind: KnobKind,
-    /// The default, as a user would write it.
-    pub default: &'static str,
-    /// What it does, with its unit.
-    pub doc: &'static str,
-}
-
-/// The values that a knob takes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum KnobKind {
-    /// One of these words.
-    Choice(&'static [&'static str]),
-    /// A number in `min..=max`.
-    Number {
-        /// The least value.
-        min: u64,
-        /// The largest value.
-        max: u64,
-    },
-    /// A number in `min..=max`, or `auto`.
-    NumberOrAuto {
-        /// The least value.
-        min: u64,
-        /// The largest value.
-        max: u64,
-    },
-}
-
-impl KnobKind {
-    /// Whether `value`, as a user would write it, is one of them.
-    pub fn accepts(&self, value: &str) -> bool {
-        let in_range = |min: u64, max: u64| value.parse().is_ok_and(|v: u64| min <= v && v <= max);
-        match *self {
-            KnobKind::Choice(words) => words.contains(&value),
-            KnobKind::Number { min, max } => in_range(min, max),
-            KnobKind::NumberOrAuto { min, max } => value == "auto" || in_range(min, max),
-        }
-    }
-}
-
 impl fmt::Display for DTypePattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -408,20 +360,8 @@ impl fmt::Display for TypePattern {
 
 #[cfg(test)]
 mod tests {
-    use crate::generated::knobs::{KNOBS, knob};
     use crate::generated::ops::OPS;
     use crate::generated::packings::Packing;
-
-    #[test]
-    fn knobs_accept_what_their_kind_says() {
-        assert!(KNOBS.iter().all(|k| k.kind.accepts(k.default)));
-        let threads = knob("threads").expect("there is a knob threads").kind;
-        for (value, good) in [("auto", true), ("1", true), ("0", false), ("-1", false), ("", false), ("1.5", false)] {
-            assert_eq!(threads.accepts(value), good, "{value}");
-        }
-        let isa = knob("isa").expect("there is a knob isa").kind;
-        assert!(isa.accepts("avx2") && !isa.accepts("AVX2"));
-    }
 
     #[test]
     fn patterns_print_as_the_table_writes_them() {

@@ -165,6 +165,26 @@ pub enum Error {
         /// What they were for.
         what: &'static str,
     },
+    /// Bug: code names what is not in it.
+    #[error("bug in whatever compiled this model: it has {what}")]
+    BadCode {
+        /// What is wrong.
+        what: String,
+    },
+    /// Unsupported: the system lets this program run no code of its own making.
+    #[error("the system does not make pages executable: {reason}; allow this program to map code")]
+    NotExecutable {
+        /// What the system says.
+        reason: String,
+    },
+    /// Unsupported: the CPU is not the one that code was compiled for.
+    #[error("the model was compiled for a CPU with {needs}, and this one lacks {lacks}: compile it for this CPU")]
+    WrongCpu {
+        /// What the code needs.
+        needs: String,
+        /// What is not here.
+        lacks: String,
+    },
     /// Unsupported: the system gives no more threads.
     #[error("cannot start thread {index} of the pool")]
     ThreadSpawn {
@@ -218,8 +238,12 @@ impl Error {
             | Error::UnsupportedDecoder { .. }
             | Error::UnsupportedNormalizer { .. }
             | Error::OutOfMemory { .. }
+            | Error::NotExecutable { .. }
+            | Error::WrongCpu { .. }
             | Error::ThreadSpawn { .. } => Family::Unsupported,
-            Error::BadAlignment { .. } | Error::BadModelInfo { .. } | Error::Status { .. } => Family::Bug,
+            Error::BadCode { .. } | Error::BadAlignment { .. } | Error::BadModelInfo { .. } | Error::Status { .. } => {
+                Family::Bug
+            }
         }
     }
 }

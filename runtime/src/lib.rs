@@ -35,13 +35,16 @@
 //! ```
 
 pub mod barrier;
+pub mod code;
 pub mod cores;
 pub mod detokenize;
 pub mod engine;
 pub mod error;
+pub mod features;
 pub mod generate;
 pub mod generated;
 mod growth;
+pub mod knobs;
 pub mod kv;
 pub mod limits;
 pub mod memory;
@@ -49,6 +52,7 @@ pub mod model;
 pub mod profile;
 pub mod sample;
 pub mod session;
+pub mod shown;
 pub mod stop;
 pub mod threads;
 pub mod tokenizer;

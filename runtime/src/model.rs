@@ -7,6 +7,7 @@
 use std::any::Any;
 use std::fmt;
 
+use crate::code::Code;
 use crate::error::{Error, Result};
 use crate::generated::abi::{StateBytesFn, StateInitFn, StepFn, TruncateFn};
 use crate::memory::Block;
@@ -47,7 +48,7 @@ pub struct Model {
     pub(crate) weights: Block,
     info: ModelInfo,
     /// Keeps the pages that `entry` points into.
-    _code: Box<dyn Any + Send + Sync>,
+    code: Box<dyn Any + Send + Sync>,
 }
 
 impl Model {
@@ -79,12 +80,17 @@ impl Model {
         if let Some(id) = info.bos.iter().chain(&info.eos).find(|id| **id >= info.vocab) {
             return bad(format!("that token {id} is special and that its vocabulary has {} tokens", info.vocab));
         }
-        Ok(Self { entry, weights, info, _code: code })
+        Ok(Self { entry, weights, info, code })
     }
 
     /// What a user must know of it.
     pub fn info(&self) -> &ModelInfo {
         &self.info
+    }
+
+    /// Its code, where that is [`Code`] and not functions of the program itself.
+    pub fn code(&self) -> Option<&Code> {
+        self.code.downcast_ref()
     }
 
     /// Bytes of its packed weights.

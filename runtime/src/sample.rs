@@ -7,6 +7,8 @@
 //! The filters act in the order of llama.cpp, whose names they have: repetition penalty, top-k, top-p, min-p, then the
 //! temperature. (So top-p and min-p see the probabilities at temperature 1.)
 
+use serde::{Deserialize, Serialize};
+
 use crate::engine::{FEW_TOP_K, by_rank, check_no_nan};
 use crate::error::{Error, Result};
 
@@ -28,6 +30,24 @@ pub struct Sampling {
     pub repeat_last_n: usize,
     /// Start of the random numbers.
     pub seed: u64,
+}
+
+/// How the model's makers sample; `None` where they do not say.
+#[derive(Clone, Copy, PartialEq, Default, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GenerationDefaults {
+    /// Whether to sample at all; if not, the likeliest token is taken.
+    pub do_sample: Option<bool>,
+    /// Divides the logits.
+    pub temperature: Option<f32>,
+    /// Keep this many of the likeliest tokens; 0 keeps all.
+    pub top_k: Option<u32>,
+    /// Keep the likeliest tokens up to this probability.
+    pub top_p: Option<f32>,
+    /// Keep tokens with at least this share of the likeliest one's probability.
+    pub min_p: Option<f32>,
+    /// Divides (or, below 0, multiplies) the logits of tokens that were there already.
+    pub repetition_penalty: Option<f32>,
 }
 
 /// Repetition penalties that mean something: one beyond them silences or forces every token that it meets.

@@ -15,6 +15,7 @@ use crate::cores::physical_cores;
 pub use crate::engine::MAX_TOP_K;
 use crate::engine::{Engine, Want, check_step, check_top_k};
 use crate::error::{Error, Result};
+use crate::features;
 use crate::generated::abi;
 pub use crate::kv::KvType;
 use crate::memory::{Block, HugePages, MIN_ALIGNMENT_BYTES};
@@ -93,7 +94,8 @@ impl Session {
         let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes > 0).ok_or_else(no_state)?;
         let mut state = Block::zeroed(bytes, MIN_ALIGNMENT_BYTES, options.huge_pages, "keys and values")?;
         // SAFETY: the block is zeroed, aligned to 64 bytes and of the size that `state_bytes` gave for the same numbers.
-        let status = unsafe { (model.entry.state_init)(state.as_mut_ptr(), context, n_seqs, kv.code()) };
+        let status =
+            unsafe { (model.entry.state_init)(state.as_mut_ptr(), context, n_seqs, kv.code(), features::here()) };
         if status != abi::STATUS_OK {
             return Err(Error::Status { function: "state_init", status });
         }

@@ -15,6 +15,7 @@ use tern_compiler::codegen::jit::JitCode;
 use tern_compiler::codegen::module::Listing;
 use tern_compiler::schedule::Schedule;
 use tern_compiler::weights::WeightData;
+use tern_runtime::code::Code;
 use tern_runtime::generated::abi;
 use tern_runtime::memory::{Block, HugePages};
 use tern_runtime::model::EntryPoints;
@@ -30,7 +31,7 @@ pub struct RawModel {
     /// What was compiled.
     pub schedule: Schedule,
     /// Owns the pages behind `entries`.
-    _code: JitCode,
+    _code: Code,
 }
 
 /// A state block with a canary behind it.
@@ -82,7 +83,7 @@ impl RawModel {
         let bytes = schedule.weights.bytes as usize;
         let mut block = Block::zeroed(bytes, 64, HugePages::Off, "weights").expect("memory for weights");
         schedule.weights.pack(weights, block.as_mut_slice(), 2, &mut |_| {}).expect("weights pack");
-        let entries = code.entries().expect("the code is there");
+        let (code, entries) = code.map().expect("the code is there");
         Self { entries, weights: block, schedule, _code: code }
     }
 
@@ -108,7 +109,7 @@ impl RawModel {
     /// `state_init` with numbers that may differ from those of the block's size only if they are refused.
     pub fn init(&self, state: &mut RawState, context: u32, n_seqs: u32, kv_type: u32) -> u32 {
         // SAFETY: init writes the header alone, and every block has one.
-        unsafe { (self.entries.state_init)(state.block.as_mut_ptr(), context, n_seqs, kv_type) }
+        unsafe { (self.entries.state_init)(state.block.as_mut_ptr(), context, n_seqs, kv_type, 0) }
     }
 
     /// A state, ready.

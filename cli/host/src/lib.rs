@@ -1,1 +1,63 @@
-//! What `tern` and the programs that it builds do alike: prompts, generation, chat, reports. It knows no compiler.
+//! What `tern` and the programs that it builds do alike: find a prompt, generate, chat, report. It knows no compiler.
+//!
+//! Read [`source`] (what a model is before it runs: the seam to whoever compiles or maps it), [`args`] (the options),
+//! [`run`] (continue a prompt), [`program`] (the main function of a built program), [`session`] (memory and threads),
+//! [`knobs`] (options, environment, defaults). [`prompt`], [`input`], [`output`], [`progress`] and [`interrupt`] are the
+//! doors to the outside: nothing else in tern reads the environment, standard input or the clock of the wall.
+
+pub mod args;
+pub mod input;
+pub mod interrupt;
+pub mod knobs;
+pub mod output;
+pub mod program;
+pub mod progress;
+pub mod prompt;
+pub mod run;
+pub mod sampling;
+pub mod session;
+pub mod source;
+
+pub use program::program;
+pub use source::{Facts, Source};
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use tern_runtime::memory::HugePages;
+
+/// Exit code after wrong usage; clap uses the same.
+const USAGE: u8 = 2;
+
+/// The user asked for something that makes no sense; ends with the exit code of wrong usage.
+#[derive(Debug)]
+pub struct Usage(pub String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// What the program around brings beside the user's options.
+#[derive(Clone, Copy, Debug)]
+pub struct Host<'a> {
+    /// The prompt at a terminal, if the user gives none.
+    pub default_prompt: Option<&'a str>,
+    /// Whether to ask for huge pages.
+    pub huge_pages: HugePages,
+}
+
+/// Ends a program: reports an error, gives the exit code. A closed standard output ends it quietly.
+pub fn finish(done: Result<ExitCode>) -> ExitCode {
+    match done {
+        Ok(code) => code,
+        Err(e) if output::is_closed_pipe(&e) => ExitCode::SUCCESS,
+        Err(e) => {
+            output::print_error(&e);
+            if e.is::<Usage>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+        }
+    }
+}

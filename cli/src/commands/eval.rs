@@ -10,6 +10,7 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 use tern_compiler::pipeline::Options;
 use tern_compiler::schedule::HeadMode;
+use tern_host::session;
 use tern_runtime::engine::check_logits;
 use tern_runtime::{Engine, KvType, Want};
 
@@ -45,7 +46,7 @@ fn run_ppl(args: &PplArgs) -> Result<ExitCode> {
         bail!("{} gives {} token ids, and the first is not scored: give a longer text", args.file.display(), ids.len());
     }
     let model = loaded.compile(&options, &args.compile)?;
-    let mut session = load::session(&model, KvType::F32, &args.engine, &args.compile)?;
+    let mut session = session::session(&model, KvType::F32, &args.engine, options.huge_pages)?;
     let window = session.context();
     if window < 2 {
         bail!("windows of one id have nothing to score: give --ctx 2 or more");

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use serde::Serialize;
-use tern_compiler::generated::knobs::KNOBS;
+use tern_runtime::generated::knobs::KNOBS;
 
 use crate::args::KnobsArgs;
 use crate::knobs::{expected, setting};

@@ -14,6 +14,7 @@ use serde::Serialize;
 use tern_compiler::graph::interp::{Interp, KvStore};
 use tern_compiler::pipeline::{self, Options, Timings};
 use tern_compiler::schedule::HeadMode;
+use tern_host::session;
 use tern_runtime::engine::check_logits;
 use tern_runtime::{Engine, KvType, Want};
 
@@ -34,11 +35,11 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<ExitCode> {
     let loaded = Loaded::new(args.model.as_deref(), &options)?;
     let facts = &loaded.imported.facts;
     // The same for both engines, before anything is compiled.
-    load::check_prompt(&ids, facts)?;
+    session::check_prompt(&ids, facts.max_positions, &loaded.facts())?;
     let (engine, start, logits) = match args.engine {
         EngineKind::Jit => {
             let model = loaded.compile(&options, &args.compile)?;
-            let mut session = load::session(&model, KvType::F32, &args.engine_args, &args.compile)?;
+            let mut session = session::session(&model, KvType::F32, &args.engine_args, options.huge_pages)?;
             let start = Instant::now();
             ("jit", start, session.step(&ids, Want::All)?.to_vec())
         }

@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+pub use tern_runtime::shown::is_unprintable;
+
 /// The most of a name that is shown.
 const MAX_NAME_CHARS: usize = 200;
 /// The most of any other part of a finding that is shown: it may quote eight names.
@@ -116,11 +118,6 @@ impl Error {
     pub fn unsupported(fault: Fault) -> Self {
         Self::Unsupported(Box::new(fault))
     }
-}
-
-/// Whether `c` changes how a terminal shows what stands around it: controls, and marks of the writing direction.
-pub fn is_unprintable(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// At most `max_chars` of `text`, which may come out of a file, without a character that would move a cursor.

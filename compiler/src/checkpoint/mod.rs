@@ -44,6 +44,7 @@ const SINGLE: &str = "model.safetensors";
 const PIECE_BYTES: usize = 8 << 20;
 const MAX_CONFIG_BYTES: u64 = 4 << 20;
 const MAX_INDEX_BYTES: u64 = 64 << 20;
+const MAX_TEMPLATE_BYTES: u64 = 1 << 20;
 const MAX_TOKENIZER_BYTES: u64 = 64 << 20;
 
 /// An open checkpoint. Cheap to clone: clones share the files.
@@ -58,6 +59,7 @@ struct Inner {
     generation_config_json: Option<Vec<u8>>,
     tokenizer_json: Option<Vec<u8>>,
     tokenizer_config_json: Option<Vec<u8>>,
+    chat_template_jinja: Option<Vec<u8>>,
     shards: Vec<Shard>,
     /// By tensor name: the shard's place in `shards`, and the entry.
     tensors: BTreeMap<String, (usize, Entry)>,
@@ -128,9 +130,18 @@ impl Checkpoint {
         let generation_config_json = source.read("generation_config.json", MAX_CONFIG_BYTES)?;
         let tokenizer_json = source.read("tokenizer.json", MAX_TOKENIZER_BYTES)?;
         let tokenizer_config_json = source.read("tokenizer_config.json", MAX_CONFIG_BYTES)?;
+        let chat_template_jinja = source.read("chat_template.jinja", MAX_TEMPLATE_BYTES)?;
         let (shards, tensors) = open_shards(&mut source)?;
-        let inner =
-            Inner { name, config_json, generation_config_json, tokenizer_json, tokenizer_config_json, shards, tensors };
+        let inner = Inner {
+            name,
+            config_json,
+            generation_config_json,
+            tokenizer_json,
+            tokenizer_config_json,
+            chat_template_jinja,
+            shards,
+            tensors,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -153,6 +164,10 @@ impl Checkpoint {
     /// `tokenizer_config.json`, as it is.
     pub fn tokenizer_config_json(&self) -> Option<&[u8]> {
         self.inner.tokenizer_config_json.as_deref()
+    }
+    /// `chat_template.jinja`, as it is.
+    pub fn chat_template_jinja(&self) -> Option<&[u8]> {
+        self.inner.chat_template_jinja.as_deref()
     }
     /// The tensor called `name`.
     pub fn tensor(&self, name: &str) -> Option<Tensor<'_>> {

@@ -9,6 +9,9 @@ use std::sync::Arc;
 use cranelift_codegen::isa::{self, OwnedTargetIsa, TargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
 
+use tern_runtime::features;
+use tern_runtime::generated::abi;
+
 use super::Error;
 use super::wide::registers::Width;
 use crate::graph::arith::Profile;
@@ -59,7 +62,7 @@ pub enum Isa {
     Rvv,
 }
 
-/// Features that come together: what Cranelift calls them, and whether this CPU has them.
+/// Features that come together: what Cranelift calls them, and their bit of the ABI.
 enum Group {
     Sse41,
     Avx2,
@@ -89,47 +92,18 @@ impl Group {
         }
     }
 
-    #[cfg(all(target_arch = "x86_64", unix))]
-    fn is_here(&self) -> bool {
-        use std::is_x86_feature_detected as has;
+    /// Its bit of the ABI.
+    const fn bit(&self) -> u32 {
         match self {
-            Group::Sse41 => has!("ssse3") && has!("sse4.1"),
-            Group::Avx2 => {
-                has!("sse4.2")
-                    && has!("popcnt")
-                    && has!("avx2")
-                    && has!("fma")
-                    && has!("f16c")
-                    && has!("bmi1")
-                    && has!("bmi2")
-                    && has!("lzcnt")
-            }
-            Group::AvxVnni => has!("avxvnni"),
-            Group::Avx512 => {
-                has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") && has!("avx512vnni")
-            }
-            Group::Vbmi => has!("avx512vbmi"),
-            Group::Neon | Group::Dotprod | Group::V => false,
+            Group::Sse41 => abi::FEATURE_SSE41,
+            Group::Avx2 => abi::FEATURE_AVX2,
+            Group::AvxVnni => abi::FEATURE_AVXVNNI,
+            Group::Avx512 => abi::FEATURE_AVX512VNNI,
+            Group::Vbmi => abi::FEATURE_AVX512VBMI,
+            Group::Neon => abi::FEATURE_NEON,
+            Group::Dotprod => abi::FEATURE_DOTPROD,
+            Group::V => abi::FEATURE_RVV,
         }
-    }
-
-    #[cfg(all(target_arch = "aarch64", target_endian = "little", target_os = "linux"))]
-    fn is_here(&self) -> bool {
-        use std::arch::is_aarch64_feature_detected as has;
-        match self {
-            Group::Sse41 | Group::Avx2 | Group::AvxVnni | Group::Avx512 | Group::Vbmi | Group::V => false,
-            Group::Neon => has!("neon"),
-            Group::Dotprod => has!("dotprod"),
-        }
-    }
-
-    /// Elsewhere the system's calling convention is not the one that entry points are compiled with.
-    #[cfg(not(any(
-        all(target_arch = "x86_64", unix),
-        all(target_arch = "aarch64", target_endian = "little", target_os = "linux")
-    )))]
-    fn is_here(&self) -> bool {
-        false
     }
 }
 
@@ -175,6 +149,11 @@ impl Isa {
         }
     }
 
+    /// All that the level has, in the bits of the ABI.
+    pub fn features(self) -> u32 {
+        self.groups().iter().fold(0, |bits, group| bits | group.bit())
+    }
+
     /// Whether the level has fused multiply-add.
     pub const fn has_fma(self) -> bool {
         !matches!(self, Isa::Sse41)
@@ -206,7 +185,7 @@ impl Isa {
 
     /// Whether this machine can run code of the level.
     pub fn is_available(self) -> bool {
-        self.groups().iter().all(Group::is_here)
+        self.features() & !features::here() == 0
     }
 
     /// The level that this machine runs best.
@@ -296,7 +275,7 @@ fn cranelift_isa(level: Isa) -> Result<OwnedTargetIsa, Error> {
     let mut flags = settings::builder();
     for (name, value) in [
         ("opt_level", "none"),
-        ("is_pic", "false"),
+        ("is_pic", "true"),
         ("unwind_info", "false"),
         ("enable_probestack", "false"),
         ("enable_verifier", if cfg!(debug_assertions) { "true" } else { "false" }),

@@ -1,28 +1,20 @@
 //! Compiling into memory and entering what was compiled.
 //!
-//! In: a schedule and a target of this machine. Out: [`JitCode`], which owns the code pages and hands out the entry
-//! points. Pages are written first, then made executable and never written again.
+//! In: a schedule and a target of this machine. Out: [`JitCode`], whose code the runtime maps and enters, or one kernel.
 
-#![expect(unsafe_code, reason = "compiled code is entered through function pointers, and its pages are freed by hand")]
+#![expect(unsafe_code, reason = "compiled code is entered through function pointers")]
 
-use cranelift_jit::{ArenaMemoryProvider, JITBuilder, JITModule};
-use cranelift_module::default_libcall_names;
-use tern_runtime::generated::abi::{StateBytesFn, StateInitFn, StepFn, TruncateFn};
+use tern_runtime::code::Code;
 use tern_runtime::memory::Block;
 use tern_runtime::model::{EntryPoints, Model, ModelInfo};
 
-use super::module::{self, Compiled, Listed, Listing};
+use super::module::{self, Compiled, Level, Listed, Listing};
 use super::{Error, Isa, Target};
 use crate::schedule::Schedule;
 use crate::schedule::kernel::KernelKind;
 
-/// Address space reserved for code: near calls reach all of it. Only what is used is ever backed by memory.
-const RESERVED_BYTES: usize = 256 << 20;
-
-/// The code of one model in memory; the pages live as long as this.
+/// The code of one model in memory.
 pub struct JitCode {
-    /// `Some` until dropped.
-    module: Option<JITModule>,
     compiled: Compiled,
     isa: Isa,
     /// Bytes of packed weights that the code may read.
@@ -33,25 +25,17 @@ pub struct JitCode {
     max_step_tokens: u32,
 }
 
-// SAFETY: after `finalize_definitions` the module is never touched again but to free its pages in `drop`, which has
-// exclusive access; the code itself is immutable.
-unsafe impl Send for JitCode {}
-// SAFETY: as above: shared access only reads addresses.
-unsafe impl Sync for JitCode {}
-
 impl JitCode {
     /// Compiles a model: a schedule as [`crate::schedule::schedule`] makes it, unchanged. For looking at, the level need not be
     /// here.
     ///
     /// # Errors
-    /// [`Error::Memory`] if the system gives no pages; [`Error::Bug`]: a verified schedule must compile.
+    /// [`Error::Bug`]: a verified schedule must compile.
     pub fn compile(schedule: &Schedule, target: &Target, listing: Listing) -> Result<JitCode, Error> {
-        let mut module = new_module(target, RESERVED_BYTES)?;
-        let compiled = module::compile(&mut module, schedule, target, listing)?;
-        module.finalize_definitions().map_err(Error::bug)?;
+        let compiled = module::compile(&[Level { schedule, target }], listing)?;
         let Schedule { vocab, max_step_tokens, .. } = *schedule;
         let weights_bytes = schedule.weights.bytes;
-        Ok(JitCode { module: Some(module), compiled, isa: target.isa, weights_bytes, vocab, max_step_tokens })
+        Ok(JitCode { compiled, isa: target.isa, weights_bytes, vocab, max_step_tokens })
     }
 
     /// Every function, for people.
@@ -59,24 +43,18 @@ impl JitCode {
         &self.compiled.listed
     }
 
-    /// The addresses of the entry points: valid as long as `self` lives.
+    /// The code as pages that can be entered, and the entry points, valid as long as these live.
     ///
     /// # Errors
-    /// [`Error::IsaNotHere`] if this CPU cannot run them; [`Error::Bug`] if the pages are gone.
-    pub fn entries(&self) -> Result<EntryPoints, Error> {
+    /// [`Error::IsaNotHere`] if this CPU cannot run them; [`Error::Memory`] if the system gives no pages.
+    pub fn map(self) -> Result<(Code, EntryPoints), Error> {
         check_runs_here(self.isa)?;
-        let module = self.module.as_ref().ok_or_else(|| Error::bug("the code pages are gone"))?;
-        let address = |id| module.get_finalized_function(id);
+        let image = self.compiled.code.image;
+        let code = Code::map(&image.bytes, image.symbols)?;
         // SAFETY: this CPU has the level, and `module::compile` gave each function the parameters and the result of its type
         // in the ABI table, with the system's C calling convention.
-        unsafe {
-            Ok(EntryPoints {
-                step: std::mem::transmute::<*const u8, StepFn>(address(self.compiled.step)),
-                state_bytes: std::mem::transmute::<*const u8, StateBytesFn>(address(self.compiled.state_bytes)),
-                state_init: std::mem::transmute::<*const u8, StateInitFn>(address(self.compiled.state_init)),
-                truncate: std::mem::transmute::<*const u8, TruncateFn>(address(self.compiled.truncate)),
-            })
-        }
+        let entries = unsafe { code.entry_points(&self.compiled.code.entries) }?;
+        Ok((code, entries))
     }
 
     /// The model that this code and its packed weights are. `weights` must be packed as the schedule says: else the model
@@ -89,12 +67,12 @@ impl JitCode {
         if missing || info.max_step_tokens != self.max_step_tokens || info.vocab != self.vocab {
             return Err(Error::bug("weights or facts are those of another schedule").into());
         }
-        let entry = self.entries()?;
+        let (code, entry) = self.map()?;
         // Code is compiled from what `schedule::schedule` gives, which its checker has passed (a schedule made by hand is its
         // maker's promise).
         // SAFETY: the entry points have the ABI's signatures; the block is as long as the offsets of the code's schedule
-        // reach; `self` owns the pages.
-        Ok(unsafe { Model::new(entry, weights, info, Box::new(self)) }?)
+        // reach; `code` owns the pages.
+        Ok(unsafe { Model::new(entry, weights, info, Box::new(code)) }?)
     }
 }
 
@@ -115,9 +93,9 @@ pub(crate) type KernelFn = unsafe extern "C" fn(*const u64);
 
 /// One kernel in memory: what tests and benches call directly.
 pub struct JitKernel {
-    module: Option<JITModule>,
+    /// Owns the pages behind `entry`.
+    code: Code,
     entry: KernelFn,
-    symbol: String,
 }
 
 impl JitKernel {
@@ -127,21 +105,19 @@ impl JitKernel {
     /// [`Error::IsaNotHere`] if this CPU cannot run it; [`Error::Memory`] if the system gives no pages; [`Error::Bug`]: a kernel must compile.
     pub fn compile(kind: &KernelKind, target: &Target) -> Result<JitKernel, Error> {
         check_runs_here(target.isa)?;
-        let mut module = new_module(target, 1 << 20)?;
-        let (id, symbol) = module::compile_kernel(&mut module, kind, target)?;
-        module.finalize_definitions().map_err(Error::bug)?;
-        let address = module.get_finalized_function(id);
-        // SAFETY: a kernel takes one pointer and gives nothing, in the system's C calling convention.
-        let entry = unsafe { std::mem::transmute::<*const u8, KernelFn>(address) };
-        Ok(JitKernel { module: Some(module), entry, symbol })
+        let image = module::compile_kernel(kind, target)?;
+        let code = Code::map(&image.bytes, image.symbols)?;
+        // SAFETY: the image is one kernel, which takes one pointer and gives nothing, in the system's C calling convention.
+        let entry = unsafe { std::mem::transmute::<*const u8, KernelFn>(code.address(0)?) };
+        Ok(JitKernel { code, entry })
     }
 
     /// Its symbol: the level, the width in bits if the wide emitter wrote it, what it computes.
     pub fn symbol(&self) -> &str {
-        &self.symbol
+        self.code.symbols().first().map_or("", |symbol| &symbol.name)
     }
 
-    /// Its address, valid as long as `self` lives: for threads, which cannot share the module.
+    /// Its address, valid as long as `self` lives: for threads, which share no more than that.
     pub(crate) fn entry(&self) -> KernelFn {
         self.entry
     }
@@ -157,34 +133,7 @@ impl JitKernel {
     }
 }
 
-impl Drop for JitKernel {
-    fn drop(&mut self) {
-        if let Some(module) = self.module.take() {
-            // SAFETY: the only pointer to the code is `entry`, which goes with `self`.
-            unsafe { module.free_memory() };
-        }
-    }
-}
-
 /// Code that is handed out will be run.
 fn check_runs_here(isa: Isa) -> Result<(), Error> {
     if isa.is_available() { Ok(()) } else { Err(Error::IsaNotHere { isa: isa.name() }) }
-}
-
-fn new_module(target: &Target, reserved_bytes: usize) -> Result<JITModule, Error> {
-    let mut builder = JITBuilder::with_isa(target.cranelift.clone(), default_libcall_names());
-    let arena = ArenaMemoryProvider::new_with_size(reserved_bytes)
-        .map_err(|e| Error::Memory { bytes: reserved_bytes, reason: e.to_string() })?;
-    builder.memory_provider(Box::new(arena));
-    Ok(JITModule::new(builder))
-}
-
-impl Drop for JitCode {
-    fn drop(&mut self) {
-        if let Some(module) = self.module.take() {
-            // SAFETY: the entry points are handed out with the promise that they live no longer than `self`; the runtime
-            // keeps `self` beside them.
-            unsafe { module.free_memory() };
-        }
-    }
 }

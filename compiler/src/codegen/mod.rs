@@ -5,10 +5,11 @@
 //! is an argument of the step.
 //!
 //! Read [`isa`] (levels), [`emitter`] (the vocabulary), `kernels/` (one file a family), [`wide`] (the hot ones again, with
-//! wider vectors), [`step`] (the program that calls them), [`state`] (the caller's block), [`module`] (all of it compiled), [`jit`].
+//! wider vectors), [`step`] (the program that calls them), [`state`] (the caller's block), [`module`] (all of it compiled), [`image`] (its bytes), [`jit`].
 
 pub mod candidates;
 pub mod emitter;
+pub mod image;
 pub mod isa;
 pub mod jit;
 pub mod kernels;
@@ -39,7 +40,7 @@ pub enum Error {
     },
     /// No level runs here.
     #[error(
-        "tern compiles for x86-64 with SSE4.1 or better under a Unix, and for aarch64 under Linux; this machine is neither"
+        "tern runs on x86-64 with SSE4.1 or better under a Unix, and on aarch64 under Linux; this machine is neither"
     )]
     NoIsa,
     /// The profile asks for an instruction that the level lacks.
@@ -54,14 +55,9 @@ pub enum Error {
         /// How many.
         bytes: u128,
     },
-    /// The system has no room for code.
-    #[error("cannot reserve {bytes} bytes of address space for code: {reason}; raise the memory limit of this program")]
-    Memory {
-        /// How many.
-        bytes: usize,
-        /// What the system says.
-        reason: String,
-    },
+    /// The code cannot be put into memory.
+    #[error(transparent)]
+    Memory(#[from] tern_runtime::error::Error),
     /// A bug in tern.
     #[error("bug in code generation: {reason}")]
     Bug {

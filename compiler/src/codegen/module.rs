@@ -1,7 +1,7 @@
 //! All functions of a model, compiled into one Cranelift module.
 //!
-//! In: a schedule, a target, any `Module` (JIT now, objects alike). Out: the ids of the entry points, and on request the
-//! text of every function, before (CLIF) and after (assembly).
+//! In: a schedule and a target, or several of one architecture. Out: an image of the code with its entry points, and on
+//! request the text of every function, before (CLIF) and after (assembly).
 
 use cranelift_codegen::Context;
 use cranelift_codegen::control::ControlPlane;
@@ -9,7 +9,10 @@ use cranelift_codegen::ir::{AbiParam, FuncRef, Function, Signature, Type, UserFu
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_module::{FuncId, Linkage, Module};
 
+use tern_runtime::code::Entries;
+
 use super::emitter::Emitter;
+use super::image::{self, Image, ModelImage};
 use super::state::{self, StateLayout};
 use super::step::{self, Callees};
 use super::{Arch, Error, Target, kernels, wide};
@@ -38,70 +41,96 @@ pub struct Listed {
     pub code_bytes: usize,
 }
 
-/// The compiled entry points.
+/// A compiled model.
 #[derive(Clone, Debug)]
 pub struct Compiled {
-    /// `step`.
-    pub step: FuncId,
-    /// `state_bytes`.
-    pub state_bytes: FuncId,
-    /// `state_init`.
-    pub state_init: FuncId,
-    /// `truncate`.
-    pub truncate: FuncId,
+    /// Its code.
+    pub code: ModelImage,
     /// Every function, kernels first.
     pub listed: Vec<Listed>,
+}
+
+/// One level of a CPU that code is compiled for, and what a step does there.
+#[derive(Clone, Copy)]
+pub struct Level<'a> {
+    /// Kernels and phases.
+    pub schedule: &'a Schedule,
+    /// Instructions and arithmetic.
+    pub target: &'a Target,
 }
 
 const I32: Type = types::I32;
 const I64: Type = types::I64;
 
-/// Compiles a model into `module`.
+/// Parameters of `step`.
+const STEP: &[Type] = &[I64, I64, I64, I32, I32, I32, I32, I64, I32, I32, I64, I64];
+
+/// Compiles a model for one level, or for several of one architecture, the least first: then the state chooses among them.
 ///
 /// # Errors
-/// [`Error::Bug`]: a verified schedule must compile.
-pub fn compile(
-    module: &mut dyn Module,
-    schedule: &Schedule,
-    target: &Target,
-    listing: Listing,
-) -> Result<Compiled, Error> {
-    let layout = StateLayout::new(schedule)?;
-    let mut functions = Functions::new(module, target, listing);
-    let ids = schedule.kernels.iter().map(|kind| functions.kernel(kind)).collect::<Result<Vec<_>, _>>()?;
-    let top_k = functions.kernel(&KernelKind::TopK)?;
-    let state_bytes = functions.entry("tern_state_bytes", &[I32, I32, I32], I64, |b, _, _| {
+/// [`Error::Bug`]: verified schedules must compile, and those of several levels agree on weights and state.
+pub fn compile(levels: &[Level<'_>], listing: Listing) -> Result<Compiled, Error> {
+    let Some((least, higher)) = levels.split_first() else { return Err(Error::bug("no level to compile for")) };
+    let layout = StateLayout::new(least.schedule)?;
+    for level in higher {
+        let of_one_cpu = level.target.isa.arch() == least.target.isa.arch();
+        let alike = level.schedule.weights == least.schedule.weights && StateLayout::new(level.schedule)? == layout;
+        if !of_one_cpu || !alike || level.target.profile != least.target.profile {
+            return Err(Error::bug("levels that do not agree on CPU, weights, state or arithmetic"));
+        }
+    }
+    let mut functions = Functions::new(least.target, listing);
+    let mut steps = Vec::new();
+    for level in levels {
+        functions.set_target(level.target);
+        let symbol = match levels {
+            [_] => "tern_step".to_owned(),
+            _ => format!("{}_step", level.target.isa.name()),
+        };
+        steps.push(functions.step(&symbol, level.schedule, &layout)?);
+    }
+    functions.set_target(least.target);
+    let step = match steps[..] {
+        [step] => step,
+        _ => functions.entry("tern_step", STEP, I32, |b, module| {
+            let steps: Vec<_> = steps.iter().map(|id| module.declare_func_in_func(*id, b.func)).collect();
+            state::emit_dispatch(b, &layout, &steps);
+        })?,
+    };
+    let state_bytes = functions.entry("tern_state_bytes", &[I32, I32, I32], I64, |b, _| {
         state::emit_state_bytes(b, &layout);
     })?;
-    let state_init = functions.entry("tern_state_init", &[I64, I32, I32, I32], I32, |b, _, _| {
-        state::emit_state_init(b, &layout);
+    let ask = match least.target.isa.arch() {
+        Arch::X86_64 => Some(functions.cpuid()?),
+        Arch::Aarch64 | Arch::Riscv64 => None,
+    };
+    let features: Vec<u32> = levels.iter().map(|level| level.target.isa.features()).collect();
+    let state_init = functions.entry("tern_state_init", &[I64, I32, I32, I32, I32], I32, |b, module| {
+        let ask = ask.map(|id| module.declare_func_in_func(id, b.func));
+        state::emit_state_init(b, &layout, &features, ask);
     })?;
-    let truncate = functions.entry("tern_truncate", &[I64, I32, I32], I32, |b, _, _| {
+    let truncate = functions.entry("tern_truncate", &[I64, I32, I32], I32, |b, _| {
         state::emit_truncate(b, &layout);
     })?;
-    let step_params = [I64, I64, I64, I32, I32, I32, I32, I64, I32, I32, I64, I64];
-    let step = functions.entry("tern_step", &step_params, I32, |b, module, one_pointer| {
-        let mut refer =
-            |id: FuncId, b: &mut FunctionBuilder<'_>| -> FuncRef { module.declare_func_in_func(id, b.func) };
-        let callees = Callees {
-            kernels: ids.iter().map(|id| refer(*id, b)).collect(),
-            top_k: refer(top_k, b),
-            barrier: b.import_signature(one_pointer),
-        };
-        step::emit_step(b, schedule, &layout, callees);
-    })?;
-    Ok(Compiled { step, state_bytes, state_init, truncate, listed: functions.listed })
+    let Functions { module, listed, .. } = functions;
+    let (image, start_of) = module.link()?;
+    let entries = Entries {
+        step: start_of(step)?,
+        state_bytes: start_of(state_bytes)?,
+        state_init: start_of(state_init)?,
+        truncate: start_of(truncate)?,
+    };
+    Ok(Compiled { code: ModelImage { image, entries }, listed })
 }
 
-/// Compiles one kernel into `module`; its id and its symbol.
+/// Compiles one kernel; its symbol is the image's only one.
 ///
 /// # Errors
 /// [`Error::Bug`]: a kernel must compile.
-pub fn compile_kernel(module: &mut dyn Module, kind: &KernelKind, target: &Target) -> Result<(FuncId, String), Error> {
-    let mut functions = Functions::new(module, target, Listing::default());
-    let id = functions.kernel(kind)?;
-    let listed = functions.listed.pop().ok_or_else(|| Error::bug("a compiled kernel is not listed"))?;
-    Ok((id, listed.symbol))
+pub fn compile_kernel(kind: &KernelKind, target: &Target) -> Result<Image, Error> {
+    let mut functions = Functions::new(target, Listing::default());
+    functions.kernel(kind)?;
+    Ok(functions.module.link()?.0)
 }
 
 /// The instructions of one kernel. Of the wide emitter they are for looking at; of Cranelift the constants lie behind them,
@@ -133,19 +162,24 @@ pub fn kernel_code(kind: &KernelKind, target: &Target) -> Result<Vec<u8>, Error>
     Ok(compiled.code_buffer().to_vec())
 }
 
-struct Functions<'m> {
-    module: &'m mut dyn Module,
-    target: &'m Target,
+struct Functions<'t> {
+    module: image::Functions,
+    target: &'t Target,
     listing: Listing,
     context: Context,
     builder: FunctionBuilderContext,
     listed: Vec<Listed>,
 }
 
-impl<'m> Functions<'m> {
-    fn new(module: &'m mut dyn Module, target: &'m Target, listing: Listing) -> Self {
+impl<'t> Functions<'t> {
+    fn new(target: &'t Target, listing: Listing) -> Self {
         let (context, builder) = (Context::new(), FunctionBuilderContext::new());
-        Self { module, target, listing, context, builder, listed: Vec::new() }
+        Self { module: image::Functions::new(target), target, listing, context, builder, listed: Vec::new() }
+    }
+
+    fn set_target(&mut self, target: &'t Target) {
+        self.target = target;
+        self.module.set_target(target);
     }
 
     fn signature(&self, params: &[Type], result: Option<Type>) -> Signature {
@@ -161,6 +195,31 @@ impl<'m> Functions<'m> {
             Arch::X86_64 | Arch::Aarch64 => AbiParam::new(ty),
             Arch::Riscv64 => AbiParam::new(ty).sext(),
         }
+    }
+
+    /// The kernels of a schedule and the step program that calls them.
+    fn step(&mut self, symbol: &str, schedule: &Schedule, layout: &StateLayout) -> Result<FuncId, Error> {
+        let ids = schedule.kernels.iter().map(|kind| self.kernel(kind)).collect::<Result<Vec<_>, _>>()?;
+        let top_k = self.kernel(&KernelKind::TopK)?;
+        let barrier = self.signature(&[I64], None);
+        self.entry(symbol, STEP, I32, |b, module| {
+            let mut refer =
+                |id: FuncId, b: &mut FunctionBuilder<'_>| -> FuncRef { module.declare_func_in_func(id, b.func) };
+            let callees = Callees {
+                kernels: ids.iter().map(|id| refer(*id, b)).collect(),
+                top_k: refer(top_k, b),
+                barrier: b.import_signature(barrier),
+            };
+            step::emit_step(b, schedule, layout, callees);
+        })
+    }
+
+    /// The function that asks an x86-64 CPU what it has.
+    fn cpuid(&mut self) -> Result<FuncId, Error> {
+        let signature = self.signature(&[], Some(I32));
+        let bytes = wide::cpuid::emit()?;
+        let code = wide::Code { code_bytes: bytes.len(), bytes };
+        self.define_wide("tern_cpu_features", &signature, &code)
     }
 
     /// A leaf: one pointer in, nothing out. Its wide body if it has one, else its CLIF.
@@ -195,17 +254,16 @@ impl<'m> Functions<'m> {
         Ok(id)
     }
 
-    /// A function of the C ABI; `body` also gets the module and the signature of a barrier.
+    /// A function that may call others, one of the C ABI say.
     fn entry(
         &mut self,
         symbol: &str,
         params: &[Type],
         result: Type,
-        body: impl FnOnce(&mut FunctionBuilder<'_>, &mut dyn Module, Signature),
+        body: impl FnOnce(&mut FunctionBuilder<'_>, &mut image::Functions),
     ) -> Result<FuncId, Error> {
         let signature = self.signature(params, Some(result));
-        let one_pointer = self.signature(&[I64], None);
-        self.define(symbol, Linkage::Export, signature, |b, module| body(b, module, one_pointer))
+        self.define(symbol, Linkage::Export, signature, body)
     }
 
     fn define(
@@ -213,12 +271,12 @@ impl<'m> Functions<'m> {
         symbol: &str,
         linkage: Linkage,
         signature: Signature,
-        body: impl FnOnce(&mut FunctionBuilder<'_>, &mut dyn Module),
+        body: impl FnOnce(&mut FunctionBuilder<'_>, &mut image::Functions),
     ) -> Result<FuncId, Error> {
         let id = self.module.declare_function(symbol, linkage, &signature).map_err(Error::bug)?;
         self.context.func = Function::with_name_signature(UserFuncName::user(0, id.as_u32()), signature);
         let mut b = FunctionBuilder::new(&mut self.context.func, &mut self.builder);
-        body(&mut b, self.module);
+        body(&mut b, &mut self.module);
         b.seal_all_blocks();
         b.finalize(self.module.target_config());
         let clif = self.listing.clif.then(|| self.context.func.display().to_string());

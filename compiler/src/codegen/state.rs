@@ -1,7 +1,7 @@
 //! The caller's state block: its layout, and the functions that size, make and cut it.
 //!
 //! ```text
-//! 0       magic u64 | context u32 | n_seqs u32 | kv_type u32 | 0 u32 | kv_offset u64 | kv_seq_bytes u64 | column_bytes u64
+//! 0       magic u64 | context u32 | n_seqs u32 | kv_type u32 | level u32 | kv_offset u64 | kv_seq_bytes u64 | column_bytes u64
 //! 48      what the last step leaves for its caller: exact rows u32 | coarse rows u32 | bad id u32 | bad logit f32
 //! 64      the activation arena, then one row of logits for top-k
 //! ...     scratch memory of 64 threads
@@ -14,7 +14,7 @@
 //! `column_bytes` is context * bytes of an element, so a plane takes head_dim times that.
 
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{InstBuilder, Value, types};
+use cranelift_codegen::ir::{FuncRef, InstBuilder, Value, types};
 use cranelift_frontend::FunctionBuilder;
 use tern_runtime::generated::abi;
 
@@ -31,6 +31,8 @@ pub const CONTEXT: i32 = 8;
 pub const N_SEQS: i32 = 12;
 /// Offset of the KV type.
 pub const KV_TYPE: i32 = 16;
+/// Offset of the level whose code runs: an index into those that were compiled, least first.
+pub const LEVEL: i32 = 20;
 /// Offset of the cache's offset.
 pub const KV_OFFSET: i32 = 24;
 /// Offset of the bytes of one sequence's cache.
@@ -85,7 +87,7 @@ const _: () = assert!((abi::STATE_EXACT_ROWS + Record::BYTES) as u64 <= ARENA);
 /// The quantised row: scales and sums of both rows of codes, norms, then 16 codes of the first row, 16 of the second, and
 /// so on. A thread's part of the lists starts at 8 bytes for every row of the vocabulary before its own: a record, one
 /// that nobody reads, then lists of k ids and k values.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HeadState {
     /// Upper bounds of the logits, a padded row.
     pub bounds: u64,
@@ -137,7 +139,7 @@ const fn row_elems(cols: u32) -> u64 {
 }
 
 /// Where things lie in the state of one model.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StateLayout {
     /// Tells states of this shape from others, and from memory that is no state.
     pub magic: u64,
@@ -237,10 +239,12 @@ pub fn emit_state_bytes(b: &mut FunctionBuilder<'_>, l: &StateLayout) {
     b.ins().return_(&[none]);
 }
 
-/// `state_init(state, context, n_seqs, kv_type) -> status`.
-pub fn emit_state_init(b: &mut FunctionBuilder<'_>, l: &StateLayout) {
+/// `state_init(state, context, n_seqs, kv_type, features) -> status`, for code of `levels`, least first: the features that
+/// each needs. `ask` is a function that asks the CPU what it has, where there is one.
+pub fn emit_state_init(b: &mut FunctionBuilder<'_>, l: &StateLayout, levels: &[u32], ask: Option<FuncRef>) {
     let p = start(b);
-    let (state, request) = (p[0], [p[1], p[2], p[3]]);
+    let (state, request, features) = (p[0], [p[1], p[2], p[3]], p[4]);
+    let level = choose_level(b, levels, features, ask);
     let refuse = b.create_block();
     guard_request(b, l, &request, refuse);
     let (kv_offset, seq_bytes, column_bytes) = sizes(b, l, &request);
@@ -250,6 +254,7 @@ pub fn emit_state_init(b: &mut FunctionBuilder<'_>, l: &StateLayout) {
         (request[0], CONTEXT),
         (request[1], N_SEQS),
         (request[2], KV_TYPE),
+        (level, LEVEL),
         (kv_offset, KV_OFFSET),
         (seq_bytes, KV_SEQ_BYTES),
         (column_bytes, COLUMN_BYTES),
@@ -258,6 +263,55 @@ pub fn emit_state_init(b: &mut FunctionBuilder<'_>, l: &StateLayout) {
     }
     status(b, abi::STATUS_OK);
     b.switch_to_block(refuse);
+    status(b, abi::STATUS_BAD_STATE);
+}
+
+/// The best of `levels` that `features` allow, or those of this CPU if they are 0; returns `STATUS_BAD_CPU` if there is none.
+fn choose_level(b: &mut FunctionBuilder<'_>, levels: &[u32], features: Value, ask: Option<FuncRef>) -> Value {
+    let least = levels.first().copied().unwrap_or(0);
+    let (unknown, known) = (b.create_block(), b.create_block());
+    b.append_block_param(known, types::I32);
+    b.ins().brif(features, known, &[features.into()], unknown, &[]);
+    b.switch_to_block(unknown);
+    let found = match ask {
+        Some(ask) => {
+            let call = b.ins().call(ask, &[]);
+            b.inst_results(call)[0]
+        }
+        // Nothing tells: whoever calls this code promises that the CPU has its least level.
+        None => b.ins().iconst(types::I32, i64::from(least)),
+    };
+    b.ins().jump(known, &[found.into()]);
+    b.switch_to_block(known);
+    let features = b.block_params(known)[0];
+    let mut level = b.ins().iconst(types::I32, -1);
+    for (index, needs) in levels.iter().enumerate() {
+        let has = b.ins().band_imm_u(features, i64::from(*needs));
+        let has_all = b.ins().icmp_imm_u(IntCC::Equal, has, i64::from(*needs));
+        let index = b.ins().iconst(types::I32, index as i64);
+        level = b.ins().select(has_all, index, level);
+    }
+    let none = b.ins().icmp_imm_s(IntCC::Equal, level, -1);
+    fail_if(b, none, abi::STATUS_BAD_CPU);
+    level
+}
+
+/// The `step` of code of several levels: checks the state, then calls the one that the state was made for.
+pub fn emit_dispatch(b: &mut FunctionBuilder<'_>, l: &StateLayout, steps: &[FuncRef]) {
+    let p = start(b);
+    let state = p[1];
+    check_state(b, l, state);
+    let level = b.ins().load(types::I32, flags(), state, LEVEL);
+    for (index, step) in steps.iter().enumerate() {
+        let (this, other) = (b.create_block(), b.create_block());
+        let chosen = b.ins().icmp_imm_u(IntCC::Equal, level, index as i64);
+        b.ins().brif(chosen, this, &[], other, &[]);
+        b.switch_to_block(this);
+        let call = b.ins().call(*step, &p);
+        let status = b.inst_results(call)[0];
+        b.ins().return_(&[status]);
+        b.switch_to_block(other);
+    }
     status(b, abi::STATUS_BAD_STATE);
 }
 

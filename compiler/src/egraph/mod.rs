@@ -25,13 +25,13 @@ mod report;
 pub mod rules;
 pub mod saturate;
 
-use crate::generated::knobs::default;
-
 pub use cost::Machine;
 pub use error::Error;
 pub use form::compile_form;
 pub use optimise::{Optimised, optimise};
 pub use report::{Fired, RegionReport, Report, Stop};
+
+use tern_runtime::generated::knobs::default;
 
 /// How far the optimiser may go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,32 +1,15 @@
 //! `generation_config.json`: where generation stops, and how the model's makers sample.
 //!
-//! In: the optional text. Out: [`GenerationDefaults`] and further end-of-sequence ids. Nothing here changes the forward
+//! In: the optional text. Out: the runtime's [`GenerationDefaults`] and further end-of-sequence ids. Nothing here changes the forward
 //! pass, so keys that are not known are ignored; those that are known must make sense.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use serde::Serialize;
+pub use tern_runtime::sample::GenerationDefaults;
 
 use super::error::Error;
 use super::fields::{Fields, parse_object};
 
 const FILE: &str = "generation_config.json";
-
-/// How the model's makers sample; `None` where they do not say.
-#[derive(Clone, Copy, PartialEq, Default, Debug, Serialize)]
-pub struct GenerationDefaults {
-    /// Whether to sample at all; if not, the likeliest token is taken.
-    pub do_sample: Option<bool>,
-    /// Divides the logits.
-    pub temperature: Option<f32>,
-    /// Keep this many of the likeliest tokens; 0 keeps all.
-    pub top_k: Option<u32>,
-    /// Keep the likeliest tokens up to this probability.
-    pub top_p: Option<f32>,
-    /// Keep tokens with at least this share of the likeliest one's probability.
-    pub min_p: Option<f32>,
-    /// Divides (or, below 0, multiplies) the logits of tokens that were there already.
-    pub repetition_penalty: Option<f32>,
-}
 
 /// What the file says.
 pub(super) struct Generation {

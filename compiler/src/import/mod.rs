@@ -58,6 +58,8 @@ pub struct Imported {
     pub tokenizer_json: Option<Vec<u8>>,
     /// `tokenizer_config.json`, as it is.
     pub tokenizer_config_json: Option<Vec<u8>>,
+    /// `chat_template.jinja`, as it is.
+    pub chat_template_jinja: Option<Vec<u8>>,
 }
 
 /// Imports the model in `checkpoint`.
@@ -84,6 +86,7 @@ pub fn import(checkpoint: &Checkpoint, options: &ImportOptions) -> Result<Import
         generation: generation.defaults,
         tokenizer_json: checkpoint.tokenizer_json().map(<[u8]>::to_vec),
         tokenizer_config_json: checkpoint.tokenizer_config_json().map(<[u8]>::to_vec),
+        chat_template_jinja: checkpoint.chat_template_jinja().map(<[u8]>::to_vec),
         graph,
     })
 }

@@ -28,8 +28,8 @@ pub fn files(tables: &Tables) -> Result<Vec<Generated>> {
         ("compiler/src/generated/dtypes.rs", small::dtypes(&tables.dtypes)),
         ("compiler/src/generated/packings.rs", small::packings(&tables.packings)),
         ("compiler/src/generated/rules.rs", small::rules(&tables.rules)?),
-        ("compiler/src/generated/knobs.rs", small::knobs(&tables.knobs)),
-        ("runtime/src/generated/mod.rs", format!("{RUST_HEADER}\npub mod abi;\n")),
+        ("runtime/src/generated/mod.rs", format!("{RUST_HEADER}\npub mod abi;\npub mod knobs;\n")),
+        ("runtime/src/generated/knobs.rs", small::knobs(&tables.knobs)),
         ("runtime/src/generated/abi.rs", abi::rust(&tables.abi)),
         ("tests/tests/generated_specs.rs", tests::root()),
         ("tests/tests/generated/mod.rs", tests::modules()),
@@ -55,7 +55,7 @@ pub fn files(tables: &Tables) -> Result<Vec<Generated>> {
 const RUST_HEADER: &str = "//! Written by the generator of `ir-specs` from its tables. Do not edit.\n";
 
 fn modules() -> String {
-    let names = ["dtypes", "knobs", "op_specs", "ops", "packings", "rules"];
+    let names = ["dtypes", "op_specs", "ops", "packings", "rules"];
     names.iter().fold(format!("{RUST_HEADER}\n"), |text, name| text + &format!("pub mod {name};\n"))
 }
 

@@ -106,10 +106,10 @@ pub(super) fn rules(rows: &[RuleRow]) -> Result<String> {
     Ok(out + "];\n")
 }
 
-/// `compiler/src/generated/knobs.rs`.
+/// `runtime/src/generated/knobs.rs`.
 pub(super) fn knobs(rows: &[KnobRow]) -> String {
     let mut out = rust_header("Knobs", "knobs.toml");
-    out += "use crate::spec::{KnobKind, KnobSpec};\n\n";
+    out += "use crate::knobs::{KnobKind, KnobSpec};\n\n";
     out += "/// Every knob, in table order.\npub static KNOBS: &[KnobSpec] = &[\n";
     for row in rows {
         let (min, max) = (row.min.unwrap_or(0), most(row));

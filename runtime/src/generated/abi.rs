@@ -39,6 +39,8 @@ pub const STATUS_BAD_WANT: u32 = 5;
 pub const STATUS_BAD_STATE: u32 = 6;
 /// `tid` is not below `n_threads`.
 pub const STATUS_BAD_THREAD: u32 = 7;
+/// The CPU lacks features that the code needs.
+pub const STATUS_BAD_CPU: u32 = 8;
 
 // what a step leaves in the state block for its caller: byte offsets
 
@@ -50,6 +52,25 @@ pub const STATE_COARSE_ROWS: u32 = 52;
 pub const STATE_BAD_ID: u32 = 56;
 /// f32: that token's logit.
 pub const STATE_BAD_LOGIT: u32 = 60;
+
+// features: what a CPU has, bits that `state_init` takes
+
+/// x86-64 with SSE3, SSSE3 and SSE4.1.
+pub const FEATURE_SSE41: u32 = 1;
+/// SSE4.2, POPCNT, AVX2, FMA, F16C, BMI1, BMI2 and LZCNT, and a system that keeps 256-bit registers.
+pub const FEATURE_AVX2: u32 = 2;
+/// AVX-VNNI.
+pub const FEATURE_AVXVNNI: u32 = 4;
+/// AVX-512 F, BW, DQ, VL and VNNI, and a system that keeps 512-bit registers.
+pub const FEATURE_AVX512VNNI: u32 = 8;
+/// AVX-512 VBMI.
+pub const FEATURE_AVX512VBMI: u32 = 16;
+/// aarch64 with its 128-bit vectors.
+pub const FEATURE_NEON: u32 = 32;
+/// FEAT_DotProd.
+pub const FEATURE_DOTPROD: u32 = 64;
+/// riscv64 with the V extension.
+pub const FEATURE_RVV: u32 = 128;
 
 /// Meets the other threads of a step; given `ctx`.
 ///
@@ -92,13 +113,15 @@ pub type StepFn = unsafe extern "C" fn(
 /// - `kv_type`: element type of keys and values
 pub type StateBytesFn = unsafe extern "C" fn(context: u32, n_seqs: u32, kv_type: u32) -> u64;
 
-/// Makes a zeroed, 64-byte aligned block of `state_bytes` bytes a state; `STATUS_OK` or a reason.
+/// Makes a zeroed, 64-byte aligned block of `state_bytes` bytes a state; `STATUS_OK` or a reason. Code compiled for several levels of a CPU chooses one here, and the state keeps it.
 ///
 /// - `state`: the block
 /// - `context`: as given to state_bytes
 /// - `n_seqs`: as given to state_bytes
 /// - `kv_type`: as given to state_bytes
-pub type StateInitFn = unsafe extern "C" fn(state: *mut u8, context: u32, n_seqs: u32, kv_type: u32) -> u32;
+/// - `features`: `FEATURE_` bits of the CPU: code of several levels runs the best that they allow. 0: x86-64 code asks the CPU, other code runs its least level
+pub type StateInitFn =
+    unsafe extern "C" fn(state: *mut u8, context: u32, n_seqs: u32, kv_type: u32, features: u32) -> u32;
 
 /// Forgets the tokens of `seq` from position `len` on (`len` 0 forgets all).
 ///

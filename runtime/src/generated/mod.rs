@@ -1,3 +1,4 @@
 //! Written by the generator of `ir-specs` from its tables. Do not edit.
 
 pub mod abi;
+pub mod knobs;

@@ -25,7 +25,7 @@ unsafe extern "C" fn state_bytes(context: u32, n_seqs: u32, kv_type: u32) -> u64
     if kv_type == KV_F16 || n_seqs > 5 { 0 } else { u64::from(HEADER_WORDS + context * n_seqs) * 4 }
 }
 
-unsafe extern "C" fn state_init(state: *mut u8, context: u32, n_seqs: u32, _kv_type: u32) -> u32 {
+unsafe extern "C" fn state_init(state: *mut u8, context: u32, n_seqs: u32, _kv_type: u32, _features: u32) -> u32 {
     assert_eq!(state.align_offset(64), 0);
     let words = state.cast::<u32>();
     // SAFETY: the header lies within the block.

@@ -8,6 +8,7 @@
 //! time), then a kernel, such as `norm`. To add one: a file here, an arm in [`emit`]; the kernel suite runs it by itself.
 
 pub mod asm;
+pub mod cpuid;
 pub mod lanes;
 pub mod ops;
 pub mod registers;

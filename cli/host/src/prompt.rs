@@ -7,8 +7,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use crate::args::{RunArgs, Usage};
-use crate::demo;
+use crate::Usage;
+use crate::args::GenerateArgs;
 use crate::input::{read_bounded, read_file, too_long};
 
 /// Longer texts are refused; far more than any context holds.
@@ -16,7 +16,7 @@ const MAX_BYTES: u64 = 256 << 20;
 
 /// What to continue.
 #[derive(Debug)]
-pub(crate) enum Prompt {
+pub enum Prompt {
     /// Text, to be encoded.
     Text(String),
     /// Token ids, as they are.
@@ -25,8 +25,8 @@ pub(crate) enum Prompt {
 
 /// The prompt that `args` ask for.
 ///
-/// Without any, standard input is read if it is not a terminal; at a terminal the demo model has a default prompt.
-pub(crate) fn find(args: &RunArgs) -> Result<Prompt> {
+/// Without any, standard input is read if it is not a terminal; at a terminal `default` is taken, if there is one.
+pub fn find(args: &GenerateArgs, default: Option<&str>) -> Result<Prompt> {
     if let Some(ids) = &args.ids {
         return Ok(Prompt::Ids(ids.clone()));
     }
@@ -34,11 +34,13 @@ pub(crate) fn find(args: &RunArgs) -> Result<Prompt> {
         (Some(text), _) => text.clone(),
         (None, Some(path)) => without_line_break(read(path)?),
         (None, None) if !stdin().is_terminal() => without_line_break(read(Path::new("-"))?),
-        (None, None) if args.model.is_none() => demo::PROMPT.to_owned(),
-        (None, None) => {
-            let message = "there is no prompt: give one with -p TEXT, -f FILE or on standard input";
-            return Err(Usage(message.to_owned()).into());
-        }
+        (None, None) => match default {
+            Some(text) => text.to_owned(),
+            None => {
+                let message = "there is no prompt: give one with -p TEXT, -f FILE or on standard input";
+                return Err(Usage(message.to_owned()).into());
+            }
+        },
     };
     if text.is_empty() {
         bail!("the prompt is empty: give at least one character");
@@ -47,7 +49,7 @@ pub(crate) fn find(args: &RunArgs) -> Result<Prompt> {
 }
 
 /// The text in the file `path`, or of standard input for `-`.
-pub(crate) fn read(path: &Path) -> Result<String> {
+pub fn read(path: &Path) -> Result<String> {
     let (name, bytes) = if path == Path::new("-") {
         let bytes = read_bounded(stdin().lock(), MAX_BYTES).context("cannot read standard input")?;
         let bytes = bytes.with_context(|| too_long(&"standard input", MAX_BYTES))?;

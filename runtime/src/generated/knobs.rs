@@ -1,7 +1,7 @@
 // Written by the generator of `ir-specs` from `knobs.toml`. Do not edit.
 //! Knobs, from `ir-specs/knobs.toml`.
 
-use crate::spec::{KnobKind, KnobSpec};
+use crate::knobs::{KnobKind, KnobSpec};
 
 /// Every knob, in table order.
 pub static KNOBS: &[KnobSpec] = &[

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use tern_compiler::checkpoint::is_unprintable;
+use tern_runtime::shown::is_unprintable;
 
 /// Links that are followed; a chain longer than this is a circle.
 const MAX_LINKS: usize = 40;
@@ -16,24 +16,24 @@ const MAX_LINKS: usize = 40;
 const MAX_SHOWN_CHARS: usize = 8000;
 
 /// Writes `text` to standard output, at once.
-pub(crate) fn print(text: &str) -> Result<()> {
+pub fn print(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("cannot write to standard output")
 }
 
 /// Writes `value` as one line of JSON to standard output.
-pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<()> {
+pub fn print_json(value: &impl serde::Serialize) -> Result<()> {
     let text = serde_json::to_string(value).context("cannot write JSON")?;
     print(&(text + "\n"))
 }
 
 /// Writes a line to standard error. A closed standard error is nobody's loss.
-pub(crate) fn note(text: &str) {
+pub fn note(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// Writes an error and its causes to standard error, each cause that says something new on a line of its own.
-pub(crate) fn print_error(e: &anyhow::Error) {
+pub fn print_error(e: &anyhow::Error) {
     let mut shown = e.to_string();
     let mut text = format!("error: {shown}");
     for cause in e.chain().skip(1) {
@@ -47,7 +47,7 @@ pub(crate) fn print_error(e: &anyhow::Error) {
 }
 
 /// `text` for a terminal: names out of files may hold characters that would move its cursor, and any length.
-fn harmless(text: &str) -> String {
+pub fn harmless(text: &str) -> String {
     let mut shown = String::new();
     for c in text.chars().take(MAX_SHOWN_CHARS) {
         if c != '\n' && is_unprintable(c) {
@@ -63,14 +63,14 @@ fn harmless(text: &str) -> String {
 }
 
 /// Whether the reader of standard output has gone: `tern run | head -c 10` is no error.
-pub(crate) fn is_closed_pipe(e: &anyhow::Error) -> bool {
+pub fn is_closed_pipe(e: &anyhow::Error) -> bool {
     e.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
 }
 
 /// Writes `bytes` to `path`. A file is written beside it first, to the disk, then renamed, so that no half a file is ever
 /// seen; a file that was there keeps its mode, and one behind a symbolic link stays behind it. What is no file (a device, a
 /// pipe) is written to as it is.
-pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     try_write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }
 

@@ -6,14 +6,14 @@
 use std::ffi::OsString;
 
 use anyhow::{Context, Result};
-use tern_compiler::generated::knobs::KNOBS;
-use tern_compiler::spec::{KnobKind, KnobSpec};
+use tern_runtime::generated::knobs::KNOBS;
+use tern_runtime::knobs::{KnobKind, KnobSpec};
 
-use crate::args::Usage;
+use crate::Usage;
 
 /// Where a value comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Source {
+pub enum Source {
     /// An option of the command line.
     Option,
     /// The environment.
@@ -24,7 +24,7 @@ pub(crate) enum Source {
 
 impl Source {
     /// The name in listings.
-    pub(crate) const fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Source::Option => "option",
             Source::Environment => "environment",
@@ -35,21 +35,23 @@ impl Source {
 
 /// A knob's value in force.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Setting {
-    pub(crate) value: String,
-    pub(crate) source: Source,
+pub struct Setting {
+    /// The value, which the table accepts.
+    pub value: String,
+    /// Where it comes from.
+    pub source: Source,
 }
 
 /// The knob called `name`.
 ///
 /// # Panics
-/// If there is none; every name is written in this crate, and a test of [`crate::args`] goes over them.
-pub(crate) fn spec(name: &str) -> &'static KnobSpec {
+/// If there is none; names are written in code, and a test of the command line goes over them.
+pub fn spec(name: &str) -> &'static KnobSpec {
     KNOBS.iter().find(|knob| knob.name == name).expect("the knob is in the table")
 }
 
 /// The words that the knob takes; none if it is a number.
-pub(crate) fn choices(name: &str) -> &'static [&'static str] {
+pub fn choices(name: &str) -> &'static [&'static str] {
     match spec(name).kind {
         KnobKind::Choice(words) => words,
         KnobKind::Number { .. } | KnobKind::NumberOrAuto { .. } => &[],
@@ -57,7 +59,7 @@ pub(crate) fn choices(name: &str) -> &'static [&'static str] {
 }
 
 /// Accepts what the table accepts for `name`, as text.
-pub(crate) fn parser(name: &'static str) -> impl Fn(&str) -> Result<String, String> + Clone + Send + Sync + 'static {
+pub fn parser(name: &'static str) -> impl Fn(&str) -> Result<String, String> + Clone + Send + Sync + 'static {
     move |value| {
         let knob = spec(name);
         if knob.kind.accepts(value) { Ok(value.to_owned()) } else { Err(format!("expected {}", expected(knob.kind))) }
@@ -65,7 +67,7 @@ pub(crate) fn parser(name: &'static str) -> impl Fn(&str) -> Result<String, Stri
 }
 
 /// What a knob takes, in words.
-pub(crate) fn expected(kind: KnobKind) -> String {
+pub fn expected(kind: KnobKind) -> String {
     match kind {
         KnobKind::Choice(words) => words.join(", "),
         KnobKind::Number { min, max } => format!("a number from {min} to {max}"),
@@ -74,7 +76,7 @@ pub(crate) fn expected(kind: KnobKind) -> String {
 }
 
 /// The value of the knob `name`, given its option.
-pub(crate) fn setting(name: &str, option: Option<&str>) -> Result<Setting> {
+pub fn setting(name: &str, option: Option<&str>) -> Result<Setting> {
     let env = std::env::var_os(spec(name).env).map(|v| v.to_string_lossy().into_owned());
     settle(spec(name), option, env.as_deref())
 }
@@ -93,7 +95,7 @@ fn settle(knob: &KnobSpec, option: Option<&str>, env: Option<&str>) -> Result<Se
 }
 
 /// Those of `names` that look like a knob's variable and are none: more likely a mistake than meant for somebody else.
-pub(crate) fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
+pub fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
     let names = names.map(|name| name.to_string_lossy().into_owned());
     let mut unknown: Vec<_> =
         names.filter(|name| name.starts_with("TERN_") && !KNOBS.iter().any(|knob| knob.env == name)).collect();
@@ -102,14 +104,14 @@ pub(crate) fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<St
 }
 
 /// The value of a knob that is a number.
-pub(crate) fn number(name: &str, option: Option<&str>) -> Result<u64> {
+pub fn number(name: &str, option: Option<&str>) -> Result<u64> {
     let value = setting(name, option)?.value;
     // The table has accepted it.
     value.parse().with_context(|| format!("bug in tern: the knob {name} is {value:?}, which is no number"))
 }
 
 /// The value of a knob that is a number or `auto`; `None` for `auto`.
-pub(crate) fn number_or_auto(name: &str, option: Option<&str>) -> Result<Option<u64>> {
+pub fn number_or_auto(name: &str, option: Option<&str>) -> Result<Option<u64>> {
     // The table has accepted it, so what is no number is `auto`.
     Ok(setting(name, option)?.value.parse().ok())
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 /// The bytes of the regular file `path`, at most `max_bytes`.
-pub(crate) fn read_file(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
+pub fn read_file(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
     let shown = path.display();
     // Asked before opening: opening a pipe waits for a writer, and a device may have no end.
     let meta = fs::metadata(path).with_context(|| format!("cannot read {shown}"))?;
@@ -25,14 +25,14 @@ pub(crate) fn read_file(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
 }
 
 /// All bytes of `source`; `None` if they are more than `max_bytes`.
-pub(crate) fn read_bounded(source: impl Read, max_bytes: u64) -> io::Result<Option<Vec<u8>>> {
+pub fn read_bounded(source: impl Read, max_bytes: u64) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     source.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
     Ok((bytes.len() as u64 <= max_bytes).then_some(bytes))
 }
 
 /// What is said of more.
-pub(crate) fn too_long(name: &dyn std::fmt::Display, max_bytes: u64) -> String {
+pub fn too_long(name: &dyn std::fmt::Display, max_bytes: u64) -> String {
     format!("{name} is longer than {max_bytes} bytes")
 }
 

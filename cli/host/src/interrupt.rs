@@ -17,7 +17,7 @@ static GENERATING: AtomicBool = AtomicBool::new(false);
 static ASKED: AtomicBool = AtomicBool::new(false);
 
 /// Listens from now on. Call once, first of all.
-pub(crate) fn listen() -> Result<()> {
+pub fn listen() -> Result<()> {
     ctrlc::set_handler(|| {
         let generating = GENERATING.load(Ordering::Relaxed);
         if !generating || ASKED.swap(true, Ordering::Relaxed) {
@@ -29,17 +29,17 @@ pub(crate) fn listen() -> Result<()> {
 }
 
 /// Generation begins: the flag asks it to stop after the current token.
-pub(crate) fn generating() -> &'static AtomicBool {
+pub fn generating() -> &'static AtomicBool {
     GENERATING.store(true, Ordering::Relaxed);
     &ASKED
 }
 
 /// Generation is over: the next Ctrl-C ends the program.
-pub(crate) fn done() {
+pub fn done() {
     GENERATING.store(false, Ordering::Relaxed);
 }
 
 /// The exit code after an interruption.
-pub(crate) fn exit_code() -> ExitCode {
+pub fn exit_code() -> ExitCode {
     ExitCode::from(INTERRUPTED)
 }

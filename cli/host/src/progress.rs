@@ -6,13 +6,13 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Shows how far something has come, and disappears when dropped.
-pub(crate) struct Progress {
+pub struct Progress {
     bar: ProgressBar,
 }
 
 impl Progress {
     /// Work of `total` units that is described by `what`.
-    pub(crate) fn new(what: &'static str, total: u64) -> Self {
+    pub fn new(what: &'static str, total: u64) -> Self {
         let bar = ProgressBar::with_draw_target(Some(total), target());
         let style = ProgressStyle::with_template("{msg} [{bar:30}] {percent:>3} %  {elapsed}");
         if let Ok(style) = style {
@@ -23,7 +23,7 @@ impl Progress {
     }
 
     /// Work of unknown length.
-    pub(crate) fn spinner(what: &'static str) -> Self {
+    pub fn spinner(what: &'static str) -> Self {
         let bar = ProgressBar::with_draw_target(None, target());
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}  {elapsed}") {
             bar.set_style(style);
@@ -37,7 +37,7 @@ impl Progress {
     }
 
     /// `done` of `total` units are done.
-    pub(crate) fn set(&self, done: u64, total: u64) {
+    pub fn set(&self, done: u64, total: u64) {
         self.bar.set_length(total);
         self.bar.set_position(done);
     }
