@@ -37,16 +37,35 @@ struct Tools {
 fn tools(arch: Arch) -> Option<Tools> {
     match arch {
         Arch::Aarch64 => Some(Tools { qemu: "qemu-aarch64", gcc: "aarch64-linux-gnu-gcc" }),
+        Arch::Riscv64 => Some(Tools { qemu: "qemu-riscv64", gcc: "riscv64-linux-gnu-gcc" }),
         // Emulated CPUs of x86 lack the levels above AVX2, and no test machine of another architecture needs them yet.
         Arch::X86_64 => None,
     }
 }
+
+/// Of the extensions that qemu gives a CPU of riscv64 by itself, those that Cranelift could use are off, and what an
+/// instruction need not leave as it is becomes ones.
+macro_rules! riscv {
+    ($vector_bits:literal) => {
+        concat!(
+            "rv64,v=true,vext_spec=v1.0,zba=false,zbb=false,zbc=false,zbs=false,rvv_ta_all_1s=true,rvv_ma_all_1s=true,vlen=",
+            $vector_bits
+        )
+    };
+}
+
+/// The least that level `rvv` runs on.
+const RISCV_128: &str = riscv!("128");
+
+/// A CPU of level `rvv` with vectors of 256 bits.
+pub const RISCV_256: &str = riscv!("256");
 
 /// The emulated CPU that has a level and no more, by qemu's name.
 fn cpu(isa: Isa) -> Option<&'static str> {
     match isa {
         Isa::Neon => Some("cortex-a72"),
         Isa::Dotprod => Some("cortex-a76"),
+        Isa::Rvv => Some(RISCV_128),
         Isa::Sse41 | Isa::Avx2 | Isa::AvxVnni | Isa::Avx512Vnni | Isa::Avx512Vbmi => None,
     }
 }
@@ -63,8 +82,14 @@ pub fn levels() -> Vec<Isa> {
 /// The program of an architecture, built on first use; `None` if it cannot be emulated here.
 fn program(arch: Arch) -> Option<&'static Path> {
     static AARCH64: OnceLock<Option<PathBuf>> = OnceLock::new();
+    static RISCV64: OnceLock<Option<PathBuf>> = OnceLock::new();
     let tools = tools(arch)?;
-    let built = AARCH64.get_or_init(|| {
+    let program = match arch {
+        Arch::Aarch64 => &AARCH64,
+        Arch::Riscv64 => &RISCV64,
+        Arch::X86_64 => return None,
+    };
+    let built = program.get_or_init(|| {
         let missing = [tools.qemu, tools.gcc].into_iter().find(|tool| !is_installed(tool));
         let Some(tool) = missing else {
             return Some(build(&tools).unwrap_or_else(|e| panic!("{}: foreign.c: {e:#}", tools.gcc)));
@@ -114,11 +139,10 @@ struct Runner {
 }
 
 impl Runner {
-    fn start(isa: Isa) -> Result<Self> {
+    fn start(isa: Isa, cpu: &str) -> Result<Self> {
         let name = isa.name();
         let program = program(isa.arch()).with_context(|| format!("level {name} is not emulated here"))?;
         let tools = tools(isa.arch()).with_context(|| format!("no emulator for {name}"))?;
-        let cpu = cpu(isa).with_context(|| format!("no CPU with {name} is known"))?;
         let mut qemu = Command::new(tools.qemu);
         let mut child = qemu
             .args(["-cpu", cpu])
@@ -204,10 +228,19 @@ pub struct Function<'a> {
 /// # Errors
 /// If the code touched memory that it must not, or did not return.
 pub fn call(isa: Isa, function: Function<'_>, args: &mut [Arg<'_>]) -> Result<u64> {
+    let cpu = cpu(isa).with_context(|| format!("no CPU with {} is known", isa.name()))?;
+    call_on(isa, cpu, function, args)
+}
+
+/// The same on another CPU that has the level, by qemu's name.
+///
+/// # Errors
+/// As of [`call`].
+pub fn call_on(isa: Isa, cpu: &'static str, function: Function<'_>, args: &mut [Arg<'_>]) -> Result<u64> {
     RUNNERS.with_borrow_mut(|runners| {
-        let runner = match runners.entry(isa.name()) {
+        let runner = match runners.entry(cpu) {
             Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(Runner::start(isa)?),
+            Entry::Vacant(entry) => entry.insert(Runner::start(isa, cpu)?),
         };
         let e = match runner.call(function, args) {
             Ok((result, true)) => return Ok(result),
@@ -215,7 +248,7 @@ pub fn call(isa: Isa, function: Function<'_>, args: &mut [Arg<'_>]) -> Result<u6
             Err(e) => e,
         };
         // A broken pipe: the program has ended, and the next call needs another.
-        let ended = runners.remove(isa.name()).map(|mut runner| runner.child.wait());
+        let ended = runners.remove(cpu).map(|mut runner| runner.child.wait());
         match ended {
             Some(Ok(status)) => bail!("the emulated program ended with {status}: {e}"),
             Some(Err(_)) | None => bail!("{e}"),

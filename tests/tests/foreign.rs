@@ -1,5 +1,7 @@
 //! What runs on an emulated CPU finds its arguments, and cannot touch what it must not: else kernels tested there would
 //! pass whatever they do.
+//!
+//! How memory is guarded is tried on aarch64: it is the same program that guards it elsewhere.
 
 use tern_compiler::codegen::jit::JitKernel;
 use tern_compiler::codegen::{Arch, EmitterChoice, Isa, Target};
@@ -78,6 +80,32 @@ fn an_emulated_cpu_has_its_level_and_no_more() {
     for isa in levels() {
         let called = call(isa, &[sdot, RET], Convention::Struct, &mut []);
         assert_eq!(called.is_ok(), isa == Isa::Dotprod, "{}: {called:?}", isa.name());
+    }
+}
+
+#[test]
+fn an_emulated_riscv64_finds_its_arguments_and_has_its_level_and_no_more() {
+    const RET: u32 = 0x0000_8067;
+    for isa in foreign::levels().into_iter().filter(|isa| *isa == Isa::Rvv) {
+        let code = [
+            0x0181_3283, // ld t0, 24(sp): the last of twelve
+            0x0058_8533, // add a0, a7, t0
+            RET,
+        ];
+        let mut args = std::array::from_fn::<_, 12, _>(|i| Arg::Value(1 << i));
+        assert_eq!(call(isa, &code, Convention::C, &mut args), Ok(1 << 7 | 1 << 11));
+        // Bytes of a vector: 128 bits, and the other CPU's 256.
+        let code = [
+            0xc220_2573, // csrr a0, vlenb
+            RET,
+        ];
+        assert_eq!(call(isa, &code, Convention::C, &mut []), Ok(16));
+        let code: Vec<u8> = code.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let function = Function { code: &code, entry: 0, convention: Convention::C };
+        assert_eq!(foreign::call_on(isa, foreign::RISCV_256, function, &mut []).expect("it runs"), 32);
+        // rol, of an extension that Cranelift has and the level has not.
+        let called = call(isa, &[0x60b5_1533, RET], Convention::C, &mut []);
+        assert!(called.is_err(), "{called:?}");
     }
 }
 

@@ -153,4 +153,25 @@ fn the_analysis_finds_what_it_looks_for() {
     assert_eq!(inner_loops(&code), [4..=8]);
     let stack = [true, true, false, false, false, false, false, false];
     assert_eq!(code.values().map(|i| i.uses_stack).collect::<Vec<_>>(), stack);
+
+    // And again; a branch too far for its instruction, by way of a jump that lies behind.
+    let code = [
+        0xff01_0113u32, // 0: addi sp, sp, -16
+        0x0081_3583,    // 4: ld a1, 8(sp)
+        0xfe05_9ee3,    // 8: bnez a1, 4
+        0x0004_3507,    // 12: fld fa0, 0(s0)
+        0x0006_1663,    // 16: bnez a2, 28
+        0x0100_006f,    // 20: j 36
+        0xffff_ffff,    // 24
+        0x0000_0f97,    // 28: auipc t6, 0
+        0xfe4f_8067,    // 32: jr -28(t6): 0
+        0x0085_3583,    // 36: ld a1, 8(a0)
+        0x0000_8067,    // 40: ret
+    ];
+    let code: Vec<u8> = code.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let code = reachable(Arch::Riscv64, &code);
+    assert_eq!(code.keys().copied().collect::<Vec<_>>(), [0, 4, 8, 12, 16, 20, 36, 40]);
+    assert_eq!(inner_loops(&code), [4..=8]);
+    let stack = [false, true, false, true, false, false, false, false];
+    assert_eq!(code.values().map(|i| i.uses_stack).collect::<Vec<_>>(), stack);
 }

@@ -29,7 +29,7 @@ fn is_wide(target: &Target) -> bool {
 pub fn packings(target: &Target) -> &'static [TritPacking] {
     match (is_wide(target), target.isa) {
         (true, Isa::Avx512Vbmi) => &[TritPacking::T5, TritPacking::T2],
-        (true, Isa::Sse41 | Isa::Avx2 | Isa::AvxVnni | Isa::Avx512Vnni | Isa::Neon | Isa::Dotprod) => {
+        (true, Isa::Sse41 | Isa::Avx2 | Isa::AvxVnni | Isa::Avx512Vnni | Isa::Neon | Isa::Dotprod | Isa::Rvv) => {
             &[TritPacking::T2]
         }
         (false, _) => &[TritPacking::T2],

@@ -4,6 +4,8 @@
 //! [`crate::graph::arith`]: 16-lane reductions in four 128-bit registers, `madd` by profile, selections for minimum and
 //! maximum. Kernels are leaves: everything they read comes through one struct of 8-byte slots.
 
+mod rearrange;
+
 use cranelift_codegen::ir::condcodes::{CondCode, FloatCC, IntCC};
 use cranelift_codegen::ir::{self, InstBuilder, MemFlagsData, Type, Value, types};
 use cranelift_frontend::FunctionBuilder;
@@ -84,6 +86,12 @@ impl<'a, 'f> Emitter<'a, 'f> {
     pub fn splat_i32(&mut self, v: i32) -> Value {
         let v = self.b.ins().iconst(types::I32, i64::from(v));
         self.b.ins().splat(I32X4, v)
+    }
+
+    /// Eight times the same i16.
+    pub fn splat_i16(&mut self, v: i16) -> Value {
+        let v = self.b.ins().iconst(types::I16, i64::from(v as u16));
+        self.b.ins().splat(I16X8, v)
     }
 
     /// Sixteen times the same byte.
@@ -168,11 +176,11 @@ impl<'a, 'f> Emitter<'a, 'f> {
     pub fn load4_widened(&mut self, dtype: DenseType, base: Value, offset: i32) -> Value {
         match dtype {
             DenseType::F16 => {
-                let bits = self.b.ins().uload16x4(flags(), base, offset);
+                let bits = self.load_u16x4(base, offset);
                 self.f32_from_f16(bits)
             }
             DenseType::Bf16 => {
-                let bits = self.b.ins().uload16x4(flags(), base, offset);
+                let bits = self.load_u16x4(base, offset);
                 let bits = self.b.ins().ishl_imm_s(bits, 16);
                 self.cast(F32X4, bits)
             }
@@ -180,7 +188,22 @@ impl<'a, 'f> Emitter<'a, 'f> {
         }
     }
 
-    /// `uload16x4` of a half-full register would read past the end; this loads `count` < 4 f32 or f16 elements one by one,
+    /// Four u16, each in an i32 lane.
+    fn load_u16x4(&mut self, base: Value, offset: i32) -> Value {
+        match self.isa.arch() {
+            Arch::X86_64 | Arch::Aarch64 => self.b.ins().uload16x4(flags(), base, offset),
+            // There that is the load of a vector of one i64, which a CPU may refuse if it is not aligned to 8 bytes; the
+            // system makes good what a CPU refuses of scalars only.
+            Arch::Riscv64 => {
+                let four = self.load(types::I64, base, offset);
+                let four = self.b.ins().splat(types::I64X2, four);
+                let four = self.cast(I16X8, four);
+                self.b.ins().uwiden_low(four)
+            }
+        }
+    }
+
+    /// A load of four u16 of a half-full register would read past the end; this loads `count` < 4 f32 or f16 elements one by one,
     /// the missing ones being zero.
     pub fn load_partial(&mut self, dtype: DenseType, base: Value, offset: i32, count: usize) -> Value {
         if dtype != DenseType::F32 {
@@ -239,7 +262,7 @@ impl<'a, 'f> Emitter<'a, 'f> {
                 let opposite = self.b.ins().fcmp(condition.complement(), a, b);
                 self.b.ins().bnot(opposite)
             }
-            Arch::X86_64 | Arch::Aarch64 => self.b.ins().fcmp(condition, a, b),
+            Arch::X86_64 | Arch::Aarch64 | Arch::Riscv64 => self.b.ins().fcmp(condition, a, b),
         }
     }
 
@@ -261,62 +284,6 @@ impl<'a, 'f> Emitter<'a, 'f> {
     pub fn max_scalar(&mut self, a: Value, b: Value) -> Value {
         let less = self.b.ins().fcmp(FloatCC::LessThan, b, a);
         self.b.ins().select(less, a, b)
-    }
-
-    /// The sum of 16 lanes, folded 8, 4, 2, 1, as a scalar.
-    pub fn fold16(&mut self, v: Lanes) -> Value {
-        let a = self.b.ins().fadd(v[0], v[2]);
-        let b = self.b.ins().fadd(v[1], v[3]);
-        let v = self.b.ins().fadd(a, b);
-        let high = self.swap_halves(v);
-        let v = self.b.ins().fadd(v, high);
-        let first = self.b.ins().extractlane(v, 0);
-        let second = self.b.ins().extractlane(v, 1);
-        self.b.ins().fadd(first, second)
-    }
-
-    /// Lanes 2, 3, 0, 1.
-    fn swap_halves(&mut self, v: Value) -> Value {
-        let bytes = self.cast(I8X16, v);
-        let mask: [u8; 16] = std::array::from_fn(|i| ((i + 8) % 16) as u8);
-        let mask = self.b.func.dfg.immediates.push(ir::ConstantData::from(&mask[..]));
-        let swapped = self.b.ins().shuffle(bytes, bytes, mask);
-        self.cast(F32X4, swapped)
-    }
-
-    /// For each of sixteen bytes below 16 the byte of `table` that it names.
-    pub fn lookup(&mut self, table: Value, indices: Value) -> Value {
-        match self.isa.arch() {
-            Arch::X86_64 => self.b.ins().x86_pshufb(table, indices),
-            Arch::Aarch64 => self.b.ins().swizzle(table, indices),
-        }
-    }
-
-    /// Four times the four bytes of lane `lane`.
-    pub fn broadcast_lane(&mut self, v: Value, lane: usize) -> Value {
-        let mask: [u8; 16] = std::array::from_fn(|i| (4 * lane + i % 4) as u8);
-        let mask = self.b.func.dfg.immediates.push(ir::ConstantData::from(&mask[..]));
-        self.b.ins().shuffle(v, v, mask)
-    }
-
-    /// Elements of `bytes` bytes (1, 4 or 8) of two vectors in turn, a first: the low halves, the high halves.
-    pub fn interleave(&mut self, bytes: usize, a: Value, b: Value) -> (Value, Value) {
-        let mut half = |first: usize| {
-            let mask: [u8; 16] = std::array::from_fn(|i| {
-                let (lane, byte) = (i / bytes, i % bytes);
-                (16 * (lane % 2) + first + lane / 2 * bytes + byte) as u8
-            });
-            let mask = self.b.func.dfg.immediates.push(ir::ConstantData::from(&mask[..]));
-            self.b.ins().shuffle(a, b, mask)
-        };
-        (half(0), half(8))
-    }
-
-    /// The sum of four i32 lanes of each of four vectors: `[sum a, sum b, sum c, sum d]`.
-    pub fn sum_each(&mut self, v: [Value; 4]) -> Value {
-        let ab = self.b.ins().iadd_pairwise(v[0], v[1]);
-        let cd = self.b.ins().iadd_pairwise(v[2], v[3]);
-        self.b.ins().iadd_pairwise(ab, cd)
     }
 
     /// `arith::exp` of a vector.

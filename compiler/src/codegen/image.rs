@@ -131,6 +131,14 @@ fn resolve(code: &mut [u8], from: u64, to: u64, reference: &ModuleReloc) -> Resu
             }
             *place = (u32::from_le_bytes(*place) | (words as u32 & 0x03ff_ffff)).to_le_bytes();
         }
+        // `auipc` and `jalr`: the upper 20 bits of the distance, rounded to what the signed lower 12 bits add.
+        Reloc::RiscvCallPlt => {
+            let place: &mut [u8; 8] = rest.first_chunk_mut().ok_or("outside the code")?;
+            let upper = distance.checked_add(0x800).and_then(|v| i32::try_from(v).ok()).ok_or("too far")? & !0xfff;
+            let lower = (distance - i64::from(upper)) as u64;
+            let pair = u64::from_le_bytes(*place) | u64::from(upper as u32) | (lower & 0xfff) << 52;
+            *place = pair.to_le_bytes();
+        }
         _ => return Err("no call that an image knows".to_owned()),
     }
     Ok(())

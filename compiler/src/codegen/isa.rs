@@ -23,14 +23,26 @@ pub enum Arch {
     X86_64,
     /// aarch64, little-endian.
     Aarch64,
+    /// riscv64, with the vector extension: without it Cranelift has no vectors at all.
+    Riscv64,
 }
 
 impl Arch {
+    /// Its number in ELF files.
+    pub const fn elf_machine(self) -> u32 {
+        match self {
+            Arch::X86_64 => 62,
+            Arch::Aarch64 => 183,
+            Arch::Riscv64 => 243,
+        }
+    }
+
     /// What Cranelift calls it, with the calling convention of the entry points.
-    const fn triple(self) -> &'static str {
+    pub const fn triple(self) -> &'static str {
         match self {
             Arch::X86_64 => "x86_64-unknown-linux-gnu",
             Arch::Aarch64 => "aarch64-unknown-linux-gnu",
+            Arch::Riscv64 => "riscv64gc-unknown-linux-gnu",
         }
     }
 }
@@ -55,6 +67,8 @@ pub enum Isa {
     /// There is no level of FEAT_I8MM. Of its instructions Cranelift has `usdot` alone, no `smmla`, and `usdot` does what
     /// `sdot` does for codes that fit seven bits, as all of ours do.
     Dotprod,
+    /// riscv64 with the extensions G and V. Vectors of CPUs are 128 bits or longer; code uses 128 of them.
+    Rvv,
 }
 
 /// Features that come together: what Cranelift calls them, and their bit of the ABI.
@@ -66,6 +80,7 @@ enum Group {
     Vbmi,
     Neon,
     Dotprod,
+    V,
 }
 
 impl Group {
@@ -81,6 +96,8 @@ impl Group {
             Group::Vbmi => &["has_avx512vbmi"],
             Group::Neon => &[],
             Group::Dotprod => &["has_dotprod"],
+            // G is what Cranelift always has. C would make code shorter, not faster.
+            Group::V => &["has_v"],
         }
     }
 
@@ -94,6 +111,7 @@ impl Group {
             Group::Vbmi => abi::FEATURE_AVX512VBMI,
             Group::Neon => abi::FEATURE_NEON,
             Group::Dotprod => abi::FEATURE_DOTPROD,
+            Group::V => abi::FEATURE_RVV,
         }
     }
 }
@@ -101,7 +119,7 @@ impl Group {
 impl Isa {
     /// All levels, those of an architecture together, the least preferred first.
     pub const ALL: &'static [Isa] =
-        &[Isa::Sse41, Isa::Avx2, Isa::AvxVnni, Isa::Avx512Vnni, Isa::Avx512Vbmi, Isa::Neon, Isa::Dotprod];
+        &[Isa::Sse41, Isa::Avx2, Isa::AvxVnni, Isa::Avx512Vnni, Isa::Avx512Vbmi, Isa::Neon, Isa::Dotprod, Isa::Rvv];
 
     /// The name on the command line and in kernel symbols.
     pub const fn name(self) -> &'static str {
@@ -113,6 +131,7 @@ impl Isa {
             Isa::Avx512Vbmi => "avx512vbmi",
             Isa::Neon => "neon",
             Isa::Dotprod => "dotprod",
+            Isa::Rvv => "rvv",
         }
     }
 
@@ -121,6 +140,7 @@ impl Isa {
         match self {
             Isa::Sse41 | Isa::Avx2 | Isa::AvxVnni | Isa::Avx512Vnni | Isa::Avx512Vbmi => Arch::X86_64,
             Isa::Neon | Isa::Dotprod => Arch::Aarch64,
+            Isa::Rvv => Arch::Riscv64,
         }
     }
 
@@ -134,6 +154,7 @@ impl Isa {
             Isa::Avx512Vbmi => &[Group::Sse41, Group::Avx2, Group::Avx512, Group::Vbmi],
             Isa::Neon => &[Group::Neon],
             Isa::Dotprod => &[Group::Neon, Group::Dotprod],
+            Isa::Rvv => &[Group::V],
         }
     }
 
@@ -160,7 +181,7 @@ impl Isa {
     /// Width of the level's vectors, where they are wider than those of Cranelift.
     pub const fn width(self) -> Option<Width> {
         match self {
-            Isa::Sse41 | Isa::Neon | Isa::Dotprod => None,
+            Isa::Sse41 | Isa::Neon | Isa::Dotprod | Isa::Rvv => None,
             Isa::Avx2 | Isa::AvxVnni => Some(Width::W256),
             Isa::Avx512Vnni | Isa::Avx512Vbmi => Some(Width::W512),
         }

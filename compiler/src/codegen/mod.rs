@@ -26,7 +26,7 @@ pub use isa::{Arch, EmitterChoice, Isa, Target};
 pub enum Error {
     /// No such level.
     #[error(
-        "unknown ISA level {found:?}; known are sse41, avx2, avxvnni, avx512vnni, avx512vbmi, neon, dotprod and native"
+        "unknown ISA level {found:?}; known are sse41, avx2, avxvnni, avx512vnni, avx512vbmi, neon, dotprod, rvv and native"
     )]
     UnknownIsa {
         /// What was asked for.
@@ -40,7 +40,7 @@ pub enum Error {
     },
     /// No level runs here.
     #[error(
-        "tern compiles for x86-64 with SSE4.1 or better under a Unix, and for aarch64 under Linux; this machine is neither"
+        "tern runs on x86-64 with SSE4.1 or better under a Unix, and on aarch64 under Linux; this machine is neither"
     )]
     NoIsa,
     /// The profile asks for an instruction that the level lacks.

@@ -102,7 +102,7 @@ pub fn compile(levels: &[Level<'_>], listing: Listing) -> Result<Compiled, Error
     })?;
     let ask = match least.target.isa.arch() {
         Arch::X86_64 => Some(functions.cpuid()?),
-        Arch::Aarch64 => None,
+        Arch::Aarch64 | Arch::Riscv64 => None,
     };
     let features: Vec<u32> = levels.iter().map(|level| level.target.isa.features()).collect();
     let state_init = functions.entry("tern_state_init", &[I64, I32, I32, I32, I32], I32, |b, module| {
@@ -185,8 +185,16 @@ impl<'t> Functions<'t> {
     fn signature(&self, params: &[Type], result: Option<Type>) -> Signature {
         let mut signature = self.module.make_signature();
         signature.params.extend(params.iter().map(|ty| AbiParam::new(*ty)));
-        signature.returns.extend(result.map(AbiParam::new));
+        signature.returns.extend(result.map(|ty| self.result(ty)));
         signature
+    }
+
+    /// A number that a function of the C ABI returns. That of riscv64 wants 32 bits extended by their sign.
+    fn result(&self, ty: Type) -> AbiParam {
+        match self.target.isa.arch() {
+            Arch::X86_64 | Arch::Aarch64 => AbiParam::new(ty),
+            Arch::Riscv64 => AbiParam::new(ty).sext(),
+        }
     }
 
     /// The kernels of a schedule and the step program that calls them.

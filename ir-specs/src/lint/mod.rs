@@ -4,6 +4,7 @@
 //! test that makes it fail.
 
 mod abi;
+mod artifact;
 mod ops;
 mod rest;
 mod rules;
@@ -39,6 +40,7 @@ pub fn lint(tables: &Tables) -> Vec<Finding> {
     rules::lint(tables, &mut findings);
     rest::lint(tables, &mut findings);
     abi::lint(&tables.abi, &mut findings);
+    artifact::lint(&tables.artifact, &mut findings);
     findings
 }
 

@@ -5,7 +5,7 @@ use core::ffi::c_void;
 
 // what holds for every model
 
-/// The version of all that this table says; it changes when something that was there changes.
+/// The version that this table describes: it changes whenever a caller would have to.
 pub const ABI_VERSION: u32 = 1;
 /// Weights and states start at a multiple of so many bytes.
 pub const ALIGN_BYTES: u32 = 64;

@@ -8,7 +8,17 @@ pub static KNOBS: &[KnobSpec] = &[
     KnobSpec {
         name: "isa",
         env: "TERN_ISA",
-        kind: KnobKind::Choice(&["native", "sse41", "avx2", "avxvnni", "avx512vnni", "avx512vbmi", "neon", "dotprod"]),
+        kind: KnobKind::Choice(&[
+            "native",
+            "sse41",
+            "avx2",
+            "avxvnni",
+            "avx512vnni",
+            "avx512vbmi",
+            "neon",
+            "dotprod",
+            "rvv",
+        ]),
         default: "native",
         doc: "The instruction-set level of the generated code; `native` takes what the CPU has.",
     },

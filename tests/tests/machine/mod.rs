@@ -1,7 +1,7 @@
 //! As much of machine code as the inner-loop test asks for: where control goes, and whether memory of the stack is named.
 //!
-//! x86-64 is decoded by iced. Instructions of aarch64 are 32 bits each, and the few classes asked for are told apart by a
-//! mask (Arm ARM, C4.1, the encoding index).
+//! x86-64 is decoded by iced. Instructions of aarch64 and, as compiled here, of riscv64 are 32 bits each, and the few
+//! classes asked for are told apart by a mask (Arm ARM, C4.1, the encoding index; the RISC-V unprivileged manual, opcodes).
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl, OpKind, Register};
 use tern_compiler::codegen::Arch;
@@ -28,7 +28,7 @@ pub(crate) struct Instruction {
     pub(crate) uses_stack: bool,
     /// How long it is.
     pub(crate) bytes: u64,
-    /// Its word on aarch64, elsewhere zero.
+    /// Its word, zero on x86-64.
     word: u32,
 }
 
@@ -52,6 +52,7 @@ pub(crate) fn decode(arch: Arch, code: &[u8], at: u64) -> Instruction {
     match arch {
         Arch::X86_64 => x86_64(code, at),
         Arch::Aarch64 => aarch64(code, at),
+        Arch::Riscv64 => riscv64(code, at),
     }
 }
 
@@ -72,9 +73,14 @@ fn x86_64(code: &[u8], at: u64) -> Instruction {
     Instruction { flow, uses_stack, bytes: i.len() as u64, word: 0 }
 }
 
-fn aarch64(code: &[u8], at: u64) -> Instruction {
+/// The 32 bits at `at`.
+fn word(code: &[u8], at: u64) -> u32 {
     let word = code.get(at as usize..).and_then(|rest| rest.first_chunk());
-    let word = u32::from_le_bytes(*word.unwrap_or_else(|| panic!("no instruction at {at:#x}")));
+    u32::from_le_bytes(*word.unwrap_or_else(|| panic!("no instruction at {at:#x}")))
+}
+
+fn aarch64(code: &[u8], at: u64) -> Instruction {
+    let word = word(code, at);
     let is = |mask: u32, bits: u32| word & mask == bits;
     // A signed number of words in the `bits` bits from `low` on.
     let target = |low: u32, bits: u32| {
@@ -102,4 +108,50 @@ fn aarch64(code: &[u8], at: u64) -> Instruction {
     // sp has number 31 here, the frame pointer 29.
     let uses_stack = is_access && !is_literal && matches!(word >> 5 & 31, 29 | 31);
     Instruction { flow, uses_stack, bytes: 4, word }
+}
+
+fn riscv64(code: &[u8], at: u64) -> Instruction {
+    let instruction = word(code, at);
+    let (opcode, first) = (instruction & 0x7f, instruction >> 15 & 31);
+    // `count` bits of the word from `low` on, as bits of a number from `to` on.
+    let bits = |low: u32, count: u32, to: u32| (instruction >> low & ((1 << count) - 1)) << to;
+    let target = |offset: u32, sign: u32| {
+        let offset = i64::from((offset << (31 - sign)) as i32 >> (31 - sign));
+        at.checked_add_signed(offset).unwrap_or_else(|| panic!("{at:#x} branches in front of the code"))
+    };
+    let flow = match opcode {
+        0x63 => {
+            let to = target(bits(31, 1, 12) | bits(7, 1, 11) | bits(25, 6, 5) | bits(8, 4, 1), 12);
+            // A branch that would not reach leads to a jump behind the function that does.
+            Flow::Branch(far_jump(code, to).unwrap_or(to))
+        }
+        // jal, without a link.
+        0x6f if instruction >> 7 & 31 == 0 => {
+            Flow::Jump(target(bits(31, 1, 20) | bits(12, 8, 12) | bits(20, 1, 11) | bits(21, 10, 1), 20))
+        }
+        0x17 => far_jump(code, at).map_or(Flow::Next, Flow::Jump),
+        // jalr: `ret` alone.
+        0x67 if instruction == 0x0000_8067 => Flow::End,
+        0x6f | 0x67 => panic!("{instruction:08x} at {at:#x} in a leaf function"),
+        // No instruction, as a trap.
+        0 => Flow::End,
+        // Three of four patterns of the two lowest bits are shorter instructions.
+        _ if opcode & 3 != 3 => panic!("{instruction:08x} at {at:#x} is a short instruction"),
+        _ => Flow::Next,
+    };
+    // Loads and stores, of integers, and of floats and vectors.
+    let is_access = matches!(opcode, 0x03 | 0x23 | 0x07 | 0x27);
+    // sp has number 2, the frame pointer 8.
+    let uses_stack = is_access && matches!(first, 2 | 8);
+    Instruction { flow, uses_stack, bytes: 4, word: instruction }
+}
+
+/// Where the two instructions at `at` jump to, if they are an `auipc` and a `jalr` by its result, without a link.
+fn far_jump(code: &[u8], at: u64) -> Option<u64> {
+    let rest = code.get(at as usize..)?.first_chunk::<8>()?;
+    let [auipc, jalr] = [word(rest, 0), word(rest, 4)];
+    let register = auipc >> 7 & 31;
+    let is_jump = auipc & 0x7f == 0x17 && jalr & 0x000f_ffff == register << 15 | 0x67;
+    let offset = i64::from((auipc & !0xfff) as i32) + i64::from(jalr as i32 >> 20);
+    is_jump.then(|| at.checked_add_signed(offset)).flatten()
 }

@@ -29,6 +29,7 @@ pub fn c_compiler(arch: Arch) -> &'static str {
     let (own, cross) = match arch {
         Arch::X86_64 => (cfg!(target_arch = "x86_64"), "x86_64-linux-gnu-gcc"),
         Arch::Aarch64 => (cfg!(target_arch = "aarch64"), "aarch64-linux-gnu-gcc"),
+        Arch::Riscv64 => (cfg!(target_arch = "riscv64"), "riscv64-linux-gnu-gcc"),
     };
     if own && cfg!(target_os = "linux") { "cc" } else { cross }
 }

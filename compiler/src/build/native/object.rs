@@ -108,6 +108,8 @@ fn empty<'a>(arch: Arch) -> Object<'a> {
     let (architecture, e_flags) = match arch {
         Arch::X86_64 => (Architecture::X86_64, 0),
         Arch::Aarch64 => (Architecture::Aarch64, 0),
+        // Compressed instructions, and doubles in registers: what every Linux of that CPU links.
+        Arch::Riscv64 => (Architecture::Riscv64, elf::EF_RISCV_RVC | elf::EF_RISCV_FLOAT_ABI_DOUBLE),
     };
     let mut object = Object::new(BinaryFormat::Elf, architecture, Endianness::Little);
     object.flags = FileFlags::Elf { os_abi: elf::ELFOSABI_NONE, abi_version: 0, e_flags };

@@ -295,7 +295,7 @@ impl Asm {
                 let result = by_width!(to, vpdpbusd, d, [a], b);
                 self.note(result);
             }
-            Isa::Sse41 | Isa::Avx2 | Isa::Neon | Isa::Dotprod => {
+            Isa::Sse41 | Isa::Avx2 | Isa::Neon | Isa::Dotprod | Isa::Rvv => {
                 self.fail(format_args!("vpdpbusd at level {}", self.isa.name()));
             }
         }

@@ -49,7 +49,7 @@ fn allowed(isa: Isa) -> Vec<CpuidFeature> {
     let mut features = vec![INTEL8086, INTEL386, X64, SSE, AVX, AVX2, FMA, F16C, BMI1, BMI2, LZCNT, POPCNT];
     features.push(CpuidFeature::CMOV);
     match isa {
-        Isa::Sse41 | Isa::Avx2 | Isa::Neon | Isa::Dotprod => {}
+        Isa::Sse41 | Isa::Avx2 | Isa::Neon | Isa::Dotprod | Isa::Rvv => {}
         Isa::AvxVnni => features.push(AVX_VNNI),
         Isa::Avx512Vnni => features.extend([AVX512F, AVX512BW, AVX512DQ, AVX512VL, AVX512_VNNI]),
         Isa::Avx512Vbmi => features.extend([AVX512F, AVX512BW, AVX512DQ, AVX512VL, AVX512_VNNI, AVX512_VBMI]),

@@ -6,7 +6,7 @@ use cranelift_codegen::ir::condcodes::FloatCC;
 use cranelift_codegen::ir::{self, InstBuilder, Value, types};
 
 use crate::codegen::emitter::{Emitter, F32X4, I8X16, I32X4};
-use crate::codegen::kernels::dot::{self, Narrow};
+use crate::codegen::kernels::dot::{self, Narrow, Signed};
 use crate::codegen::state::HeadState;
 use crate::schedule::coarse::{PRODUCT_MOST, SUBNORMALS};
 use crate::schedule::layout::{HEAD_BLOCK_BYTES, HEAD_TILE_ROWS, head_blocks, head_tile_bytes};
@@ -80,6 +80,7 @@ fn block(k: &mut Emitter<'_, '_>, w: Value, x: Value, acc: &[Value], mask: Value
                 let mut sum: Option<Narrow> = None;
                 for (field, codes) in fields.clone().zip(&codes) {
                     let a = broadcast(k, x, field);
+                    let a = Signed::new(k, a);
                     let products = Narrow::of(k, a, *codes);
                     sum = Some(sum.map_or(products, |sum| sum.plus(k, products)));
                 }
@@ -95,9 +96,7 @@ fn block(k: &mut Emitter<'_, '_>, w: Value, x: Value, acc: &[Value], mask: Value
 
 /// Four activations of sixteen, four times.
 fn broadcast(k: &mut Emitter<'_, '_>, codes: Value, field: i32) -> Value {
-    let bytes: [u8; 16] = std::array::from_fn(|i| (4 * field as usize + i % 4) as u8);
-    let bytes = k.b.func.dfg.immediates.push(ir::ConstantData::from(&bytes[..]));
-    k.b.ins().shuffle(codes, codes, bytes)
+    k.broadcast_lane(codes, field as usize)
 }
 
 /// The codes of one field of four rows: the low six bits of a vector, or the two high bits of all three.

@@ -8,7 +8,7 @@
 //! - for several tokens every field moves down, and each part and token has one sum.
 //!
 //! Either way eight sums or more hide the latency of the dot product, and sums, masks, weights and codes fit the registers: 16
-//! of x86, 32 of aarch64. Without 32-bit dot products, sums grow in i16 over four lines, then they are widened.
+//! of x86, 32 of the others. Without 32-bit dot products, sums grow in i16 over four lines, then they are widened.
 
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
@@ -16,7 +16,7 @@ use super::epilogue::{self, Matrix};
 use super::{Frame, LINE, LINE_COLS, TILE_OUT_BYTES};
 use crate::codegen::emitter::{Emitter, F32X4, I8X16, I16X8, I32X4};
 use crate::codegen::isa::{Arch, Isa};
-use crate::codegen::kernels::dot::{self, Narrow};
+use crate::codegen::kernels::dot::{self, Narrow, Signed};
 
 /// Vectors of a line.
 const PARTS: usize = 4;
@@ -25,7 +25,8 @@ const FIELDS: usize = 4;
 /// Lines per turn of the loop.
 const UNROLL: i64 = 4;
 
-// So many lines fit an i16 at the largest class: on x86 class 1, two fields of two products; on aarch64 class 2, one of each.
+// So many lines fit an i16 at the largest class: on x86 and riscv64 class 1, two fields of two products; on aarch64 class 2,
+// one of each.
 const _: () = assert!(UNROLL * 4 * 4 * (2 * 128) < 1 << 15 && UNROLL * 16 * (2 * 128) < 1 << 15);
 
 /// How the fields of a line are laid bare.
@@ -44,14 +45,21 @@ impl Unfolding {
     /// What leaves no register unused or wanting. A byte of x86 moves with its neighbour, one of aarch64 alone: then the top
     /// field needs no mask.
     fn new(isa: Isa, tokens: usize) -> Self {
-        let keeps_codes = tokens == 1 || isa.arch() == Arch::Aarch64;
+        let keeps_codes = match isa.arch() {
+            Arch::X86_64 => tokens == 1,
+            Arch::Aarch64 => true,
+            // A load broadcasts at no cost; a permutation would have to load its indices.
+            Arch::Riscv64 => false,
+        };
         let down = match (isa.arch(), tokens) {
-            (Arch::X86_64, 1) => [0, 0, 4, 4],
+            (Arch::X86_64 | Arch::Riscv64, 1) => [0, 0, 4, 4],
             (Arch::Aarch64, 1) => [0, 0, 0, 6],
-            (Arch::X86_64 | Arch::Aarch64, _) => [0, 2, 4, 6],
+            (Arch::X86_64 | Arch::Aarch64 | Arch::Riscv64, _) => [0, 2, 4, 6],
         };
         let parts = match isa.arch() {
             Arch::Aarch64 if isa.has_dot() => 4,
+            // Codes are made i16 once for all parts.
+            Arch::Riscv64 => 4,
             Arch::X86_64 | Arch::Aarch64 => 2,
         };
         Self { down, parts, keeps_codes }
@@ -71,7 +79,7 @@ impl Unfolding {
 fn most_tokens(isa: Isa) -> usize {
     match isa.arch() {
         Arch::X86_64 => 2,
-        Arch::Aarch64 => 4,
+        Arch::Aarch64 | Arch::Riscv64 => 4,
     }
 }
 
@@ -179,14 +187,15 @@ fn masks(k: &mut Emitter<'_, '_>, tile: &Tile<'_>) -> Vec<Value> {
 }
 
 /// One line of the parts from `first` on, field by field: `add(k, sum, codes, trits)` adds four columns to
-/// `sums[(part * tokens + token) * classes + class]`.
-fn step(
+/// `sums[(part * tokens + token) * classes + class]`; `codes` is what `prepare` made of a token's.
+fn step<C: Copy>(
     k: &mut Emitter<'_, '_>,
     tile: &Tile<'_>,
     masks: &[Value],
     at: Cursor,
     first: usize,
-    mut add: impl FnMut(&mut Emitter<'_, '_>, usize, Value, Value),
+    prepare: impl Fn(&mut Emitter<'_, '_>, Value) -> C,
+    mut add: impl FnMut(&mut Emitter<'_, '_>, usize, C, Value),
 ) {
     let unfolding = &tile.unfolding;
     let offset = |part: usize| (at.line * LINE) as i32 + 16 * part as i32;
@@ -201,10 +210,13 @@ fn step(
             packed = packed.into_iter().map(|p| shifted_down(k, p, unfolding.down[field] - down)).collect();
             down = unfolding.down[field];
         }
-        let codes: Vec<Value> = (0..tile.tokens)
-            .map(|t| match kept.get(t) {
-                Some(codes) => k.broadcast_lane(*codes, field),
-                None => k.load_broadcast(at.codes, columns(t, field)),
+        let codes: Vec<C> = (0..tile.tokens)
+            .map(|t| {
+                let codes = match kept.get(t) {
+                    Some(codes) => k.broadcast_lane(*codes, field),
+                    None => k.load_broadcast(at.codes, columns(t, field)),
+                };
+                prepare(k, codes)
             })
             .collect();
         let class = unfolding.class(field);
@@ -226,7 +238,7 @@ fn shifted_down(k: &mut Emitter<'_, '_>, v: Value, bits: usize) -> Value {
             let words = k.b.ins().ushr_imm_u(words, bits as i64);
             k.cast(I8X16, words)
         }
-        Arch::Aarch64 => k.b.ins().ushr_imm_u(v, bits as i64),
+        Arch::Aarch64 | Arch::Riscv64 => k.b.ins().ushr_imm_u(v, bits as i64),
     }
 }
 
@@ -265,9 +277,17 @@ fn wide_sums(k: &mut Emitter<'_, '_>, tile: &Tile<'_>) -> Vec<Vec<Value>> {
         let mut accs = accs.to_vec();
         for line in 0..lines {
             for first in (0..PARTS).step_by(tile.unfolding.parts) {
-                step(k, tile, &masks, Cursor { line, ..at }, first, |k, i, codes, trits| {
-                    accs[i] = dot::fused(k, codes, trits, accs[i]);
-                });
+                step(
+                    k,
+                    tile,
+                    &masks,
+                    Cursor { line, ..at },
+                    first,
+                    |_, codes| codes,
+                    |k, i, codes, trits| {
+                        accs[i] = dot::fused(k, codes, trits, accs[i]);
+                    },
+                );
             }
         }
         accs
@@ -293,7 +313,7 @@ fn narrow_sums(k: &mut Emitter<'_, '_>, tile: &Tile<'_>) -> Vec<Vec<Value>> {
         for first in (0..PARTS).step_by(tile.unfolding.parts) {
             let mut narrow: Vec<Option<Narrow>> = vec![None; PARTS * classes];
             for line in 0..lines {
-                step(k, tile, &masks, Cursor { line, ..at }, first, |k, i, codes, trits| {
+                step(k, tile, &masks, Cursor { line, ..at }, first, Signed::new, |k, i, codes, trits| {
                     let products = Narrow::of(k, codes, trits);
                     narrow[i] = Some(narrow[i].map_or(products, |sum| sum.plus(k, products)));
                 });

@@ -100,7 +100,7 @@ fn constants(k: &mut Asm, t: &Ternary) -> Constants {
         if several { dword_bcst(k.constant(&[byte; 4])).into() } else { whole(k, byte).into() }
     };
     let masks: &[u8] = match k.isa {
-        Isa::Sse41 | Isa::Avx2 | Isa::Neon | Isa::Dotprod => &[0x03, 0x0c],
+        Isa::Sse41 | Isa::Avx2 | Isa::Neon | Isa::Dotprod | Isa::Rvv => &[0x03, 0x0c],
         Isa::AvxVnni | Isa::Avx512Vnni | Isa::Avx512Vbmi => &[0x03, 0x0c, 0x30, 0xc0],
     };
     let masks = masks.iter().map(|byte| mask(k, *byte)).collect();
