@@ -195,7 +195,7 @@ fn sanitizers_find_nothing() {
     let sanitized = |name: &str, flags: &[&str]| {
         let program = shop.cc("cc", &chat(), name, &[&["-DPREFIX=demo", "demo.o"], flags].concat());
         let mut command = Command::new(&program);
-        command.env("ASAN_OPTIONS", "detect_leaks=0").env("TSAN_OPTIONS", "halt_on_error=1");
+        command.env("TSAN_OPTIONS", "halt_on_error=1");
         check_chat(&mut command, &["-t", "3"]);
     };
     sanitized("address", &["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]);
