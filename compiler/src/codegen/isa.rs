@@ -33,6 +33,7 @@ impl Arch {
         match self {
             Arch::X86_64 => 62,
             Arch::Aarch64 => 183,
+            Arch::Riscv64 => 243,
         }
     }
 
