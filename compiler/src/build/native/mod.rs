@@ -2,8 +2,10 @@
 //!
 //! In: a model's code, facts, tokens and perhaps its weights. Out: an ELF object ([`object`]) that needs nothing from outside,
 //! libraries of it ([`library`]), the C header and the Rust bindings that declare its symbols ([`header`]), the table of
-//! tokens that is among these ([`tokens`]). The same input gives the same bytes. What the symbols mean is `ir-specs/ABI.md`.
+//! tokens that is among these ([`tokens`]); and all of these as files ([`files`]). The same input gives the same bytes. What the
+//! symbols mean is `ir-specs/ABI.md`.
 
+pub mod files;
 pub mod header;
 pub mod library;
 pub mod object;
@@ -73,6 +75,18 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
+    /// Input: two files of one name.
+    #[error("{} is what one of the files beside it is called; give it another name", path.display())]
+    NameTaken {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The tokenizer is refused.
+    #[error(transparent)]
+    Tokenizer(#[from] tern_runtime::Error),
+    /// Weights cannot be read, or files cannot be written.
+    #[error(transparent)]
+    Write(#[from] super::artifact::Error),
     /// A bug in tern.
     #[error("bug in tern: {reason}")]
     Bug {
