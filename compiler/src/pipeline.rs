@@ -13,6 +13,7 @@ use tern_runtime::memory::{Block, HugePages};
 use tern_runtime::model::{Model, ModelInfo};
 
 use crate::checkpoint::Checkpoint;
+use crate::codegen::candidates::packings;
 use crate::codegen::jit::JitCode;
 use crate::codegen::module::Listing;
 use crate::codegen::{self, EmitterChoice, Isa, Target};
@@ -21,7 +22,8 @@ use crate::graph::Graph;
 use crate::graph::arith::Profile;
 use crate::graph::verify::{VerifyErrors, verify_compiled, verify_model};
 use crate::import::{self, ImportOptions, Imported};
-use crate::schedule::{self, HeadMode, Schedule};
+use crate::schedule::kernel::TritPacking;
+use crate::schedule::{self, HeadMode, Schedule, Ternary};
 use crate::weights::WeightError;
 
 /// What the caller decides.
@@ -172,14 +174,39 @@ pub fn import(checkpoint: &Checkpoint, options: &Options) -> Result<Imported, Er
 /// # Errors
 /// An op that nothing computes, or a bug.
 pub fn lower(graph: &Graph, options: &Options) -> Result<Lowered, Error> {
+    lower_packed(graph, options, options.target()?.ternary())
+}
+
+/// The same for each of several levels of one architecture, least first: all read the same packed weights and share the
+/// layout of the state. `options.isa` is not looked at.
+///
+/// # Errors
+/// As [`lower`].
+pub fn lower_levels(graph: &Graph, options: &Options, levels: &[Isa]) -> Result<Vec<Lowered>, Error> {
+    let targets = levels.iter().map(|isa| Target::new(*isa, options.profile, options.emitter));
+    let targets = targets.collect::<Result<Vec<_>, codegen::Error>>()?;
+    let (first, others) = targets.split_first().ok_or_else(|| codegen::Error::bug("no level to lower for"))?;
+    // The best packing of the least level that all the others can read.
+    let read_by_all = |packing: &&TritPacking| others.iter().all(|target| packings(target).contains(packing));
+    let packing = packings(first).iter().find(read_by_all).copied();
+    let packing = packing.ok_or_else(|| codegen::Error::bug("levels that share no packing"))?;
+    let lower = |target: &Target| {
+        let ternary = target.ternary_packed(packing);
+        lower_packed(graph, &Options { isa: target.isa, ..*options }, ternary)
+    };
+    let mut lowered = targets.iter().map(lower).collect::<Result<Vec<_>, _>>()?;
+    let scratch_bytes = lowered.iter().map(|lowered| lowered.schedule.scratch_bytes).max().unwrap_or(0);
+    lowered.iter_mut().for_each(|lowered| lowered.schedule.scratch_bytes = scratch_bytes);
+    Ok(lowered)
+}
+
+fn lower_packed(graph: &Graph, options: &Options, ternary: Ternary) -> Result<Lowered, Error> {
     let mut timings = Timings::default();
     let compiled = timings.time("compile_form", || compiled_form(graph))?;
     let machine = egraph::Machine::default();
     let optimised = timings.time("optimise", || egraph::optimise(&compiled, &options.egraph, &machine))?;
     verify_compiled(&optimised.graph).map_err(|errors| Error::Pass { pass: "the optimiser", errors })?;
-    let target = options.target()?;
-    let schedule_options =
-        schedule::Options { max_step_tokens: options.max_step_tokens, ternary: target.ternary(), head: options.head };
+    let schedule_options = schedule::Options { max_step_tokens: options.max_step_tokens, ternary, head: options.head };
     let schedule = timings.time("schedule", || schedule::schedule(&optimised.graph, &schedule_options))?;
     Ok(Lowered { compiled, optimised: optimised.graph, report: optimised.report, schedule, timings })
 }
@@ -214,15 +241,19 @@ pub fn compile_jit(
         let threads = options.pack_threads.unwrap_or_else(physical_cores);
         schedule.weights.pack(&imported.weights, block.as_mut_slice(), threads, &mut report)
     })?;
-    let info = ModelInfo {
+    Ok(code.into_model(block, model_info(imported, schedule))?)
+}
+
+/// What a user of a compiled model must know of it.
+pub fn model_info(imported: &Imported, schedule: &Schedule) -> ModelInfo {
+    ModelInfo {
         name: imported.graph.name.clone(),
         vocab: schedule.vocab,
         max_context: schedule.max_context,
         max_step_tokens: schedule.max_step_tokens,
         bos: imported.facts.bos,
         eos: imported.facts.eos.clone(),
-    };
-    Ok(code.into_model(block, info)?)
+    }
 }
 
 /// A stage of a lowered model whose text `tern dump` prints.

@@ -7,6 +7,7 @@
 //! To add an op: add it to `ops.toml` with an example and a violation of each constraint, run
 //! `cargo run -p tern-ir-specs`, then follow the compiler's complaints, since every match on `Op` is exhaustive.
 
+pub mod artifact;
 pub mod emit;
 pub mod error;
 pub mod lint;

@@ -8,6 +8,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+pub use crate::artifact::{ArtifactTable, LayoutRow};
 use crate::error::{Error, Result};
 
 /// All tables.
@@ -25,6 +26,8 @@ pub struct Tables {
     pub knobs: Vec<KnobRow>,
     /// `abi.toml`.
     pub abi: AbiTable,
+    /// `artifact.toml`.
+    pub artifact: ArtifactTable,
 }
 
 /// One op.
@@ -370,6 +373,7 @@ impl Tables {
             rules: rows(folder, "rules.toml", "rule")?,
             knobs: rows(folder, "knobs.toml", "knob")?,
             abi: file(folder, "abi.toml")?,
+            artifact: file(folder, "artifact.toml")?,
         })
     }
 

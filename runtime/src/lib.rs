@@ -34,6 +34,7 @@
 //! }
 //! ```
 
+pub mod artifact;
 pub mod barrier;
 pub mod code;
 pub mod cores;

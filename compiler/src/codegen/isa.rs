@@ -40,8 +40,17 @@ impl Arch {
         }
     }
 
+    /// Its number in ELF files.
+    pub const fn elf_machine(self) -> u32 {
+        match self {
+            Arch::X86_64 => 62,
+            Arch::Aarch64 => 183,
+            Arch::Riscv64 => 243,
+        }
+    }
+
     /// What Cranelift calls it, with the calling convention of the entry points.
-    const fn triple(self) -> &'static str {
+    pub const fn triple(self) -> &'static str {
         match self {
             Arch::X86_64 => "x86_64-unknown-linux-gnu",
             Arch::Aarch64 => "aarch64-unknown-linux-gnu",

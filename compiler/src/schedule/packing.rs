@@ -171,4 +171,19 @@ impl WeightLayout {
     ) -> Result<(), WeightError> {
         jobs::run(&self.placed, data, block, threads, done)
     }
+
+    /// The same bytes, all `self.bytes` of them, in order and in pieces of some 32 MB to `sink`: memory does not grow with
+    /// the weights.
+    ///
+    /// # Errors
+    /// As [`WeightLayout::pack`], and what `sink` says.
+    pub fn stream<E: From<WeightError>>(
+        &self,
+        data: &dyn WeightData,
+        threads: usize,
+        sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+        done: &mut dyn FnMut(u64),
+    ) -> Result<(), E> {
+        jobs::stream(&self.placed, data, self.bytes, threads, sink, done)
+    }
 }

@@ -4,6 +4,7 @@
 //! nothing here depends on the clock, the environment or the order of a hash.
 
 mod abi;
+mod artifact;
 mod ops;
 mod pages;
 mod small;
@@ -28,9 +29,10 @@ pub fn files(tables: &Tables) -> Result<Vec<Generated>> {
         ("compiler/src/generated/dtypes.rs", small::dtypes(&tables.dtypes)),
         ("compiler/src/generated/packings.rs", small::packings(&tables.packings)),
         ("compiler/src/generated/rules.rs", small::rules(&tables.rules)?),
-        ("runtime/src/generated/mod.rs", format!("{RUST_HEADER}\npub mod abi;\npub mod knobs;\n")),
+        ("runtime/src/generated/mod.rs", format!("{RUST_HEADER}\npub mod abi;\npub mod artifact;\npub mod knobs;\n")),
         ("runtime/src/generated/knobs.rs", small::knobs(&tables.knobs)),
         ("runtime/src/generated/abi.rs", abi::rust(&tables.abi)),
+        ("runtime/src/generated/artifact.rs", artifact::rust(&tables.artifact)),
         ("tests/tests/generated_specs.rs", tests::root()),
         ("tests/tests/generated/mod.rs", tests::modules()),
         ("tests/tests/generated/examples.rs", tests::examples(&tables.ops)),
@@ -43,6 +45,7 @@ pub fn files(tables: &Tables) -> Result<Vec<Generated>> {
         ("ir-specs/PACKINGS.md", pages::packings(&tables.packings)),
         ("ir-specs/KNOBS.md", pages::knobs(&tables.knobs)),
         ("ir-specs/ABI.md", pages::abi(&tables.abi)),
+        ("ir-specs/ARTIFACT.md", artifact::page(&tables.artifact)),
     ];
     let mut files = vec![];
     for (path, text) in rust {

@@ -7,7 +7,7 @@ use crate::tables::{
     AbiTable, AttrKindRow, CheckRow, ClassRow, FormRow, KnobKindRow, KnobRow, OpRow, PackingRow, RuleRow, Tables,
 };
 
-fn header(title: &str, table: &str) -> String {
+pub(super) fn header(title: &str, table: &str) -> String {
     format!("<!-- Written by the generator of `ir-specs` from `{table}`. Do not edit. -->\n\n# {title}\n")
 }
 
@@ -211,7 +211,7 @@ pub(super) fn abi(table: &AbiTable) -> String {
 }
 
 /// Text for a table cell.
-fn cell(text: &str) -> String {
+pub(super) fn cell(text: &str) -> String {
     text.replace('|', "\\|")
 }
 

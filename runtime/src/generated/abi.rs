@@ -3,6 +3,11 @@
 
 use core::ffi::c_void;
 
+// version of this ABI
+
+/// The version that this table describes: it changes whenever a caller would have to.
+pub const ABI_VERSION: u32 = 1;
+
 // want: which logits `step` writes
 
 /// No logits.

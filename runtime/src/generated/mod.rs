@@ -1,4 +1,5 @@
 //! Written by the generator of `ir-specs` from its tables. Do not edit.
 
 pub mod abi;
+pub mod artifact;
 pub mod knobs;

@@ -1,7 +1,7 @@
 //! CPUs by name, with what they have of the features that levels ask for.
 //!
 //! In: a name as LLVM, GCC and rustc know it. Out: its features. The tables say what `rustc --print cfg -C target-cpu=NAME`
-//! (1.95, LLVM 21) says, except for the names marked otherwise. Cranelift has CPU names of its own for x86-64, but not to
+//! (1.95, LLVM 22) says, except for the names marked otherwise. Cranelift has CPU names of its own for x86-64, but not to
 //! rely on: its Zen and Alder Lake have no AVX. That ours have all that Cranelift's have is tested.
 
 use super::features::Features;

@@ -21,14 +21,25 @@ use crate::weights::{DenseShape, WeightData, WeightError};
 /// Output of a job, about: enough that taking one costs nothing, little enough that threads end together.
 const JOB_BYTES: u64 = 1 << 20;
 
-/// A part of a layout, and its bytes of the block.
-struct Job<'b> {
+/// Bytes of a window of a stream, about: all that is in memory of the packed weights at a time.
+const WINDOW_BYTES: u64 = 32 << 20;
+
+/// A part of a layout.
+#[derive(Clone, Debug)]
+struct Part {
     /// In the order of offsets.
     index: usize,
     /// Index into the placed layouts.
     placed: usize,
     /// Which tiles (of each matrix of a pair) or rows.
     units: Range<u32>,
+    /// Its bytes of the block.
+    bytes: Range<u64>,
+}
+
+/// A part, and where it goes.
+struct Job<'b> {
+    part: Part,
     out: &'b mut [u8],
 }
 
@@ -53,34 +64,50 @@ fn units(layout: &Layout) -> Units {
     }
 }
 
-/// The jobs of all layouts, in order.
-fn jobs<'b>(placed: &[Placed], mut block: &'b mut [u8]) -> Vec<Job<'b>> {
-    let (mut jobs, mut at) = (Vec::new(), 0);
+/// The parts of all layouts, in order.
+fn parts(placed: &[Placed]) -> Vec<Part> {
+    let mut parts = Vec::new();
     for (index, Placed { layout, offset }) in placed.iter().enumerate() {
         let units = units(layout);
         let step = (JOB_BYTES / units.bytes.max(1)).clamp(1, u64::from(u32::MAX)) as u32;
-        block = &mut block[(offset - at) as usize..];
-        at = *offset;
-        let mut start = 0;
+        let (mut start, mut at) = (0, *offset);
         while start < units.count {
             let end = start.saturating_add(step).min(units.count);
-            let bytes = units.bytes * u64::from(end - start);
-            let (out, rest) = block.split_at_mut(bytes as usize);
-            jobs.push(Job { index: jobs.len(), placed: index, units: start..end, out });
-            (block, at, start) = (rest, at + bytes, end);
+            let behind = at + units.bytes * u64::from(end - start);
+            parts.push(Part { index: parts.len(), placed: index, units: start..end, bytes: at..behind });
+            (start, at) = (end, behind);
         }
+    }
+    parts
+}
+
+/// The jobs for `parts`, which lie in a block whose first byte is byte `start` of all weights.
+fn jobs<'b>(parts: &[Part], start: u64, mut block: &'b mut [u8]) -> Vec<Job<'b>> {
+    let mut at = start;
+    let mut jobs = Vec::with_capacity(parts.len());
+    for part in parts {
+        let (_, rest) = block.split_at_mut((part.bytes.start - at) as usize);
+        let (out, rest) = rest.split_at_mut((part.bytes.end - part.bytes.start) as usize);
+        jobs.push(Job { part: part.clone(), out });
+        (block, at) = (rest, part.bytes.end);
     }
     jobs
 }
 
-/// What the threads share.
-struct Shared<'s, 'b> {
+/// Packs the placed layouts, all at once or window by window.
+struct Packer<'s> {
     placed: &'s [Placed],
     data: &'s dyn WeightData,
-    jobs: Mutex<std::vec::IntoIter<Job<'b>>>,
-    /// Jobs left of each layout.
+    threads: usize,
+    /// Parts left of each layout.
     left: Vec<AtomicUsize>,
     done_bytes: AtomicU64,
+}
+
+/// What the threads share of a window.
+struct Shared<'s, 'b> {
+    packer: &'s Packer<'s>,
+    jobs: Mutex<std::vec::IntoIter<Job<'b>>>,
     /// The first failure in the order of jobs.
     failure: Mutex<Option<(usize, WeightError)>>,
 }
@@ -93,33 +120,64 @@ pub(super) fn run(
     threads: usize,
     done: &mut dyn FnMut(u64),
 ) -> Result<(), WeightError> {
-    let jobs = jobs(placed, block);
-    let threads = threads.clamp(1, jobs.len().max(1));
-    let left: Vec<AtomicUsize> = placed.iter().map(|_| AtomicUsize::new(0)).collect();
-    for job in &jobs {
-        left[job.placed].fetch_add(1, Ordering::Relaxed);
+    let parts = parts(placed);
+    let packer = Packer::new(placed, data, threads, &parts);
+    packer.window(jobs(&parts, 0, block), done)
+}
+
+/// Packs all layouts window by window: `sink` gets the `total_bytes` of all weights in order, in a few pieces.
+pub(super) fn stream<E: From<WeightError>>(
+    placed: &[Placed],
+    data: &dyn WeightData,
+    total_bytes: u64,
+    threads: usize,
+    sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+    done: &mut dyn FnMut(u64),
+) -> Result<(), E> {
+    let all = parts(placed);
+    let packer = Packer::new(placed, data, threads, &all);
+    let (mut window, mut start, mut first) = (Vec::new(), 0, 0);
+    while start < total_bytes {
+        let fits = all[first..].iter().take_while(|part| part.bytes.end - start <= WINDOW_BYTES).count();
+        // A part that is larger than a window is one of its own.
+        let behind = (first + fits.max(1)).min(all.len());
+        let end = all.get(behind).map_or(total_bytes, |next| next.bytes.start);
+        // What lies between layouts is 0, and so is what fills up tiles.
+        window.clear();
+        window.resize((end - start) as usize, 0);
+        packer.window(jobs(&all[first..behind], start, &mut window), done)?;
+        sink(&window)?;
+        (start, first) = (end, behind);
     }
-    let shared = Shared {
-        placed,
-        data,
-        jobs: Mutex::new(jobs.into_iter()),
-        left,
-        done_bytes: AtomicU64::new(0),
-        failure: Mutex::new(None),
-    };
-    std::thread::scope(|scope| {
-        for index in 1..threads {
-            let worker = std::thread::Builder::new().name(format!("tern-pack-{index}"));
-            // A thread that the system does not start leaves its work to the others.
-            if worker.spawn_scoped(scope, || shared.work(&mut |_| {})).is_err() {
-                break;
-            }
+    Ok(())
+}
+
+impl Packer<'_> {
+    fn new<'s>(placed: &'s [Placed], data: &'s dyn WeightData, threads: usize, parts: &[Part]) -> Packer<'s> {
+        let left: Vec<AtomicUsize> = placed.iter().map(|_| AtomicUsize::new(0)).collect();
+        for part in parts {
+            left[part.placed].fetch_add(1, Ordering::Relaxed);
         }
-        shared.work(done);
-    });
-    done(shared.done_bytes.load(Ordering::Relaxed));
-    let failure = shared.failure.into_inner().unwrap_or_else(PoisonError::into_inner);
-    failure.map_or(Ok(()), |(_, error)| Err(error))
+        Packer { placed, data, threads, left, done_bytes: AtomicU64::new(0) }
+    }
+
+    fn window(&self, jobs: Vec<Job<'_>>, done: &mut dyn FnMut(u64)) -> Result<(), WeightError> {
+        let threads = self.threads.clamp(1, jobs.len().max(1));
+        let shared = Shared { packer: self, jobs: Mutex::new(jobs.into_iter()), failure: Mutex::new(None) };
+        std::thread::scope(|scope| {
+            for index in 1..threads {
+                let worker = std::thread::Builder::new().name(format!("tern-pack-{index}"));
+                // A thread that the system does not start leaves its work to the others.
+                if worker.spawn_scoped(scope, || shared.work(&mut |_| {})).is_err() {
+                    break;
+                }
+            }
+            shared.work(done);
+        });
+        done(self.done_bytes.load(Ordering::Relaxed));
+        let failure = shared.failure.into_inner().unwrap_or_else(PoisonError::into_inner);
+        failure.map_or(Ok(()), |(_, error)| Err(error))
+    }
 }
 
 impl Shared<'_, '_> {
@@ -133,19 +191,20 @@ impl Shared<'_, '_> {
             // A statement of its own: the lock must be free while the job runs.
             let job = lock(&self.jobs).next();
             let Some(job) = job else { return };
-            let (index, bytes) = (job.index, job.out.len() as u64);
-            let Some(Placed { layout, .. }) = self.placed.get(job.placed) else { return };
-            if let Err(error) = pack_units(layout, self.data, job.units, job.out, &mut codes) {
+            let (Job { part, out }, packer) = (job, self.packer);
+            let bytes = out.len() as u64;
+            let Some(Placed { layout, .. }) = packer.placed.get(part.placed) else { return };
+            if let Err(error) = pack_units(layout, packer.data, part.units, out, &mut codes) {
                 let mut failure = lock(&self.failure);
-                if failure.as_ref().is_none_or(|(first, _)| index < *first) {
-                    *failure = Some((index, error));
+                if failure.as_ref().is_none_or(|(first, _)| part.index < *first) {
+                    *failure = Some((part.index, error));
                 }
                 return;
             }
-            if self.left[job.placed].fetch_sub(1, Ordering::AcqRel) == 1 {
-                layout.weights().for_each(|weight| self.data.release(weight));
+            if packer.left[part.placed].fetch_sub(1, Ordering::AcqRel) == 1 {
+                layout.weights().for_each(|weight| packer.data.release(weight));
             }
-            done(self.done_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes);
+            done(packer.done_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes);
         }
     }
 }
@@ -313,6 +372,13 @@ mod tests {
         for threads in [0, 2, 3, 64] {
             assert!(pack(threads) == one, "{threads} threads");
         }
+        let mut streamed = Vec::new();
+        let mut sink = |piece: &[u8]| {
+            streamed.extend(piece);
+            Ok::<_, WeightError>(())
+        };
+        layout.stream(&data, 2, &mut sink, &mut |_| {}).expect("all can be had");
+        assert!(streamed == one, "what is streamed differs");
     }
 
     #[test]

@@ -1,0 +1,62 @@
+//! Ahead of time: a model as files that run without a compiler.
+//!
+//! In: an imported checkpoint and the levels of a CPU. Out: code and layout ([`Built`]), and from these an artifact
+//! ([`artifact`]). It upholds that the same checkpoint, options and levels give the same bytes on every machine, and that
+//! memory does not grow with the weights.
+
+pub mod artifact;
+
+use tern_runtime::model::ModelInfo;
+
+use crate::codegen::image::ModelImage;
+use crate::codegen::module::{self, Level, Listing};
+use crate::codegen::{self, EmitterChoice, Isa, Target};
+use crate::graph::arith::Profile;
+use crate::import::Imported;
+use crate::pipeline::{self, Options, Timings};
+use crate::schedule::Schedule;
+
+/// A model's code, and how its weights must be packed for it.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// The code of all levels.
+    pub code: ModelImage,
+    /// The levels, least first.
+    pub levels: Vec<Isa>,
+    /// The arithmetic of all of them.
+    pub profile: Profile,
+    /// Which emitter wrote the kernels.
+    pub emitter: EmitterChoice,
+    /// The schedule of the least level; those of the others agree on weights and state.
+    pub schedule: Schedule,
+    /// What a user must know.
+    pub info: ModelInfo,
+    /// How long it took.
+    pub timings: Timings,
+}
+
+impl Built {
+    /// The least of its levels: what a CPU must have.
+    pub fn least(&self) -> Option<Isa> {
+        self.levels.first().copied()
+    }
+}
+
+/// Compiles a model for `levels` of one architecture, least first; `options.isa` is not looked at.
+///
+/// # Errors
+/// An op that nothing computes, a profile that a level lacks, or a bug.
+pub fn compile(imported: &Imported, options: &Options, levels: &[Isa]) -> Result<Built, pipeline::Error> {
+    let mut timings = Timings::default();
+    let lowered = timings.time("lower", || pipeline::lower_levels(&imported.graph, options, levels))?;
+    let targets = levels.iter().map(|isa| Target::new(*isa, options.profile, options.emitter));
+    let targets = targets.collect::<Result<Vec<_>, codegen::Error>>()?;
+    let level = |(lowered, target)| Level { schedule: lowered, target };
+    let each: Vec<_> = lowered.iter().map(|lowered| &lowered.schedule).zip(&targets).map(level).collect();
+    let code = timings.time("codegen", || module::compile(&each, Listing::default()))?.code;
+    let schedule = lowered.into_iter().next().map(|lowered| lowered.schedule);
+    let schedule = schedule.ok_or_else(|| codegen::Error::bug("no level to build for"))?;
+    let info = pipeline::model_info(imported, &schedule);
+    let (profile, emitter) = (options.profile, options.emitter);
+    Ok(Built { code, levels: levels.to_vec(), profile, emitter, schedule, info, timings })
+}

@@ -1,0 +1,133 @@
+//! The facts section of an artifact: JSON that a reader of any language understands.
+//!
+//! In: JSON of a bounded size. Out: [`Meta`]. It upholds that unknown keys are refused, so that nothing is dropped
+//! silently; whether the facts fit each other is checked where they are used.
+
+use serde::{Deserialize, Serialize};
+
+use crate::code::{Entries, Symbol};
+use crate::model::ModelInfo;
+use crate::sample::GenerationDefaults;
+
+/// The most bytes of the section.
+pub const MAX_BYTES: u64 = 1 << 20;
+
+/// What is known of a built model.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Meta {
+    /// The version of tern that built it.
+    pub tern: String,
+    /// The model's name; only for people.
+    pub name: String,
+    /// Its architecture, as its configuration names it.
+    pub architecture: String,
+    /// The target triple.
+    pub target: String,
+    /// The levels of that CPU that there is code for, least first.
+    pub levels: Vec<String>,
+    /// The arithmetic profile.
+    pub arithmetic: String,
+    /// The emitter.
+    pub emitter: String,
+    /// Tokens of the vocabulary.
+    pub vocab: u32,
+    /// The longest context of the code.
+    pub max_context: u32,
+    /// The longest context that the model was trained for.
+    pub trained_context: u32,
+    /// The most tokens of one step.
+    pub max_step_tokens: u32,
+    /// The token that starts a text.
+    pub bos: Option<u32>,
+    /// The tokens that end one.
+    pub eos: Vec<u32>,
+    /// How its makers sample.
+    pub generation: GenerationDefaults,
+    /// How much of each packing the weights are, by its name.
+    pub packed: Vec<PackedSize>,
+    /// Where the entry points start in the code.
+    pub entries: EntryOffsets,
+    /// The functions of the code, in the order in which they lie.
+    pub functions: Vec<Function>,
+    /// The files that it was built from, by name.
+    pub checkpoint: Vec<CheckpointFile>,
+}
+
+/// The weights of one packing.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PackedSize {
+    /// The packing, as `ir-specs/PACKINGS.md` names it.
+    pub packing: String,
+    /// How many weights.
+    pub weights: u64,
+    /// Their elements, without what fills up tiles.
+    pub elems: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// Where the entry points start, from the start of the code.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EntryOffsets {
+    /// One forward pass.
+    pub step: u64,
+    /// The size of a state.
+    pub state_bytes: u64,
+    /// Makes a zeroed block a state.
+    pub state_init: u64,
+    /// Forgets the end of a sequence.
+    pub truncate: u64,
+}
+
+/// A function of the code.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Function {
+    /// Its symbol.
+    pub name: String,
+    /// Where it starts, from the start of the code.
+    pub offset: u64,
+    /// Its bytes.
+    pub bytes: u64,
+}
+
+/// A file of the checkpoint.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckpointFile {
+    /// Its name.
+    pub name: String,
+    /// Its length.
+    pub bytes: u64,
+    /// SHA-256 of its bytes, in hexadecimal.
+    pub sha256: String,
+}
+
+impl Meta {
+    /// What a user of the running model must know.
+    pub fn info(&self) -> ModelInfo {
+        ModelInfo {
+            name: self.name.clone(),
+            vocab: self.vocab,
+            max_context: self.max_context,
+            max_step_tokens: self.max_step_tokens,
+            bos: self.bos,
+            eos: self.eos.clone(),
+        }
+    }
+
+    /// The entry points.
+    pub fn entries(&self) -> Entries {
+        let EntryOffsets { step, state_bytes, state_init, truncate } = self.entries;
+        Entries { step, state_bytes, state_init, truncate }
+    }
+
+    /// The functions as the runtime knows them.
+    pub fn symbols(&self) -> Vec<Symbol> {
+        let symbol = |f: &Function| Symbol { name: f.name.clone(), offset: f.offset, bytes: f.bytes };
+        self.functions.iter().map(symbol).collect()
+    }
+}
