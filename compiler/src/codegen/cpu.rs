@@ -4,8 +4,8 @@
 //! none ([`Refusal`]). It upholds that the same words mean the same levels on every machine, except `native`; and that a
 //! level is chosen only if the CPU has all of it. It compiles nothing.
 //!
-//! A CPU is a set of features (`cpu/features.rs`), by its name (`cpu/names.rs`) or by a level's. Features are added and taken away in
-//! the order written; the best level whose features are all there is the choice.
+//! A CPU is a set of features (`cpu/features.rs`), by its name (`cpu/names.rs`) or by a level's. Features are added and taken
+//! away in the order written; the best level whose features are all there is the choice.
 
 mod features;
 mod names;
