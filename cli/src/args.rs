@@ -13,6 +13,8 @@ pub(crate) use tern_host::Usage;
 pub(crate) use tern_host::args::{EngineArgs, GenerateArgs};
 use tern_host::knobs::{choices, parser};
 
+use crate::cache::CacheArgs;
+
 /// A compiler for ternary language models.
 ///
 /// Without a command, `tern` continues a default prompt with the demo model that it carries.
@@ -63,6 +65,13 @@ pub(crate) enum Command {
     /// The same shape, layers, seed and zeros give the same bytes on every machine.
     #[command(after_long_help = crate::commands::synth::shapes_help())]
     Synth(SynthArgs),
+    /// Compile a model ahead of time: a program or an artifact that needs no compiler.
+    ///
+    /// The same checkpoint, options and target give the same bytes on every machine. OUT appears when it is whole, or not at
+    /// all. An artifact and a program hold machine code: run one as you would any program, if you trust who built it.
+    Build(Box<BuildArgs>),
+    /// Look after the models that were compiled and kept.
+    Cache(CacheCommandArgs),
     /// List the knobs, their values and where these come from.
     Knobs(KnobsArgs),
     /// Print shell completions.
@@ -109,7 +118,33 @@ pub(crate) struct CompileArgs {
     pub(crate) timings: bool,
 }
 
-const MODEL: &str = "Folder of a checkpoint (config.json, *.safetensors, tokenizer.json); \
+impl CompileArgs {
+    /// Refuses options that would change how a model is compiled that is compiled already.
+    pub(crate) fn refuse_for_artifact(&self) -> Result<(), Usage> {
+        let given = [
+            ("--isa", self.isa.is_some()),
+            ("--arith", self.arith.is_some()),
+            ("--emitter", self.emitter.is_some()),
+            ("--head", self.head.is_some()),
+            ("--step-tokens", self.step_tokens.is_some()),
+            ("--egraph-iterations", self.egraph_iterations.is_some()),
+            ("--egraph-nodes", self.egraph_nodes.is_some()),
+            ("--extract-budget", self.extract_budget.is_some()),
+            ("--no-optimise", self.no_optimise),
+        ];
+        match given.iter().find(|(_, given)| *given) {
+            Some((option, _)) => Err(Usage(format!(
+                "{option} says how a model is compiled, and this one is already: leave it out, or build the model again"
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+const CHECKPOINT: &str = "Folder of a checkpoint (config.json, *.safetensors, tokenizer.json); \
+                          the demo model carried in this program, if left out";
+
+const MODEL: &str = "Folder of a checkpoint (config.json, *.safetensors, tokenizer.json), or a file that `tern build` wrote; \
                      the demo model carried in this program, if left out";
 
 #[derive(clap::Args, Debug, Default)]
@@ -118,6 +153,8 @@ pub(crate) struct RunArgs {
     pub(crate) model: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) generate: GenerateArgs,
+    #[command(flatten)]
+    pub(crate) cache: CacheArgs,
     #[command(flatten)]
     pub(crate) compile: CompileArgs,
 }
@@ -309,6 +346,72 @@ pub(crate) struct SynthArgs {
     /// Share of trits that are 0.
     #[arg(long, value_name = "P", default_value_t = 0.4, allow_negative_numbers = true)]
     pub(crate) zeros: f64,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct BuildArgs {
+    #[arg(value_name = "MODEL", help = CHECKPOINT)]
+    pub(crate) model: Option<PathBuf>,
+    /// What to build.
+    #[arg(long, value_enum, default_value_t = Emit::Exe)]
+    pub(crate) emit: Emit,
+    /// File to write [default: the model's name, with the ending that suits].
+    #[arg(short, long, value_name = "OUT")]
+    pub(crate) output: Option<PathBuf>,
+    /// Build again and compare with OUT, byte for byte; nothing is written.
+    #[arg(long)]
+    pub(crate) verify: bool,
+    /// Context length in tokens [default: auto, the model's own, at most 32768].
+    #[arg(long, value_name = "N", value_parser = parser("ctx"), allow_negative_numbers = true)]
+    pub(crate) ctx: Option<String>,
+    /// Program that an executable is made of [default: tern-host, beside tern].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) host: Option<PathBuf>,
+    /// Print what was built as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) compile: CompileArgs,
+}
+
+/// What `tern build` writes.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Emit {
+    /// An artifact: what `tern run` loads without compiling.
+    Tern,
+    /// A program that needs nothing else.
+    Exe,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct CacheCommandArgs {
+    #[command(subcommand)]
+    pub(crate) what: CacheCommand,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum CacheCommand {
+    /// List compiled models, those used last first.
+    List(CacheListArgs),
+    /// Remove compiled models.
+    Clear(CacheClearArgs),
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct CacheListArgs {
+    /// Folder of compiled models [default: auto, tern in the user's folder of caches].
+    #[arg(long, value_name = "DIR", value_parser = parser("cache-dir"))]
+    pub(crate) cache_dir: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct CacheClearArgs {
+    /// Folder of compiled models [default: auto, tern in the user's folder of caches].
+    #[arg(long, value_name = "DIR", value_parser = parser("cache-dir"))]
+    pub(crate) cache_dir: Option<String>,
 }
 
 #[derive(clap::Args, Debug)]

@@ -3,10 +3,12 @@
 //! In: a path (or none: the demo model) and the settled knobs. Out: what the commands work with. The order of the
 //! compiler's passes is the library's business; this file only calls it and shows how far it has come.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use tern_compiler::build;
+use tern_compiler::build::artifact::Destination;
 use tern_compiler::checkpoint::Checkpoint;
 use tern_compiler::codegen::{EmitterChoice, Isa};
 use tern_compiler::egraph;
@@ -14,11 +16,16 @@ use tern_compiler::graph::arith::Profile;
 use tern_compiler::import::Imported;
 use tern_compiler::pipeline::{self, Lowered, Options, Timings};
 use tern_compiler::schedule::HeadMode;
+use tern_host::artifact::ArtifactSource;
 use tern_host::{Facts, Source};
+use tern_runtime::artifact::Artifact;
+use tern_runtime::artifact::unfinished::Mode;
+use tern_runtime::cores::physical_cores;
 use tern_runtime::memory::{HugePages, give_back_freed};
 use tern_runtime::{Model, Tokenizer};
 
 use crate::args::{CompileArgs, Usage};
+use crate::cache::{Cache, CacheArgs};
 use crate::demo;
 use crate::knobs::{number, number_or_auto, setting};
 use crate::output::note;
@@ -69,7 +76,9 @@ pub(crate) fn huge_pages(args: &CompileArgs) -> Result<HugePages> {
 
 /// A model on its way to code.
 pub(crate) struct Loaded {
-    /// What the importer made of its files.
+    /// Its files.
+    pub(crate) checkpoint: Checkpoint,
+    /// What the importer made of them.
     pub(crate) imported: Imported,
     /// How long everything before the passes took.
     pub(crate) timings: Timings,
@@ -93,7 +102,7 @@ impl Loaded {
                 checkpoint.name()
             );
         }
-        Ok(Self { imported, timings })
+        Ok(Self { checkpoint, imported, timings })
     }
 
     /// What a run must know of the model.
@@ -155,19 +164,82 @@ impl Loaded {
     }
 }
 
+/// The model that `path` names, a checkpoint, an artifact or nothing (the demo model), on its way to running. With a
+/// cache, a checkpoint that was compiled before is only read.
+pub(crate) fn source<'a>(
+    path: Option<&Path>,
+    options: Options,
+    args: &'a CompileArgs,
+    cache: Option<&CacheArgs>,
+) -> Result<Box<dyn Source + 'a>> {
+    if let Some(path) = path.filter(|path| !path.is_dir() && Artifact::is_one(path)) {
+        args.refuse_for_artifact()?;
+        return Ok(Box::new(ArtifactSource::open(path)?));
+    }
+    let cached = match (path, cache) {
+        (Some(model), Some(cache)) if model.is_dir() => cached(model, &options, cache)?,
+        _ => None,
+    };
+    if let Some((_, path)) = cached.as_ref().filter(|(_, path)| path.exists()) {
+        match ArtifactSource::open(path).and_then(|source| Ok((source.artifact().check()?, source))) {
+            Ok(((), source)) => {
+                Cache::touch(path);
+                return Ok(Box::new(source));
+            }
+            // Damaged, or of a tern that wrote others: it is written again.
+            Err(e) => note(&format!("the cached model is of no use, compiling again: {e}")),
+        }
+    }
+    Ok(Box::new(CheckpointSource::new(path, options, args, cached)?))
+}
+
+/// The cache and the place in it of the checkpoint in the folder `model`; `None` if there is no cache to use.
+fn cached(model: &Path, options: &Options, args: &CacheArgs) -> Result<Option<(Cache, PathBuf)>> {
+    let Some(cache) = Cache::from_knobs(args)? else { return Ok(None) };
+    // Errors of the checkpoint are the importer's to tell.
+    let Ok(path) = cache.path(model, options) else { return Ok(None) };
+    if let Err(e) = cache.prepare() {
+        note(&format!("compiling in memory: {e:#}"));
+        return Ok(None);
+    }
+    Ok(Some((cache, path)))
+}
+
 /// A checkpoint that is compiled when its model is wanted.
 pub(crate) struct CheckpointSource<'a> {
     loaded: Loaded,
     facts: Facts,
     options: Options,
     args: &'a CompileArgs,
+    /// Where to keep what was compiled.
+    cached: Option<(Cache, PathBuf)>,
 }
 
 impl<'a> CheckpointSource<'a> {
     /// The checkpoint in the folder `model`, or the demo model.
-    pub(crate) fn new(model: Option<&Path>, options: Options, args: &'a CompileArgs) -> Result<Self> {
+    fn new(
+        model: Option<&Path>,
+        options: Options,
+        args: &'a CompileArgs,
+        cached: Option<(Cache, PathBuf)>,
+    ) -> Result<Self> {
         let loaded = Loaded::new(model, &options)?;
-        Ok(Self { facts: loaded.facts(), loaded, options, args })
+        Ok(Self { facts: loaded.facts(), loaded, options, args, cached })
+    }
+
+    /// Compiles into the cache and reads the model from there.
+    fn compile_cached(&self, cache: &Cache, path: &Path) -> Result<Model> {
+        let levels = [self.options.isa];
+        let built = build::compile(&self.loaded.imported, &self.options, &levels)?;
+        let to = Destination { path, mode: Mode::Private, program: None, sync: false };
+        crate::commands::build::write_artifact(&built, &self.loaded, to)?;
+        self.loaded.report_timings(self.args, &built.timings);
+        drop(built);
+        give_back_freed();
+        if let Err(e) = cache.trim(path) {
+            note(&format!("the cache was not trimmed: {e:#}"));
+        }
+        Ok(Artifact::open(path)?.load(physical_cores(), self.options.huge_pages)?)
     }
 }
 
@@ -188,7 +260,15 @@ impl Source for CheckpointSource<'_> {
         self.loaded.tokenizer()
     }
 
-    fn load(self: Box<Self>) -> Result<Arc<Model>> {
+    fn load(mut self: Box<Self>) -> Result<Arc<Model>> {
+        if let Some((cache, path)) = self.cached.take() {
+            match self.compile_cached(&cache, &path) {
+                Ok(model) => return Ok(Arc::new(model)),
+                // A cache that cannot be written is no reason not to run.
+                Err(e) if e.is::<tern_runtime::artifact::Error>() => note(&format!("compiling in memory: {e:#}")),
+                Err(e) => return Err(e),
+            }
+        }
         self.loaded.compile(&self.options, self.args)
     }
 }

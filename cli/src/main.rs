@@ -5,6 +5,7 @@
 //! be known of a command is in its file under [`commands`]; nothing is compiled or computed here.
 
 mod args;
+mod cache;
 mod commands;
 mod demo;
 mod load;
@@ -36,6 +37,8 @@ fn main() -> ExitCode {
         Some(Command::Inspect(args)) => commands::inspect::run(&args),
         Some(Command::Bench(args)) => commands::bench::run(&args),
         Some(Command::Synth(args)) => commands::synth::run(&args),
+        Some(Command::Build(args)) => commands::build::run(&args),
+        Some(Command::Cache(args)) => commands::cache::run(&args),
         Some(Command::Knobs(args)) => commands::knobs::run(&args),
         Some(Command::Completions(args)) => commands::completions::run(&args),
     };

@@ -303,6 +303,8 @@ pub enum KnobKindRow {
     Number,
     /// `min..=max` or `auto`.
     NumberOrAuto,
+    /// A folder or `auto`.
+    FolderOrAuto,
 }
 
 /// `abi.toml`.

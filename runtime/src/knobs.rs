@@ -37,6 +37,8 @@ pub enum KnobKind {
         /// The largest value.
         max: u64,
     },
+    /// The path of a folder, or `auto`.
+    FolderOrAuto,
 }
 
 impl KnobKind {
@@ -47,6 +49,7 @@ impl KnobKind {
             KnobKind::Choice(words) => words.contains(&value),
             KnobKind::Number { min, max } => in_range(min, max),
             KnobKind::NumberOrAuto { min, max } => value == "auto" || in_range(min, max),
+            KnobKind::FolderOrAuto => !value.is_empty(),
         }
     }
 }

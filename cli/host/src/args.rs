@@ -86,6 +86,9 @@ pub struct EngineArgs {
     /// Most turns that a waiting thread spins before it sleeps [default: auto, as suits cores and threads].
     #[arg(long, value_name = "N", value_parser = parser("spin"), allow_negative_numbers = true)]
     pub spin: Option<String>,
+    /// Tell Linux's `perf` the names of compiled functions [default: off].
+    #[arg(long, value_name = "WHEN", value_parser = PossibleValuesParser::new(choices("perf-map")))]
+    pub perf_map: Option<String>,
 }
 
 /// A token id of a list, with or without spaces around it.

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use crate::output::note;
 
 /// The exit code of an interrupted program: 128 + SIGINT.
-const INTERRUPTED: u8 = 130;
+pub const INTERRUPTED: u8 = 130;
 
 static GENERATING: AtomicBool = AtomicBool::new(false);
 static ASKED: AtomicBool = AtomicBool::new(false);

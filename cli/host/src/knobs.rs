@@ -54,7 +54,7 @@ pub fn spec(name: &str) -> &'static KnobSpec {
 pub fn choices(name: &str) -> &'static [&'static str] {
     match spec(name).kind {
         KnobKind::Choice(words) => words,
-        KnobKind::Number { .. } | KnobKind::NumberOrAuto { .. } => &[],
+        KnobKind::Number { .. } | KnobKind::NumberOrAuto { .. } | KnobKind::FolderOrAuto => &[],
     }
 }
 
@@ -72,6 +72,7 @@ pub fn expected(kind: KnobKind) -> String {
         KnobKind::Choice(words) => words.join(", "),
         KnobKind::Number { min, max } => format!("a number from {min} to {max}"),
         KnobKind::NumberOrAuto { min, max } => format!("auto, or a number from {min} to {max}"),
+        KnobKind::FolderOrAuto => "auto, or a folder".to_owned(),
     }
 }
 

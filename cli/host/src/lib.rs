@@ -6,10 +6,12 @@
 //! doors to the outside: nothing else in tern reads the environment, standard input or the clock of the wall.
 
 pub mod args;
+pub mod artifact;
 pub mod input;
 pub mod interrupt;
 pub mod knobs;
 pub mod output;
+pub mod perf;
 pub mod program;
 pub mod progress;
 pub mod prompt;

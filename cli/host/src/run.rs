@@ -33,6 +33,7 @@ pub fn run<'s>(
     sampling::check(&args.sampling)?;
     let prompt = prompt::find(args, host.default_prompt)?;
     let mut source = open()?;
+    source.set_huge_pages(host.huge_pages);
     let context = session::context(&args.engine, source.facts())?;
     let mut sampler = Sampler::new(sampling::sampling(&args.sampling, &source.facts().generation))?;
 

@@ -14,6 +14,7 @@ use tern_runtime::{Error as RuntimeError, KvType, Model, Session};
 use crate::args::EngineArgs;
 use crate::knobs::{number_or_auto, setting};
 use crate::output::note;
+use crate::perf;
 use crate::source::Facts;
 
 /// The shortest context that `auto` falls back to before it gives up.
@@ -57,6 +58,9 @@ pub fn session(model: &Arc<Model>, kv: KvType, engine: &EngineArgs, huge_pages: 
         spins: number_or_auto("spin", engine.spin.as_deref())?.map(|n| n as u32),
         ..session::Options::default()
     };
+    if setting("perf-map", engine.perf_map.as_deref())?.value == "on" {
+        perf::write_map(model)?;
+    }
     let auto = options.context.is_none();
     // Whatever a compiler left in the heap: the cache of keys and values comes now.
     give_back_freed();

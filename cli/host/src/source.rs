@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use serde::Serialize;
+use tern_runtime::memory::HugePages;
 use tern_runtime::sample::GenerationDefaults;
 use tern_runtime::{Model, Tokenizer};
 
@@ -41,6 +42,9 @@ pub trait Source {
 
     /// `chat_template.jinja`, as it is.
     fn chat_template_jinja(&self) -> Option<&[u8]>;
+
+    /// Which pages the weights shall lie on; said before anything is loaded. A source that knows already does not listen.
+    fn set_huge_pages(&mut self, _huge_pages: HugePages) {}
 
     /// Reads its tokenizer; whoever needs it calls this once.
     ///

@@ -3,11 +3,11 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use tern_host::{Host, Source};
+use tern_host::Host;
 
 use crate::args::{GenerateArgs, RunArgs};
 use crate::demo;
-use crate::load::{self, CheckpointSource};
+use crate::load;
 use crate::output::note;
 
 /// `tern` alone: the demo model and its prompt.
@@ -23,8 +23,6 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
     let default_prompt = args.model.is_none().then_some(demo::PROMPT);
     let host = Host { default_prompt, huge_pages: options.huge_pages };
     tern_host::run::run(&args.generate, host, || {
-        let source: Box<dyn Source + '_> =
-            Box::new(CheckpointSource::new(args.model.as_deref(), options, &args.compile)?);
-        Ok(source)
+        load::source(args.model.as_deref(), options, &args.compile, Some(&args.cache))
     })
 }

@@ -119,6 +119,7 @@ pub(super) fn knobs(rows: &[KnobRow]) -> String {
             }
             KnobKindRow::Number => format!("Number {{ min: {min}, max: {max} }}"),
             KnobKindRow::NumberOrAuto => format!("NumberOrAuto {{ min: {min}, max: {max} }}"),
+            KnobKindRow::FolderOrAuto => "FolderOrAuto".to_owned(),
         };
         let _ = writeln!(
             out,

@@ -67,6 +67,7 @@ fn knobs(rows: &[KnobRow], findings: &mut Vec<Finding>) {
             (KnobKindRow::NumberOrAuto, Some(min), Some(max)) => {
                 (row.choices.is_empty(), row.default == "auto" || in_range(min, max))
             }
+            (KnobKindRow::FolderOrAuto, None, None) => (row.choices.is_empty(), !row.default.is_empty()),
             _ => (false, true),
         };
         report.expect(shaped, "values", || "a choice has choices, a number has min and max, and nothing else".into());

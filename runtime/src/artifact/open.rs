@@ -112,6 +112,18 @@ impl Artifact {
         self.small(kind, MAX_TEXT_BYTES)
     }
 
+    /// Reads and checks everything but the weights, and that it is for this machine.
+    ///
+    /// # Errors
+    /// `Damaged`, `Io`, `OtherMachine`, or `Runtime` for features that the CPU lacks.
+    pub fn check(&self) -> Result<(), Error> {
+        self.check_machine()?;
+        for kind in [Kind::Code, Kind::Tokenizer, Kind::TokenizerConfig, Kind::ChatTemplate] {
+            self.small(kind, u64::MAX)?;
+        }
+        self.check_gaps()
+    }
+
     /// Reads and checks every byte, and gives none of them out.
     ///
     /// # Errors

@@ -106,6 +106,34 @@ pub static KNOBS: &[KnobSpec] = &[
         default: "auto",
         doc: "The most turns that a waiting thread spins before it sleeps; `auto` is many where every thread has a core of its own, and few where not.",
     },
+    KnobSpec {
+        name: "cache",
+        env: "TERN_CACHE",
+        kind: KnobKind::Choice(&["auto", "off"]),
+        default: "auto",
+        doc: "Whether a checkpoint that was compiled once is kept compiled: `auto` keeps it, so that the next start only reads it, `off` compiles in memory every time.",
+    },
+    KnobSpec {
+        name: "cache-dir",
+        env: "TERN_CACHE_DIR",
+        kind: KnobKind::FolderOrAuto,
+        default: "auto",
+        doc: "The folder of compiled models, which nobody but its owner may write; `auto` is tern in the user's folder of caches.",
+    },
+    KnobSpec {
+        name: "cache-gb",
+        env: "TERN_CACHE_GB",
+        kind: KnobKind::Number { min: 1, max: 1000000 },
+        default: "20",
+        doc: "The most gigabytes of compiled models that are kept; those used longest ago go first.",
+    },
+    KnobSpec {
+        name: "perf-map",
+        env: "TERN_PERF_MAP",
+        kind: KnobKind::Choice(&["off", "on"]),
+        default: "off",
+        doc: "Whether the names of compiled functions are written to where Linux's `perf` looks for them.",
+    },
 ];
 
 /// The knob called `name`.
@@ -123,4 +151,6 @@ pub mod default {
     pub const EGRAPH_NODES: u32 = 20000;
     /// Of `--extract-budget`.
     pub const EXTRACT_BUDGET: u32 = 200000;
+    /// Of `--cache-gb`.
+    pub const CACHE_GB: u32 = 20;
 }

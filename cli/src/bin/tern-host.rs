@@ -1,0 +1,25 @@
+//! `tern-host`: the program that `tern build --emit exe` appends a compiled model to. There is no compiler inside.
+//!
+//! In: its own file, which carries the model, and arguments. Out: what `tern run` and `tern chat` would do.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use tern_host::Source;
+use tern_host::artifact::ArtifactSource;
+
+fn main() -> ExitCode {
+    match carried() {
+        Ok(source) => tern_host::program(source),
+        Err(e) => tern_host::finish(Err(e)),
+    }
+}
+
+/// The model that this program carries.
+fn carried() -> Result<Box<dyn Source>> {
+    let path = std::env::current_exe().context("cannot find this program's own file")?;
+    let source = ArtifactSource::open(&path).context(
+        "this program has no model that can be run: `tern build --emit exe` makes one that has (and `strip` takes it away)",
+    )?;
+    Ok(Box::new(source))
+}

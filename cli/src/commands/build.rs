@@ -1,0 +1,222 @@
+//! `tern build`: a model as a file that runs without a compiler.
+//!
+//! In: a checkpoint and a target. Out: one file, whole or not at all; what it is on standard error, or as JSON on standard
+//! output. With `--verify` nothing is written: the model is built again and compared with what is there.
+
+use std::fs::File;
+use std::io::Read;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use tern_compiler::build::artifact::{self, Destination};
+use tern_compiler::build::{self, Built};
+use tern_runtime::artifact::unfinished::Mode;
+use tern_runtime::cores::physical_cores;
+
+use crate::args::{BuildArgs, Emit};
+use crate::load::{self, Loaded};
+use crate::output::{note, print_json};
+use crate::progress::Progress;
+use crate::{demo, interrupt};
+
+/// The program that executables are made of.
+const HOST: &str = "tern-host";
+/// No host program comes near; whatever is longer is something else.
+const MAX_HOST_BYTES: u64 = 256 << 20;
+/// Bytes that are compared at once.
+const COMPARED_BYTES: usize = 1 << 20;
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    path: String,
+    emit: &'static str,
+    bytes: u64,
+    weights_bytes: u64,
+    code_bytes: u64,
+    target: &'static str,
+    levels: Vec<&'static str>,
+    arithmetic: &'static str,
+    seconds: f64,
+}
+
+/// Builds, or compares.
+pub(crate) fn run(args: &BuildArgs) -> Result<ExitCode> {
+    let start = Instant::now();
+    let options = load::options(&args.compile, args.ctx.as_deref())?;
+    let levels = [options.isa];
+    let program = match args.emit {
+        Emit::Tern => None,
+        Emit::Exe => Some(host(args.host.as_deref())?),
+    };
+    let loaded = Loaded::new(args.model.as_deref(), &options)?;
+    if program.is_some() && loaded.imported.tokenizer_json.is_none() {
+        note("the checkpoint has no tokenizer.json: the program will take token ids only");
+    }
+    let built = build::compile(&loaded.imported, &options, &levels)?;
+    let path = args.output.clone().unwrap_or_else(|| default_path(args));
+    let mode = if program.is_some() { Mode::Program } else { Mode::Data };
+    let to = Destination { path: &path, mode, program: program.as_deref(), sync: true };
+    let bytes = if args.verify { verify(&built, &loaded, to)? } else { write_artifact(&built, &loaded, to)? };
+    loaded.report_timings(&args.compile, &built.timings);
+    let report = Report {
+        path: path.display().to_string(),
+        emit: args.emit.name(),
+        bytes,
+        weights_bytes: built.schedule.weights.bytes,
+        code_bytes: built.code.image.bytes.len() as u64,
+        target: built.least().map_or("", |isa| isa.arch().triple()),
+        levels: built.levels.iter().map(|isa| isa.name()).collect(),
+        arithmetic: built.profile.name(),
+        seconds: start.elapsed().as_secs_f64(),
+    };
+    if args.json {
+        print_json(&report)?;
+    } else {
+        say(&report, args.verify);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn say(report: &Report, verified: bool) {
+    let Report { path, bytes, weights_bytes, code_bytes, target, seconds, .. } = report;
+    let levels = report.levels.join(", ");
+    let done = if verified { "is what is built again" } else { "built" };
+    note(&format!(
+        "{path}: {done}, {:.1} MB ({:.1} MB of weights, {} kB of code) for {target} ({levels}, {}) in {seconds:.1} s",
+        *bytes as f64 / 1e6,
+        *weights_bytes as f64 / 1e6,
+        code_bytes / 1000,
+        report.arithmetic,
+    ));
+}
+
+impl Emit {
+    /// The name on the command line.
+    fn name(self) -> &'static str {
+        match self {
+            Emit::Tern => "tern",
+            Emit::Exe => "exe",
+        }
+    }
+}
+
+/// The model's name in the current folder, with the ending that suits.
+fn default_path(args: &BuildArgs) -> PathBuf {
+    let full = args.model.as_ref().map(|model| model.canonicalize().unwrap_or_else(|_| model.clone()));
+    let name = full.as_deref().and_then(Path::file_name).map_or(demo::NAME.into(), |name| name.to_string_lossy());
+    PathBuf::from(match args.emit {
+        Emit::Tern => format!("{name}.tern"),
+        // A folder of that name is the checkpoint more often than not.
+        Emit::Exe if Path::new(&*name).is_dir() => format!("{name}.exe"),
+        Emit::Exe => name.into_owned(),
+    })
+}
+
+/// The bytes of the host program: the one given, or the one beside this program.
+fn host(given: Option<&Path>) -> Result<Vec<u8>> {
+    let path = match given {
+        Some(path) => path.to_owned(),
+        None => std::env::current_exe().context("cannot find this program's own file")?.with_file_name(HOST),
+    };
+    let shown = path.display();
+    if !path.exists() {
+        bail!(
+            "there is no {shown}, of which executables are made: `cargo build --release` builds it beside tern, or give --host FILE"
+        );
+    }
+    let bytes = crate::input::read_file(&path, MAX_HOST_BYTES)?;
+    if !bytes.starts_with(b"\x7fELF") {
+        bail!("{shown} is no program for Linux: give the {HOST} that was built with this tern");
+    }
+    if tern_runtime::artifact::Artifact::is_one(&path) {
+        bail!("{shown} carries a model already: give the {HOST} that was built with this tern");
+    }
+    Ok(bytes)
+}
+
+/// Writes an artifact with a progress bar; its bytes. Ctrl-C ends it, and then there is no file.
+pub(crate) fn write_artifact(built: &Built, loaded: &Loaded, to: Destination<'_>) -> Result<u64> {
+    let bar = Progress::new("packing", built.schedule.weights.bytes);
+    let asked = interrupt::generating();
+    let written = artifact::write(built, &loaded.imported, &loaded.checkpoint, to, physical_cores(), &mut |progress| {
+        bar.set(progress.done_bytes, progress.total_bytes);
+        if asked.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    interrupt::done();
+    drop(bar);
+    match written {
+        Err(artifact::Error::Artifact(e)) => Err(e.into()),
+        Err(artifact::Error::Interrupted) => {
+            note("interrupted: nothing was written");
+            std::process::exit(interrupt::INTERRUPTED.into());
+        }
+        done => Ok(done?),
+    }
+}
+
+/// Builds the model again, beside what is at `to`, and compares.
+fn verify(built: &Built, loaded: &Loaded, to: Destination<'_>) -> Result<u64> {
+    let shown = to.path.display();
+    let mut there =
+        File::open(to.path).with_context(|| format!("cannot read {shown}, which --verify compares with"))?;
+    let folder = tempfile_beside(to.path);
+    let again = Scratch(folder);
+    let bytes = write_artifact(built, loaded, Destination { path: &again.0, sync: false, ..to })?;
+    let mut new = File::open(&again.0).with_context(|| format!("cannot read {}", again.0.display()))?;
+    let (mut old_part, mut new_part) = (vec![0; COMPARED_BYTES], vec![0; COMPARED_BYTES]);
+    let mut at = 0;
+    loop {
+        let read = |file: &mut File, part: &mut [u8]| -> std::io::Result<usize> {
+            let mut filled = 0;
+            while filled < part.len() {
+                match file.read(&mut part[filled..])? {
+                    0 => break,
+                    bytes => filled += bytes,
+                }
+            }
+            Ok(filled)
+        };
+        let old_bytes = read(&mut there, &mut old_part).with_context(|| format!("cannot read {shown}"))?;
+        let new_bytes = read(&mut new, &mut new_part).context("cannot read what was built")?;
+        let both = old_bytes.min(new_bytes);
+        if let Some(index) = (0..both).find(|i| old_part[*i] != new_part[*i]) {
+            let (found, expected) = (old_part[index], new_part[index]);
+            bail!(
+                "{shown} is not what is built now: byte {} is {found:#04x}, built is {expected:#04x}",
+                at + index as u64
+            );
+        }
+        if old_bytes != new_bytes {
+            bail!("{shown} is not what is built now: it has {} bytes, built are {bytes}", file_bytes(&there));
+        }
+        if both == 0 {
+            return Ok(bytes);
+        }
+        at += both as u64;
+    }
+}
+
+fn file_bytes(file: &File) -> u64 {
+    file.metadata().map_or(0, |meta| meta.len())
+}
+
+/// A hidden name beside `path`.
+fn tempfile_beside(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{}.verify", std::process::id()))
+}
+
+/// A file that goes when it is not needed any more.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
