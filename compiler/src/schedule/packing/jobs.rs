@@ -372,7 +372,7 @@ mod tests {
         for threads in [0, 2, 3, 64] {
             assert!(pack(threads) == one, "{threads} threads");
         }
-        let mut streamed = Vec::new();
+        let mut streamed: Vec<u8> = Vec::new();
         let mut sink = |piece: &[u8]| {
             streamed.extend(piece);
             Ok::<_, WeightError>(())
