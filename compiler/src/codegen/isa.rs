@@ -28,6 +28,18 @@ pub enum Arch {
 }
 
 impl Arch {
+    /// All of them.
+    pub const ALL: &'static [Arch] = &[Arch::X86_64, Arch::Aarch64, Arch::Riscv64];
+
+    /// The name for people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Arch::X86_64 => "x86-64",
+            Arch::Aarch64 => "aarch64",
+            Arch::Riscv64 => "riscv64",
+        }
+    }
+
     /// Its number in ELF files.
     pub const fn elf_machine(self) -> u32 {
         match self {
@@ -101,6 +113,20 @@ impl Group {
         }
     }
 
+    /// All of them, by the names that LLVM and rustc have for them.
+    const fn extensions(&self) -> &'static [&'static str] {
+        match self {
+            Group::Sse41 => &["sse3", "ssse3", "sse4.1"],
+            Group::Avx2 => &["sse4.2", "popcnt", "avx", "avx2", "fma", "bmi1", "bmi2", "lzcnt", "f16c"],
+            Group::AvxVnni => &["avxvnni"],
+            Group::Avx512 => &["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni"],
+            Group::Vbmi => &["avx512vbmi"],
+            Group::Neon => &["neon"],
+            Group::Dotprod => &["dotprod"],
+            Group::V => &["v"],
+        }
+    }
+
     /// Its bit of the ABI.
     const fn bit(&self) -> u32 {
         match self {
@@ -155,6 +181,20 @@ impl Isa {
             Isa::Neon => &[Group::Neon],
             Isa::Dotprod => &[Group::Neon, Group::Dotprod],
             Isa::Rvv => &[Group::V],
+        }
+    }
+
+    /// All that the level has, by the names that LLVM and rustc have for it.
+    pub(super) fn extensions(self) -> impl Iterator<Item = &'static str> {
+        self.groups().iter().flat_map(|group| group.extensions().iter().copied())
+    }
+
+    /// The extension that the level is named after.
+    pub(super) const fn namesake(self) -> &'static str {
+        match self {
+            Isa::Sse41 => "sse4.1",
+            Isa::Rvv => "v",
+            Isa::Avx2 | Isa::AvxVnni | Isa::Avx512Vnni | Isa::Avx512Vbmi | Isa::Neon | Isa::Dotprod => self.name(),
         }
     }
 

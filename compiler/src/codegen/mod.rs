@@ -4,10 +4,11 @@
 //! for the JIT the entry points of the C ABI. It upholds the one arithmetic; it never sees weights: their base address
 //! is an argument of the step.
 //!
-//! Read [`isa`] (levels), [`emitter`] (the vocabulary), `kernels/` (one file a family), [`wide`] (the hot ones again, with
+//! Read [`isa`] (levels), [`cpu`] (levels by the names of CPUs), [`emitter`] (the vocabulary), `kernels/` (one file a family), [`wide`] (the hot ones again, with
 //! wider vectors), [`step`] (the program that calls them), [`state`] (the caller's block), [`module`] (all of it compiled), [`image`] (its bytes), [`jit`].
 
 pub mod candidates;
+pub mod cpu;
 pub mod emitter;
 pub mod image;
 pub mod isa;
@@ -38,6 +39,9 @@ pub enum Error {
         /// The level.
         isa: &'static str,
     },
+    /// No level can be chosen.
+    #[error(transparent)]
+    Cpu(#[from] cpu::Refusal),
     /// No level runs here.
     #[error(
         "tern runs on x86-64 with SSE4.1 or better under a Unix, and on aarch64 under Linux; this machine is neither"
