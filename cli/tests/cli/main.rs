@@ -3,6 +3,7 @@
 mod bench;
 mod commands;
 mod endings;
+mod native;
 mod refusals;
 mod support;
 mod synth;
