@@ -1,21 +1,25 @@
 //! Models as objects and libraries: what is in them, the examples of C and Rust around them, on this CPU and on emulated ones.
 //! Whatever the CPU, the ids are those that the JIT gives.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SectionFlags, SymbolKind, elf};
-use tern_compiler::build::native::{Error, Prefix, library};
+use tern_compiler::build::native::files::{self, Form, Request};
+use tern_compiler::build::native::{Error, Prefix, library, read};
+use tern_compiler::checkpoint::Checkpoint;
 use tern_compiler::codegen::{Arch, Isa};
 use tern_runtime::features;
 use tern_runtime::generated::abi;
 use tern_runtime::model::Model;
 use tern_tests::engines::{Loaded, native};
-use tern_tests::foreign;
 use tern_tests::native::{
     META, NativeModel, Workshop, examples, greedy, jit, joined, run, succeed, test_program, tokenizer,
 };
+use tern_tests::rng::Rng;
+use tern_tests::{fixtures, foreign};
 
 /// Tokens of an answer.
 const ANSWER: usize = 16;
@@ -239,6 +243,49 @@ fn a_shared_library_needs_a_compiler_and_says_so() {
     let e = library::shared_library("cc", &none, &out, "lib.so").expect_err("no object");
     assert!(matches!(e, Error::Link { .. }) && e.to_string().contains("none.o"), "{e}");
     assert!(!out.exists());
+}
+
+#[test]
+fn facts_come_back_from_all_that_holds_them() {
+    let shop = Workshop::new();
+    let folder = fixtures::checkpoint_dir("tern-demo");
+    let checkpoint = Checkpoint::open(&folder).expect("the demo model");
+    let written = |name: &str, form: Form| {
+        let prefix = Prefix::new(name).expect("a prefix");
+        let path = shop.path(&format!("{name}.out"));
+        let request = Request { path: path.clone(), prefix, form, embed: None, sync: false };
+        let go_on = &mut |_| ControlFlow::Continue(());
+        files::write(&here().built, &loaded().imported, &checkpoint, &request, 1, go_on).expect("files");
+        std::fs::read(path).expect("OUT")
+    };
+    let cc = library::c_compiler(here().arch()).to_owned();
+    for form in [Form::Object, Form::Static, Form::Shared { cc }] {
+        let bytes = written("demo", form.clone());
+        let facts = read::facts(&bytes);
+        assert_eq!(facts.len(), 1, "{form:?}");
+        assert_eq!((&*facts[0].levels, facts[0].vocab), (&[native().name().to_owned()][..], here().info.vocab));
+        assert!(facts[0].checkpoint.iter().any(|file| file.name == "model.safetensors"));
+        // Damage anywhere is no panic.
+        let mut rng = Rng::new(3);
+        for _ in 0..200 {
+            let mut damaged = bytes.clone();
+            // Headers and tables stand at either end.
+            let near = rng.below(5000);
+            let at = if rng.below(2) == 0 { near } else { damaged.len() - 1 - near };
+            damaged[at] = rng.below(256) as u8;
+            damaged.truncate(if rng.below(3) == 0 { rng.below(bytes.len()) } else { bytes.len() });
+            read::facts(&damaged);
+        }
+    }
+    // A program has them too, of both of its models.
+    for name in ["first", "second"] {
+        let object = written(name, Form::Object);
+        shop.write(&format!("{name}.o"), object);
+    }
+    let args = ["-DFIRST=first", "-DSECOND=second", "first.o", "second.o"];
+    let program = shop.cc("cc", &examples().join("two.c"), "both", &args);
+    assert_eq!(read::facts(&std::fs::read(program).expect("the program")).len(), 2);
+    assert_eq!(read::facts(b"no ELF").len(), 0);
 }
 
 #[test]
