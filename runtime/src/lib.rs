@@ -35,6 +35,7 @@
 //! ```
 
 pub mod barrier;
+pub mod chat;
 pub mod cores;
 pub mod detokenize;
 pub mod engine;
