@@ -30,6 +30,7 @@ fn main() -> ExitCode {
     let done = match args.command {
         None => commands::run::run_default(),
         Some(Command::Run(args)) => commands::run::run(&args),
+        Some(Command::Chat(args)) => commands::chat::run(&args),
         Some(Command::Logits(args)) => commands::logits::run(&args),
         Some(Command::Eval(args)) => commands::eval::run(&args),
         Some(Command::Dump(args)) => commands::dump::run(&args),

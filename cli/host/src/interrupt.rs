@@ -28,8 +28,9 @@ pub fn listen() -> Result<()> {
     .context("cannot listen for Ctrl-C")
 }
 
-/// Generation begins: the flag asks it to stop after the current token.
+/// Generation begins: the flag asks it to stop after the current token. What was asked before is over.
 pub fn generating() -> &'static AtomicBool {
+    ASKED.store(false, Ordering::Relaxed);
     GENERATING.store(true, Ordering::Relaxed);
     &ASKED
 }
