@@ -20,7 +20,10 @@ use args::{Args, Command};
 fn main() -> ExitCode {
     let args = Args::parse();
     start_log(args.verbose);
-    if let Err(e) = interrupt::listen() {
+    // A talk listens by itself.
+    if !matches!(args.command, Some(Command::Chat(_)))
+        && let Err(e) = interrupt::listen()
+    {
         output::print_error(&e);
         return ExitCode::FAILURE;
     }

@@ -16,7 +16,7 @@ const INTERRUPTED: u8 = 130;
 static GENERATING: AtomicBool = AtomicBool::new(false);
 static ASKED: AtomicBool = AtomicBool::new(false);
 
-/// Listens from now on. Call once, first of all.
+/// Listens from now on. Call once, first of all (but see [`mod@crate::chat`], which does so itself).
 pub fn listen() -> Result<()> {
     ctrlc::set_handler(|| {
         let generating = GENERATING.load(Ordering::Relaxed);

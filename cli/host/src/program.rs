@@ -80,7 +80,10 @@ pub fn program(source: Box<dyn Source + '_>) -> ExitCode {
         // clap's own way: help goes to standard output and is no failure.
         Err(e) => e.exit(),
     };
-    if let Err(e) = interrupt::listen() {
+    // A talk listens by itself.
+    if !matches!(args.command, Some(Command::Chat(_)))
+        && let Err(e) = interrupt::listen()
+    {
         output::print_error(&e);
         return ExitCode::FAILURE;
     }

@@ -92,14 +92,9 @@ fn commands_change_what_comes() {
         assert_eq!(*texts(&reports(&GREEDY, input)).last().expect("a reply"), first, "{input:?}");
     }
     let kind = reports(&GREEDY, "/system Be kind.\nAnd the children\n");
-    assert_eq!(
-        kind,
-        reports(&[&GREEDY[..], &["--system", "Be kind."]].concat(), "And the children\n")
-            .as_slice()
-            .iter()
-            .map(|r| with_times_of(r, &kind[0]))
-            .collect::<Vec<_>>()
-    );
+    let asked = reports(&[&GREEDY[..], &["--system", "Be kind."]].concat(), "And the children\n");
+    assert_eq!((&kind[0]["reply"], &kind[0]["prompt_toks"]), (&asked[0]["reply"], &asked[0]["prompt_toks"]));
+    assert!(kind[0]["prompt_toks"].as_u64() > once[0]["prompt_toks"].as_u64());
     // Sampled, a reply is made anew with other random numbers; the same seed gives the same again.
     let sampled = reports(
         &["--temp", "1.5", "--seed", "5", "-n", "12"],
@@ -126,17 +121,6 @@ fn commands_change_what_comes() {
         saved(&path)["messages"],
         json!([{"role": "user", "content": "And the children"}, {"role": "assistant", "content": first}])
     );
-}
-
-/// `report` with the times of `other`, which differ from run to run.
-fn with_times_of(report: &Value, other: &Value) -> Value {
-    let mut report = report.clone();
-    for (key, value) in report.as_object_mut().expect("an object") {
-        if key.ends_with("_seconds") || key.ends_with("_per_s") {
-            *value = other[key].clone();
-        }
-    }
-    report
 }
 
 #[test]
@@ -287,4 +271,49 @@ fn broken_input_ends_with_an_error() {
     }
     std::fs::File::create(&path).and_then(|file| file.set_len(17 << 20)).expect("a sparse file");
     chat(&["--load", path.to_str().expect("a path in UTF-8")], "Hi\n").refused(1, "expected at most 16777216");
+}
+
+/// Runs `tern chat` at a terminal of its own, on which `input` is typed; what was seen there. `None` without the program
+/// `script`, which makes the terminal.
+#[cfg(target_os = "linux")]
+fn at_a_terminal(home: &Path, args: &str, input: &str) -> Option<String> {
+    use std::io::Write;
+    use std::process::Stdio;
+    let typed = format!("{} chat {args}", env!("CARGO_BIN_EXE_tern"));
+    let started = std::process::Command::new("script")
+        .args(["-qec", &typed, "/dev/null"])
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH")?)
+        .env("HOME", home)
+        .env("TERM", "xterm")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let Ok(mut child) = started else {
+        // Set where nothing may be skipped.
+        assert!(std::env::var_os("TERN_REQUIRE_QEMU").is_none(), "there is no program script");
+        println!("skipped: script");
+        return None;
+    };
+    child.stdin.as_mut().expect("standard input").write_all(input.as_bytes()).expect("typed");
+    let output = child.wait_with_output().expect("it ends");
+    let seen = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{seen}");
+    Some(seen)
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn at_a_terminal_lines_are_remembered_and_mistakes_told() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = tempfile::tempdir().expect("a folder");
+    let input = "And the children\n/nope\n\"\"\"\nsecond\nthird\n\"\"\"\n/stats\n/exit\n";
+    let Some(seen) = at_a_terminal(home.path(), "--temp 0 -n 5", input) else { return };
+    assert!(seen.contains("this is tern-demo") && seen.contains("there is no command /nope"), "{seen}");
+    // A mistake ends nothing, and both messages were said.
+    assert!(seen.contains("in 2 replies") && seen.contains("2 exchanges"), "{seen}");
+    let history = home.path().join(".local/state/tern/chat_history");
+    let text = std::fs::read_to_string(&history).expect("the history");
+    assert!(text.contains("And the children\n") && text.contains("third\n"), "{text}");
+    assert_eq!(std::fs::metadata(&history).expect("the history").permissions().mode() & 0o777, 0o600);
 }

@@ -199,15 +199,13 @@ fn deep_values_do_no_harm() {
             let _ = render(&template, &talk());
         }
     }
-    // No fuel is taken while such a value is compared or put into a text: 2^50 lists stop at the deadline.
-    for endless in ["{{ (ns.x ~ '') | length }}", "{{ ns.x | sort | min }}"] {
-        let source: Arc<str> = nested(50, true, endless).into();
-        let specials = Specials::default();
-        let request = Request { messages: &[], specials: &specials, date: Date::EPOCH, reply_follows: true };
-        let soon = std::time::Duration::from_millis(100);
-        let e = sandbox::render_within("x", &source, &request, soon).expect_err("no end");
-        assert!(matches!(e, Error::TemplateStuck { .. }) && e.to_string().contains("100ms"), "{e}");
-    }
+    // No fuel is taken while such values are compared: 2^50 lists stop at the deadline.
+    let source: Arc<str> = nested(50, true, "{{ ns.x | min }}").into();
+    let specials = Specials::default();
+    let request = Request { messages: &[], specials: &specials, date: Date::EPOCH, reply_follows: true };
+    let soon = std::time::Duration::from_millis(100);
+    let e = sandbox::render_within("x", &source, &request, soon).expect_err("no end");
+    assert!(matches!(e, Error::TemplateStuck { .. }) && e.to_string().contains("100ms"), "{e}");
     // As deep as fuel allows.
     let many = vec![said(Role::User, "a"); 3000];
     let deep = "{% set ns = namespace(x=[]) %}{% for a in range(9000) %}{% for b in range(9000) %}{% set ns.x = [ns.x] %}{% endfor %}{% endfor %}";

@@ -27,18 +27,22 @@ use crate::args::ChatArgs;
 use crate::input::read_file;
 use crate::output::{harmless, note};
 use crate::source::Source;
-use crate::{Host, Usage, prompt, sampling, session};
+use crate::{Host, Usage, interrupt, prompt, sampling, session};
 use conversation::Conversation;
 use reader::Reader;
 use speaker::{Renderer, Speaker};
 use talk::Talk;
 
 /// Talks until there is nothing more to say. `open` is called once the options are known to make sense without a model.
+/// It listens for Ctrl-C by itself: nobody may have done so before.
 pub fn chat<'s>(
     args: &ChatArgs,
     host: Host<'_>,
     open: impl FnOnce() -> Result<Box<dyn Source + 's>>,
 ) -> Result<ExitCode> {
+    // The editor of lines takes Ctrl-C for as long as it lives, so whoever listens after it hears it during replies.
+    let reader = Reader::new()?;
+    interrupt::listen()?;
     let kv = session::kv(args.kv.as_deref())?;
     sampling::check(&args.sampling)?;
     if args.n == 0 {
@@ -70,7 +74,6 @@ pub fn chat<'s>(
     let model = source.load()?;
     let session = session::session(&model, kv, &args.engine, host.huge_pages)?;
     let speaker = Speaker::new(session, renderer, sampler, args.n, &facts);
-    let reader = Reader::new()?;
     if reader.is_terminal() {
         note(&format!("this is {}; /help lists the commands, Ctrl-D leaves", harmless(&facts.name)));
     }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use rustyline::Editor;
 use rustyline::config::Config;
 use rustyline::error::ReadlineError;
-use rustyline::history::{FileHistory, History};
+use rustyline::history::FileHistory;
 
 use super::lines::MAX_MESSAGE_BYTES;
 use crate::knobs::state_folder;
@@ -47,10 +47,9 @@ pub(super) enum Reader {
 
 /// A terminal with its history.
 pub(super) struct Terminal {
-    config: Config,
-    history: FileHistory,
+    editor: Editor<(), FileHistory>,
     /// Where the history is kept.
-    path: Option<PathBuf>,
+    history: Option<PathBuf>,
 }
 
 impl Reader {
@@ -60,19 +59,19 @@ impl Reader {
             return Ok(Self::Stream { input: BufReader::new(stdin()), number: 0 });
         }
         let config = Config::builder().max_history_size(MAX_HISTORY)?.history_ignore_space(true).build();
-        let path = state_folder().and_then(|folder| match private_file(&folder, "chat_history") {
+        let mut editor = Editor::with_config(config).context("cannot read lines from this terminal")?;
+        let history = state_folder().and_then(|folder| match private_file(&folder, "chat_history") {
             Ok(path) => Some(path),
             Err(e) => {
                 note(&format!("what is typed will not be remembered: {e:#}"));
                 None
             }
         });
-        let mut history = FileHistory::with_config(&config);
-        if let Some(path) = &path {
+        if let Some(path) = &history {
             // A history that cannot be read is one that begins now.
-            let _ = history.load(path);
+            let _ = editor.load_history(path);
         }
-        Ok(Self::Terminal(Box::new(Terminal { config, history, path })))
+        Ok(Self::Terminal(Box::new(Terminal { editor, history })))
     }
 
     /// Whether somebody types.
@@ -94,20 +93,13 @@ impl Reader {
 
 impl Terminal {
     fn next(&mut self, prompt: &str) -> Result<Line> {
-        // Only while a line is read: an editor keeps Ctrl-C to itself as long as it lives, and a reply must hear it.
-        let history = std::mem::replace(&mut self.history, FileHistory::with_config(&self.config));
-        let editor = Editor::<(), _>::with_history(self.config.clone(), history);
-        let mut editor = editor.context("cannot read lines from this terminal")?;
-        let read = editor.readline(prompt);
-        self.history = std::mem::take(editor.history_mut());
-        drop(editor);
-        match read {
+        match self.editor.readline(prompt) {
             Ok(line) => {
-                if self.history.add(&line).unwrap_or(false)
-                    && let Some(path) = &self.path
+                if self.editor.add_history_entry(line.as_str()).unwrap_or(false)
+                    && let Some(path) = &self.history
                 {
                     // To speak is more important than to remember.
-                    let _ = self.history.append(path);
+                    let _ = self.editor.append_history(path);
                 }
                 Ok(Line::Text(line))
             }

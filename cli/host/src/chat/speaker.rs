@@ -127,7 +127,7 @@ impl Speaker {
             interrupt: Some(interrupt::generating()),
             ..Request::new(&ids[reused..])
         };
-        let mut shown = Shown { text: String::new(), show, prefill: None, failed: None };
+        let mut shown = Shown { text: String::new(), shown_bytes: 0, show, prefill: None, failed: None };
         let tokenizer = Some(&self.renderer.tokenizer);
         let outcome =
             generate(&mut self.session, tokenizer, &mut self.sampler, &request, &mut |event| shown.take(event));
@@ -145,7 +145,7 @@ impl Speaker {
         }
         let outcome = outcome?;
         Ok(Reply {
-            text: text.trim().to_owned(),
+            text: text.trim_end().to_owned(),
             stop: outcome.stop,
             stats: outcome.stats,
             prompt_toks,
@@ -196,9 +196,11 @@ impl Speaker {
     }
 }
 
-/// Shows a reply without the spaces before it.
+/// Shows a reply without the spaces around it.
 struct Shown<'a> {
     text: String,
+    /// How much of it was shown.
+    shown_bytes: usize,
     show: &'a mut dyn FnMut(&str) -> Result<()>,
     /// How far a long prompt is.
     prefill: Option<Progress>,
@@ -217,11 +219,14 @@ impl Shown<'_> {
             Event::Text(piece) => {
                 let piece = if self.text.is_empty() { piece.trim_start() } else { piece };
                 self.text.push_str(piece);
-                if !piece.is_empty()
-                    && let Err(e) = (self.show)(piece)
-                {
-                    self.failed = Some(e);
-                    return ControlFlow::Break(());
+                // Spaces are shown once something follows.
+                let visible = self.text.trim_end().len();
+                if let Some(piece) = self.text.get(self.shown_bytes..visible).filter(|piece| !piece.is_empty()) {
+                    if let Err(e) = (self.show)(piece) {
+                        self.failed = Some(e);
+                        return ControlFlow::Break(());
+                    }
+                    self.shown_bytes = visible;
                 }
             }
         }
