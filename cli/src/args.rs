@@ -10,7 +10,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand};
 
 pub(crate) use tern_host::Usage;
-pub(crate) use tern_host::args::{EngineArgs, GenerateArgs};
+pub(crate) use tern_host::args::{ChatArgs, EngineArgs, GenerateArgs};
 use tern_host::knobs::{choices, parser};
 
 use crate::cache::CacheArgs;
@@ -36,6 +36,12 @@ pub(crate) enum Command {
     /// true, its temperature, top_k, top_p, min_p and repetition_penalty are the defaults; elsewhere the likeliest token is
     /// taken (--temp 0). A full context ends the text.
     Run(Box<RunArgs>),
+    /// Compile a model in memory and talk with it.
+    ///
+    /// At a terminal, lines are edited and remembered; /help lists what can be done meanwhile. Elsewhere each line of standard
+    /// input is a message (or a command), and only replies go to standard output. Keys and values of what was said are
+    /// used again. In a full context the oldest exchanges are left out; the system message stays.
+    Chat(Box<ChatCommandArgs>),
     /// Write the logits of given token ids to a file.
     ///
     /// The file gets one f32 tensor `logits` of shape `[T, vocab]`, from one prefill with an f32 cache.
@@ -153,6 +159,18 @@ pub(crate) struct RunArgs {
     pub(crate) model: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) generate: GenerateArgs,
+    #[command(flatten)]
+    pub(crate) cache: CacheArgs,
+    #[command(flatten)]
+    pub(crate) compile: CompileArgs,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct ChatCommandArgs {
+    #[arg(value_name = "MODEL", help = MODEL)]
+    pub(crate) model: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) chat: ChatArgs,
     #[command(flatten)]
     pub(crate) cache: CacheArgs,
     #[command(flatten)]
