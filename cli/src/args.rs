@@ -389,7 +389,36 @@ pub(crate) struct BuildArgs {
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
+    pub(crate) native: NativeArgs,
+    #[command(flatten)]
     pub(crate) compile: CompileArgs,
+}
+
+/// What objects and libraries are like.
+#[derive(clap::Args, Debug, Default)]
+#[command(next_help_heading = "Objects and libraries")]
+pub(crate) struct NativeArgs {
+    /// What the symbols start with [default: the model's name].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) prefix: Option<String>,
+    /// Where the weights are: in the object, or in the file PREFIX.weights beside it [default: in the object up to 16 MiB].
+    #[arg(long, value_enum, value_name = "WHERE")]
+    pub(crate) weights: Option<WeightsPlace>,
+    /// Link a shared library.
+    #[arg(long)]
+    pub(crate) shared: bool,
+    /// C compiler that links it [default: cc, or the target's gcc].
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) cc: Option<String>,
+}
+
+/// Where the weights of an object are.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum WeightsPlace {
+    /// In the object.
+    Inside,
+    /// In a file beside it.
+    Beside,
 }
 
 /// What `tern build` writes.
@@ -399,6 +428,10 @@ pub(crate) enum Emit {
     Tern,
     /// A program that needs nothing else.
     Exe,
+    /// An object that programs in C or Rust link, with a header beside it.
+    Obj,
+    /// A library of it: static, or with --shared shared.
+    Lib,
 }
 
 #[derive(clap::Args, Debug)]

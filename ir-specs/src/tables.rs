@@ -314,6 +314,11 @@ pub struct AbiTable {
     /// Constants.
     #[serde(rename = "constant")]
     pub constants: Vec<AbiConstant>,
+    /// Structs.
+    #[serde(rename = "struct")]
+    pub structs: Vec<AbiStruct>,
+    /// Data that a model brings.
+    pub data: Vec<AbiData>,
     /// Function types.
     #[serde(rename = "function")]
     pub functions: Vec<AbiFunction>,
@@ -341,6 +346,9 @@ pub struct AbiFunction {
     pub name: String,
     /// Name of the C symbol, without the model's prefix.
     pub c_name: String,
+    /// Whether the caller has the function, and not the model.
+    #[serde(default)]
+    pub callback: bool,
     /// What it does.
     pub doc: String,
     /// Arguments in order.
@@ -349,7 +357,37 @@ pub struct AbiFunction {
     pub returns: String,
 }
 
-/// One argument.
+/// One struct of the ABI, without padding.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AbiStruct {
+    /// Name of the Rust type.
+    pub name: String,
+    /// Name of the C type, without `tern_`.
+    pub c_name: String,
+    /// What it is.
+    pub doc: String,
+    /// Fields in order.
+    pub fields: Vec<AbiArg>,
+}
+
+/// One data symbol of a model.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AbiData {
+    /// Name of the C symbol, without the model's prefix.
+    pub c_name: String,
+    /// A struct, or `[u8]`.
+    #[serde(rename = "type")]
+    pub ty: String,
+    /// Whether only models that carry their weights have it.
+    #[serde(default)]
+    pub optional: bool,
+    /// What it is.
+    pub doc: String,
+}
+
+/// One argument or field.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AbiArg {
@@ -360,6 +398,22 @@ pub struct AbiArg {
     pub ty: String,
     /// What it is.
     pub doc: String,
+}
+
+impl AbiArg {
+    /// Bytes of a number, or of an array of numbers; 0 for what is neither.
+    pub fn bytes(&self) -> u64 {
+        let scalar = |ty: &str| match ty {
+            "u8" => 1,
+            "u16" => 2,
+            "u32" | "f32" => 4,
+            "u64" => 8,
+            _ => 0,
+        };
+        let array =
+            self.ty.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).and_then(|rest| rest.split_once("; "));
+        array.map_or(scalar(&self.ty), |(element, elems)| scalar(element) * elems.parse::<u64>().unwrap_or(0))
+    }
 }
 
 impl Tables {

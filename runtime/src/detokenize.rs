@@ -63,7 +63,7 @@ impl Decoding {
     }
 
     /// The bytes of a token that is written `token`.
-    fn bytes(&self, token: &str) -> Vec<u8> {
+    pub(crate) fn bytes(&self, token: &str) -> Vec<u8> {
         if self.byte_fallback
             && let Some(byte) = token.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'))
             && byte.len() == 2

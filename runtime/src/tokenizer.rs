@@ -175,6 +175,17 @@ impl Tokenizer {
         StreamDecoder::new(self, at_start)
     }
 
+    /// The bytes that token `id` stands for, for a special token those that it is written as; `None` for ids without a token.
+    pub fn token_bytes(&self, id: u32) -> Option<Vec<u8>> {
+        let token = self.inner.id_to_token(id)?;
+        Some(if self.is_special(id) { token.into_bytes() } else { self.decoding.bytes(&token) })
+    }
+
+    /// Whether token `id` is a mark and no text.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.special.contains(&id)
+    }
+
     pub(crate) fn decoding(&self) -> &Decoding {
         &self.decoding
     }
@@ -312,6 +323,16 @@ mod tests {
             }
         }
         assert!(loaded > 100, "only {loaded} of the files loaded: the damage is too heavy to test anything");
+    }
+
+    #[test]
+    fn tokens_stand_for_bytes() {
+        let t = tokenizer(None, Some(0)).expect("a tokenizer");
+        let ids = t.encode_without_bos("ab \u{20ac}").expect("ids");
+        let bytes: Vec<u8> = ids.iter().flat_map(|id| t.token_bytes(*id).expect("a token")).collect();
+        assert_eq!(bytes, "ab \u{20ac}".as_bytes());
+        assert_eq!((t.token_bytes(0).as_deref(), t.is_special(0)), (Some(&b"<s>"[..]), true));
+        assert_eq!((t.token_bytes(299), t.is_special(299)), (None, false));
     }
 
     #[test]

@@ -79,6 +79,48 @@ pub fn levels() -> Vec<Isa> {
     foreign.filter(|isa| program(isa.arch()).is_some()).collect()
 }
 
+/// What runs and builds programs of another architecture, or of fewer features than this machine's.
+#[derive(Clone, Copy, Debug)]
+pub struct Emulator {
+    /// The emulator.
+    pub qemu: &'static str,
+    /// The emulated CPU.
+    pub cpu: &'static str,
+    /// The C compiler for it.
+    pub gcc: &'static str,
+}
+
+/// The emulator of a CPU that has the level `isa` and no more; `None` if there is none here.
+///
+/// # Panics
+/// If a tool is missing and `TERN_REQUIRE_QEMU` is set.
+pub fn emulator(isa: Isa) -> Option<Emulator> {
+    let Tools { qemu, gcc } = match isa.arch() {
+        Arch::X86_64 => Tools { qemu: "qemu-x86_64", gcc: "gcc" },
+        arch @ (Arch::Aarch64 | Arch::Riscv64) => tools(arch)?,
+    };
+    let cpu = match isa {
+        Isa::Sse41 => "Nehalem",
+        Isa::Avx2 => "Haswell",
+        _ => cpu(isa)?,
+    };
+    (has(qemu) && has(gcc)).then_some(Emulator { qemu, cpu, gcc })
+}
+
+/// Whether a tool is installed; says so if it is not.
+///
+/// # Panics
+/// If it is not, and `TERN_REQUIRE_QEMU` is set.
+pub fn has(tool: &str) -> bool {
+    let found = is_installed(tool);
+    assert!(found || std::env::var_os(REQUIRE).is_none(), "{tool} is not installed, and {REQUIRE} is set");
+    if !found {
+        // Past the capture of tests that succeed: this must be seen.
+        let _ = writeln!(std::io::stderr(), "skipped: {tool}");
+    }
+    found
+}
+
 /// The program of an architecture, built on first use; `None` if it cannot be emulated here.
 fn program(arch: Arch) -> Option<&'static Path> {
     static AARCH64: OnceLock<Option<PathBuf>> = OnceLock::new();

@@ -4,6 +4,7 @@
 //! of any shape; [`fixtures`] finds those that are kept with golden logits; [`golden`] says how close ours must come;
 //! [`spec_support`] builds graphs from the spec tables; [`raw`] enters compiled code through the C ABI alone; [`rows`] are
 //! the operands of kernels in memory, [`call`] calls one, [`foreign`] runs it on an emulated CPU;
+//! [`native`] builds models as objects and programs around them;
 //! [`rng`] is the seeded generator of test data.
 
 pub mod call;
@@ -12,6 +13,7 @@ pub mod filetest;
 pub mod fixtures;
 pub mod foreign;
 pub mod golden;
+pub mod native;
 pub mod raw;
 pub mod rng;
 pub mod rows;

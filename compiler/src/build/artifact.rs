@@ -67,28 +67,37 @@ pub fn write(
 ) -> Result<u64, Error> {
     // What cannot be written fails before anything is packed or hashed.
     let mut writer = Writer::create(to.path, to.mode, to.program)?;
+    let work = || sections(&mut writer, built, imported, threads, progress);
+    let ((), files) = hash_beside(checkpoint, work)?;
+    let least = built.levels.first();
+    let summary = Summary {
+        arch: least.map_or(0, |isa| isa.arch().elf_machine()),
+        features: least.map_or(0, |isa| isa.features()),
+        checkpoint: list_hash(&files),
+    };
+    Ok(writer.finish(&summary, &meta(built, imported, files), to.sync)?)
+}
+
+/// Hashes the checkpoint while `work` goes on; what both give. If the work fails, hashing ends soon.
+pub(super) fn hash_beside<T, E: From<Error>>(
+    checkpoint: &Checkpoint,
+    work: impl FnOnce() -> Result<T, E>,
+) -> Result<(T, Vec<CheckpointFile>), E> {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let hash = || checkpoint.hash_files(&mut || !stop.load(Ordering::Relaxed));
         let hashing = std::thread::Builder::new().name("tern-hash".to_owned()).spawn_scoped(scope, hash);
-        let written = sections(&mut writer, built, imported, threads, progress);
-        if written.is_err() {
+        let done = work();
+        if done.is_err() {
             stop.store(true, Ordering::Relaxed);
         }
-        written?;
+        let done = done?;
         let files = match hashing {
             Ok(thread) => thread.join().map_err(|_| Error::Hash)?,
             // The system starts no thread: this one does it.
             Err(_) => hash(),
         };
-        let files = files.ok_or(Error::Interrupted)?;
-        let least = built.levels.first();
-        let summary = Summary {
-            arch: least.map_or(0, |isa| isa.arch().elf_machine()),
-            features: least.map_or(0, |isa| isa.features()),
-            checkpoint: list_hash(&files),
-        };
-        Ok(writer.finish(&summary, &meta(built, imported, files), to.sync)?)
+        Ok((done, files.ok_or(Error::Interrupted)?))
     })
 }
 
@@ -122,7 +131,7 @@ fn sections(
 }
 
 /// The facts of a built model.
-fn meta(built: &Built, imported: &Imported, checkpoint: Vec<CheckpointFile>) -> Meta {
+pub(super) fn meta(built: &Built, imported: &Imported, checkpoint: Vec<CheckpointFile>) -> Meta {
     let entries = built.code.entries;
     let functions = built.code.image.symbols.iter().map(|symbol| Function {
         name: symbol.name.clone(),

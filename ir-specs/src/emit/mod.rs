@@ -1,10 +1,11 @@
 //! From tables that passed the lints to the text of every generated file.
 //!
-//! In: [`Tables`]. Out: Rust in `rustfmt`'s form and Markdown pages. It upholds that the same tables give the same bytes:
+//! In: [`Tables`]. Out: Rust in `rustfmt`'s form, Markdown pages, and templates of what goes with a built model. It upholds that the same tables give the same bytes:
 //! nothing here depends on the clock, the environment or the order of a hash.
 
 mod abi;
 mod artifact;
+mod c_header;
 mod ops;
 mod pages;
 mod small;
@@ -32,6 +33,7 @@ pub fn files(tables: &Tables) -> Result<Vec<Generated>> {
         ("runtime/src/generated/mod.rs", format!("{RUST_HEADER}\npub mod abi;\npub mod artifact;\npub mod knobs;\n")),
         ("runtime/src/generated/knobs.rs", small::knobs(&tables.knobs)),
         ("runtime/src/generated/abi.rs", abi::rust(&tables.abi)),
+        ("compiler/src/generated/bindings.rs.in", abi::bindings(&tables.abi)),
         ("runtime/src/generated/artifact.rs", artifact::rust(&tables.artifact)),
         ("tests/tests/generated_specs.rs", tests::root()),
         ("tests/tests/generated/mod.rs", tests::modules()),
@@ -39,7 +41,8 @@ pub fn files(tables: &Tables) -> Result<Vec<Generated>> {
         ("tests/tests/generated/violations.rs", tests::violations(&tables.ops)),
         ("tests/tests/generated/rules.rs", tests::rules(&tables.rules)),
     ];
-    let pages = [
+    let texts = [
+        ("compiler/src/generated/header.h.in", c_header::header(&tables.abi)),
         ("ir-specs/OPS.md", pages::ops(tables)),
         ("ir-specs/RULES.md", pages::rules(&tables.rules)),
         ("ir-specs/PACKINGS.md", pages::packings(&tables.packings)),
@@ -51,9 +54,12 @@ pub fn files(tables: &Tables) -> Result<Vec<Generated>> {
     for (path, text) in rust {
         files.push(Generated { path, text: rustfmt(path, &text)? });
     }
-    files.extend(pages.map(|(path, text)| Generated { path, text }));
+    files.extend(texts.map(|(path, text)| Generated { path, text }));
     Ok(files)
 }
+
+/// What stands for the model's prefix in templates.
+const PREFIX: &str = "__PREFIX__";
 
 const RUST_HEADER: &str = "//! Written by the generator of `ir-specs` from its tables. Do not edit.\n";
 
@@ -93,6 +99,12 @@ fn doc(text: &str) -> String {
         out.push('\n');
     }
     out
+}
+
+/// Text as the start of a sentence.
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or(String::new(), |first| first.to_uppercase().collect::<String>() + chars.as_str())
 }
 
 /// The `text` of the file `path` in the form of `rustfmt`.

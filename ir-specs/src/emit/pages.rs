@@ -185,7 +185,7 @@ pub(super) fn knobs(rows: &[KnobRow]) -> String {
 /// `ir-specs/ABI.md`.
 pub(super) fn abi(table: &AbiTable) -> String {
     let mut out = header("The C ABI of a compiled model", "abi.toml");
-    out += "\nA model's symbols carry the prefix that was chosen when it was built. No function allocates, locks or calls a library.\n\n## Constants\n";
+    out += "\nA model's symbols carry the prefix that was chosen when it was built: `PREFIX_step` and so on. No function allocates, locks or calls a library. The C header that is written with a model says the same, and how to use it; [the examples](../compiler/examples/native) are whole programs.\n\n## Constants\n";
     let mut group = "";
     for c in &table.constants {
         if c.group != group {
@@ -194,7 +194,22 @@ pub(super) fn abi(table: &AbiTable) -> String {
         }
         let _ = writeln!(out, "| `{}` | {} | {} |", c.name, c.value, cell(&c.doc));
     }
-    out += "\n## Functions\n";
+    out += "\n## Structs\n\nAll numbers are little-endian; a field stands at a multiple of its size, and there is no padding.\n";
+    for s in &table.structs {
+        let _ = write!(out, "\n### {}\n\n{}\n\n", s.name, s.doc);
+        out += "| offset | field | type | what |\n| --- | --- | --- | --- |\n";
+        let mut offset = 0;
+        for f in &s.fields {
+            let _ = writeln!(out, "| {offset} | `{}` | `{}` | {} |", f.name, f.ty, cell(&f.doc));
+            offset += f.bytes();
+        }
+        let _ = writeln!(out, "\n{offset} bytes.");
+    }
+    out += "\n## Data\n\n| symbol | type | what |\n| --- | --- | --- |\n";
+    for d in &table.data {
+        let _ = writeln!(out, "| `PREFIX_{}` | `{}` | {} |", d.c_name, d.ty, cell(&d.doc));
+    }
+    out += "\n## Functions\n\n`PREFIX_NAME` for each but `barrier`, which the caller has.\n";
     for f in &table.functions {
         let args: Vec<String> = f.args.iter().map(|a| format!("{}: {}", a.name, a.ty)).collect();
         let _ = write!(out, "\n### {}\n\n{}\n\n```text\n{}(", f.c_name, f.doc, f.c_name);

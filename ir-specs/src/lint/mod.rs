@@ -3,6 +3,7 @@
 //! In: [`Tables`]. Out: every [`Finding`], not only the first. One function per table; each lint has a name, and a unit
 //! test that makes it fail.
 
+mod abi;
 mod artifact;
 mod ops;
 mod rest;
@@ -38,6 +39,7 @@ pub fn lint(tables: &Tables) -> Vec<Finding> {
     ops::lint(tables, &mut findings);
     rules::lint(tables, &mut findings);
     rest::lint(tables, &mut findings);
+    abi::lint(&tables.abi, &mut findings);
     artifact::lint(&tables.artifact, &mut findings);
     findings
 }

@@ -1,16 +1,13 @@
-//! Lints of the smaller tables: element types, packings, knobs and the ABI.
-
-use std::collections::BTreeSet;
+//! Lints of the smaller tables: element types, packings and knobs.
 
 use super::{Finding, Report, is_camel_case, unique};
 use crate::pattern::is_snake_case;
-use crate::tables::{AbiTable, DTypeRow, KnobKindRow, KnobRow, PackingRow, Tables};
+use crate::tables::{DTypeRow, KnobKindRow, KnobRow, PackingRow, Tables};
 
 pub(super) fn lint(tables: &Tables, findings: &mut Vec<Finding>) {
     dtypes(&tables.dtypes, findings);
     packings(&tables.packings, findings);
     knobs(&tables.knobs, findings);
-    abi(&tables.abi, findings);
 }
 
 fn dtypes(rows: &[DTypeRow], findings: &mut Vec<Finding>) {
@@ -75,42 +72,6 @@ fn knobs(rows: &[KnobRow], findings: &mut Vec<Finding>) {
     }
 }
 
-fn abi(table: &AbiTable, findings: &mut Vec<Finding>) {
-    const TABLE: &str = "abi.toml";
-    let names = table.constants.iter().map(|c| c.name.as_str()).chain(table.functions.iter().map(|f| f.name.as_str()));
-    unique(TABLE, names, findings);
-    unique(TABLE, table.functions.iter().map(|f| f.c_name.as_str()), findings);
-    let mut values = BTreeSet::new();
-    for row in &table.constants {
-        let mut report = Report { table: TABLE, row: &row.name, findings };
-        let shouting = row.name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
-        report.expect(shouting, "case", || "the name is not SCREAMING_CASE".into());
-        let new = values.insert((&row.group, row.value));
-        report.expect(new, "value", || format!("{} stands twice in the group `{}`", row.value, row.group));
-        report.sentence("doc", &row.doc, true, "text");
-    }
-    for row in &table.functions {
-        let mut report = Report { table: TABLE, row: &row.name, findings };
-        let cased = is_camel_case(&row.name) && is_snake_case(&row.c_name);
-        report.expect(cased, "case", || "name or c_name".into());
-        report.sentence("doc", &row.doc, true, "text");
-        let named = |ty: &str| table.functions.iter().any(|f| f.name == ty);
-        let scalar = |ty: &str| matches!(ty, "u8" | "u32" | "u64" | "f32");
-        for arg in &row.args {
-            let pointee = arg.ty.strip_prefix("*const ").or_else(|| arg.ty.strip_prefix("*mut "));
-            let known = match pointee {
-                Some(ty) => scalar(ty) || ty == "void",
-                None => scalar(&arg.ty) || named(&arg.ty),
-            };
-            report.expect(known, "type", || format!("`{}` is no type of the ABI", arg.ty));
-            report.expect(is_snake_case(&arg.name), "case", || format!("argument `{}`", arg.name));
-            report.sentence("an argument's doc", &arg.doc, false, "text");
-        }
-        let known = scalar(&row.returns) || row.returns == "void";
-        report.expect(known, "type", || format!("`{}` is no type that a function returns", row.returns));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::testing::breaks;
@@ -122,11 +83,8 @@ mod tests {
             let again = t.knobs[0].clone();
             t.knobs.push(again);
         });
-        breaks("unique-name", |t| t.abi.functions[0].c_name = t.abi.functions[1].c_name.clone());
         breaks("unique-name", |t| t.dtypes[0].variant = t.dtypes[1].variant.clone());
         breaks("case", |t| t.packings[0].variant = "t2".into());
-        breaks("case", |t| t.abi.constants[0].name = "want_none".into());
-        breaks("case", |t| t.abi.functions[0].args[0].name = "Ctx".into());
         breaks("case", |t| t.dtypes[0].variant = "f32".into());
         breaks("case", |t| {
             t.knobs[0].name = "Isa".into();
@@ -138,8 +96,6 @@ mod tests {
         breaks("text", |t| t.dtypes[0].meaning = String::new());
         breaks("text", |t| t.packings[0].layout = String::new());
         breaks("text", |t| t.knobs[0].doc = "no stop".into());
-        breaks("text", |t| t.abi.constants[0].doc = String::new());
-        breaks("text", |t| t.abi.functions[0].args[0].doc = String::new());
     }
 
     #[test]
@@ -149,7 +105,6 @@ mod tests {
         breaks("packing", |t| t.packings[0].align_bytes = 48);
         breaks("packing", |t| t.packings[0].block_cols = 81);
         breaks("packing", |t| t.packings[1].weights = "f32".into());
-        breaks("value", |t| t.abi.constants[0].value = t.abi.constants[1].value);
     }
 
     #[test]
@@ -162,12 +117,5 @@ mod tests {
             let threads = t.knobs.iter_mut().find(|k| k.name == "threads");
             threads.expect("there is a knob threads").default = "0".into();
         });
-    }
-
-    #[test]
-    fn types() {
-        breaks("type", |t| t.abi.functions[0].args[0].ty = "*mut T".into());
-        breaks("type", |t| t.abi.functions[0].args[0].ty = "size_t".into());
-        breaks("type", |t| t.abi.functions[0].returns = "*mut void".into());
     }
 }

@@ -3,10 +3,16 @@
 
 use core::ffi::c_void;
 
-// version of this ABI
+// what holds for every model
 
 /// The version that this table describes: it changes whenever a caller would have to.
 pub const ABI_VERSION: u32 = 1;
+/// Weights and states start at a multiple of so many bytes.
+pub const ALIGN_BYTES: u32 = 64;
+/// The most ids of `eos` in the facts of a model.
+pub const MAX_EOS: u32 = 16;
+/// In place of a token id: there is none.
+pub const NO_TOKEN: u32 = 4294967295;
 
 // want: which logits `step` writes
 
@@ -77,6 +83,102 @@ pub const FEATURE_DOTPROD: u32 = 64;
 /// riscv64 with the V extension.
 pub const FEATURE_RVV: u32 = 128;
 
+// split: how a text is cut into words before pairs of tokens are merged
+
+/// The table cannot encode: it decodes alone, and has neither merges nor words.
+pub const SPLIT_NONE: u32 = 0;
+/// By the expression of GPT-2: `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`.
+pub const SPLIT_GPT2: u32 = 1;
+/// By the expression of Llama 3: `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`.
+pub const SPLIT_LLAMA3: u32 = 2;
+
+// kind: what a token is
+
+/// Its bytes are text.
+pub const TOKEN_TEXT: u32 = 0;
+/// A mark; its bytes say how it is written, and are no text.
+pub const TOKEN_SPECIAL: u32 = 1;
+/// The model has the id, its tokenizer does not; it has no bytes.
+pub const TOKEN_ABSENT: u32 = 2;
+
+/// What a caller must know of a model.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Info {
+    /// `ABI_VERSION` of the compiler that made it; the fields behind this one mean what is said here only if it is yours.
+    pub abi_version: u32,
+    /// `FEATURE_` bits that the code needs at the least.
+    pub features: u32,
+    /// Tokens of the vocabulary: elements of a row of logits.
+    pub vocab: u32,
+    /// The most tokens of a sequence: the largest `context` of `state_bytes`.
+    pub max_context: u32,
+    /// The most tokens of one step; longer texts take several steps.
+    pub max_step_tokens: u32,
+    /// The largest k of `WANT_TOP_K`.
+    pub max_top_k: u32,
+    /// The token that a text starts with, or `NO_TOKEN`.
+    pub bos: u32,
+    /// Ids in `eos`.
+    pub n_eos: u32,
+    /// The tokens that end a text; `NO_TOKEN` behind the last.
+    pub eos: [u32; 16],
+    /// Bytes of the packed weights.
+    pub weights_bytes: u64,
+    /// XXH3 of these bytes, 64 bits, seed 0: whether a file is the right one.
+    pub weights_hash: u64,
+    /// Bytes of the table of tokens.
+    pub tokens_bytes: u64,
+    /// What the model is called, for people: UTF-8, cut to 63 bytes, zeros behind.
+    pub name: [u8; 64],
+}
+
+/// The head of the table of tokens. Behind it lie, without gaps, `n_tokens` tokens, by id; `n_merges` merges, by `left`, then `right`; `n_words` ids (u32) of the tokens that encoding may give, by their bytes as `memcmp` orders them, a shorter one before those that it begins; then `text_bytes` bytes of all tokens. To encode: cut the text into words as `split` says; begin with the token of each byte; merge the leftmost pair of the least `rank` until none is left.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tokens {
+    /// Bytes of the whole table, this head included.
+    pub bytes: u64,
+    /// Tokens: the model's vocabulary, or 0 if the model has no tokenizer.
+    pub n_tokens: u32,
+    /// Pairs of tokens that become one.
+    pub n_merges: u32,
+    /// Tokens that encoding may give; those of single bytes are all there.
+    pub n_words: u32,
+    /// Bytes of all tokens.
+    pub text_bytes: u32,
+    /// `SPLIT_` constant: how a text is cut into words.
+    pub split: u32,
+    /// 1: a word that is a token is that token, whatever its merges would give; 0 otherwise.
+    pub whole_words: u32,
+}
+
+/// One token: where its bytes lie, and what it is.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Token {
+    /// Where its bytes start, from the start of the bytes of all tokens.
+    pub start: u32,
+    /// How many.
+    pub bytes: u16,
+    /// `TOKEN_` constant.
+    pub kind: u16,
+}
+
+/// Two neighbouring tokens that become one.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Merge {
+    /// The first one's id.
+    pub left: u32,
+    /// The second one's id.
+    pub right: u32,
+    /// The id of what they become.
+    pub merged: u32,
+    /// The least is merged first.
+    pub rank: u32,
+}
+
 /// Meets the other threads of a step; given `ctx`.
 ///
 /// - `ctx`: what the caller gave to step
@@ -134,3 +236,70 @@ pub type StateInitFn =
 /// - `seq`: the sequence
 /// - `len`: tokens that stay
 pub type TruncateFn = unsafe extern "C" fn(state: *mut u8, seq: u32, len: u32) -> u32;
+
+const _: () = assert!(size_of::<Info>() == 184);
+
+impl Info {
+    /// Its bytes on every target: little-endian, without padding.
+    pub fn to_le_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(184);
+        bytes.extend(self.abi_version.to_le_bytes());
+        bytes.extend(self.features.to_le_bytes());
+        bytes.extend(self.vocab.to_le_bytes());
+        bytes.extend(self.max_context.to_le_bytes());
+        bytes.extend(self.max_step_tokens.to_le_bytes());
+        bytes.extend(self.max_top_k.to_le_bytes());
+        bytes.extend(self.bos.to_le_bytes());
+        bytes.extend(self.n_eos.to_le_bytes());
+        bytes.extend(self.eos.iter().flat_map(|v| v.to_le_bytes()));
+        bytes.extend(self.weights_bytes.to_le_bytes());
+        bytes.extend(self.weights_hash.to_le_bytes());
+        bytes.extend(self.tokens_bytes.to_le_bytes());
+        bytes.extend(self.name);
+        bytes
+    }
+}
+
+const _: () = assert!(size_of::<Tokens>() == 32);
+
+impl Tokens {
+    /// Its bytes on every target: little-endian, without padding.
+    pub fn to_le_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(32);
+        bytes.extend(self.bytes.to_le_bytes());
+        bytes.extend(self.n_tokens.to_le_bytes());
+        bytes.extend(self.n_merges.to_le_bytes());
+        bytes.extend(self.n_words.to_le_bytes());
+        bytes.extend(self.text_bytes.to_le_bytes());
+        bytes.extend(self.split.to_le_bytes());
+        bytes.extend(self.whole_words.to_le_bytes());
+        bytes
+    }
+}
+
+const _: () = assert!(size_of::<Token>() == 8);
+
+impl Token {
+    /// Its bytes on every target: little-endian, without padding.
+    pub fn to_le_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(8);
+        bytes.extend(self.start.to_le_bytes());
+        bytes.extend(self.bytes.to_le_bytes());
+        bytes.extend(self.kind.to_le_bytes());
+        bytes
+    }
+}
+
+const _: () = assert!(size_of::<Merge>() == 16);
+
+impl Merge {
+    /// Its bytes on every target: little-endian, without padding.
+    pub fn to_le_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(16);
+        bytes.extend(self.left.to_le_bytes());
+        bytes.extend(self.right.to_le_bytes());
+        bytes.extend(self.merged.to_le_bytes());
+        bytes.extend(self.rank.to_le_bytes());
+        bytes
+    }
+}

@@ -1,0 +1,156 @@
+//! A model as an ELF object that any linker takes.
+//!
+//! ```text
+//! .text                  the image, as it is; every function a symbol, the four entry points global
+//! .rodata                PREFIX_info, PREFIX_tokens
+//! .tern.weights.PREFIX   PREFIX_weights, if the model carries them
+//! .tern.meta             a line of JSON for `tern inspect`, not loaded
+//! .note.GNU-stack        no stack need be executable
+//! ```
+//!
+//! In: the parts of a model. Out: bytes, the same for the same parts. It upholds that the object asks for nothing: it has no
+//! relocation and no undefined symbol. Names of kernels stay local, so that profilers see them and two models link.
+
+use std::io::Write;
+
+use object::write::{Object, SectionId, Symbol, SymbolSection};
+use object::{
+    Architecture, BinaryFormat, Endianness, FileFlags, SectionKind, SymbolFlags, SymbolKind, SymbolScope, elf,
+};
+use tern_runtime::generated::abi::{self, Info};
+
+use super::{Error, Prefix};
+use crate::codegen::Arch;
+use crate::codegen::image::{self, ModelImage};
+
+/// The most bytes of weights within an object: code reaches data 2 GiB away, and other data wants room beside them.
+pub const MAX_WEIGHTS_BYTES: u64 = 1 << 30;
+
+/// The section of the text about the object.
+pub const META_SECTION: &str = ".tern.meta";
+
+/// What an object is made of.
+#[derive(Clone, Copy)]
+pub struct ObjectParts<'a> {
+    /// The CPUs that the code is for.
+    pub arch: Arch,
+    /// What its symbols start with.
+    pub prefix: &'a Prefix,
+    /// The code.
+    pub code: &'a ModelImage,
+    /// What a caller must know, as [`super::info`] makes it.
+    pub info: &'a Info,
+    /// The packed weights, if it carries them.
+    pub weights: Option<&'a [u8]>,
+    /// The table of tokens, as [`super::tokens::table`] makes it.
+    pub tokens: &'a [u8],
+    /// JSON in one line, for people and `tern inspect`.
+    pub meta: &'a str,
+}
+
+/// The object.
+///
+/// # Errors
+/// As [`write`].
+pub fn object(parts: &ObjectParts<'_>) -> Result<Vec<u8>, Error> {
+    build(parts)?.write().map_err(bug)
+}
+
+/// Writes the object without holding a second copy of it.
+///
+/// # Errors
+/// [`Error::TooMany`] for weights that no object should carry; [`Error::Bug`] for parts that do not fit together, or if `out` fails.
+pub fn write(parts: &ObjectParts<'_>, out: &mut dyn Write) -> Result<(), Error> {
+    build(parts)?.write_stream(out).map_err(bug)
+}
+
+fn bug(reason: impl std::fmt::Display) -> Error {
+    Error::Bug { reason: format!("the object: {reason}") }
+}
+
+fn build<'a>(parts: &ObjectParts<'a>) -> Result<Object<'a>, Error> {
+    let ObjectParts { prefix, code, info, weights, tokens, .. } = *parts;
+    let tokens_fit = info.tokens_bytes == tokens.len() as u64;
+    if !tokens_fit || weights.is_some_and(|weights| info.weights_bytes != weights.len() as u64) {
+        return Err(bug("its facts are not those of its weights and tokens"));
+    }
+    let mut object = empty(parts.arch);
+    let text = section(&mut object, ".text", SectionKind::Text);
+    object.set_section_data(text, &code.image.bytes[..], image::ALIGN_BYTES as u64);
+    add_functions(&mut object, text, prefix, code)?;
+
+    let rodata = section(&mut object, ".rodata", SectionKind::ReadOnlyData);
+    for (name, bytes) in [("info", &info.to_le_bytes()[..]), ("tokens", tokens)] {
+        let offset = object.append_section_data(rodata, bytes, abi::ALIGN_BYTES.into());
+        let at = Place { section: rodata, offset, bytes: bytes.len() as u64 };
+        object.add_symbol(symbol(prefix.symbol(name), at, SymbolKind::Data, true));
+    }
+    if let Some(weights) = weights {
+        let bytes = weights.len() as u64;
+        if bytes > MAX_WEIGHTS_BYTES {
+            let what = "bytes of weights";
+            return Err(Error::TooMany { what, found: bytes, most: MAX_WEIGHTS_BYTES });
+        }
+        let own = section(&mut object, &format!(".tern.weights.{prefix}"), SectionKind::ReadOnlyData);
+        object.set_section_data(own, weights, abi::ALIGN_BYTES.into());
+        let at = Place { section: own, offset: 0, bytes };
+        object.add_symbol(symbol(prefix.symbol("weights"), at, SymbolKind::Data, true));
+    }
+    let meta = section(&mut object, META_SECTION, SectionKind::Other);
+    // A line: linkers put those of several models behind each other.
+    object.set_section_data(meta, format!("{}\n", parts.meta).into_bytes(), 1);
+    section(&mut object, ".note.GNU-stack", SectionKind::Other);
+    Ok(object)
+}
+
+/// An object of an architecture, with the calling convention that the code follows.
+fn empty<'a>(arch: Arch) -> Object<'a> {
+    let (architecture, e_flags) = match arch {
+        Arch::X86_64 => (Architecture::X86_64, 0),
+        Arch::Aarch64 => (Architecture::Aarch64, 0),
+        // Compressed instructions, and doubles in registers: what every Linux of that CPU links.
+        Arch::Riscv64 => (Architecture::Riscv64, elf::EF_RISCV_RVC | elf::EF_RISCV_FLOAT_ABI_DOUBLE),
+    };
+    let mut object = Object::new(BinaryFormat::Elf, architecture, Endianness::Little);
+    object.flags = FileFlags::Elf { os_abi: elf::ELFOSABI_NONE, abi_version: 0, e_flags };
+    object
+}
+
+fn section(object: &mut Object<'_>, name: &str, kind: SectionKind) -> SectionId {
+    object.add_section(Vec::new(), name.as_bytes().to_vec(), kind)
+}
+
+/// Where something lies.
+#[derive(Clone, Copy)]
+struct Place {
+    section: SectionId,
+    offset: u64,
+    bytes: u64,
+}
+
+fn symbol(name: String, at: Place, kind: SymbolKind, global: bool) -> Symbol {
+    Symbol {
+        name: name.into_bytes(),
+        value: at.offset,
+        size: at.bytes,
+        kind,
+        scope: if global { SymbolScope::Dynamic } else { SymbolScope::Compilation },
+        weak: false,
+        section: SymbolSection::Section(at.section),
+        flags: SymbolFlags::None,
+    }
+}
+
+/// A symbol for every function: entry points by their names in the ABI, all others by their own.
+fn add_functions(object: &mut Object<'_>, text: SectionId, prefix: &Prefix, code: &ModelImage) -> Result<(), Error> {
+    let entries = code.entries.named();
+    let mut found = 0;
+    for function in &code.image.symbols {
+        let entry = entries.iter().find(|(_, offset)| *offset == function.offset);
+        found += usize::from(entry.is_some());
+        let name = entry.map_or_else(|| function.name.clone(), |(name, _)| prefix.symbol(name));
+        let at = Place { section: text, offset: function.offset, bytes: function.bytes };
+        object.add_symbol(symbol(name, at, SymbolKind::Text, entry.is_some()));
+    }
+    if found == entries.len() { Ok(()) } else { Err(bug("an entry point is no function of the image")) }
+}
