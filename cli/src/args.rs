@@ -50,7 +50,8 @@ pub(crate) enum Command {
     Eval(EvalArgs),
     /// Print what a stage of the compiler made of a model.
     Dump(DumpArgs),
-    /// Describe a checkpoint: architecture, format, trits, memory.
+    /// Describe a checkpoint (architecture, format, trits, memory), or what was built from one (sections, kernels, features
+    /// needed, hash of the checkpoint).
     Inspect(InspectArgs),
     /// Measure speed, beside what the machine can do at most.
     ///
@@ -149,6 +150,8 @@ impl CompileArgs {
 
 const CHECKPOINT: &str = "Folder of a checkpoint (config.json, *.safetensors, tokenizer.json); \
                           the demo model carried in this program, if left out";
+
+const INSPECTED: &str = "Folder of a checkpoint, or a file that `tern build` wrote; the demo model, if left out";
 
 const MODEL: &str = "Folder of a checkpoint (config.json, *.safetensors, tokenizer.json), or a file that `tern build` wrote; \
                      the demo model carried in this program, if left out";
@@ -292,8 +295,14 @@ impl Stage {
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct InspectArgs {
-    #[arg(value_name = "MODEL", help = MODEL)]
+    #[arg(value_name = "MODEL", help = INSPECTED)]
     pub(crate) model: Option<PathBuf>,
+    /// Of what was built, read and check every byte.
+    #[arg(long)]
+    pub(crate) verify: bool,
+    /// Of what was built, check that it was built from the checkpoint in this folder: hashes every byte of it.
+    #[arg(long, value_name = "DIR", requires = "model")]
+    pub(crate) checkpoint: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,

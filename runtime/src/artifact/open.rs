@@ -67,6 +67,11 @@ impl Artifact {
         &self.sections.header
     }
 
+    /// Where it starts in the file: 0, or behind the program that carries it.
+    pub fn base(&self) -> u64 {
+        self.sections.base
+    }
+
     /// The facts.
     pub fn meta(&self) -> &Meta {
         &self.meta

@@ -23,7 +23,7 @@ pub(super) struct Sections {
     file: File,
     pub(super) path: PathBuf,
     /// The artifact's start in the file.
-    base: u64,
+    pub(super) base: u64,
     pub(super) header: Header,
 }
 
