@@ -165,6 +165,11 @@ mod tests {
         let named = parsed(&["run", "-p", "text"]).expect("the command");
         assert!(matches!(named.command, Some(Command::Run(args)) if args.generate.n == 128));
         assert!(parsed(&["-p", "text", "info"]).is_err());
+        let chat = parsed(&["chat", "--system", "x", "--huge-pages", "off"]).expect("the command");
+        assert!(matches!(chat.command, Some(Command::Chat(args)) if args.chat.n == 512));
+        assert!(
+            matches!(parsed(&["info", "--json"]).expect("the command").command, Some(Command::Info(args)) if args.json)
+        );
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Chat templates: messages to the text that a model was trained to continue.
 //!
-//! In: messages, the template that a model's makers wrote (Jinja, as Hugging Face renders it: [`find`]) or one of tern's
+//! In: messages, the template that a model's makers wrote (Jinja, as Hugging Face renders it: `find.rs`) or one of tern's
 //! own ([`builtin`]), the special tokens' texts, the date. Out: text; special tokens in it become their ids when it is
 //! encoded, and a template writes BOS itself. It upholds that a template, which comes with a model out of anybody's hands,
-//! reaches no file, and that its work, output, nesting and time are limited ([`sandbox`]). It keeps no conversation.
+//! reaches no file, and that its work, output, nesting and time are limited (`sandbox.rs`). It keeps no conversation.
 //!
 //! ```
 //! use tern_runtime::chat::{ChatTemplate, Date, Message, Request, Role, Specials};

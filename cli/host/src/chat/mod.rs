@@ -3,8 +3,8 @@
 //! In: options, a source of a model, lines. Out: replies on standard output, everything else on standard error. It upholds
 //! that what cannot work fails before a model is loaded: options, files, a template that refuses the first message.
 //!
-//! Read [`reader`] (keys or bytes to lines), [`lines`] (lines to messages and [`command`]s), [`conversation`] (what was
-//! said), [`speaker`] (the model's side), [`talk`] (the loop).
+//! Read `reader` (keys or bytes to lines), `lines` (lines to messages and `command`s), `conversation` (what was
+//! said), `speaker` (the model's side), `talk` (the loop).
 
 mod command;
 mod conversation;
