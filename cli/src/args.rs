@@ -421,6 +421,23 @@ pub(crate) struct NativeArgs {
     pub(crate) cc: Option<String>,
 }
 
+impl NativeArgs {
+    /// Refuses options that mean nothing for what is built.
+    pub(crate) fn refuse_for(&self, emit: Emit) -> Result<(), Usage> {
+        let (object, library) = (matches!(emit, Emit::Obj | Emit::Lib), emit == Emit::Lib);
+        let given = [
+            ("--prefix", self.prefix.is_some() && !object, "obj or --emit lib"),
+            ("--weights", self.weights.is_some() && !object, "obj or --emit lib"),
+            ("--shared", self.shared && !library, "lib"),
+            ("--cc", self.cc.is_some() && !(library && self.shared), "lib --shared"),
+        ];
+        match given.iter().find(|(_, wrong, _)| *wrong) {
+            Some((option, _, emit)) => Err(Usage(format!("{option} is for --emit {emit}"))),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Where the weights of an object are.
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum WeightsPlace {

@@ -1,7 +1,10 @@
 //! `tern build`: a model as a file that runs without a compiler.
 //!
 //! In: a checkpoint and a target. Out: one file, whole or not at all; what it is on standard error, or as JSON on standard
-//! output. With `--verify` nothing is written: the model is built again and compared with what is there.
+//! output. With `--verify` nothing is written: the model is built again and compared with what is there. [`native`] are objects
+//! and libraries, which have further files beside them.
+
+mod native;
 
 use std::fs::File;
 use std::io::Read;
@@ -15,6 +18,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use tern_compiler::build::artifact::{self, Destination};
 use tern_compiler::build::{self, Built};
+use tern_compiler::pipeline;
 use tern_runtime::artifact::unfinished::Mode;
 use tern_runtime::cores::physical_cores;
 
@@ -42,6 +46,9 @@ struct Report {
     target: &'static str,
     levels: Vec<&'static str>,
     arithmetic: &'static str,
+    /// Header, bindings and weights of an object.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    beside: Vec<String>,
     seconds: f64,
 }
 
@@ -51,18 +58,25 @@ pub(crate) fn run(args: &BuildArgs) -> Result<ExitCode> {
     let options = load::options(&args.compile, args.ctx.as_deref())?;
     let levels = [options.isa];
     let program = match args.emit {
-        Emit::Tern => None,
+        Emit::Tern | Emit::Obj | Emit::Lib => None,
         Emit::Exe => Some(host(args.host.as_deref())?),
     };
+    args.native.refuse_for(args.emit)?;
     let loaded = Loaded::new(args.model.as_deref(), &options)?;
     if program.is_some() && loaded.imported.tokenizer_json.is_none() {
         note("the checkpoint has no tokenizer.json: the program will take token ids only");
     }
     let built = build::compile(&loaded.imported, &options, &levels)?;
-    let path = args.output.clone().unwrap_or_else(|| default_path(args));
-    let mode = if program.is_some() { Mode::Program } else { Mode::Data };
-    let to = Destination { path: &path, mode, program: program.as_deref(), sync: true };
-    let bytes = if args.verify { verify(&built, &loaded, to)? } else { write_artifact(&built, &loaded, to)? };
+    let (path, bytes, beside) = match args.emit {
+        Emit::Tern | Emit::Exe => {
+            let path = args.output.clone().unwrap_or_else(|| default_path(args));
+            let mode = if program.is_some() { Mode::Program } else { Mode::Data };
+            let to = Destination { path: &path, mode, program: program.as_deref(), sync: true };
+            let bytes = if args.verify { verify(&built, &loaded, to)? } else { write_artifact(&built, &loaded, to)? };
+            (path, bytes, Vec::new())
+        }
+        Emit::Obj | Emit::Lib => native::build(args, &built, &loaded)?,
+    };
     loaded.report_timings(&args.compile, &built.timings);
     let report = Report {
         path: path.display().to_string(),
@@ -73,6 +87,7 @@ pub(crate) fn run(args: &BuildArgs) -> Result<ExitCode> {
         target: built.least().map_or("", |isa| isa.arch().triple()),
         levels: built.levels.iter().map(|isa| isa.name()).collect(),
         arithmetic: built.profile.name(),
+        beside: beside.iter().map(|path| path.display().to_string()).collect(),
         seconds: start.elapsed().as_secs_f64(),
     };
     if args.json {
@@ -84,7 +99,10 @@ pub(crate) fn run(args: &BuildArgs) -> Result<ExitCode> {
 }
 
 fn say(report: &Report, verified: bool) {
-    let Report { path, bytes, weights_bytes, code_bytes, target, seconds, .. } = report;
+    let Report { path, bytes, weights_bytes, code_bytes, target, seconds, beside, .. } = report;
+    if !beside.is_empty() {
+        note(&format!("beside it: {}", beside.join(", ")));
+    }
     let levels = report.levels.join(", ");
     let done = if verified { "is what is built again" } else { "built" };
     note(&format!(
@@ -102,19 +120,27 @@ impl Emit {
         match self {
             Emit::Tern => "tern",
             Emit::Exe => "exe",
+            Emit::Obj => "obj",
+            Emit::Lib => "lib",
         }
     }
 }
 
+/// What the checkpoint's folder is called.
+fn model_name(args: &BuildArgs) -> String {
+    let full = args.model.as_ref().map(|model| model.canonicalize().unwrap_or_else(|_| model.clone()));
+    let name = full.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    name.unwrap_or_else(|| demo::NAME.to_owned())
+}
+
 /// The model's name in the current folder, with the ending that suits.
 fn default_path(args: &BuildArgs) -> PathBuf {
-    let full = args.model.as_ref().map(|model| model.canonicalize().unwrap_or_else(|_| model.clone()));
-    let name = full.as_deref().and_then(Path::file_name).map_or(demo::NAME.into(), |name| name.to_string_lossy());
+    let name = model_name(args);
     PathBuf::from(match args.emit {
-        Emit::Tern => format!("{name}.tern"),
+        Emit::Tern | Emit::Obj | Emit::Lib => format!("{name}.tern"),
         // A folder of that name is the checkpoint more often than not.
-        Emit::Exe if Path::new(&*name).is_dir() => format!("{name}.exe"),
-        Emit::Exe => name.into_owned(),
+        Emit::Exe if Path::new(&name).is_dir() => format!("{name}.exe"),
+        Emit::Exe => name,
     })
 }
 
@@ -142,33 +168,49 @@ fn host(given: Option<&Path>) -> Result<Vec<u8>> {
 
 /// Writes an artifact with a progress bar; its bytes. Ctrl-C ends it, and then there is no file.
 pub(crate) fn write_artifact(built: &Built, loaded: &Loaded, to: Destination<'_>) -> Result<u64> {
-    let bar = Progress::new("packing", built.schedule.weights.bytes);
-    let asked = interrupt::generating();
-    let written = artifact::write(built, &loaded.imported, &loaded.checkpoint, to, physical_cores(), &mut |progress| {
-        bar.set(progress.done_bytes, progress.total_bytes);
-        if asked.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    let written = packing(built, |progress| {
+        artifact::write(built, &loaded.imported, &loaded.checkpoint, to, physical_cores(), progress)
     });
-    interrupt::done();
-    drop(bar);
     match written {
         Err(artifact::Error::Artifact(e)) => Err(e.into()),
-        Err(artifact::Error::Interrupted) => {
-            note("interrupted: nothing was written");
-            std::process::exit(interrupt::INTERRUPTED.into());
-        }
+        Err(artifact::Error::Interrupted) => interrupted(),
         done => Ok(done?),
     }
 }
 
+/// Runs `write`, which packs weights, behind a progress bar; Ctrl-C ends it.
+fn packing<T>(built: &Built, write: impl FnOnce(&mut dyn FnMut(pipeline::Progress) -> ControlFlow<()>) -> T) -> T {
+    let bar = Progress::new("packing", built.schedule.weights.bytes);
+    let asked = interrupt::generating();
+    let written = write(&mut |progress| {
+        bar.set(progress.done_bytes, progress.total_bytes);
+        if asked.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    interrupt::done();
+    written
+}
+
+/// Ends the program.
+fn interrupted() -> ! {
+    note("interrupted: nothing was written");
+    std::process::exit(interrupt::INTERRUPTED.into());
+}
+
 /// Builds the model again, beside what is at `to`, and compares.
 fn verify(built: &Built, loaded: &Loaded, to: Destination<'_>) -> Result<u64> {
-    let shown = to.path.display();
-    let mut there =
-        File::open(to.path).with_context(|| format!("cannot read {shown}, which --verify compares with"))?;
-    let folder = tempfile_beside(to.path);
-    let again = Scratch(folder);
+    let again = Scratch(tempfile_beside(to.path));
+    // Before anything is built: a file that is not there equals nothing.
+    File::open(to.path).with_context(|| format!("cannot read {}, which --verify compares with", to.path.display()))?;
     let bytes = write_artifact(built, loaded, Destination { path: &again.0, sync: false, ..to })?;
-    let mut new = File::open(&again.0).with_context(|| format!("cannot read {}", again.0.display()))?;
+    compare(to.path, &again.0)?;
+    Ok(bytes)
+}
+
+/// Refuses unless the file `path` has the bytes of the one that was built `again`.
+fn compare(path: &Path, again: &Path) -> Result<()> {
+    let shown = path.display();
+    let mut there = File::open(path).with_context(|| format!("cannot read {shown}, which --verify compares with"))?;
+    let mut new = File::open(again).with_context(|| format!("cannot read {}", again.display()))?;
     let (mut old_part, mut new_part) = (vec![0; COMPARED_BYTES], vec![0; COMPARED_BYTES]);
     let mut at = 0;
     loop {
@@ -193,10 +235,14 @@ fn verify(built: &Built, loaded: &Loaded, to: Destination<'_>) -> Result<u64> {
             );
         }
         if old_bytes != new_bytes {
-            bail!("{shown} is not what is built now: it has {} bytes, built are {bytes}", file_bytes(&there));
+            bail!(
+                "{shown} is not what is built now: it has {} bytes, built are {}",
+                file_bytes(&there),
+                file_bytes(&new)
+            );
         }
         if both == 0 {
-            return Ok(bytes);
+            return Ok(());
         }
         at += both as u64;
     }

@@ -4,6 +4,7 @@ mod bench;
 mod chat;
 mod commands;
 mod endings;
+mod native;
 mod refusals;
 mod support;
 mod synth;

@@ -75,6 +75,8 @@ fn build<'a>(parts: &ObjectParts<'a>) -> Result<Object<'a>, Error> {
         return Err(bug("its facts are not those of its weights and tokens"));
     }
     let mut object = empty(parts.arch);
+    // Local symbols belong to a file; where none is named, linkers write down the path of the object.
+    object.add_file_symbol(b"tern".to_vec());
     let text = section(&mut object, ".text", SectionKind::Text);
     object.set_section_data(text, &code.image.bytes[..], image::ALIGN_BYTES as u64);
     add_functions(&mut object, text, prefix, code)?;

@@ -1,0 +1,109 @@
+//! `tern build --emit obj|lib`: what it writes, what it refuses, and that a program around it says what `tern run` says.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::support::{run, run_with_input};
+
+/// `tern build` of the demo model into `folder`.
+fn build(folder: &Path, out: &str, options: &[&str]) -> super::support::Ran {
+    let out = folder.join(out);
+    let out = out.to_str().expect("a path in UTF-8");
+    run(&[&["build", "-o", out], options].concat())
+}
+
+fn files(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).expect("a folder");
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_c_program_says_what_tern_run_says() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    build(folder, "demo.o", &["--emit", "obj", "--prefix", "demo"]).ok();
+    assert_eq!(files(folder), ["demo.h", "demo.o", "demo.rs"]);
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../compiler/examples/native");
+    let mut cc = Command::new("cc");
+    cc.args(["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-pedantic", "-pthread", "-DPREFIX=demo", "-I."]);
+    cc.arg("-I").arg(&examples).arg(examples.join("chat.c")).args(["demo.o", "-lm", "-o", "chat"]);
+    assert!(cc.current_dir(folder).status().expect("a C compiler").success());
+    for prompt in ["Once upon a time", "The cat's 12 hats"] {
+        let mut chat = Command::new(folder.join("chat"));
+        let chat = chat.args(["-n", "20"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = chat.spawn().expect("the program starts");
+        writeln!(child.stdin.take().expect("a pipe"), "{prompt}").expect("it reads");
+        let said = String::from_utf8(child.wait_with_output().expect("it ends").stdout).expect("UTF-8");
+        let want = run(&["run", "-p", prompt, "--temp", "0", "-n", "20"]);
+        assert_eq!(said, want.ok(), "{prompt}");
+    }
+}
+
+#[test]
+fn weights_lie_where_they_are_asked_for() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    let said = build(folder, "libdemo.a", &["--emit", "lib", "--prefix", "demo", "--weights", "beside", "--json"]).ok();
+    assert_eq!(files(folder), ["demo.h", "demo.rs", "demo.weights", "libdemo.a"]);
+    let length = |name: &str| std::fs::metadata(folder.join(name)).expect("a file").len();
+    assert!(said.contains(&format!("\"weights_bytes\":{},", length("demo.weights"))), "{said}");
+    assert!(said.contains("demo.weights\"") && length("libdemo.a") < length("demo.weights"), "{said}");
+    let header = |name: &str| std::fs::read_to_string(folder.join(name)).expect("a header");
+    assert!(header("demo.h").contains("#define demo_HAS_WEIGHTS 0"));
+    build(folder, "libin.so", &["--emit", "lib", "--shared", "--prefix", "in_it", "--weights", "inside"]).ok();
+    assert!(header("in_it.h").contains("#define in_it_HAS_WEIGHTS 1"));
+    assert!(length("libin.so") > length("demo.weights"));
+    assert!(!files(folder).iter().any(|name| name.starts_with('.')), "{:?}", files(folder));
+}
+
+#[test]
+fn verify_builds_again_and_compares() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    for (out, options) in [
+        ("demo.o", &["--emit", "obj", "--weights", "beside"][..]),
+        ("libdemo.a", &["--emit", "lib"]),
+        ("libdemo.so", &["--emit", "lib", "--shared"]),
+    ] {
+        let options = [options, &["--prefix", "demo"]].concat();
+        build(folder, out, &options).ok();
+        let there = files(folder);
+        build(folder, out, &[&options[..], &["--verify"]].concat()).ok();
+        assert_eq!(files(folder), there, "nothing new is left");
+        let mut bytes = std::fs::read(folder.join(out)).expect("what was built");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(folder.join(out), &bytes).expect("it can be written");
+        build(folder, out, &[&options[..], &["--verify"]].concat()).refused(1, &format!("byte {middle} is"));
+    }
+    std::fs::write(folder.join("demo.h"), "changed").expect("it can be written");
+    let options = ["--emit", "lib", "--prefix", "demo", "--verify"];
+    build(folder, "libdemo.a", &options).refused(1, "demo.h is not what is built now");
+}
+
+#[test]
+fn refusals_leave_nothing() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    for (out, code, options, message) in [
+        ("x.o", 1, &["--emit", "obj", "--prefix", "2b"][..], "expected a name of C"),
+        ("x.o", 1, &["--emit", "obj", "--prefix", "tern"], "types that all models share"),
+        ("a.h", 1, &["--emit", "obj", "--prefix", "a"], "give it another name"),
+        ("x", 2, &["--emit", "exe", "--prefix", "a"], "--prefix is for --emit obj"),
+        ("x.tern", 2, &["--emit", "tern", "--weights", "inside"], "--weights is for --emit obj"),
+        ("x.o", 2, &["--emit", "obj", "--shared"], "--shared is for --emit lib"),
+        ("x.a", 2, &["--emit", "lib", "--cc", "gcc"], "--cc is for --emit lib --shared"),
+        ("x.so", 1, &["--emit", "lib", "--shared", "--cc", "no-such-cc"], "`no-such-cc` cannot be run"),
+        ("x.so", 1, &["--emit", "lib", "--shared", "--cc", "false"], "`false` does not link"),
+        ("no/folder/x.o", 1, &["--emit", "obj"], "No such file"),
+    ] {
+        build(folder, out, options).refused(code, message);
+        assert_eq!(files(folder), [""; 0], "{options:?}");
+    }
+    let ids = run_with_input(&["build", "--emit", "shared"], b"");
+    ids.refused(2, "obj");
+}
