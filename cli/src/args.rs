@@ -13,7 +13,7 @@ mod native;
 
 pub(crate) use native::{NativeArgs, WeightsPlace};
 pub(crate) use tern_host::Usage;
-pub(crate) use tern_host::args::{EngineArgs, GenerateArgs};
+pub(crate) use tern_host::args::{ChatArgs, EngineArgs, GenerateArgs};
 use tern_host::knobs::{choices, parser};
 
 use crate::cache::CacheArgs;
@@ -39,6 +39,12 @@ pub(crate) enum Command {
     /// true, its temperature, top_k, top_p, min_p and repetition_penalty are the defaults; elsewhere the likeliest token is
     /// taken (--temp 0). A full context ends the text.
     Run(Box<RunArgs>),
+    /// Compile a model in memory and talk with it.
+    ///
+    /// At a terminal, lines are edited and remembered; /help lists what can be done meanwhile. Elsewhere each line of standard
+    /// input is a message (or a command), and only replies go to standard output. Keys and values of what was said are
+    /// used again. In a full context the oldest exchanges are left out; the system message stays.
+    Chat(Box<ChatCommandArgs>),
     /// Write the logits of given token ids to a file.
     ///
     /// The file gets one f32 tensor `logits` of shape `[T, vocab]`, from one prefill with an f32 cache.
@@ -47,7 +53,8 @@ pub(crate) enum Command {
     Eval(EvalArgs),
     /// Print what a stage of the compiler made of a model.
     Dump(DumpArgs),
-    /// Describe a checkpoint: architecture, format, trits, memory.
+    /// Describe a checkpoint (architecture, format, trits, memory), or what was built from one (sections, kernels, features
+    /// needed, hash of the checkpoint).
     Inspect(InspectArgs),
     /// Measure speed, beside what the machine can do at most.
     ///
@@ -147,6 +154,8 @@ impl CompileArgs {
 const CHECKPOINT: &str = "Folder of a checkpoint (config.json, *.safetensors, tokenizer.json); \
                           the demo model carried in this program, if left out";
 
+const INSPECTED: &str = "Folder of a checkpoint, or a file that `tern build` wrote; the demo model, if left out";
+
 const MODEL: &str = "Folder of a checkpoint (config.json, *.safetensors, tokenizer.json), or a file that `tern build` wrote; \
                      the demo model carried in this program, if left out";
 
@@ -156,6 +165,18 @@ pub(crate) struct RunArgs {
     pub(crate) model: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) generate: GenerateArgs,
+    #[command(flatten)]
+    pub(crate) cache: CacheArgs,
+    #[command(flatten)]
+    pub(crate) compile: CompileArgs,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct ChatCommandArgs {
+    #[arg(value_name = "MODEL", help = MODEL)]
+    pub(crate) model: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) chat: ChatArgs,
     #[command(flatten)]
     pub(crate) cache: CacheArgs,
     #[command(flatten)]
@@ -277,8 +298,14 @@ impl Stage {
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct InspectArgs {
-    #[arg(value_name = "MODEL", help = MODEL)]
+    #[arg(value_name = "MODEL", help = INSPECTED)]
     pub(crate) model: Option<PathBuf>,
+    /// Of what was built, read and check every byte.
+    #[arg(long)]
+    pub(crate) verify: bool,
+    /// Of what was built, check that it was built from the checkpoint in this folder: hashes every byte of it.
+    #[arg(long, value_name = "DIR", requires = "model")]
+    pub(crate) checkpoint: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,

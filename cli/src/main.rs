@@ -21,7 +21,10 @@ use args::{Args, Command};
 fn main() -> ExitCode {
     let args = Args::parse();
     start_log(args.verbose);
-    if let Err(e) = interrupt::listen() {
+    // A talk listens by itself.
+    if !matches!(args.command, Some(Command::Chat(_)))
+        && let Err(e) = interrupt::listen()
+    {
         output::print_error(&e);
         return ExitCode::FAILURE;
     }
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
     let done = match args.command {
         None => commands::run::run_default(),
         Some(Command::Run(args)) => commands::run::run(&args),
+        Some(Command::Chat(args)) => commands::chat::run(&args),
         Some(Command::Logits(args)) => commands::logits::run(&args),
         Some(Command::Eval(args)) => commands::eval::run(&args),
         Some(Command::Dump(args)) => commands::dump::run(&args),

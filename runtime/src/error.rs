@@ -125,6 +125,28 @@ pub enum Error {
         /// NaN or infinity.
         value: f32,
     },
+    /// Input: a chat template that is none, or fails.
+    #[error("chat template ({name}): {reason}")]
+    BadTemplate {
+        /// Where it comes from.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Input: a chat template that does not end. The thread that runs it goes on: end the program soon.
+    #[error("chat template ({name}): it did not end within {after:?}")]
+    TemplateStuck {
+        /// Where it comes from.
+        name: String,
+        /// How long it was waited for.
+        after: std::time::Duration,
+    },
+    /// Input: a conversation that the model's template does not take.
+    #[error("the model's chat template refuses this conversation: {said}")]
+    TemplateRefused {
+        /// What it says.
+        said: String,
+    },
     /// Unsupported: the model was not compiled for such a state.
     #[error("the model has no state for a context of {context} tokens, {n_seqs} sequences and {kv} keys and values")]
     NoState {
@@ -230,6 +252,9 @@ impl Error {
             | Error::BadSampling { .. }
             | Error::BadTokenizer { .. }
             | Error::BadText { .. }
+            | Error::BadTemplate { .. }
+            | Error::TemplateStuck { .. }
+            | Error::TemplateRefused { .. }
             | Error::StopWithoutTokenizer
             | Error::EmptyStopString { .. }
             | Error::BadLogit { .. } => Family::Input,

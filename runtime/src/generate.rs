@@ -21,6 +21,8 @@ use crate::tokenizer::Tokenizer;
 pub struct Request<'a> {
     /// The tokens to continue; they are appended to what the engine holds.
     pub prompt: &'a [u32],
+    /// Tokens that the engine holds already and that count as the text before the prompt: the repetition penalty sees them.
+    pub before: &'a [u32],
     /// Most tokens to generate; with 0, only the whole steps before the prompt's last one are computed.
     pub max_tokens: usize,
     /// Tokens that end the text; they are not shown.
@@ -34,7 +36,7 @@ pub struct Request<'a> {
 impl<'a> Request<'a> {
     /// Continues `prompt` until the context is full.
     pub fn new(prompt: &'a [u32]) -> Self {
-        Self { prompt, max_tokens: usize::MAX, eos: &[], stop: &[], interrupt: None }
+        Self { prompt, before: &[], max_tokens: usize::MAX, eos: &[], stop: &[], interrupt: None }
     }
 }
 
@@ -155,8 +157,8 @@ pub fn generate(
         return Ok(Outcome { ids, stop, stats });
     }
 
-    // The prompt and what follows it: what the penalty looks at.
-    let mut history = request.prompt.to_vec();
+    // All tokens up to the next one: what the penalty looks at.
+    let mut history = [request.before, request.prompt].concat();
     let mut text = tokenizer.map(|t| t.stream(false));
     let mut chooser = Chooser { sampler, top: Vec::new(), by_largest: true };
     let stop = loop {

@@ -36,6 +36,7 @@
 
 pub mod artifact;
 pub mod barrier;
+pub mod chat;
 pub mod code;
 pub mod cores;
 pub mod detokenize;

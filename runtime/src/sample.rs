@@ -109,6 +109,19 @@ impl Sampler {
         Ok(Self { sampling, random: SplitMix64::new(sampling.seed), candidates: Vec::new() })
     }
 
+    /// Chooses otherwise from now on. The random numbers go on, unless the seed is another.
+    ///
+    /// # Errors
+    /// `BadSampling`; nothing changes then.
+    pub fn change(&mut self, sampling: Sampling) -> Result<()> {
+        sampling.check()?;
+        if sampling.seed != self.sampling.seed {
+            self.random = SplitMix64::new(sampling.seed);
+        }
+        self.sampling = sampling;
+        Ok(())
+    }
+
     /// How it chooses.
     pub fn sampling(&self) -> &Sampling {
         &self.sampling

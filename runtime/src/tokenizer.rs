@@ -111,6 +111,11 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
+    /// How the token `id` is written, marks included.
+    pub fn text_of(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
     /// A number of tokens that `text` has at the least, from its length alone: far quicker than encoding it. 0 where the
     /// tokenizer may lose parts of a text.
     pub fn least_tokens(&self, text: &str) -> usize {

@@ -48,6 +48,47 @@ pub struct GenerateArgs {
     pub engine: EngineArgs,
 }
 
+/// How to talk: the options of `tern chat` and of a built program's `chat`.
+#[derive(clap::Args, Debug, Default)]
+pub struct ChatArgs {
+    /// First message; further ones come from the terminal or, a line each, from standard input.
+    #[arg(short, long, value_name = "TEXT", conflicts_with = "file")]
+    pub prompt: Option<String>,
+    /// File with the first message; one line break at its end is left out.
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// How the model should speak.
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+    /// Chat template: plain, llama3, chatml, bitnet, or a file with one in Jinja [default: the model's own, else plain].
+    #[arg(long, value_name = "NAME|FILE")]
+    pub template: Option<String>,
+    /// What a template is told when it asks for the date [default: today].
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    pub date: Option<String>,
+    /// Go on with a conversation from a file.
+    #[arg(long, value_name = "FILE.json")]
+    pub load: Option<PathBuf>,
+    /// Write the conversation to a file after every reply.
+    #[arg(long, value_name = "FILE.json")]
+    pub save: Option<PathBuf>,
+    /// Print one JSON object per reply instead of text as it comes.
+    #[arg(long)]
+    pub json: bool,
+    /// Most tokens of a reply.
+    #[arg(short, value_name = "N", default_value_t = 512, allow_negative_numbers = true)]
+    pub n: usize,
+    /// How the next token is chosen.
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    /// Element type of cached keys and values [default: f16].
+    #[arg(long, value_name = "TYPE", help_heading = "Engine", value_parser = PossibleValuesParser::new(choices("kv")))]
+    pub kv: Option<String>,
+    /// How the model is run.
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
 /// How the next token is chosen.
 #[derive(clap::Args, Debug, Default)]
 #[command(next_help_heading = "Sampling")]

@@ -16,7 +16,7 @@ pub const INTERRUPTED: u8 = 130;
 static GENERATING: AtomicBool = AtomicBool::new(false);
 static ASKED: AtomicBool = AtomicBool::new(false);
 
-/// Listens from now on. Call once, first of all.
+/// Listens from now on. Call once, first of all (but see [`mod@crate::chat`], which does so itself).
 pub fn listen() -> Result<()> {
     ctrlc::set_handler(|| {
         let generating = GENERATING.load(Ordering::Relaxed);
@@ -28,8 +28,9 @@ pub fn listen() -> Result<()> {
     .context("cannot listen for Ctrl-C")
 }
 
-/// Generation begins: the flag asks it to stop after the current token.
+/// Generation begins: the flag asks it to stop after the current token. What was asked before is over.
 pub fn generating() -> &'static AtomicBool {
+    ASKED.store(false, Ordering::Relaxed);
     GENERATING.store(true, Ordering::Relaxed);
     &ASKED
 }

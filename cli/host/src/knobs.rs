@@ -4,6 +4,7 @@
 //! tern: the libraries get what is settled here.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use tern_runtime::generated::knobs::KNOBS;
@@ -102,6 +103,13 @@ pub fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
         names.filter(|name| name.starts_with("TERN_") && !KNOBS.iter().any(|knob| knob.env == name)).collect();
     unknown.sort();
     unknown
+}
+
+/// Where this user's programs keep what they remember, by the rules of the XDG folders; `None` if there is no such place.
+pub fn state_folder() -> Option<PathBuf> {
+    let folder = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = folder("XDG_STATE_HOME").or_else(|| Some(folder("HOME")?.join(".local/state")))?;
+    Some(state.join("tern"))
 }
 
 /// The value of a knob that is a number.

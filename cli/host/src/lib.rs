@@ -1,12 +1,13 @@
 //! What `tern` and the programs that it builds do alike: find a prompt, generate, chat, report. It knows no compiler.
 //!
 //! Read [`source`] (what a model is before it runs: the seam to whoever compiles or maps it), [`args`] (the options),
-//! [`run`] (continue a prompt), [`program`] (the main function of a built program), [`session`] (memory and threads),
+//! [`run`] (continue a prompt), [`chat`] (talk), [`program()`] (the main function of a built program), [`session`] (memory and threads),
 //! [`knobs`] (options, environment, defaults). [`prompt`], [`input`], [`output`], [`progress`] and [`interrupt`] are the
 //! doors to the outside: nothing else in tern reads the environment, standard input or the clock of the wall.
 
 pub mod args;
 pub mod artifact;
+pub mod chat;
 pub mod input;
 pub mod interrupt;
 pub mod knobs;

@@ -11,11 +11,11 @@ use clap::builder::PossibleValuesParser;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use tern_runtime::memory::HugePages;
 
-use crate::args::GenerateArgs;
+use crate::args::{ChatArgs, GenerateArgs};
 use crate::knobs::{self, choices};
 use crate::output::{note, print, print_json};
 use crate::source::{Facts, Source};
-use crate::{Host, finish, interrupt, output, run};
+use crate::{Host, chat, finish, interrupt, output, run};
 
 #[derive(Parser, Debug)]
 #[command(version, max_term_width = 100, args_conflicts_with_subcommands = true)]
@@ -30,6 +30,8 @@ struct ProgramArgs {
 enum Command {
     /// Continue a prompt; what the program does without a command.
     Run(Box<RunArgs>),
+    /// Talk with the model; /help lists what can be done meanwhile.
+    Chat(Box<ChatCommandArgs>),
     /// Say what is known of the model.
     Info(InfoArgs),
 }
@@ -38,6 +40,14 @@ enum Command {
 struct RunArgs {
     #[command(flatten)]
     generate: GenerateArgs,
+    #[command(flatten)]
+    memory: MemoryArgs,
+}
+
+#[derive(clap::Args, Debug)]
+struct ChatCommandArgs {
+    #[command(flatten)]
+    chat: ChatArgs,
     #[command(flatten)]
     memory: MemoryArgs,
 }
@@ -70,7 +80,10 @@ pub fn program(source: Box<dyn Source + '_>) -> ExitCode {
         // clap's own way: help goes to standard output and is no failure.
         Err(e) => e.exit(),
     };
-    if let Err(e) = interrupt::listen() {
+    // A talk listens by itself.
+    if !matches!(args.command, Some(Command::Chat(_)))
+        && let Err(e) = interrupt::listen()
+    {
         output::print_error(&e);
         return ExitCode::FAILURE;
     }
@@ -93,6 +106,10 @@ fn obey(args: ProgramArgs, source: Box<dyn Source + '_>) -> Result<ExitCode> {
     match args.command {
         None => continue_prompt(&args.run, source),
         Some(Command::Run(args)) => continue_prompt(&args, source),
+        Some(Command::Chat(args)) => {
+            let host = Host { default_prompt: None, huge_pages: args.memory.settled()? };
+            chat::chat(&args.chat, host, || Ok(source))
+        }
         Some(Command::Info(args)) => info(&args, source.facts()),
     }
 }
@@ -148,6 +165,11 @@ mod tests {
         let named = parsed(&["run", "-p", "text"]).expect("the command");
         assert!(matches!(named.command, Some(Command::Run(args)) if args.generate.n == 128));
         assert!(parsed(&["-p", "text", "info"]).is_err());
+        let chat = parsed(&["chat", "--system", "x", "--huge-pages", "off"]).expect("the command");
+        assert!(matches!(chat.command, Some(Command::Chat(args)) if args.chat.n == 512));
+        assert!(
+            matches!(parsed(&["info", "--json"]).expect("the command").command, Some(Command::Info(args)) if args.json)
+        );
     }
 
     #[test]

@@ -48,6 +48,23 @@ pub fn find(args: &GenerateArgs, default: Option<&str>) -> Result<Prompt> {
     Ok(Prompt::Text(text))
 }
 
+/// The first message of a conversation, if one is given. Standard input carries those that follow.
+pub fn message(text: Option<&str>, file: Option<&Path>) -> Result<Option<String>> {
+    let text = match (text, file) {
+        (Some(text), _) => text.to_owned(),
+        (None, Some(path)) if path == Path::new("-") => {
+            let message = "standard input carries the messages of a conversation anyway: leave -f - out";
+            return Err(Usage(message.to_owned()).into());
+        }
+        (None, Some(path)) => without_line_break(read(path)?),
+        (None, None) => return Ok(None),
+    };
+    if text.is_empty() {
+        bail!("the prompt is empty: give at least one character");
+    }
+    Ok(Some(text))
+}
+
 /// The text in the file `path`, or of standard input for `-`.
 pub fn read(path: &Path) -> Result<String> {
     let (name, bytes) = if path == Path::new("-") {

@@ -1,17 +1,31 @@
-//! `tern inspect`: what a checkpoint holds. Reads every weight once, so damage anywhere comes to light.
+//! `tern inspect`: what a checkpoint holds, or a file that `tern build` wrote.
+//!
+//! Of a checkpoint every weight is read once, so that damage anywhere comes to light; of a built file as much as is asked for.
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
+use tern_compiler::build::inspect::{self as built, Report};
 use tern_compiler::import::inspect;
+use tern_runtime::cores::physical_cores;
 
-use crate::args::InspectArgs;
+use crate::args::{InspectArgs, Usage};
 use crate::load;
-use crate::output::{print, print_json};
+use crate::output::{harmless, note, print, print_json};
 use crate::progress::Progress;
 
 /// Prints the report.
 pub(crate) fn run(args: &InspectArgs) -> Result<ExitCode> {
+    if let Some(path) = args.model.as_deref().filter(|path| path.is_file())
+        && let Some(report) = built::inspect(path, args.verify, physical_cores())?
+    {
+        return show_built(args, path, &report);
+    }
+    if args.verify || args.checkpoint.is_some() {
+        let message = "--verify and --checkpoint are for files that `tern build` wrote, and MODEL is none";
+        return Err(Usage(message.to_owned()).into());
+    }
     let checkpoint = load::checkpoint(args.model.as_deref())?;
     let spinner = Progress::spinner("reading weights");
     let report = inspect(&checkpoint)?;
@@ -22,4 +36,34 @@ pub(crate) fn run(args: &InspectArgs) -> Result<ExitCode> {
         print(&format!("{report}\n"))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn show_built(args: &InspectArgs, path: &Path, report: &Report) -> Result<ExitCode> {
+    if let Some(folder) = &args.checkpoint {
+        built_from(report, path, folder)?;
+    }
+    if args.json {
+        print_json(report)?;
+    } else {
+        print(&harmless(&format!("{report}\n")))?;
+    }
+    match &args.checkpoint {
+        Some(folder) => note(&format!("{} was built from {}", path.display(), folder.display())),
+        None if args.verify => note(&format!("{}: every byte is as it was written", path.display())),
+        None => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses a checkpoint that `path` was not built from.
+fn built_from(report: &Report, path: &Path, folder: &Path) -> Result<()> {
+    let checkpoint = load::checkpoint(Some(folder))?;
+    let spinner = Progress::spinner("hashing the checkpoint");
+    let files = checkpoint.hash_files(&mut || true).context("bug in tern: hashing was ended")?;
+    drop(spinner);
+    let differences = report.differences(&files);
+    if !differences.is_empty() {
+        bail!("{} was not built from {}: {}", path.display(), folder.display(), differences.join("; "));
+    }
+    Ok(())
 }

@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod build;
 pub(crate) mod cache;
+pub(crate) mod chat;
 pub(crate) mod completions;
 pub(crate) mod dump;
 pub(crate) mod eval;

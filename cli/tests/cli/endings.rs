@@ -5,11 +5,16 @@ use std::process::{Child, Command, Stdio};
 
 use crate::support::tern;
 
-/// A running `tern` that has written its first byte of text and is far from the last: so many sleeping threads make each
+/// A running `tern run` that has written its first byte of text and is far from the last: so many sleeping threads make each
 /// token slow.
 fn speaking() -> Child {
+    started(&["run", "--ignore-eos"])
+}
+
+fn started(command: &[&str]) -> Child {
     let mut child = tern()
-        .args(["run", "-p", "And", "-n", "500", "--ignore-eos", "--seed", "1", "-t", "64", "--spin", "0"])
+        .args(command)
+        .args(["-p", "And", "-n", "500", "--seed", "1", "-t", "64", "--spin", "0"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -68,4 +73,21 @@ fn ctrl_c_before_the_first_token_ends_with_130() {
     let output = child.wait_with_output().expect("tern ends");
     assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(String::from_utf8_lossy(&output.stderr).contains("interrupted"));
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_stops_a_reply_and_keeps_what_was_said() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("talk.json");
+    let child = started(&["chat", "--save", path.to_str().expect("a path in UTF-8")]);
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill runs");
+    assert!(killed.success());
+    let output = child.wait_with_output().expect("tern ends");
+    assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
+    let saved: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&path).expect("the conversation")).expect("JSON");
+    let said = saved["messages"][1]["content"].as_str().expect("a reply");
+    // The first byte was read before.
+    assert_eq!(said.as_bytes()[1..], output.stdout[..output.stdout.len() - 1]);
 }

@@ -1,6 +1,7 @@
 //! The built `tern` program, run as a user runs it.
 
 mod bench;
+mod chat;
 mod commands;
 mod endings;
 mod native;

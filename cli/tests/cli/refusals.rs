@@ -5,7 +5,7 @@ use crate::support::{fixture, run, run_with_input, tern};
 #[test]
 fn wrong_usage_ends_with_2() {
     for (args, message) in [
-        (&["chat"][..], "unrecognized subcommand"),
+        (&["talk"][..], "unrecognized subcommand"),
         (&["run", "--no-such-option"], "--no-such-option"),
         (&["run", "-p", "a", "--ids", "1"], "cannot be used with"),
         (&["run", "-p", "a", "--isa", "mmx"], "invalid value"),

@@ -5,6 +5,7 @@
 //! memory does not grow with the weights.
 
 pub mod artifact;
+pub mod inspect;
 pub mod native;
 
 use tern_runtime::model::ModelInfo;

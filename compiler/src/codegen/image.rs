@@ -37,6 +37,16 @@ pub struct ModelImage {
     pub entries: Entries,
 }
 
+/// Where each function of an image starts.
+pub(super) struct Starts(Vec<Option<u64>>);
+
+impl Starts {
+    pub(super) fn of(&self, id: FuncId) -> Result<u64, Error> {
+        let start = self.0.get(id.as_u32() as usize).copied().flatten();
+        start.ok_or_else(|| Error::Bug { reason: format!("function {} is not defined", id.as_u32()) })
+    }
+}
+
 /// A module that keeps the bytes of its functions. It compiles for one target at a time.
 pub(super) struct Functions {
     isa: OwnedTargetIsa,
@@ -60,8 +70,8 @@ impl Functions {
         self.isa = target.cranelift.clone();
     }
 
-    /// Puts all functions together, in the order in which they were defined; gives where each starts as well.
-    pub(super) fn link(self) -> Result<(Image, impl Fn(FuncId) -> Result<u64, Error>), Error> {
+    /// Puts all functions together, in the order in which they were defined.
+    pub(super) fn link(self) -> Result<(Image, Starts), Error> {
         let Self { declared, defined, .. } = self;
         let mut starts = vec![None; declared.get_functions().count()];
         let (mut bytes, mut symbols) = (Vec::new(), Vec::new());
@@ -74,15 +84,12 @@ impl Functions {
             let start = starts.get_mut(function.id.as_u32() as usize);
             *start.ok_or_else(|| Error::bug("a function that was never declared"))? = Some(offset);
         }
-        let start_of = move |id: FuncId| {
-            let start = starts.get(id.as_u32() as usize).copied().flatten();
-            start.ok_or_else(|| Error::Bug { reason: format!("function {} is not defined", id.as_u32()) })
-        };
+        let starts = Starts(starts);
         for (function, symbol) in defined.iter().zip(&symbols) {
             for reference in &function.references {
                 let from = symbol.offset + u64::from(reference.offset);
                 let resolved = call_target(reference).and_then(|id| {
-                    let to = start_of(id).map_err(|e| e.to_string())?;
+                    let to = starts.of(id).map_err(|e| e.to_string())?;
                     resolve(&mut bytes, from, to, reference)
                 });
                 resolved.map_err(|reason| Error::Bug {
@@ -90,7 +97,7 @@ impl Functions {
                 })?;
             }
         }
-        Ok((Image { bytes, symbols }, start_of))
+        Ok((Image { bytes, symbols }, starts))
     }
 
     #[expect(clippy::result_large_err, reason = "Cranelift's own result")]

@@ -113,12 +113,12 @@ pub fn compile(levels: &[Level<'_>], listing: Listing) -> Result<Compiled, Error
         state::emit_truncate(b, &layout);
     })?;
     let Functions { module, listed, .. } = functions;
-    let (image, start_of) = module.link()?;
+    let (image, starts) = module.link()?;
     let entries = Entries {
-        step: start_of(step)?,
-        state_bytes: start_of(state_bytes)?,
-        state_init: start_of(state_init)?,
-        truncate: start_of(truncate)?,
+        step: starts.of(step)?,
+        state_bytes: starts.of(state_bytes)?,
+        state_init: starts.of(state_init)?,
+        truncate: starts.of(truncate)?,
     };
     Ok(Compiled { code: ModelImage { image, entries }, listed })
 }

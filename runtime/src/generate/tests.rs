@@ -234,3 +234,44 @@ fn only_what_the_sampling_needs_is_asked_for() {
         assert_eq!((engine.of_largest, engine.of_all, engine.held), (of_largest, of_all, 6), "{sampling:?}");
     }
 }
+
+#[test]
+fn the_penalty_sees_what_the_engine_holds() {
+    // After 0 comes 1, unless that was there already and a penalty makes it nothing.
+    let next = |before: &[u32]| {
+        let mut sampler = Sampler::new(Sampling { repeat_penalty: 100.0, ..Sampling::greedy() }).expect("a sampler");
+        let mut engine = Falling { held: before.len() };
+        let request = Request { before, max_tokens: 1, ..Request::new(&[0]) };
+        generate(&mut engine, None, &mut sampler, &request, &mut |_| ControlFlow::Continue(())).expect("a token").ids
+    };
+    assert_eq!(next(&[]), [1]);
+    assert_eq!(next(&[1, 3]), [2]);
+}
+
+/// Every token has a smaller logit than the one before it, but for the first, whatever came.
+struct Falling {
+    held: usize,
+}
+
+impl Engine for Falling {
+    fn vocab(&self) -> usize {
+        4
+    }
+    fn context(&self) -> usize {
+        100
+    }
+    fn len(&self) -> usize {
+        self.held
+    }
+    fn step_tokens(&self) -> usize {
+        STEP_TOKENS
+    }
+    fn step(&mut self, ids: &[u32], want: Want) -> Result<&[f32]> {
+        self.held += ids.len();
+        Ok(if want == Want::None { &[] } else { &[-1.0, 3.0, 2.0, 1.0] })
+    }
+    fn truncate(&mut self, len: usize) -> Result<()> {
+        self.held = len;
+        Ok(())
+    }
+}

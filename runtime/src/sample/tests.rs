@@ -201,3 +201,19 @@ fn what_the_largest_cannot_decide_needs_all() {
     assert_eq!(needs(Sampling { min_p: 0.1, ..hot() }), Some(MIN_P_TRY));
     assert_eq!(sampler(Sampling { top_k: 40, ..hot() }).needs(0, 40), None);
 }
+
+#[test]
+fn a_change_goes_on_with_the_random_numbers() {
+    let logits = [0.0; 100];
+    let draw = |sampler: &mut Sampler| sampler.sample(&logits, &[]).expect("a token");
+    let mut changed = sampler(Sampling { seed: 3, ..hot() });
+    let first = draw(&mut changed);
+    changed.change(Sampling { seed: 3, min_p: 0.5, ..hot() }).expect("a good sampling");
+    let mut steady = sampler(Sampling { seed: 3, ..hot() });
+    assert_eq!((draw(&mut steady), draw(&mut steady)), (first, draw(&mut changed)));
+    // Another seed begins anew.
+    changed.change(Sampling { seed: 4, ..hot() }).expect("a good sampling");
+    assert_eq!(draw(&mut changed), draw(&mut sampler(Sampling { seed: 4, ..hot() })));
+    assert!(changed.change(Sampling { top_p: 0.0, ..hot() }).is_err());
+    assert_eq!(changed.sampling().top_p, hot().top_p);
+}

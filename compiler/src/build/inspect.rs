@@ -1,0 +1,241 @@
+//! What a built file holds, whatever its form: artifact, program, object, static or shared library.
+//!
+//! In: a path. Out: a [`Report`], or `None` for a file that no tern built. It upholds that nothing in the file is run and
+//! that only the parts that it names are read; artifacts are checked as if they were to be loaded.
+
+use std::fmt;
+use std::fs::File;
+use std::path::Path;
+
+use object::read::archive::ArchiveFile;
+use object::read::{Object as _, ObjectSection as _, ReadCache, ReadRef};
+use serde::Serialize;
+use tern_runtime::artifact::{self, Artifact, CheckpointFile, Meta, meta};
+use tern_runtime::features;
+
+use super::native::object::META_SECTION;
+use crate::checkpoint::hash::{hex, list_hash};
+use crate::codegen::Isa;
+
+/// What kind of file it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Form {
+    /// Loaded by `tern`.
+    Artifact,
+    /// Runs by itself.
+    Program,
+    /// For a linker.
+    Object,
+    /// Objects with an index.
+    StaticLibrary,
+    /// Linked at start.
+    SharedLibrary,
+}
+
+/// A part of the file.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Part {
+    /// What it is called.
+    pub name: String,
+    /// Where it starts in the file, or in its member of a library.
+    pub offset: u64,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// What a built file holds.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Report {
+    /// The kind of file.
+    pub form: Form,
+    /// Its length.
+    pub bytes: u64,
+    /// The CPU features that it needs at least.
+    pub needs: Vec<&'static str>,
+    /// SHA-256 of the list of the checkpoint's files, in hexadecimal.
+    pub checkpoint: String,
+    /// Its parts.
+    pub parts: Vec<Part>,
+    /// The facts.
+    pub meta: Meta,
+}
+
+/// The file was built by tern, or looks like it, and does not read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An artifact, or a program.
+    #[error(transparent)]
+    Artifact(#[from] artifact::Error),
+    /// Input: an object or a library whose facts are damaged.
+    #[error("{path}: {what}: found {found}, expected {expected}; build it again")]
+    Damaged {
+        /// The file.
+        path: String,
+        /// Which part.
+        what: &'static str,
+        /// What is there.
+        found: String,
+        /// What should be.
+        expected: &'static str,
+    },
+}
+
+/// What the file `path` holds; `None` if no tern built it. With `all`, every byte of an artifact is read and checked.
+///
+/// # Errors
+/// If it was built by tern, and is damaged.
+pub fn inspect(path: &Path, all: bool, threads: usize) -> Result<Option<Report>, Error> {
+    if Artifact::is_one(path) {
+        return artifact_report(path, all, threads).map(Some);
+    }
+    let Ok(file) = File::open(path) else { return Ok(None) };
+    let bytes = file.metadata().map_or(0, |meta| meta.len());
+    let cache = ReadCache::new(file);
+    let (form, found) = match ArchiveFile::parse(&cache) {
+        Ok(archive) => {
+            let members = archive.members().flatten();
+            let data = members.filter_map(|member| {
+                let (offset, size) = member.file_range();
+                Some(cache.range(offset, size))
+            });
+            (Form::StaticLibrary, data.filter_map(read_elf).next())
+        }
+        Err(_) => {
+            let found = read_elf(&cache);
+            let shared = found.as_ref().is_some_and(|elf| elf.is_dynamic);
+            (if shared { Form::SharedLibrary } else { Form::Object }, found)
+        }
+    };
+    let Some(Elf { json, parts, .. }) = found else { return Ok(None) };
+    let damaged = |found: String| Error::Damaged {
+        path: path.display().to_string(),
+        what: META_SECTION,
+        found,
+        expected: "the JSON that this tern writes",
+    };
+    let meta: Meta = serde_json::from_slice(&json).map_err(|e| damaged(e.to_string()))?;
+    let least = Isa::ALL.iter().find(|isa| Some(isa.name()) == meta.levels.first().map(String::as_str));
+    let needs = features::names(least.map_or(0, |isa| isa.features()));
+    let checkpoint = hex(&list_hash(&meta.checkpoint));
+    Ok(Some(Report { form, bytes, needs, checkpoint, parts, meta }))
+}
+
+fn artifact_report(path: &Path, all: bool, threads: usize) -> Result<Report, Error> {
+    let artifact = Artifact::open(path)?;
+    if all {
+        artifact.verify(threads)?;
+    }
+    let header = artifact.header();
+    let parts = header.sections.iter().map(|section| Part {
+        name: section.kind.name().to_owned(),
+        offset: artifact.base() + section.offset,
+        bytes: section.bytes,
+    });
+    let form = if artifact.base() > 0 { Form::Program } else { Form::Artifact };
+    Ok(Report {
+        form,
+        bytes: artifact.base() + header.file_bytes,
+        needs: features::names(header.features),
+        checkpoint: hex(&header.checkpoint),
+        parts: parts.collect(),
+        meta: artifact.meta().clone(),
+    })
+}
+
+/// What an ELF file that tern built says of itself.
+struct Elf {
+    json: Vec<u8>,
+    parts: Vec<Part>,
+    is_dynamic: bool,
+}
+
+/// The facts in an ELF file; `None` if it is none, or holds none.
+fn read_elf<'d, R: ReadRef<'d>>(data: R) -> Option<Elf> {
+    let file = object::File::parse(data).ok()?;
+    let meta = file.section_by_name(META_SECTION).filter(|section| section.size() <= meta::MAX_BYTES)?;
+    let json = meta.data().ok()?.to_vec();
+    let parts = file.sections().filter_map(|section| {
+        let name = section.name().ok().filter(|name| !name.is_empty())?.to_owned();
+        Some(Part { name, offset: section.file_range().map_or(0, |(start, _)| start), bytes: section.size() })
+    });
+    Some(Elf { json, parts: parts.collect(), is_dynamic: file.kind() == object::ObjectKind::Dynamic })
+}
+
+impl Report {
+    /// The files of the checkpoint that differ from `found`, by name, with what differs; none if it was built from these.
+    pub fn differences(&self, found: &[CheckpointFile]) -> Vec<String> {
+        let by_name = |files: &[CheckpointFile], name: &str| files.iter().find(|file| file.name == name).cloned();
+        let mut names: Vec<&str> = self.meta.checkpoint.iter().chain(found).map(|file| file.name.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let difference = |name: &str| match (by_name(&self.meta.checkpoint, name), by_name(found, name)) {
+            (Some(_), None) => Some(format!("{name} is not there")),
+            (None, Some(_)) => Some(format!("{name} was not there")),
+            (Some(a), Some(b)) if a != b => {
+                Some(format!("{name} has SHA-256 {}, was built from {}", b.sha256, a.sha256))
+            }
+            _ => None,
+        };
+        names.into_iter().filter_map(difference).collect()
+    }
+}
+
+impl Form {
+    /// In words.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Form::Artifact => "artifact",
+            Form::Program => "program",
+            Form::Object => "object",
+            Form::StaticLibrary => "static library",
+            Form::SharedLibrary => "shared library",
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let meta = &self.meta;
+        writeln!(f, "{:<14} {} of {} bytes, built by tern {}", "form", self.form.name(), self.bytes, meta.tern)?;
+        writeln!(f, "{:<14} {} ({})", "model", meta.name, meta.architecture)?;
+        writeln!(
+            f,
+            "{:<14} {}; levels {}; needs {}",
+            "target",
+            meta.target,
+            meta.levels.join(", "),
+            self.needs.join(", ")
+        )?;
+        writeln!(f, "{:<14} {}, emitter {}", "arithmetic", meta.arithmetic, meta.emitter)?;
+        let (context, trained) = (meta.max_context, meta.trained_context);
+        writeln!(
+            f,
+            "{:<14} {} tokens; context {context} of {trained}; steps of {}",
+            "vocabulary", meta.vocab, meta.max_step_tokens
+        )?;
+        writeln!(f, "{:<14} {}", "checkpoint", self.checkpoint)?;
+        for file in &meta.checkpoint {
+            writeln!(f, "  {} {:>13}  {}", file.sha256, file.bytes, file.name)?;
+        }
+        writeln!(f, "{:<14} {}", "packings", meta.packed.len())?;
+        for size in &meta.packed {
+            let bits = if size.elems > 0 { size.bytes as f64 * 8.0 / size.elems as f64 } else { 0.0 };
+            writeln!(
+                f,
+                "  {:<20} {:>4} weights {:>13} bytes  {bits:.3} bits each",
+                size.packing, size.weights, size.bytes
+            )?;
+        }
+        writeln!(f, "{:<14} {}", "parts", self.parts.len())?;
+        for part in &self.parts {
+            writeln!(f, "  {:<28} {:>13} bytes at {}", part.name, part.bytes, part.offset)?;
+        }
+        write!(f, "{:<14} {}", "functions", meta.functions.len())?;
+        for function in &meta.functions {
+            write!(f, "\n  {:>7} bytes at {:>7}  {}", function.bytes, function.offset, function.name)?;
+        }
+        Ok(())
+    }
+}
