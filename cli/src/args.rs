@@ -398,6 +398,8 @@ pub(crate) struct BuildArgs {
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    #[command(flatten)]
     pub(crate) native: NativeArgs,
     #[command(flatten)]
     pub(crate) compile: CompileArgs,
@@ -445,6 +447,22 @@ pub(crate) enum WeightsPlace {
     Inside,
     /// In a file beside it.
     Beside,
+}
+
+/// What machine is built for.
+#[derive(clap::Args, Debug, Default)]
+#[command(next_help_heading = "Target")]
+pub(crate) struct TargetArgs {
+    /// Target triple: x86_64-unknown-linux-gnu, aarch64-unknown-linux-gnu or riscv64gc-unknown-linux-gnu [default: this machine's].
+    #[arg(long, value_name = "TRIPLE")]
+    pub(crate) target: Option<String>,
+    /// CPU: native, baseline (the least level), multi (every level in one file, the best one is chosen at start), the name of
+    /// a level or of a CPU (haswell, znver4, cortex-a76, neoverse-n1, ...) [default: native here, baseline elsewhere].
+    #[arg(long, value_name = "NAME", conflicts_with = "isa")]
+    pub(crate) cpu: Option<String>,
+    /// Features added to or taken from the CPU's, as rustc names them; riscv64 needs +v.
+    #[arg(long, value_name = "+A,-B,...", allow_hyphen_values = true)]
+    pub(crate) features: Option<String>,
 }
 
 /// What `tern build` writes.
