@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand};
 
-mod native;
+mod build;
 
-pub(crate) use native::{NativeArgs, WeightsPlace};
+pub(crate) use build::{BuildArgs, Emit, TargetArgs, WeightsPlace};
 pub(crate) use tern_host::Usage;
 pub(crate) use tern_host::args::{ChatArgs, EngineArgs, GenerateArgs};
 use tern_host::knobs::{choices, parser};
@@ -376,47 +376,6 @@ pub(crate) struct SynthArgs {
     /// Share of trits that are 0.
     #[arg(long, value_name = "P", default_value_t = 0.4, allow_negative_numbers = true)]
     pub(crate) zeros: f64,
-}
-
-#[derive(clap::Args, Debug)]
-pub(crate) struct BuildArgs {
-    #[arg(value_name = "MODEL", help = CHECKPOINT)]
-    pub(crate) model: Option<PathBuf>,
-    /// What to build.
-    #[arg(long, value_enum, default_value_t = Emit::Exe)]
-    pub(crate) emit: Emit,
-    /// File to write [default: the model's name, with the ending that suits].
-    #[arg(short, long, value_name = "OUT")]
-    pub(crate) output: Option<PathBuf>,
-    /// Build again and compare with OUT, byte for byte; nothing is written.
-    #[arg(long)]
-    pub(crate) verify: bool,
-    /// Context length in tokens [default: auto, the model's own, at most 32768].
-    #[arg(long, value_name = "N", value_parser = parser("ctx"), allow_negative_numbers = true)]
-    pub(crate) ctx: Option<String>,
-    /// Program that an executable is made of [default: tern-host, beside tern].
-    #[arg(long, value_name = "FILE")]
-    pub(crate) host: Option<PathBuf>,
-    /// Print what was built as JSON.
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) native: NativeArgs,
-    #[command(flatten)]
-    pub(crate) compile: CompileArgs,
-}
-
-/// What `tern build` writes.
-#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Emit {
-    /// An artifact: what `tern run` loads without compiling.
-    Tern,
-    /// A program that needs nothing else.
-    Exe,
-    /// An object that programs in C or Rust link, with a header beside it.
-    Obj,
-    /// A library of it: static, or with --shared shared.
-    Lib,
 }
 
 #[derive(clap::Args, Debug)]

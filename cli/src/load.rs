@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use tern_compiler::build;
 use tern_compiler::build::artifact::Destination;
 use tern_compiler::checkpoint::Checkpoint;
+use tern_compiler::codegen::cpu::{self, CpuChoice, CpuRequest};
 use tern_compiler::codegen::{EmitterChoice, Isa};
 use tern_compiler::egraph;
 use tern_compiler::graph::arith::Profile;
@@ -24,7 +25,7 @@ use tern_runtime::cores::physical_cores;
 use tern_runtime::memory::{HugePages, give_back_freed};
 use tern_runtime::{Model, Tokenizer};
 
-use crate::args::{CompileArgs, Usage};
+use crate::args::{CompileArgs, TargetArgs, Usage};
 use crate::cache::{Cache, CacheArgs};
 use crate::demo;
 use crate::knobs::{number, number_or_auto, setting};
@@ -39,15 +40,48 @@ pub(crate) fn checkpoint(model: Option<&Path>) -> Result<Checkpoint> {
     }
 }
 
-/// The compiler's options from the knobs.
+/// The compiler's options from the knobs, for this machine.
 pub(crate) fn options(args: &CompileArgs, ctx: Option<&str>) -> Result<Options> {
     let isa = Isa::from_name(&setting("isa", args.isa.as_deref())?.value)?;
-    let arith = setting("arith", args.arith.as_deref())?.value;
-    let profile = Profile::from_name(&arith).unwrap_or(isa.default_profile());
-    if profile == Profile::Fma && !isa.has_fma() {
-        let message = format!("--arith fma needs fused multiply-add, which --isa {} has not: use plain", isa.name());
-        return Err(Usage(message).into());
+    options_for(args, ctx, isa, profile(args, &[isa])?)
+}
+
+/// The levels that a build asks for, the least first, and the compiler's options.
+pub(crate) fn build_options(args: &CompileArgs, target: &TargetArgs, ctx: Option<&str>) -> Result<(Options, Vec<Isa>)> {
+    // A level by its name needs not be here, as long as nobody runs it.
+    let request = CpuRequest {
+        target: target.target.as_deref(),
+        cpu: target.cpu.as_deref().or(args.isa.as_deref()),
+        features: target.features.as_deref(),
+    };
+    let CpuChoice { mut levels, .. } = cpu::choose(&request)?;
+    let asked = Profile::from_name(&setting("arith", args.arith.as_deref())?.value);
+    if asked == Some(Profile::Fma) && levels.len() > 1 {
+        // All levels of one file give the same bits, so those that cannot stay out.
+        levels.retain(|isa| isa.has_fma());
     }
+    let profile = profile(args, &levels)?;
+    let least = levels.first().copied().context("bug in tern: a build for no level")?;
+    Ok((options_for(args, ctx, least, profile)?, levels))
+}
+
+/// The arithmetic that is asked for; left open, fused multiply-add where every level has it.
+fn profile(args: &CompileArgs, levels: &[Isa]) -> Result<Profile> {
+    let asked = Profile::from_name(&setting("arith", args.arith.as_deref())?.value);
+    let lacking = levels.iter().find(|isa| !isa.has_fma());
+    match (asked, lacking) {
+        (Some(Profile::Fma), Some(isa)) => {
+            let message =
+                format!("--arith fma needs fused multiply-add, which level {} has not: use plain", isa.name());
+            Err(Usage(message).into())
+        }
+        (Some(profile), _) => Ok(profile),
+        (None, None) => Ok(Profile::Fma),
+        (None, Some(_)) => Ok(Profile::Plain),
+    }
+}
+
+fn options_for(args: &CompileArgs, ctx: Option<&str>, isa: Isa, profile: Profile) -> Result<Options> {
     let emitter = EmitterChoice::from_name(&setting("emitter", args.emitter.as_deref())?.value).unwrap_or_default();
     let head = setting("head", args.head.as_deref())?.value;
     Ok(Options {

@@ -7,8 +7,9 @@ use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SectionFlags, SymbolKind, elf};
+use tern_compiler::build::inspect::inspect;
 use tern_compiler::build::native::files::{self, Form, Request};
-use tern_compiler::build::native::{Error, Prefix, library, read};
+use tern_compiler::build::native::{Error, Prefix, library};
 use tern_compiler::checkpoint::Checkpoint;
 use tern_compiler::codegen::{Arch, Isa};
 use tern_runtime::features;
@@ -259,33 +260,32 @@ fn facts_come_back_from_all_that_holds_them() {
         std::fs::read(path).expect("OUT")
     };
     let cc = library::c_compiler(here().arch()).to_owned();
+    let path = shop.path("demo.out");
     for form in [Form::Object, Form::Static, Form::Shared { cc }] {
         let bytes = written("demo", form.clone());
-        let facts = read::facts(&bytes);
-        assert_eq!(facts.len(), 1, "{form:?}");
-        assert_eq!((&*facts[0].levels, facts[0].vocab), (&[native().name().to_owned()][..], here().info.vocab));
-        assert!(facts[0].checkpoint.iter().any(|file| file.name == "model.safetensors"));
-        // Damage anywhere is no panic.
+        let report = inspect(&path, true, 1).expect("sound").expect("built by tern");
+        assert_eq!((&*report.meta.levels, report.meta.vocab), (&[native().name().to_owned()][..], here().info.vocab));
+        assert!(report.meta.checkpoint.iter().any(|file| file.name == "model.safetensors"), "{form:?}");
+        // Damage anywhere is no panic; headers and tables stand at either end.
         let mut rng = Rng::new(3);
         for _ in 0..200 {
             let mut damaged = bytes.clone();
-            // Headers and tables stand at either end.
             let near = rng.below(5000);
             let at = if rng.below(2) == 0 { near } else { damaged.len() - 1 - near };
             damaged[at] = rng.below(256) as u8;
             damaged.truncate(if rng.below(3) == 0 { rng.below(bytes.len()) } else { bytes.len() });
-            read::facts(&damaged);
+            let _ = inspect(&shop.write("damaged", damaged), true, 1);
         }
     }
-    // A program has them too, of both of its models.
+    // A program has them too; of two models those of the first are shown.
     for name in ["first", "second"] {
         let object = written(name, Form::Object);
         shop.write(&format!("{name}.o"), object);
     }
     let args = ["-DFIRST=first", "-DSECOND=second", "first.o", "second.o"];
     let program = shop.cc("cc", &examples().join("two.c"), "both", &args);
-    assert_eq!(read::facts(&std::fs::read(program).expect("the program")).len(), 2);
-    assert_eq!(read::facts(b"no ELF").len(), 0);
+    let report = inspect(&program, true, 1).expect("sound").expect("built by tern");
+    assert!(report.parts.iter().any(|part| part.name == ".tern.weights.second"), "{:?}", report.parts);
 }
 
 #[test]

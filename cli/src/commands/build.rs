@@ -18,11 +18,12 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use tern_compiler::build::artifact::{self, Destination};
 use tern_compiler::build::{self, Built};
+use tern_compiler::codegen::Isa;
 use tern_compiler::pipeline;
 use tern_runtime::artifact::unfinished::Mode;
 use tern_runtime::cores::physical_cores;
 
-use crate::args::{BuildArgs, Emit};
+use crate::args::{BuildArgs, Emit, Usage};
 use crate::load::{self, Loaded};
 use crate::output::{note, print_json};
 use crate::progress::Progress;
@@ -55,13 +56,17 @@ struct Report {
 /// Builds, or compares.
 pub(crate) fn run(args: &BuildArgs) -> Result<ExitCode> {
     let start = Instant::now();
-    let options = load::options(&args.compile, args.ctx.as_deref())?;
-    let levels = [options.isa];
+    let (options, levels) = load::build_options(&args.compile, &args.target, args.ctx.as_deref())?;
     let program = match args.emit {
         Emit::Tern | Emit::Obj | Emit::Lib => None,
         Emit::Exe => Some(host(args.host.as_deref())?),
     };
     args.native.refuse_for(args.emit)?;
+    let here = Isa::native().map(Isa::arch).ok();
+    if program.is_some() && levels.iter().any(|isa| Some(isa.arch()) != here) {
+        let message = "a program is built for machines like this one: give --emit tern, obj or lib for others";
+        return Err(Usage(message.to_owned()).into());
+    }
     let loaded = Loaded::new(args.model.as_deref(), &options)?;
     if program.is_some() && loaded.imported.tokenizer_json.is_none() {
         note("the checkpoint has no tokenizer.json: the program will take token ids only");

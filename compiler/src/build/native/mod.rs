@@ -2,15 +2,13 @@
 //!
 //! In: a model's code, facts, tokens and perhaps its weights. Out: an ELF object ([`object`]) that needs nothing from outside,
 //! libraries of it ([`library`]), the C header and the Rust bindings that declare its symbols ([`header`]), the table of
-//! tokens that is among these ([`tokens`]); and all of these as files ([`files`]). What was said of a model
-//! comes back from them ([`read`]). The same input gives the same bytes. What the
+//! tokens that is among these ([`tokens`]); and all of these as files ([`files`]). The same input gives the same bytes. What the
 //! symbols mean is `ir-specs/ABI.md`.
 
 pub mod files;
 pub mod header;
 pub mod library;
 pub mod object;
-pub mod read;
 pub mod tokens;
 
 use std::fmt;
