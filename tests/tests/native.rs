@@ -43,15 +43,21 @@ fn model_of_jit() -> &'static Arc<Model> {
     JIT.get_or_init(|| jit(loaded()))
 }
 
-/// The turns of the conversation as ids, and what the model answers.
-fn conversation() -> &'static (Vec<Vec<u32>>, Vec<Vec<u32>>) {
-    static IDS: OnceLock<(Vec<Vec<u32>>, Vec<Vec<u32>>)> = OnceLock::new();
+/// What is said, as ids.
+struct Conversation {
+    turns: Vec<Vec<u32>>,
+    answers: Vec<Vec<u32>>,
+}
+
+/// The turns, and what the JIT's model answers.
+fn conversation() -> &'static Conversation {
+    static IDS: OnceLock<Conversation> = OnceLock::new();
     IDS.get_or_init(|| {
         let tokenizer = tokenizer(loaded());
         let first = tokenizer.encode(TURNS[0]).expect("ids");
         let turns = vec![first, tokenizer.encode_without_bos(TURNS[1]).expect("ids")];
         let answers = greedy(model_of_jit(), &turns.iter().map(Vec::as_slice).collect::<Vec<_>>(), ANSWER);
-        (turns, answers)
+        Conversation { turns, answers }
     })
 }
 
@@ -63,7 +69,7 @@ fn lines(turns: &[Vec<u32>]) -> String {
 /// Runs the conversation in the chat that `command` starts; demands the JIT's ids.
 #[track_caller]
 fn check_chat(command: &mut Command, options: &[&str]) {
-    let (turns, answers) = conversation();
+    let Conversation { turns, answers } = conversation();
     let said = succeed(command.args(["--ids", "-n", &ANSWER.to_string()]).args(options), lines(turns));
     assert_eq!(said, lines(answers), "{options:?}");
 }
@@ -145,7 +151,7 @@ fn the_chat_gives_the_ids_of_the_jit() {
         check_chat(&mut Command::new(&program), &["-t", threads]);
     }
     // Text goes in and out as well, by the table of tokens.
-    let (_, answers) = conversation();
+    let answers = &conversation().answers;
     let said = succeed(Command::new(&program).args(["-n", "16"]), TURNS.map(|turn| turn.to_owned() + "\n").concat());
     let tokenizer = tokenizer(loaded());
     let text = |ids: &Vec<u32>| ids.iter().flat_map(|id| tokenizer.token_bytes(*id).expect("a token")).collect();
@@ -313,7 +319,7 @@ fn the_rust_example_gives_the_same_ids() {
     shop.write("chat.rs", std::fs::read(examples().join("chat.rs")).expect("the example"));
     let rustc = ["--edition", "2024", "-D", "warnings", "chat.rs", "-L", ".", "-l", "static=model"];
     succeed(Command::new("rustc").args(rustc).current_dir(shop.path("")), "");
-    let (turns, answers) = conversation();
+    let Conversation { turns, answers } = conversation();
     for threads in ["1", "2"] {
         assert_eq!(succeed(Command::new(shop.path("chat")).arg(threads), lines(turns)), lines(answers), "{threads}");
     }

@@ -96,9 +96,9 @@ pub fn inspect(path: &Path, all: bool, threads: usize) -> Result<Option<Report>,
     let (form, found) = match ArchiveFile::parse(&cache) {
         Ok(archive) => {
             let members = archive.members().flatten();
-            let data = members.filter_map(|member| {
+            let data = members.map(|member| {
                 let (offset, size) = member.file_range();
-                Some(cache.range(offset, size))
+                cache.range(offset, size)
             });
             (Form::StaticLibrary, data.filter_map(read_elf).next())
         }

@@ -82,18 +82,22 @@ pub fn write(
     if [&header, &bindings, &weights].contains(&path) {
         return Err(Error::NameTaken { path: path.clone() });
     }
+    let weights_bytes = built.schedule.weights.bytes;
+    let embed = request.embed.unwrap_or(weights_bytes <= EMBEDDED_BYTES);
+    if embed && weights_bytes > object::MAX_WEIGHTS_BYTES {
+        return Err(Error::WeightsTooLarge { found: weights_bytes, most: object::MAX_WEIGHTS_BYTES });
+    }
     // What cannot be written fails before anything is packed or hashed.
     let mut out = Unfinished::create(path, Mode::Data).map_err(artifact::Error::from)?;
     let (tokens, bos) = table(built, imported)?;
-    let embed = request.embed.unwrap_or(built.schedule.weights.bytes <= EMBEDDED_BYTES);
     let work = || -> Result<(Option<Vec<u8>>, Weights), Error> {
         let mut packing = Packing { built, imported, threads, progress };
         if embed {
-            let packed = packing.in_memory()?;
+            let packed = packing.keep()?;
             let facts = Weights::of(&packed);
             Ok((Some(packed), facts))
         } else {
-            Ok((None, packing.to_file(&weights, request.sync)?))
+            Ok((None, packing.write_to(&weights, request.sync)?))
         }
     };
     let ((packed, facts), files) = artifact::hash_beside(checkpoint, work)?;
@@ -164,8 +168,9 @@ struct Packing<'a> {
 }
 
 impl Packing<'_> {
-    fn in_memory(&mut self) -> Result<Vec<u8>, Error> {
-        let mut packed = Vec::new();
+    /// Keeps them in memory.
+    fn keep(&mut self) -> Result<Vec<u8>, Error> {
+        let mut packed = Vec::with_capacity(self.built.schedule.weights.bytes as usize);
         self.pieces(&mut |bytes| {
             packed.extend_from_slice(bytes);
             Ok(())
@@ -174,7 +179,7 @@ impl Packing<'_> {
     }
 
     /// Writes them to a file.
-    fn to_file(&mut self, path: &Path, sync: bool) -> Result<Weights, Error> {
+    fn write_to(&mut self, path: &Path, sync: bool) -> Result<Weights, Error> {
         let mut file = Unfinished::create(path, Mode::Data).map_err(artifact::Error::from)?;
         let (mut hasher, mut bytes) = (Xxh3::new(), 0);
         self.pieces(&mut |piece| {

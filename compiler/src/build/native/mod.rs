@@ -47,6 +47,16 @@ pub enum Error {
         /// How many are possible.
         most: u64,
     },
+    /// Unsupported: code reaches data 2 GiB away, and a program has other data.
+    #[error(
+        "{found} bytes of weights are more than the {most} that an object carries; leave them in a file beside it (`--weights beside`)"
+    )]
+    WeightsTooLarge {
+        /// How many.
+        found: u64,
+        /// How many are possible.
+        most: u64,
+    },
     /// Input: there is no C compiler.
     #[error(
         "a shared library is linked by a C compiler, and `{program}` cannot be run: {source}; install one, name one, or build a static library"

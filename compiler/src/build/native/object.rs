@@ -59,7 +59,7 @@ pub fn object(parts: &ObjectParts<'_>) -> Result<Vec<u8>, Error> {
 /// Writes the object without holding a second copy of it.
 ///
 /// # Errors
-/// [`Error::TooMany`] for weights that no object should carry; [`Error::Bug`] for parts that do not fit together, or if `out` fails.
+/// [`Error::WeightsTooLarge`] for weights that no object should carry; [`Error::Bug`] for parts that do not fit together, or if `out` fails.
 pub fn write(parts: &ObjectParts<'_>, out: &mut dyn Write) -> Result<(), Error> {
     build(parts)?.write_stream(out).map_err(bug)
 }
@@ -90,8 +90,7 @@ fn build<'a>(parts: &ObjectParts<'a>) -> Result<Object<'a>, Error> {
     if let Some(weights) = weights {
         let bytes = weights.len() as u64;
         if bytes > MAX_WEIGHTS_BYTES {
-            let what = "bytes of weights";
-            return Err(Error::TooMany { what, found: bytes, most: MAX_WEIGHTS_BYTES });
+            return Err(Error::WeightsTooLarge { found: bytes, most: MAX_WEIGHTS_BYTES });
         }
         let own = section(&mut object, &format!(".tern.weights.{prefix}"), SectionKind::ReadOnlyData);
         object.set_section_data(own, weights, abi::ALIGN_BYTES.into());
@@ -206,6 +205,6 @@ mod tests {
         // Memory that nobody touches.
         let huge = vec![0; MAX_WEIGHTS_BYTES as usize + 1];
         let e = build_with(&huge, &code(), Weights { bytes: huge.len() as u64, hash: 0 }).expect_err("too much");
-        assert!(matches!(e, Error::TooMany { .. }) && e.to_string().contains("1073741825"), "{e}");
+        assert!(matches!(e, Error::WeightsTooLarge { .. }) && e.to_string().contains("1073741825"), "{e}");
     }
 }
