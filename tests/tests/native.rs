@@ -283,6 +283,31 @@ fn facts_come_back_from_all_that_holds_them() {
             let _ = inspect(&shop.write("damaged", damaged), true, 1);
         }
     }
+    // Streamed into a file of their own, weights are the same, and the object says what they must be.
+    let request = Request {
+        path: shop.path("apart.o"),
+        prefix: Prefix::new("apart").expect("a prefix"),
+        form: Form::Object,
+        embed: Some(false),
+        sync: true,
+    };
+    let go_on = &mut |_| ControlFlow::Continue(());
+    let files = files::write(&here().built, &loaded().imported, &checkpoint, &request, 2, go_on).expect("files").files;
+    let names: Vec<_> = files.iter().map(|(path, _)| path.file_name().and_then(|name| name.to_str())).collect();
+    assert_eq!(names, ["apart.weights", "apart.h", "apart.rs", "apart.o"].map(Some));
+    assert!(files.iter().all(|(path, bytes)| std::fs::metadata(path).expect("a file").len() == *bytes));
+    assert!(std::fs::read(&files[0].0).expect("weights") == here().weights);
+    let bytes = std::fs::read(&request.path).expect("the object");
+    let object = object::File::parse(&*bytes).expect("an ELF file");
+    let info = object.symbols().find(|s| s.name() == Ok("apart_info")).expect("facts").address() as usize;
+    let data = object.section_by_name(".rodata").expect("data").data().expect("bytes");
+    assert_eq!(&data[info..][..size_of::<abi::Info>()], here().info.to_le_bytes());
+    // Who asks to stop gets no file.
+    let stop = &mut |_| ControlFlow::Break(());
+    let stopped = Request { path: shop.path("stopped.o"), ..request };
+    let e = files::write(&here().built, &loaded().imported, &checkpoint, &stopped, 2, stop).expect_err("stopped");
+    assert!(matches!(e, Error::Write(_)) && !stopped.path.exists(), "{e}");
+
     // A program has them too; of two models those of the first are shown.
     for name in ["first", "second"] {
         let object = written(name, Form::Object);

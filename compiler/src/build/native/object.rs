@@ -51,7 +51,7 @@ pub struct ObjectParts<'a> {
 /// The object.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn object(parts: &ObjectParts<'_>) -> Result<Vec<u8>, Error> {
     build(parts)?.write().map_err(bug)
 }
