@@ -1,21 +1,26 @@
 //! Models as objects and libraries: what is in them, the examples of C and Rust around them, on this CPU and on emulated ones.
 //! Whatever the CPU, the ids are those that the JIT gives.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SectionFlags, SymbolKind, elf};
+use tern_compiler::build::inspect::inspect;
+use tern_compiler::build::native::files::{self, Form, Request};
 use tern_compiler::build::native::{Error, Prefix, library};
+use tern_compiler::checkpoint::Checkpoint;
 use tern_compiler::codegen::{Arch, Isa};
 use tern_runtime::features;
 use tern_runtime::generated::abi;
 use tern_runtime::model::Model;
 use tern_tests::engines::{Loaded, native};
-use tern_tests::foreign;
 use tern_tests::native::{
     META, NativeModel, Workshop, examples, greedy, jit, joined, run, succeed, test_program, tokenizer,
 };
+use tern_tests::rng::Rng;
+use tern_tests::{fixtures, foreign};
 
 /// Tokens of an answer.
 const ANSWER: usize = 16;
@@ -239,6 +244,48 @@ fn a_shared_library_needs_a_compiler_and_says_so() {
     let e = library::shared_library("cc", &none, &out, "lib.so").expect_err("no object");
     assert!(matches!(e, Error::Link { .. }) && e.to_string().contains("none.o"), "{e}");
     assert!(!out.exists());
+}
+
+#[test]
+fn facts_come_back_from_all_that_holds_them() {
+    let shop = Workshop::new();
+    let folder = fixtures::checkpoint_dir("tern-demo");
+    let checkpoint = Checkpoint::open(&folder).expect("the demo model");
+    let written = |name: &str, form: Form| {
+        let prefix = Prefix::new(name).expect("a prefix");
+        let path = shop.path(&format!("{name}.out"));
+        let request = Request { path: path.clone(), prefix, form, embed: None, sync: false };
+        let go_on = &mut |_| ControlFlow::Continue(());
+        files::write(&here().built, &loaded().imported, &checkpoint, &request, 1, go_on).expect("files");
+        std::fs::read(path).expect("OUT")
+    };
+    let cc = library::c_compiler(here().arch()).to_owned();
+    let path = shop.path("demo.out");
+    for form in [Form::Object, Form::Static, Form::Shared { cc }] {
+        let bytes = written("demo", form.clone());
+        let report = inspect(&path, true, 1).expect("sound").expect("built by tern");
+        assert_eq!((&*report.meta.levels, report.meta.vocab), (&[native().name().to_owned()][..], here().info.vocab));
+        assert!(report.meta.checkpoint.iter().any(|file| file.name == "model.safetensors"), "{form:?}");
+        // Damage anywhere is no panic; headers and tables stand at either end.
+        let mut rng = Rng::new(3);
+        for _ in 0..200 {
+            let mut damaged = bytes.clone();
+            let near = rng.below(5000);
+            let at = if rng.below(2) == 0 { near } else { damaged.len() - 1 - near };
+            damaged[at] = rng.below(256) as u8;
+            damaged.truncate(if rng.below(3) == 0 { rng.below(bytes.len()) } else { bytes.len() });
+            let _ = inspect(&shop.write("damaged", damaged), true, 1);
+        }
+    }
+    // A program has them too; of two models those of the first are shown.
+    for name in ["first", "second"] {
+        let object = written(name, Form::Object);
+        shop.write(&format!("{name}.o"), object);
+    }
+    let args = ["-DFIRST=first", "-DSECOND=second", "first.o", "second.o"];
+    let program = shop.cc("cc", &examples().join("two.c"), "both", &args);
+    let report = inspect(&program, true, 1).expect("sound").expect("built by tern");
+    assert!(report.parts.iter().any(|part| part.name == ".tern.weights.second"), "{:?}", report.parts);
 }
 
 #[test]

@@ -11,6 +11,7 @@ const MAX_LINES: usize = 500;
 
 /// Where `unsafe` may stand, and why.
 const UNSAFE: &[(&str, &str)] = &[
+    ("compiler/examples/native/chat.rs", "calls a compiled model through its C ABI"),
     ("compiler/src/checkpoint/map.rs", "maps files"),
     ("compiler/src/codegen/jit.rs", "enters compiled code"),
     ("compiler/src/synth/space.rs", "asks for the room on a disk"),

@@ -155,7 +155,8 @@ struct Elf {
 fn read_elf<'d, R: ReadRef<'d>>(data: R) -> Option<Elf> {
     let file = object::File::parse(data).ok()?;
     let meta = file.section_by_name(META_SECTION).filter(|section| section.size() <= meta::MAX_BYTES)?;
-    let json = meta.data().ok()?.to_vec();
+    // A line for each model that was linked; the first one speaks.
+    let json = meta.data().ok()?.split(|byte| *byte == b'\n').next()?.to_vec();
     let parts = file.sections().filter_map(|section| {
         let name = section.name().ok().filter(|name| !name.is_empty())?.to_owned();
         Some(Part { name, offset: section.file_range().map_or(0, |(start, _)| start), bytes: section.size() })

@@ -9,7 +9,7 @@ use crate::tables::{AbiArg, AbiFunction, AbiTable};
 const WIDTH: usize = 110;
 
 /// How to use a model, for whoever opens the header: terms and what is to be known of them.
-const GUIDE: &[(&str, &str)] = &[
+pub(super) const GUIDE: &[(&str, &str)] = &[
     (
         "",
         "A language model compiled by tern: machine code and tables. The code calls no library, allocates nothing and keeps \

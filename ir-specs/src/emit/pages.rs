@@ -185,7 +185,12 @@ pub(super) fn knobs(rows: &[KnobRow]) -> String {
 /// `ir-specs/ABI.md`.
 pub(super) fn abi(table: &AbiTable) -> String {
     let mut out = header("The C ABI of a compiled model", "abi.toml");
-    out += "\nA model's symbols carry the prefix that was chosen when it was built: `PREFIX_step` and so on. No function allocates, locks or calls a library. The C header that is written with a model says the same, and how to use it; [the examples](../compiler/examples/native) are whole programs.\n\n## Constants\n";
+    out += "\nA model's symbols carry the prefix that was chosen when it was built: `PREFIX_step` and so on. No function allocates, locks or calls a library. The C header that is written with a model says the same, and how to use it; [the examples](../compiler/examples/native) are whole programs.\n\n## How to use it\n\n";
+    for (term, text) in super::c_header::GUIDE {
+        let term = if term.is_empty() { String::new() } else { format!("- **{term}**: ") };
+        let _ = writeln!(out, "{term}{text}{}", if term.is_empty() { "\n" } else { "" });
+    }
+    out += "\n## Constants\n";
     let mut group = "";
     for c in &table.constants {
         if c.group != group {

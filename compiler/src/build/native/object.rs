@@ -156,3 +156,56 @@ fn add_functions(object: &mut Object<'_>, text: SectionId, prefix: &Prefix, code
     }
     if found == entries.len() { Ok(()) } else { Err(bug("an entry point is no function of the image")) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Weights, info, tokens};
+    use super::*;
+    use crate::codegen::image::Image;
+    use tern_runtime::code::{Entries, Symbol as Function};
+    use tern_runtime::model::ModelInfo;
+
+    /// Four functions of one byte.
+    fn code() -> ModelImage {
+        let function = |i: u64| Function { name: format!("f{i}"), offset: 64 * i, bytes: 1 };
+        let image = Image { bytes: vec![0xc3; 256], symbols: (0..4).map(function).collect() };
+        ModelImage { image, entries: Entries { step: 0, state_bytes: 64, state_init: 128, truncate: 192 } }
+    }
+
+    fn build_with(weights: &[u8], code: &ModelImage, facts: Weights) -> Result<Vec<u8>, Error> {
+        let model =
+            ModelInfo { name: "m".into(), vocab: 9, max_context: 8, max_step_tokens: 4, bos: None, eos: vec![1] };
+        let tokens = tokens::empty_table().bytes;
+        let info = info(&model, 0, facts, &tokens).expect("facts");
+        let prefix = Prefix::new("m").expect("a prefix");
+        let arch = Arch::X86_64;
+        object(&ObjectParts {
+            arch,
+            prefix: &prefix,
+            code,
+            info: &info,
+            weights: Some(weights),
+            tokens: &tokens,
+            meta: "{}",
+        })
+    }
+
+    #[test]
+    fn parts_that_do_not_fit_are_refused() {
+        let weights = [7; 100];
+        assert!(build_with(&weights, &code(), Weights::of(&weights)).is_ok());
+        let other = build_with(&weights, &code(), Weights { bytes: 99, hash: 0 });
+        assert!(matches!(other, Err(Error::Bug { .. })));
+        let mut nowhere = code();
+        nowhere.entries.step = 3;
+        assert!(matches!(build_with(&weights, &nowhere, Weights::of(&weights)), Err(Error::Bug { .. })));
+    }
+
+    #[test]
+    fn weights_beyond_the_reach_of_code_are_refused() {
+        // Memory that nobody touches.
+        let huge = vec![0; MAX_WEIGHTS_BYTES as usize + 1];
+        let e = build_with(&huge, &code(), Weights { bytes: huge.len() as u64, hash: 0 }).expect_err("too much");
+        assert!(matches!(e, Error::TooMany { .. }) && e.to_string().contains("1073741825"), "{e}");
+    }
+}
