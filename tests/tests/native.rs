@@ -263,7 +263,7 @@ fn facts_come_back_from_all_that_holds_them() {
     let path = shop.path("demo.out");
     for form in [Form::Object, Form::Static, Form::Shared { cc }] {
         let bytes = written("demo", form.clone());
-        let report = inspect(&path, true, 1).expect("sound").expect("built by tern");
+        let report = inspect(&path, true, 1).expect("sound").pop().expect("built by tern");
         assert_eq!((&*report.meta.levels, report.meta.vocab), (&[native().name().to_owned()][..], here().info.vocab));
         assert!(report.meta.checkpoint.iter().any(|file| file.name == "model.safetensors"), "{form:?}");
         // Damage anywhere is no panic; headers and tables stand at either end.
@@ -277,15 +277,17 @@ fn facts_come_back_from_all_that_holds_them() {
             let _ = inspect(&shop.write("damaged", damaged), true, 1);
         }
     }
-    // A program has them too; of two models those of the first are shown.
+    // A program has them too, of both models.
     for name in ["first", "second"] {
         let object = written(name, Form::Object);
         shop.write(&format!("{name}.o"), object);
     }
     let args = ["-DFIRST=first", "-DSECOND=second", "first.o", "second.o"];
     let program = shop.cc("cc", &examples().join("two.c"), "both", &args);
-    let report = inspect(&program, true, 1).expect("sound").expect("built by tern");
-    assert!(report.parts.iter().any(|part| part.name == ".tern.weights.second"), "{:?}", report.parts);
+    let reports = inspect(&program, true, 1).expect("sound");
+    assert_eq!(reports.len(), 2);
+    let parts = &reports[1].parts;
+    assert!(parts.iter().any(|part| part.name == ".tern.weights.second"), "{parts:?}");
 }
 
 #[test]

@@ -144,7 +144,11 @@ fn levels_and_targets_are_named() {
         (vec!["--cpu", "haswell", "--target", "x86_64-unknown-linux-gnu"], "x86_64-unknown-linux-gnu", vec!["avx2"]),
         (vec!["--target", "aarch64-unknown-linux-gnu"], "aarch64-unknown-linux-gnu", vec!["neon"]),
         (vec!["--target", "aarch64", "--cpu", "multi"], "aarch64-unknown-linux-gnu", vec!["neon", "dotprod"]),
-        (vec!["--target", "riscv64gc-unknown-linux-gnu", "--features", "+v"], "riscv64gc-unknown-linux-gnu", vec!["rvv"]),
+        (
+            vec!["--target", "riscv64gc-unknown-linux-gnu", "--features", "+v"],
+            "riscv64gc-unknown-linux-gnu",
+            vec!["rvv"],
+        ),
     ] {
         let args = [&["build", "--emit", "tern", "-o", &out][..], &args].concat();
         run(&args).ok();
@@ -228,7 +232,8 @@ fn a_full_disk_is_one_error() {
     // A file may not grow beyond a limit: what a full disk does, without one.
     let dir = tempfile::tempdir().expect("a folder");
     let out = text(&dir.path().join("out.tern"));
-    let command = format!("trap '' XFSZ; ulimit -f 1000; exec {} build --emit tern -o {out}", env!("CARGO_BIN_EXE_tern"));
+    let command =
+        format!("trap '' XFSZ; ulimit -f 1000; exec {} build --emit tern -o {out}", env!("CARGO_BIN_EXE_tern"));
     let ran = Command::new("sh").args(["-c", &command]).output().expect("a shell");
     let err = String::from_utf8_lossy(&ran.stderr);
     assert_eq!(ran.status.code(), Some(1), "{err}");
