@@ -35,6 +35,9 @@ use crate::progress::Progress;
 /// The checkpoint in the folder `model`, or the demo model.
 pub(crate) fn checkpoint(model: Option<&Path>) -> Result<Checkpoint> {
     match model {
+        Some(path) if !path.is_dir() && Artifact::is_one(path) => {
+            bail!("{} is a model that was built, and this needs the checkpoint: give its folder", path.display())
+        }
         Some(path) => Ok(Checkpoint::open(path)?),
         None => demo::checkpoint(),
     }
@@ -214,17 +217,61 @@ pub(crate) fn source<'a>(
         (Some(model), Some(cache)) if model.is_dir() => cached(model, &options, cache)?,
         _ => None,
     };
-    if let Some((_, path)) = cached.as_ref().filter(|(_, path)| path.exists()) {
-        match ArtifactSource::open(path).and_then(|source| Ok((source.artifact().check()?, source))) {
-            Ok(((), source)) => {
-                Cache::touch(path);
-                return Ok(Box::new(source));
+    if let (Some(model), Some((_, cached))) = (path, cached.as_ref().filter(|(_, path)| path.exists())) {
+        match ArtifactSource::open(cached).and_then(|source| Ok((source.artifact().check()?, source))) {
+            Ok(((), artifact)) => {
+                Cache::touch(cached);
+                return Ok(Box::new(CachedSource { artifact, model: model.to_owned(), options, args }));
             }
             // Damaged, or of a tern that wrote others: it is written again.
-            Err(e) => note(&format!("the cached model is of no use, compiling again: {e}")),
+            Err(e) => note(&format!("the cached model is of no use, compiling again: {e:#}")),
         }
     }
     Ok(Box::new(CheckpointSource::new(path, options, args, cached)?))
+}
+
+/// A cached artifact, and the checkpoint that it was compiled from: if the artifact turns out to be damaged, that is.
+struct CachedSource<'a> {
+    artifact: ArtifactSource,
+    model: PathBuf,
+    options: Options,
+    args: &'a CompileArgs,
+}
+
+impl Source for CachedSource<'_> {
+    fn facts(&self) -> &Facts {
+        self.artifact.facts()
+    }
+
+    fn tokenizer_config_json(&self) -> Option<&[u8]> {
+        self.artifact.tokenizer_config_json()
+    }
+
+    fn chat_template_jinja(&self) -> Option<&[u8]> {
+        self.artifact.chat_template_jinja()
+    }
+
+    fn set_huge_pages(&mut self, huge_pages: HugePages) {
+        self.artifact.set_huge_pages(huge_pages);
+    }
+
+    fn tokenizer(&mut self) -> Result<Tokenizer> {
+        self.artifact.tokenizer()
+    }
+
+    fn load(self: Box<Self>) -> Result<Arc<Model>> {
+        let Self { artifact, model, options, args } = *self;
+        let path = artifact.artifact().path().to_owned();
+        match Box::new(artifact).load() {
+            Err(e) if matches!(e.downcast_ref(), Some(tern_runtime::artifact::Error::Damaged { .. })) => {
+                note(&format!("the cached model is of no use, compiling in memory: {e:#}"));
+                // The next start writes it again.
+                let _ = std::fs::remove_file(path);
+                Box::new(CheckpointSource::new(Some(&model), options, args, None)?).load()
+            }
+            done => done,
+        }
+    }
 }
 
 /// The cache and the place in it of the checkpoint in the folder `model`; `None` if there is no cache to use.

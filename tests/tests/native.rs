@@ -269,7 +269,7 @@ fn facts_come_back_from_all_that_holds_them() {
     let path = shop.path("demo.out");
     for form in [Form::Object, Form::Static, Form::Shared { cc }] {
         let bytes = written("demo", form.clone());
-        let report = inspect(&path, true, 1).expect("sound").expect("built by tern");
+        let report = inspect(&path, true, 1).expect("sound").pop().expect("built by tern");
         assert_eq!((&*report.meta.levels, report.meta.vocab), (&[native().name().to_owned()][..], here().info.vocab));
         assert!(report.meta.checkpoint.iter().any(|file| file.name == "model.safetensors"), "{form:?}");
         // Damage anywhere is no panic; headers and tables stand at either end.
@@ -283,7 +283,23 @@ fn facts_come_back_from_all_that_holds_them() {
             let _ = inspect(&shop.write("damaged", damaged), true, 1);
         }
     }
-    // Streamed into a file of their own, weights are the same, and the object says what they must be.
+    // A program has them too, of both models.
+    for name in ["first", "second"] {
+        let object = written(name, Form::Object);
+        shop.write(&format!("{name}.o"), object);
+    }
+    let args = ["-DFIRST=first", "-DSECOND=second", "first.o", "second.o"];
+    let program = shop.cc("cc", &examples().join("two.c"), "both", &args);
+    let reports = inspect(&program, true, 1).expect("sound");
+    assert_eq!(reports.len(), 2);
+    let parts = &reports[1].parts;
+    assert!(parts.iter().any(|part| part.name == ".tern.weights.second"), "{parts:?}");
+}
+
+#[test]
+fn weights_in_a_file_of_their_own_are_those_that_the_object_asks_for() {
+    let shop = Workshop::new();
+    let checkpoint = Checkpoint::open(&fixtures::checkpoint_dir("tern-demo")).expect("the demo model");
     let request = Request {
         path: shop.path("apart.o"),
         prefix: Prefix::new("apart").expect("a prefix"),
@@ -307,16 +323,6 @@ fn facts_come_back_from_all_that_holds_them() {
     let stopped = Request { path: shop.path("stopped.o"), ..request };
     let e = files::write(&here().built, &loaded().imported, &checkpoint, &stopped, 2, stop).expect_err("stopped");
     assert!(matches!(e, Error::Write(_)) && !stopped.path.exists(), "{e}");
-
-    // A program has them too; of two models those of the first are shown.
-    for name in ["first", "second"] {
-        let object = written(name, Form::Object);
-        shop.write(&format!("{name}.o"), object);
-    }
-    let args = ["-DFIRST=first", "-DSECOND=second", "first.o", "second.o"];
-    let program = shop.cc("cc", &examples().join("two.c"), "both", &args);
-    let report = inspect(&program, true, 1).expect("sound").expect("built by tern");
-    assert!(report.parts.iter().any(|part| part.name == ".tern.weights.second"), "{:?}", report.parts);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use tern_runtime::engine::check_logits;
 use tern_runtime::{Engine, KvType, Want};
 
 use crate::args::{EvalArgs, Measure, PplArgs};
-use crate::load::{self, Loaded};
+use crate::load;
 use crate::output::{note, print, print_json};
 use crate::progress::Progress;
 use crate::prompt;
@@ -40,12 +40,14 @@ fn run_ppl(args: &PplArgs) -> Result<ExitCode> {
     // All logits are wanted: a coarse copy of the head would serve nobody.
     let options = Options { head: HeadMode::Exact, ..load::options(&args.compile, args.engine.ctx.as_deref())? };
     let text = prompt::read(&args.file)?;
-    let mut loaded = Loaded::new(args.model.as_deref(), &options)?;
-    let ids = loaded.tokenizer()?.encode(&text)?;
+    // What compiles another head than `tern run` does is not kept.
+    let mut source = load::source(args.model.as_deref(), options, &args.compile, None)?;
+    source.set_huge_pages(options.huge_pages);
+    let ids = source.tokenizer()?.encode(&text)?;
     if ids.len() < 2 {
         bail!("{} gives {} token ids, and the first is not scored: give a longer text", args.file.display(), ids.len());
     }
-    let model = loaded.compile(&options, &args.compile)?;
+    let model = source.load()?;
     let mut session = session::session(&model, KvType::F32, &args.engine, options.huge_pages)?;
     let window = session.context();
     if window < 2 {

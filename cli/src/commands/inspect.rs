@@ -17,10 +17,14 @@ use crate::progress::Progress;
 
 /// Prints the report.
 pub(crate) fn run(args: &InspectArgs) -> Result<ExitCode> {
-    if let Some(path) = args.model.as_deref().filter(|path| path.is_file())
-        && let Some(report) = built::inspect(path, args.verify, physical_cores())?
-    {
-        return show_built(args, path, &report);
+    if let Some(path) = args.model.as_deref().filter(|path| path.is_file()) {
+        let reports = built::inspect(path, args.verify, physical_cores())?;
+        for report in &reports {
+            show_built(args, path, report)?;
+        }
+        if !reports.is_empty() {
+            return Ok(ExitCode::SUCCESS);
+        }
     }
     if args.verify || args.checkpoint.is_some() {
         let message = "--verify and --checkpoint are for files that `tern build` wrote, and MODEL is none";
@@ -38,7 +42,7 @@ pub(crate) fn run(args: &InspectArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn show_built(args: &InspectArgs, path: &Path, report: &Report) -> Result<ExitCode> {
+fn show_built(args: &InspectArgs, path: &Path, report: &Report) -> Result<()> {
     if let Some(folder) = &args.checkpoint {
         built_from(report, path, folder)?;
     }
@@ -52,7 +56,7 @@ fn show_built(args: &InspectArgs, path: &Path, report: &Report) -> Result<ExitCo
         None if args.verify => note(&format!("{}: every byte is as it was written", path.display())),
         None => {}
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// Refuses a checkpoint that `path` was not built from.

@@ -32,18 +32,22 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<ExitCode> {
     // All logits are wanted: a coarse copy of the head would serve nobody.
     let options = Options { head: HeadMode::Exact, ..load::options(&args.compile, args.engine_args.ctx.as_deref())? };
     let ids = read_ids(&args.ids, &args.tensor)?;
-    let loaded = Loaded::new(args.model.as_deref(), &options)?;
-    let facts = &loaded.imported.facts;
-    // The same for both engines, before anything is compiled.
-    session::check_prompt(&ids, facts.max_positions, &loaded.facts())?;
-    let (engine, start, logits) = match args.engine {
+    let (engine, start, logits, vocab) = match args.engine {
         EngineKind::Jit => {
-            let model = loaded.compile(&options, &args.compile)?;
+            let mut source = load::source(args.model.as_deref(), options, &args.compile, None)?;
+            source.set_huge_pages(options.huge_pages);
+            let facts = source.facts().clone();
+            // The same for both engines, before anything is compiled.
+            session::check_prompt(&ids, facts.prepared_positions, &facts)?;
+            let model = source.load()?;
             let mut session = session::session(&model, KvType::F32, &args.engine_args, options.huge_pages)?;
             let start = Instant::now();
-            ("jit", start, session.step(&ids, Want::All)?.to_vec())
+            ("jit", start, session.step(&ids, Want::All)?.to_vec(), facts.vocab)
         }
         EngineKind::Interp => {
+            let loaded = Loaded::new(args.model.as_deref(), &options)?;
+            let facts = loaded.facts();
+            session::check_prompt(&ids, facts.prepared_positions, &facts)?;
             let mut timings = Timings::default();
             let graph = timings.time("compile_form", || pipeline::compiled_form(&loaded.imported.graph))?;
             loaded.report_timings(&args.compile, &timings);
@@ -51,11 +55,11 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<ExitCode> {
             let interp = Interp::new(&graph, &loaded.imported.weights, options.profile)?;
             let mut store = KvStore::new(&graph, KvType::F32);
             let start = Instant::now();
-            ("interp", start, interp.step(&mut store, &ids, 0, Want::All)?.logits)
+            ("interp", start, interp.step(&mut store, &ids, 0, Want::All)?.logits, facts.vocab)
         }
     };
     let seconds = start.elapsed().as_secs_f64();
-    let (rows, vocab) = (ids.len(), facts.vocab as usize);
+    let (rows, vocab) = (ids.len(), vocab as usize);
     for (position, row) in logits.chunks_exact(vocab).enumerate() {
         if let Err(e) = check_logits(row) {
             bail!("position {position}: {e}");

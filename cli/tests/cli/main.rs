@@ -1,6 +1,8 @@
 //! The built `tern` program, run as a user runs it.
 
 mod bench;
+mod build;
+mod cache;
 mod chat;
 mod commands;
 mod endings;

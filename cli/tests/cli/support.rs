@@ -23,6 +23,8 @@ pub(crate) fn tern() -> Command {
             command.env_remove(name);
         }
     }
+    // What tests compile is nobody's to keep.
+    command.env("TERN_CACHE", "off");
     command
 }
 

@@ -1,21 +1,25 @@
 //! What a built file holds, whatever its form: artifact, program, object, static or shared library.
 //!
-//! In: a path. Out: a [`Report`], or `None` for a file that no tern built. It upholds that nothing in the file is run and
+//! In: a path. Out: a [`Report`] for every model in the file, none for a file that no tern built. It upholds that nothing in the file is run and
 //! that only the parts that it names are read; artifacts are checked as if they were to be loaded.
 
 use std::fmt;
 use std::fs::File;
 use std::path::Path;
 
+use object::ObjectKind;
 use object::read::archive::ArchiveFile;
 use object::read::{Object as _, ObjectSection as _, ReadCache, ReadRef};
 use serde::Serialize;
-use tern_runtime::artifact::{self, Artifact, CheckpointFile, Meta, meta};
+use tern_runtime::artifact::{self, Artifact, CheckpointFile, Meta};
 use tern_runtime::features;
 
 use super::native::object::META_SECTION;
 use crate::checkpoint::hash::{hex, list_hash};
 use crate::codegen::Isa;
+
+/// The most bytes of the facts of all models in a file.
+const MAX_FACTS_BYTES: u64 = 1 << 26;
 
 /// What kind of file it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
@@ -82,44 +86,42 @@ pub enum Error {
     },
 }
 
-/// What the file `path` holds; `None` if no tern built it. With `all`, every byte of an artifact is read and checked.
+/// What the file `path` holds; nothing if no tern built it. With `all`, every byte of an artifact is read and checked.
 ///
 /// # Errors
 /// If it was built by tern, and is damaged.
-pub fn inspect(path: &Path, all: bool, threads: usize) -> Result<Option<Report>, Error> {
+pub fn inspect(path: &Path, all: bool, threads: usize) -> Result<Vec<Report>, Error> {
     if Artifact::is_one(path) {
-        return artifact_report(path, all, threads).map(Some);
+        return artifact_report(path, all, threads).map(|report| vec![report]);
     }
-    let Ok(file) = File::open(path) else { return Ok(None) };
+    let Ok(file) = File::open(path) else { return Ok(Vec::new()) };
     let bytes = file.metadata().map_or(0, |meta| meta.len());
     let cache = ReadCache::new(file);
     let (form, found) = match ArchiveFile::parse(&cache) {
         Ok(archive) => {
-            let members = archive.members().flatten();
-            let data = members.map(|member| {
-                let (offset, size) = member.file_range();
-                cache.range(offset, size)
-            });
-            (Form::StaticLibrary, data.filter_map(read_elf).next())
+            let ranges = archive.members().flatten().map(|member| member.file_range());
+            (Form::StaticLibrary, ranges.filter_map(|(at, size)| read_elf(cache.range(at, size))).next())
         }
         Err(_) => {
             let found = read_elf(&cache);
-            let shared = found.as_ref().is_some_and(|elf| elf.is_dynamic);
-            (if shared { Form::SharedLibrary } else { Form::Object }, found)
+            (found.as_ref().map_or(Form::Object, |elf| elf.form), found)
         }
     };
-    let Some(Elf { json, parts, .. }) = found else { return Ok(None) };
-    let damaged = |found: String| Error::Damaged {
-        path: path.display().to_string(),
-        what: META_SECTION,
-        found,
-        expected: "the JSON that this tern writes",
+    let Some(Elf { lines, parts, .. }) = found else { return Ok(Vec::new()) };
+    let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let report = |line: &[u8]| {
+        let meta: Meta = serde_json::from_slice(line).map_err(|e| Error::Damaged {
+            path: path.display().to_string(),
+            what: META_SECTION,
+            found: e.to_string(),
+            expected: "the JSON that this tern writes",
+        })?;
+        let least = Isa::ALL.iter().find(|isa| Some(isa.name()) == meta.levels.first().map(String::as_str));
+        let needs = features::names(least.map_or(0, |isa| isa.features()));
+        let checkpoint = hex(&list_hash(&meta.checkpoint));
+        Ok(Report { form, bytes, needs, checkpoint, parts: parts.clone(), meta })
     };
-    let meta: Meta = serde_json::from_slice(&json).map_err(|e| damaged(e.to_string()))?;
-    let least = Isa::ALL.iter().find(|isa| Some(isa.name()) == meta.levels.first().map(String::as_str));
-    let needs = features::names(least.map_or(0, |isa| isa.features()));
-    let checkpoint = hex(&list_hash(&meta.checkpoint));
-    Ok(Some(Report { form, bytes, needs, checkpoint, parts, meta }))
+    lines.map(report).collect()
 }
 
 fn artifact_report(path: &Path, all: bool, threads: usize) -> Result<Report, Error> {
@@ -146,22 +148,27 @@ fn artifact_report(path: &Path, all: bool, threads: usize) -> Result<Report, Err
 
 /// What an ELF file that tern built says of itself.
 struct Elf {
-    json: Vec<u8>,
+    form: Form,
+    /// The facts of every model in it, a line of JSON each: linkers hang them together.
+    lines: Vec<u8>,
     parts: Vec<Part>,
-    is_dynamic: bool,
 }
 
-/// The facts in an ELF file; `None` if it is none, or holds none.
+/// The facts in an ELF file; `None` if it is none, or has no place for them.
 fn read_elf<'d, R: ReadRef<'d>>(data: R) -> Option<Elf> {
     let file = object::File::parse(data).ok()?;
-    let meta = file.section_by_name(META_SECTION).filter(|section| section.size() <= meta::MAX_BYTES)?;
-    // A line for each model that was linked; the first one speaks.
-    let json = meta.data().ok()?.split(|byte| *byte == b'\n').next()?.to_vec();
+    let facts = file.section_by_name(META_SECTION).filter(|section| section.size() <= MAX_FACTS_BYTES)?;
+    let lines = facts.data().ok()?.to_vec();
     let parts = file.sections().filter_map(|section| {
         let name = section.name().ok().filter(|name| !name.is_empty())?.to_owned();
         Some(Part { name, offset: section.file_range().map_or(0, |(start, _)| start), bytes: section.size() })
     });
-    Some(Elf { json, parts: parts.collect(), is_dynamic: file.kind() == object::ObjectKind::Dynamic })
+    let form = match file.kind() {
+        ObjectKind::Dynamic => Form::SharedLibrary,
+        ObjectKind::Executable => Form::Program,
+        _ => Form::Object,
+    };
+    Some(Elf { form, lines, parts: parts.collect() })
 }
 
 impl Report {

@@ -241,6 +241,7 @@ pub(super) fn hex(sum: u64) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "a test may panic")]
 mod tests {
     use super::*;
 
