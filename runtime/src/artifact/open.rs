@@ -1,7 +1,7 @@
 //! Reads an artifact: a file of its own, or the one that a program carries.
 //!
 //! In: a path. Out: [`Artifact`], whose header and facts are checked, and from it texts, or the [`Model`]. What a section
-//! holds is read and checked by [`super::sections`].
+//! holds is read and checked next door, in `sections.rs`.
 
 #![expect(unsafe_code, reason = "hands over machine code that passed its sums")]
 
