@@ -9,6 +9,7 @@ use tern_host::Source;
 use tern_host::artifact::ArtifactSource;
 
 fn main() -> ExitCode {
+    tern_host::mark::keep();
     match carried() {
         Ok(source) => tern_host::program(source),
         Err(e) => tern_host::finish(Err(e)),
