@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SectionFlags, SymbolKind, elf};
-use tern_compiler::build::inspect::inspect;
+use tern_compiler::build::inspect::{Form as Found, inspect};
 use tern_compiler::build::native::files::{self, Form, Request};
 use tern_compiler::build::native::{Error, Prefix, library};
 use tern_compiler::checkpoint::Checkpoint;
@@ -293,6 +293,18 @@ fn facts_come_back_from_all_that_holds_them() {
     let program = shop.cc("cc", &examples().join("two.c"), "both", &args);
     let reports = inspect(&program, true, 1).expect("sound");
     assert_eq!(reports.len(), 2);
+    assert_eq!(reports[0].form, Found::LinkedProgram);
+    // So has a library of both, and what is no model in it is passed over.
+    shop.write("notes.txt", "no object");
+    let ar = Command::new("ar")
+        .args(["rcs", "both.a", "first.o", "notes.txt", "second.o"])
+        .current_dir(shop.path("."))
+        .status();
+    assert!(ar.expect("ar runs").success());
+    let members = inspect(&shop.path("both.a"), false, 1).expect("sound");
+    assert!(members.len() == 2 && members.iter().all(|report| report.form == Found::StaticLibrary));
+    let has = |report: &Report, name: &str| report.parts.iter().any(|part| part.name == name);
+    assert!(has(&members[0], ".tern.weights.first") && has(&members[1], ".tern.weights.second"));
     let parts = &reports[1].parts;
     assert!(parts.iter().any(|part| part.name == ".tern.weights.second"), "{parts:?}");
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use tern_compiler::build::inspect::{self as built, Report};
+use tern_compiler::build::inspect::{self as built, Form, Report};
 use tern_compiler::import::inspect;
 use tern_runtime::cores::physical_cores;
 
@@ -19,6 +19,10 @@ use crate::progress::Progress;
 pub(crate) fn run(args: &InspectArgs) -> Result<ExitCode> {
     if let Some(path) = args.model.as_deref().filter(|path| path.is_file()) {
         let reports = built::inspect(path, args.verify, physical_cores())?;
+        if args.verify && reports.iter().any(|report| !report.form.has_sums()) {
+            let message = "--verify reads artifacts and programs; `tern build --verify` compares objects and libraries";
+            return Err(Usage(message.to_owned()).into());
+        }
         for report in &reports {
             show_built(args, path, report)?;
         }
@@ -53,8 +57,11 @@ fn show_built(args: &InspectArgs, path: &Path, report: &Report) -> Result<()> {
     }
     match &args.checkpoint {
         Some(folder) => note(&format!("{} was built from {}", path.display(), folder.display())),
-        None if args.verify => note(&format!("{}: every byte is as it was written", path.display())),
         None => {}
+    }
+    if args.verify {
+        let what = if report.form == Form::Artifact { "every byte is" } else { "the model's bytes are" };
+        note(&format!("{}: {what} as written", path.display()));
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ mod chat;
 mod commands;
 mod endings;
 mod native;
+mod rebuild;
 mod refusals;
 mod support;
 mod synth;

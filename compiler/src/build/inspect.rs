@@ -1,7 +1,15 @@
 //! What a built file holds, whatever its form: artifact, program, object, static or shared library.
 //!
-//! In: a path. Out: a [`Report`] for every model in the file, none for a file that no tern built. It upholds that nothing in the file is run and
-//! that only the parts that it names are read; artifacts are checked as if they were to be loaded.
+//! In: a path to a file that may hold anything. Out: a [`Report`] for every model in it, none for a file that no tern built.
+//!
+//! What is checked. Of an artifact, and of the model that a program made by `tern build` carries: the header, and the sums of
+//! all but the weights; with `all` those of the weights too, and that nothing else lies between. The host program in front of a
+//! model lies under no sum. Of objects, libraries and programs that they are linked into: that the facts read; nothing else in
+//! them has a sum.
+//!
+//! It upholds that nothing in the file is run, and that what is kept of it is bounded whatever it says of itself.
+
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use std::fmt;
 use std::fs::File;
@@ -20,6 +28,12 @@ use crate::codegen::Isa;
 
 /// The most bytes of the facts of all models in a file.
 const MAX_FACTS_BYTES: u64 = 1 << 26;
+/// The most models in a file.
+const MAX_MODELS: usize = 256;
+/// The most parts of an ELF file that are told.
+const MAX_PARTS: usize = 1024;
+/// The most bytes of a part's name that are told.
+const MAX_NAME_BYTES: usize = 200;
 
 /// What kind of file it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
@@ -27,8 +41,10 @@ const MAX_FACTS_BYTES: u64 = 1 << 26;
 pub enum Form {
     /// Loaded by `tern`.
     Artifact,
-    /// Runs by itself.
+    /// Runs by itself: a host program that carries an artifact.
     Program,
+    /// Runs by itself: a program that objects or libraries were linked into.
+    LinkedProgram,
     /// For a linker.
     Object,
     /// Objects with an index.
@@ -94,34 +110,54 @@ pub fn inspect(path: &Path, all: bool, threads: usize) -> Result<Vec<Report>, Er
     if Artifact::is_one(path) {
         return artifact_report(path, all, threads).map(|report| vec![report]);
     }
-    let Ok(file) = File::open(path) else { return Ok(Vec::new()) };
+    // Asked before opening: opening a pipe waits for a writer.
+    let regular = path.metadata().is_ok_and(|meta| meta.is_file());
+    let Some(file) = File::open(path).ok().filter(|_| regular) else { return Ok(Vec::new()) };
     let bytes = file.metadata().map_or(0, |meta| meta.len());
     let cache = ReadCache::new(file);
-    let (form, found) = match ArchiveFile::parse(&cache) {
+    let mut reports = Vec::new();
+    let mut room_bytes = MAX_FACTS_BYTES;
+    let mut tell = |elf: Elf, form: Form| -> Result<(), Error> {
+        for line in elf.lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            if reports.len() == MAX_MODELS {
+                let found = format!("more than {MAX_MODELS}");
+                return Err(damaged(path, "models", found, "as many as anybody links"));
+            }
+            reports.push(report(path, form, bytes, &elf.parts, line)?);
+        }
+        Ok(())
+    };
+    match ArchiveFile::parse(&cache) {
         Ok(archive) => {
-            let ranges = archive.members().flatten().map(|member| member.file_range());
-            (Form::StaticLibrary, ranges.filter_map(|(at, size)| read_elf(cache.range(at, size))).next())
+            for member in archive.members().map_while(Result::ok) {
+                let (at, size) = member.file_range();
+                if let Some(elf) = read_elf(cache.range(at, size), &mut room_bytes) {
+                    tell(elf, Form::StaticLibrary)?;
+                }
+            }
         }
         Err(_) => {
-            let found = read_elf(&cache);
-            (found.as_ref().map_or(Form::Object, |elf| elf.form), found)
+            if let Some(elf) = read_elf(&cache, &mut room_bytes) {
+                let form = elf.form;
+                tell(elf, form)?;
+            }
         }
-    };
-    let Some(Elf { lines, parts, .. }) = found else { return Ok(Vec::new()) };
-    let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    let report = |line: &[u8]| {
-        let meta: Meta = serde_json::from_slice(line).map_err(|e| Error::Damaged {
-            path: path.display().to_string(),
-            what: META_SECTION,
-            found: e.to_string(),
-            expected: "the JSON that this tern writes",
-        })?;
-        let least = Isa::ALL.iter().find(|isa| Some(isa.name()) == meta.levels.first().map(String::as_str));
-        let needs = features::names(least.map_or(0, |isa| isa.features()));
-        let checkpoint = hex(&list_hash(&meta.checkpoint));
-        Ok(Report { form, bytes, needs, checkpoint, parts: parts.clone(), meta })
-    };
-    lines.map(report).collect()
+    }
+    Ok(reports)
+}
+
+fn damaged(path: &Path, what: &'static str, found: String, expected: &'static str) -> Error {
+    Error::Damaged { path: path.display().to_string(), what, found, expected }
+}
+
+/// What a line of facts says.
+fn report(path: &Path, form: Form, bytes: u64, parts: &[Part], line: &[u8]) -> Result<Report, Error> {
+    let meta: Meta = serde_json::from_slice(line)
+        .map_err(|e| damaged(path, META_SECTION, e.to_string(), "the JSON that this tern writes"))?;
+    let least = Isa::ALL.iter().find(|isa| Some(isa.name()) == meta.levels.first().map(String::as_str));
+    let needs = features::names(least.map_or(0, |isa| isa.features()));
+    let checkpoint = hex(&list_hash(&meta.checkpoint));
+    Ok(Report { form, bytes, needs, checkpoint, parts: parts.to_vec(), meta })
 }
 
 fn artifact_report(path: &Path, all: bool, threads: usize) -> Result<Report, Error> {
@@ -132,13 +168,13 @@ fn artifact_report(path: &Path, all: bool, threads: usize) -> Result<Report, Err
     let header = artifact.header();
     let parts = header.sections.iter().map(|section| Part {
         name: section.kind.name().to_owned(),
-        offset: artifact.base() + section.offset,
+        offset: artifact.base().saturating_add(section.offset),
         bytes: section.bytes,
     });
     let form = if artifact.base() > 0 { Form::Program } else { Form::Artifact };
     Ok(Report {
         form,
-        bytes: artifact.base() + header.file_bytes,
+        bytes: artifact.base().saturating_add(header.file_bytes),
         needs: features::names(header.features),
         checkpoint: hex(&header.checkpoint),
         parts: parts.collect(),
@@ -154,21 +190,26 @@ struct Elf {
     parts: Vec<Part>,
 }
 
-/// The facts in an ELF file; `None` if it is none, or has no place for them.
-fn read_elf<'d, R: ReadRef<'d>>(data: R) -> Option<Elf> {
+/// The facts in an ELF file, which take from the room for all facts; `None` if it is none, has no place for them, or more than
+/// there is room for.
+fn read_elf<'d, R: ReadRef<'d>>(data: R, room_bytes: &mut u64) -> Option<Elf> {
     let file = object::File::parse(data).ok()?;
-    let facts = file.section_by_name(META_SECTION).filter(|section| section.size() <= MAX_FACTS_BYTES)?;
+    let facts = file.section_by_name(META_SECTION)?;
+    *room_bytes = room_bytes.checked_sub(facts.size())?;
     let lines = facts.data().ok()?.to_vec();
     let parts = file.sections().filter_map(|section| {
-        let name = section.name().ok().filter(|name| !name.is_empty())?.to_owned();
+        let name = section.name().ok().filter(|name| !name.is_empty())?;
+        let name = name.get(..name.floor_char_boundary(MAX_NAME_BYTES))?.to_owned();
         Some(Part { name, offset: section.file_range().map_or(0, |(start, _)| start), bytes: section.size() })
     });
+    let parts = parts.take(MAX_PARTS).collect();
     let form = match file.kind() {
-        ObjectKind::Dynamic => Form::SharedLibrary,
-        ObjectKind::Executable => Form::Program,
+        // Programs that may lie anywhere look like libraries, but name who loads them.
+        ObjectKind::Dynamic if file.section_by_name(".interp").is_none() => Form::SharedLibrary,
+        ObjectKind::Dynamic | ObjectKind::Executable => Form::LinkedProgram,
         _ => Form::Object,
     };
-    Some(Elf { form, lines, parts: parts.collect() })
+    Some(Elf { form, lines, parts })
 }
 
 impl Report {
@@ -191,11 +232,17 @@ impl Report {
 }
 
 impl Form {
+    /// Whether every byte of the model lies under a sum, which [`inspect`] checks if it is to.
+    pub const fn has_sums(self) -> bool {
+        matches!(self, Form::Artifact | Form::Program)
+    }
+
     /// In words.
     pub const fn name(self) -> &'static str {
         match self {
             Form::Artifact => "artifact",
             Form::Program => "program",
+            Form::LinkedProgram => "linked program",
             Form::Object => "object",
             Form::StaticLibrary => "static library",
             Form::SharedLibrary => "shared library",
