@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SectionFlags, SymbolKind, elf};
-use tern_compiler::build::inspect::{Form as Found, inspect};
+use tern_compiler::build::inspect::{Form as Found, Report, inspect};
 use tern_compiler::build::native::files::{self, Form, Request};
 use tern_compiler::build::native::{Error, Prefix, library};
 use tern_compiler::checkpoint::Checkpoint;
