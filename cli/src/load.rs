@@ -52,9 +52,11 @@ pub(crate) fn options(args: &CompileArgs, ctx: Option<&str>) -> Result<Options> 
 /// The levels that a build asks for, the least first, and the compiler's options.
 pub(crate) fn build_options(args: &CompileArgs, target: &TargetArgs, ctx: Option<&str>) -> Result<(Options, Vec<Isa>)> {
     // A level by its name needs not be here, as long as nobody runs it.
+    let level = setting("isa", args.isa.as_deref())?;
+    let level = (level.value != "native").then_some(level.value);
     let request = CpuRequest {
         target: target.target.as_deref(),
-        cpu: target.cpu.as_deref().or(args.isa.as_deref()),
+        cpu: target.cpu.as_deref().or(level.as_deref()),
         features: target.features.as_deref(),
     };
     let CpuChoice { mut levels, .. } = cpu::choose(&request)?;
@@ -217,11 +219,14 @@ pub(crate) fn source<'a>(
         (Some(model), Some(cache)) if model.is_dir() => cached(model, &options, cache)?,
         _ => None,
     };
-    if let (Some(model), Some((_, cached))) = (path, cached.as_ref().filter(|(_, path)| path.exists())) {
+    if let (Some(model), Some((_, cached))) = (path, cached.as_ref().filter(|(_, path)| Cache::is_ours(path))) {
+        // Everything but the weights is checked here, where there is still a choice, and again by whoever believes it.
         match ArtifactSource::open(cached).and_then(|source| Ok((source.artifact().check()?, source))) {
             Ok(((), artifact)) => {
                 Cache::touch(cached);
-                return Ok(Box::new(CachedSource { artifact, model: model.to_owned(), options, args }));
+                let most_positions = artifact.artifact().meta().trained_context;
+                let facts = Facts { most_positions, ..artifact.facts().clone() };
+                return Ok(Box::new(CachedSource { artifact, facts, model: model.to_owned(), options, args }));
             }
             // Damaged, or of a tern that wrote others: it is written again.
             Err(e) => note(&format!("the cached model is of no use, compiling again: {e:#}")),
@@ -233,6 +238,8 @@ pub(crate) fn source<'a>(
 /// A cached artifact, and the checkpoint that it was compiled from: if the artifact turns out to be damaged, that is.
 struct CachedSource<'a> {
     artifact: ArtifactSource,
+    /// Those of the checkpoint: a longer context than the artifact's can still be compiled.
+    facts: Facts,
     model: PathBuf,
     options: Options,
     args: &'a CompileArgs,
@@ -240,7 +247,7 @@ struct CachedSource<'a> {
 
 impl Source for CachedSource<'_> {
     fn facts(&self) -> &Facts {
-        self.artifact.facts()
+        &self.facts
     }
 
     fn tokenizer_config_json(&self) -> Option<&[u8]> {
@@ -260,16 +267,22 @@ impl Source for CachedSource<'_> {
     }
 
     fn load(self: Box<Self>) -> Result<Arc<Model>> {
-        let Self { artifact, model, options, args } = *self;
+        let Self { artifact, model, options, args, .. } = *self;
+        let mut timings = Timings::default();
         let path = artifact.artifact().path().to_owned();
-        match Box::new(artifact).load() {
+        match timings.time("read cached", || Box::new(artifact).load()) {
             Err(e) if matches!(e.downcast_ref(), Some(tern_runtime::artifact::Error::Damaged { .. })) => {
                 note(&format!("the cached model is of no use, compiling in memory: {e:#}"));
                 // The next start writes it again.
                 let _ = std::fs::remove_file(path);
                 Box::new(CheckpointSource::new(Some(&model), options, args, None)?).load()
             }
-            done => done,
+            done => {
+                if args.timings {
+                    note(&timings.to_string());
+                }
+                done
+            }
         }
     }
 }

@@ -82,6 +82,7 @@ fn ago(row: &Row) -> String {
 }
 
 fn clear(cache: &Cache, entries: &[Entry]) -> Result<ExitCode> {
+    cache.sweep(std::time::Duration::ZERO);
     let mut bytes = 0;
     for entry in entries {
         match std::fs::remove_file(&entry.path) {

@@ -17,9 +17,9 @@ use crate::memory::HugePages;
 use crate::model::Model;
 
 /// The most bytes of a text section; no tokenizer comes near.
-const MAX_TEXT_BYTES: u64 = 1 << 30;
+pub(super) const MAX_TEXT_BYTES: u64 = 1 << 28;
 /// The most bytes of code.
-const MAX_CODE_BYTES: u64 = 1 << 28;
+pub(super) const MAX_CODE_BYTES: u64 = 1 << 28;
 /// The architecture of this machine, as ELF numbers it, and its name in a target; 0 where no code runs.
 const HERE: (u32, &str) = if cfg!(target_arch = "x86_64") {
     (62, "x86_64-unknown-linux-gnu")
@@ -96,22 +96,29 @@ impl Artifact {
     /// `Damaged`, `Io`, `OtherMachine`, or `Runtime` for features that the CPU lacks.
     pub fn check(&self) -> Result<(), Error> {
         self.check_machine()?;
-        for kind in [Kind::Code, Kind::Tokenizer, Kind::TokenizerConfig, Kind::ChatTemplate] {
-            self.sections.small(kind, u64::MAX)?;
-        }
-        self.sections.check_gaps()
+        self.check_small()
     }
 
     /// Reads and checks every byte, and gives none of them out.
     ///
     /// # Errors
-    /// `Damaged` or `Io`; `Runtime` if there is no memory for the weights.
+    /// `Damaged` or `Io`.
     pub fn verify(&self, threads: usize) -> Result<(), Error> {
-        for kind in [Kind::Code, Kind::Tokenizer, Kind::TokenizerConfig, Kind::ChatTemplate] {
-            self.sections.small(kind, u64::MAX)?;
+        self.check_small()?;
+        self.sections.check_weights(threads)
+    }
+
+    /// Every section but the weights (the facts were checked when it was opened), and what lies between.
+    fn check_small(&self) -> Result<(), Error> {
+        for kind in Kind::ALL {
+            let most_bytes = match kind {
+                Kind::Code => MAX_CODE_BYTES,
+                Kind::Tokenizer | Kind::TokenizerConfig | Kind::ChatTemplate => MAX_TEXT_BYTES,
+                Kind::Weights | Kind::WeightSums | Kind::Meta => continue,
+            };
+            self.sections.small(*kind, most_bytes)?;
         }
-        self.sections.check_gaps()?;
-        self.sections.weights(threads, HugePages::Off).map(drop)
+        self.sections.check_gaps()
     }
 
     /// The model: code and weights in memory, ready for sessions.
