@@ -12,6 +12,7 @@ use tern_compiler::build::native::files::{self, Form, Request};
 use tern_compiler::build::native::{Error, Prefix, library};
 use tern_compiler::checkpoint::Checkpoint;
 use tern_compiler::codegen::{Arch, Isa};
+use tern_compiler::pipeline::Progress;
 use tern_runtime::features;
 use tern_runtime::generated::abi;
 use tern_runtime::model::Model;
@@ -323,6 +324,32 @@ fn weights_in_a_file_of_their_own_are_those_that_the_object_asks_for() {
     let stopped = Request { path: shop.path("stopped.o"), ..request };
     let e = files::write(&here().built, &loaded().imported, &checkpoint, &stopped, 2, stop).expect_err("stopped");
     assert!(matches!(e, Error::Write(_)) && !stopped.path.exists(), "{e}");
+    // Nor does a build that ends early, or cannot link, change what was built before; asked at the very end or at once.
+    let snapshot = || {
+        let entries = std::fs::read_dir(shop.path(".")).expect("a folder").map(|entry| entry.expect("an entry").path());
+        let mut files: Vec<_> = entries.map(|path| (path.clone(), std::fs::read(path).expect("a file"))).collect();
+        files.sort();
+        files
+    };
+    let before = snapshot();
+    let (mut asked, last) = (0, here().weights.len() as u64);
+    let at_the_end = &mut |progress: Progress| {
+        asked += u32::from(progress.done_bytes == last);
+        // All is packed, and asked again when all is written.
+        if asked > 1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let again = Request { path: shop.path("apart.o"), ..stopped };
+    let write = |request: &Request, progress: &mut dyn FnMut(Progress) -> ControlFlow<()>| {
+        files::write(&here().built, &loaded().imported, &checkpoint, request, 2, progress).expect_err("it ends")
+    };
+    write(&again, stop);
+    write(&again, at_the_end);
+    for cc in ["no-such-cc", "false"] {
+        write(&Request { form: Form::Shared { cc: cc.to_owned() }, ..again.clone() }, &mut |_| {
+            ControlFlow::Continue(())
+        });
+    }
+    assert!(snapshot() == before, "a build that failed changed something");
 }
 
 #[test]

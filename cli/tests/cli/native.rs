@@ -86,6 +86,48 @@ fn verify_builds_again_and_compares() {
 }
 
 #[test]
+fn a_build_that_fails_changes_nothing() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    build(folder, "demo.o", &["--emit", "obj", "--prefix", "demo", "--weights", "beside"]).ok();
+    let contents = || files(folder).into_iter().map(|name| std::fs::read(folder.join(name)).expect("a file"));
+    let before: Vec<_> = contents().collect();
+    let shared = ["--emit", "lib", "--shared", "--cc", "no-such-cc", "--weights", "beside", "--prefix", "demo"];
+    build(folder, "demo.o", &shared).refused(1, "`no-such-cc` cannot be run");
+    build(folder, "demo.o", &[&shared[..3], &["--cc", "false"], &shared[5..]].concat()).refused(1, "does not link");
+    build(folder, "no.so", &[&shared[..3], &["--cc", "false"], &shared[5..]].concat()).refused(1, "does not link");
+    assert_eq!(files(folder), ["demo.h", "demo.o", "demo.rs", "demo.weights"]);
+    assert!(contents().eq(before), "a file changed");
+}
+
+/// A file may not grow beyond a limit: what a full disk does, without one.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_one_error() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    for (out, options, named) in [
+        ("demo.o", "--emit obj --weights inside", "demo.o"),
+        ("demo.o", "--emit obj --weights beside", "demo.weights"),
+        ("libdemo.a", "--emit lib --weights inside", "libdemo.a"),
+        ("libdemo.a", "--emit lib --weights beside", "demo.weights"),
+        ("libdemo.so", "--emit lib --shared --weights inside", "libdemo.so"),
+    ] {
+        let tern = env!("CARGO_BIN_EXE_tern");
+        let command = format!("trap '' XFSZ; ulimit -f 100; exec {tern} build {options} --prefix demo -o {out}");
+        let ran = Command::new("sh").args(["-c", &command]).current_dir(folder).output().expect("a shell");
+        let err = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!(ran.status.code(), Some(1), "{err}");
+        assert!(
+            err.contains("error: cannot write ") && err.contains(named) && !err.contains("bug"),
+            "{options}: {err}"
+        );
+        assert_eq!(err.matches("error: ").count(), 1, "{err}");
+        assert_eq!(files(folder), [""; 0], "{options}");
+    }
+}
+
+#[test]
 fn refusals_leave_nothing() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();

@@ -7,6 +7,7 @@
 pub mod artifact;
 pub mod inspect;
 pub mod native;
+pub mod scratch;
 
 use tern_runtime::model::ModelInfo;
 

@@ -123,7 +123,7 @@ impl Error {
     }
 
     /// Reading or writing failed; a full disk is an error of its own.
-    pub(super) fn io(path: &Path, doing: &'static str, source: io::Error, written_bytes: u64) -> Self {
+    pub fn io(path: &Path, doing: &'static str, source: io::Error, written_bytes: u64) -> Self {
         let path = path.to_owned();
         let full = matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
         if full { Error::NoSpace { path, written_bytes } } else { Error::Io { path, doing, source } }

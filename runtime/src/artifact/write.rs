@@ -4,7 +4,7 @@
 //! program. It upholds that the same input gives the same bytes, that memory does not grow with the weights, and that the
 //! file appears whole or not at all.
 
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{Seek, SeekFrom};
 use std::path::Path;
 
 use xxhash_rust::xxh3::Xxh3;
@@ -64,9 +64,7 @@ impl Writer {
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let written = self.base + self.at;
-        let done = self.out.file().write_all(bytes);
-        done.map_err(|e| Error::io(self.out.path(), "write", e, written))?;
+        self.out.write_all(bytes)?;
         self.at += bytes.len() as u64;
         Ok(())
     }

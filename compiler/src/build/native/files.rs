@@ -1,14 +1,15 @@
 //! A built model as the files that a program is made with: an object or library, header, bindings, weights.
 //!
 //! In: a built model, its checkpoint, where it goes. Out: OUT; beside it `PREFIX.h`, `PREFIX.rs`, and `PREFIX.weights` if the object
-//! does not carry the weights. It upholds that OUT appears last and whole, behind all that it needs, and that memory does not
-//! grow with weights that lie in a file of their own.
+//! does not carry the weights. It upholds that all files appear together when all of them are complete, OUT last; that a build
+//! which fails or is ended before that leaves what was there; and that memory does not grow with weights that lie in a file of
+//! their own.
 
 use std::cell::Cell;
-use std::fs;
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tern_runtime::Tokenizer;
 use tern_runtime::artifact::unfinished::{Mode, Unfinished};
@@ -18,10 +19,14 @@ use xxhash_rust::xxh3::Xxh3;
 use super::object::ObjectParts;
 use super::tokens::{self, Table};
 use super::{Error, Prefix, Weights, header, library, object};
+use crate::build::scratch::Scratch;
 use crate::build::{Built, artifact};
 use crate::checkpoint::Checkpoint;
 use crate::import::Imported;
 use crate::pipeline::Progress;
+
+/// What is copied at once.
+const COPIED_BYTES: usize = 1 << 20;
 
 /// The most bytes of weights that objects carry unless more is asked for.
 pub const EMBEDDED_BYTES: u64 = 16 << 20;
@@ -55,6 +60,13 @@ pub struct Request {
     pub sync: bool,
 }
 
+impl Request {
+    /// What the file beside OUT with such an ending is called.
+    fn beside(&self, ending: &str) -> PathBuf {
+        self.path.with_file_name(format!("{}.{ending}", self.prefix))
+    }
+}
+
 /// What was written.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Written {
@@ -67,7 +79,8 @@ pub struct Written {
 /// Writes all files. `progress` hears how far packing has come, and may end it.
 ///
 /// # Errors
-/// Weights that cannot be read, files that cannot be written, a C compiler that fails; then there is no new OUT.
+/// Weights that cannot be read, files that cannot be written, a C compiler that is not there or fails, `Interrupted`. Then every
+/// file is as it was.
 pub fn write(
     built: &Built,
     imported: &Imported,
@@ -76,79 +89,123 @@ pub fn write(
     threads: usize,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Written, Error> {
-    let Request { path, prefix, .. } = request;
-    let beside = |ending: &str| path.with_file_name(format!("{prefix}.{ending}"));
-    let [header, bindings, weights] = ["h", "rs", "weights"].map(beside);
-    if [&header, &bindings, &weights].contains(&path) {
-        return Err(Error::NameTaken { path: path.clone() });
-    }
     let weights_bytes = built.schedule.weights.bytes;
     let embed = request.embed.unwrap_or(weights_bytes <= EMBEDDED_BYTES);
     if embed && weights_bytes > object::MAX_WEIGHTS_BYTES {
         return Err(Error::WeightsTooLarge { found: weights_bytes, most: object::MAX_WEIGHTS_BYTES });
     }
-    // What cannot be written fails before anything is packed or hashed.
-    let mut out = Unfinished::create(path, Mode::Data).map_err(artifact::Error::from)?;
+    if let Form::Shared { cc } = &request.form {
+        library::find_compiler(cc)?;
+    }
+    let mut files = Files::create(request, embed)?;
     let (tokens, bos) = table(built, imported)?;
-    let work = || -> Result<(Option<Vec<u8>>, Weights), Error> {
-        let mut packing = Packing { built, imported, threads, progress };
-        if embed {
-            let packed = packing.keep()?;
+    let mut packing = Packing { built, imported, threads, progress, ended: Cell::new(false) };
+    let work = || match &mut files.weights {
+        Some(file) => Ok((None, packing.write_to(file)?)),
+        None => packing.keep().map(|packed| {
             let facts = Weights::of(&packed);
-            Ok((Some(packed), facts))
-        } else {
-            Ok((None, packing.write_to(&weights, request.sync)?))
-        }
+            (Some(packed), facts)
+        }),
     };
-    let ((packed, facts), files) = artifact::hash_beside(checkpoint, work)?;
-    let meta = serde_json::to_string(&artifact::meta(built, imported, files));
+    let ((packed, facts), hashed) = artifact::hash_beside(checkpoint, work)?;
+    let meta = serde_json::to_string(&artifact::meta(built, imported, hashed));
     let meta = meta.map_err(|e| Error::Bug { reason: format!("facts that are no JSON: {e}") })?;
     let least = built.least().ok_or_else(|| Error::Bug { reason: "a model for no level".to_owned() })?;
     let model = ModelInfo { bos, ..built.info.clone() };
     let info = super::info(&model, least.features(), facts, &tokens.bytes)?;
     let parts = ObjectParts {
         arch: least.arch(),
-        prefix,
+        prefix: &request.prefix,
         code: &built.code,
         info: &info,
         weights: packed.as_deref(),
         tokens: &tokens.bytes,
         meta: &meta,
     };
-    let bytes = fill(&mut out, &parts, request)?;
-    let mut written = Vec::new();
-    if packed.is_none() {
-        written.push((weights, facts.bytes));
-    }
-    for (path, text) in [(header, header::c_header(prefix, embed)), (bindings, header::rust_bindings(prefix, embed))] {
-        let mut file = Unfinished::create(&path, Mode::Data).map_err(artifact::Error::from)?;
-        file.file().write_all(text.as_bytes()).map_err(|source| Error::File { path: path.clone(), source })?;
-        file.finish(request.sync).map_err(artifact::Error::from)?;
-        written.push((path, text.len() as u64));
-    }
-    out.finish(request.sync).map_err(artifact::Error::from)?;
-    written.push((path.clone(), bytes));
-    Ok(Written { files: written, decodes_only: tokens.decodes_only })
+    let filled = fill(&mut files.out, &parts, request);
+    // Whoever ends a build at the keyboard ends the C compiler too: that it failed is not the news then.
+    packing.go_on()?;
+    filled?;
+    Ok(Written { files: files.finish(request)?, decodes_only: tokens.decodes_only })
 }
 
-/// Fills OUT; its bytes.
-fn fill(out: &mut Unfinished, parts: &ObjectParts<'_>, request: &Request) -> Result<u64, Error> {
-    let failed = |source| Error::File { path: request.path.clone(), source };
-    match &request.form {
-        Form::Object => object::write(parts, out.file())?,
-        Form::Static => {
-            let archive = library::static_library(parts.prefix, &object::object(parts)?)?;
-            out.file().write_all(&archive).map_err(failed)?;
+/// All files, none of which is there yet.
+struct Files {
+    /// The weights, unless OUT carries them.
+    weights: Option<Unfinished>,
+    /// Header and bindings, complete.
+    declarations: [Unfinished; 2],
+    out: Unfinished,
+}
+
+impl Files {
+    /// Begins all of them: what cannot be written fails before anything is packed or hashed.
+    fn create(request: &Request, embed: bool) -> Result<Self, Error> {
+        let Request { path, prefix, .. } = request;
+        if ["h", "rs", "weights"].map(|ending| request.beside(ending)).contains(path) {
+            return Err(Error::NameTaken { path: path.clone() });
         }
+        let with_text = |ending: &str, text: String| -> Result<Unfinished, Error> {
+            let mut file = Unfinished::create(&request.beside(ending), Mode::Data)?;
+            file.write_all(text.as_bytes())?;
+            Ok(file)
+        };
+        Ok(Self {
+            out: Unfinished::create(path, Mode::Data)?,
+            weights: if embed { None } else { Some(Unfinished::create(&request.beside("weights"), Mode::Data)?) },
+            declarations: [
+                with_text("h", header::c_header(prefix, embed))?,
+                with_text("rs", header::rust_bindings(prefix, embed))?,
+            ],
+        })
+    }
+
+    /// Puts all of them in their places; their paths and bytes, OUT last.
+    fn finish(self, request: &Request) -> Result<Vec<(PathBuf, u64)>, Error> {
+        let weights = self.weights.map(|file| (request.beside("weights"), file));
+        let declarations = ["h", "rs"].map(|ending| request.beside(ending)).into_iter().zip(self.declarations);
+        let all = weights.into_iter().chain(declarations).chain([(request.path.clone(), self.out)]);
+        let (mut written, mut files) = (Vec::new(), Vec::new());
+        for (path, mut file) in all {
+            let bytes = file.file().metadata().map_err(|e| super::failed(&path, e, 0))?.len();
+            written.push((path, bytes));
+            files.push(file);
+        }
+        Unfinished::finish_all(files, request.sync)?;
+        Ok(written)
+    }
+}
+
+/// Fills OUT.
+fn fill(out: &mut Unfinished, parts: &ObjectParts<'_>, request: &Request) -> Result<(), Error> {
+    match &request.form {
+        Form::Object => object::write(parts, &mut |bytes| Ok(out.write_all(bytes)?)),
+        Form::Static => Ok(out.write_all(&library::static_library(parts.prefix, &object::object(parts)?)?)?),
         Form::Shared { cc } => {
-            let [from, to] = ["o", "so"].map(|ending| Scratch::beside(&request.path, ending));
-            fs::write(&from.0, object::object(parts)?).map_err(failed)?;
+            // The files in between are nobody's: OUT is what does not fit.
+            let mut written_bytes = 0;
+            let failed = |source| super::failed(&request.path, source, 0);
+            let scratch = Scratch::beside(&request.path).map_err(failed)?;
+            let [from, to] = ["model.o", "model.so"].map(|name| scratch.path(name));
+            let mut object = File::create(&from).map_err(failed)?;
+            object::write(parts, &mut |bytes| {
+                object.write_all(bytes).map_err(|e| super::failed(&request.path, e, written_bytes))?;
+                written_bytes += bytes.len() as u64;
+                Ok(())
+            })?;
+            drop(object);
             let name = request.path.file_name().unwrap_or_default().to_string_lossy();
-            library::shared_library(cc, &from.0, &to.0, &name)?;
-            out.file().write_all(&fs::read(&to.0).map_err(failed)?).map_err(failed)?;
+            library::shared_library(cc, &from, &to, &name)?;
+            let mut linked = File::open(&to).map_err(failed)?;
+            let mut piece = vec![0; COPIED_BYTES];
+            loop {
+                match linked.read(&mut piece).map_err(failed)? {
+                    0 => return Ok(()),
+                    bytes => out.write_all(&piece[..bytes])?,
+                }
+            }
         }
     }
-    Ok(out.file().metadata().map_err(failed)?.len())
 }
 
 /// The table of tokens, and the one that a text starts with: by the tokenizer's rule where there is a tokenizer.
@@ -165,9 +222,18 @@ struct Packing<'a> {
     imported: &'a Imported,
     threads: usize,
     progress: &'a mut dyn FnMut(Progress) -> ControlFlow<()>,
+    /// Whether the caller has ended it. The sink hears of that before the next piece.
+    ended: Cell<bool>,
 }
 
 impl Packing<'_> {
+    /// Asks the caller once more, when all is packed.
+    fn go_on(&mut self) -> Result<(), Error> {
+        let total_bytes = self.built.schedule.weights.bytes;
+        let end = (self.progress)(Progress { done_bytes: total_bytes, total_bytes }).is_break();
+        if end || self.ended.get() { Err(artifact::Error::Interrupted.into()) } else { Ok(()) }
+    }
+
     /// Keeps them in memory.
     fn keep(&mut self) -> Result<Vec<u8>, Error> {
         let mut packed = Vec::with_capacity(self.built.schedule.weights.bytes as usize);
@@ -179,23 +245,20 @@ impl Packing<'_> {
     }
 
     /// Writes them to a file.
-    fn write_to(&mut self, path: &Path, sync: bool) -> Result<Weights, Error> {
-        let mut file = Unfinished::create(path, Mode::Data).map_err(artifact::Error::from)?;
+    fn write_to(&mut self, file: &mut Unfinished) -> Result<Weights, Error> {
         let (mut hasher, mut bytes) = (Xxh3::new(), 0);
         self.pieces(&mut |piece| {
             hasher.update(piece);
             bytes += piece.len() as u64;
-            file.file().write_all(piece).map_err(|source| Error::File { path: path.to_owned(), source })
+            Ok(file.write_all(piece)?)
         })?;
-        file.finish(sync).map_err(artifact::Error::from)?;
         Ok(Weights { bytes, hash: hasher.digest() })
     }
 
     /// All packed bytes in order, to `take`.
     fn pieces(&mut self, take: &mut dyn FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
         let layout = &self.built.schedule.weights;
-        // The caller hears of progress and may end it; the sink hears of that before the next piece.
-        let ended = Cell::new(false);
+        let ended = &self.ended;
         let mut report = |done_bytes| {
             let end = (self.progress)(Progress { done_bytes, total_bytes: layout.bytes }).is_break();
             ended.set(ended.get() || end);
@@ -208,22 +271,5 @@ impl Packing<'_> {
 impl From<crate::weights::WeightError> for Error {
     fn from(e: crate::weights::WeightError) -> Self {
         artifact::Error::from(e).into()
-    }
-}
-
-/// A hidden file beside another, which goes when it is not needed any more.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn beside(path: &Path, ending: &str) -> Self {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        Self(path.with_file_name(format!(".{name}.{}.{ending}", std::process::id())))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // It may never have been there; nobody waits for it to be gone.
-        let _ = fs::remove_file(&self.0);
     }
 }

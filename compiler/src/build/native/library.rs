@@ -34,6 +34,16 @@ pub fn c_compiler(arch: Arch) -> &'static str {
     if own && cfg!(target_os = "linux") { "cc" } else { cross }
 }
 
+/// Refuses if there is no `program`: to be asked before anything that takes long.
+///
+/// # Errors
+/// [`Error::NoCompiler`].
+pub fn find_compiler(program: &str) -> Result<(), Error> {
+    let run = Command::new(program).arg("--version").stdin(Stdio::null()).output();
+    // What it says is its own affair: not all know this option.
+    run.map(|_| ()).map_err(|source| Error::NoCompiler { program: program.to_owned(), source })
+}
+
 /// Links the object in the file `object` into the shared library `out`, which programs will look for as `soname`.
 ///
 /// # Errors

@@ -13,7 +13,7 @@ pub mod tokens;
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tern_runtime::engine::MAX_TOP_K;
 use tern_runtime::generated::abi::{self, Info};
@@ -103,6 +103,17 @@ pub enum Error {
         /// What must not be.
         reason: String,
     },
+}
+
+/// The file `path` cannot be written, of which `written_bytes` are there.
+fn failed(path: &Path, source: io::Error, written_bytes: u64) -> Error {
+    Error::Write(tern_runtime::artifact::Error::io(path, "write", source, written_bytes).into())
+}
+
+impl From<tern_runtime::artifact::Error> for Error {
+    fn from(e: tern_runtime::artifact::Error) -> Self {
+        Error::Write(e.into())
+    }
 }
 
 /// The most bytes of a prefix.

@@ -11,7 +11,7 @@
 //! In: the parts of a model. Out: bytes, the same for the same parts. It upholds that the object asks for nothing: it has no
 //! relocation and no undefined symbol. Names of kernels stay local, so that profilers see them and two models link.
 
-use std::io::Write;
+use std::io::{self, BufWriter, Write};
 
 use object::write::{Object, SectionId, Symbol, SymbolSection};
 use object::{
@@ -56,12 +56,38 @@ pub fn object(parts: &ObjectParts<'_>) -> Result<Vec<u8>, Error> {
     build(parts)?.write().map_err(bug)
 }
 
-/// Writes the object without holding a second copy of it.
+/// Gives the object to `sink`, piece by piece, without holding a second copy of it.
 ///
 /// # Errors
-/// [`Error::WeightsTooLarge`] for weights that no object should carry; [`Error::Bug`] for parts that do not fit together, or if `out` fails.
-pub fn write(parts: &ObjectParts<'_>, out: &mut dyn Write) -> Result<(), Error> {
-    build(parts)?.write_stream(out).map_err(bug)
+/// [`Error::WeightsTooLarge`] for weights that no object should carry; [`Error::Bug`] for parts that do not fit together; an error of
+/// `sink` as it is.
+pub fn write(parts: &ObjectParts<'_>, sink: &mut dyn FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
+    let mut out = Out { sink, failed: None };
+    // Many pieces are a few bytes long.
+    let written = build(parts)?.write_stream(BufWriter::new(&mut out));
+    match out.failed {
+        Some(e) => Err(e),
+        None => written.map_err(bug),
+    }
+}
+
+/// A sink that keeps its own error: what comes back through the writer of objects is only that there was one.
+struct Out<'a> {
+    sink: &'a mut dyn FnMut(&[u8]) -> Result<(), Error>,
+    failed: Option<Error>,
+}
+
+impl Write for Out<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.failed.is_none() {
+            self.failed = (self.sink)(bytes).err();
+        }
+        if self.failed.is_some() { Err(io::ErrorKind::Other.into()) } else { Ok(bytes.len()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn bug(reason: impl std::fmt::Display) -> Error {
@@ -171,22 +197,56 @@ mod tests {
         ModelImage { image, entries: Entries { step: 0, state_bytes: 64, state_init: 128, truncate: 192 } }
     }
 
-    fn build_with(weights: &[u8], code: &ModelImage, facts: Weights) -> Result<Vec<u8>, Error> {
+    /// The object of some parts, as `make` makes it.
+    fn build_by<T>(
+        weights: &[u8],
+        code: &ModelImage,
+        facts: Weights,
+        make: impl FnOnce(&ObjectParts<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let model =
             ModelInfo { name: "m".into(), vocab: 9, max_context: 8, max_step_tokens: 4, bos: None, eos: vec![1] };
         let tokens = tokens::empty_table().bytes;
         let info = info(&model, 0, facts, &tokens).expect("facts");
         let prefix = Prefix::new("m").expect("a prefix");
         let arch = Arch::X86_64;
-        object(&ObjectParts {
-            arch,
-            prefix: &prefix,
-            code,
-            info: &info,
-            weights: Some(weights),
-            tokens: &tokens,
-            meta: "{}",
-        })
+        let (prefix, info, tokens) = (&prefix, &info, &tokens);
+        make(&ObjectParts { arch, prefix, code, info, weights: Some(weights), tokens, meta: "{}" })
+    }
+
+    fn build_with(weights: &[u8], code: &ModelImage, facts: Weights) -> Result<Vec<u8>, Error> {
+        build_by(weights, code, facts, object)
+    }
+
+    #[test]
+    fn a_sink_that_fails_is_no_bug() {
+        use tern_runtime::artifact;
+        let weights = vec![7; 100_000];
+        let facts = Weights::of(&weights);
+        let whole = build_with(&weights, &code(), facts).expect("an object");
+        let mut pieces = Vec::new();
+        let write = |parts: &ObjectParts<'_>| {
+            write(parts, &mut |bytes| {
+                pieces.extend_from_slice(bytes);
+                Ok(())
+            })
+        };
+        build_by(&weights, &code(), facts, write).expect("an object");
+        assert!(pieces == whole);
+        for room in [0, 1000, 50_000, whole.len() - 1] {
+            let mut written = 0;
+            let mut sink = |bytes: &[u8]| {
+                written += bytes.len();
+                if written <= room {
+                    return Ok(());
+                }
+                let full = io::Error::from(io::ErrorKind::StorageFull);
+                Err(super::super::failed(std::path::Path::new("x.o"), full, room as u64))
+            };
+            let e = build_by(&weights, &code(), facts, |parts| super::write(parts, &mut sink)).expect_err("full");
+            let Error::Write(crate::build::artifact::Error::Artifact(e)) = e else { panic!("{e}") };
+            assert!(matches!(e, artifact::Error::NoSpace { written_bytes, .. } if written_bytes == room as u64), "{e}");
+        }
     }
 
     #[test]
