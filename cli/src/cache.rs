@@ -21,6 +21,8 @@ use crate::knobs::{cache_folder, number, setting};
 const MAX_HEADER_BYTES: u64 = 64 << 20;
 /// No build takes so long.
 const UNFINISHED_FOR: Duration = Duration::from_secs(24 * 3600);
+/// Hexadecimal digits of a key.
+const KEY_DIGITS: usize = 40;
 /// How the files of the cache end.
 const ENDING: &str = "tern";
 
@@ -75,6 +77,13 @@ impl Cache {
         Ok(self.folder.join(format!("{}.{ENDING}", key(model, options)?)))
     }
 
+    /// The key that is the name of an artifact of a cache; `None` for any other file.
+    pub(crate) fn key_of(path: &Path) -> Option<String> {
+        let key = path.file_stem()?.to_str()?;
+        let is_key = key.len() == KEY_DIGITS && key.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        (is_key && path.extension()? == ENDING).then(|| key.to_owned())
+    }
+
     /// Makes the folder, for its owner alone. Refuses one that others may write: they could have put code there.
     pub(crate) fn prepare(&self) -> Result<()> {
         let shown = self.folder.display();
@@ -122,7 +131,7 @@ impl Cache {
         for path in listing.flatten().map(|entry| entry.path()) {
             // Files that vanish while we look are nobody's loss.
             let Ok(meta) = path.symlink_metadata() else { continue };
-            if meta.is_file() && path.extension().is_some_and(|ending| ending == ENDING) {
+            if meta.is_file() && Self::key_of(&path).is_some() {
                 let used = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
                 entries.push(Entry { path, bytes: meta.len(), used });
             }
@@ -207,7 +216,7 @@ fn key(model: &Path, options: &Options) -> Result<String> {
             put("header", &hex(&header_hash(&path).with_context(|| format!("cannot read {}", path.display()))?));
         }
     }
-    Ok(hex(&hash.finalize())[..40].to_owned())
+    Ok(hex(&hash.finalize())[..KEY_DIGITS].to_owned())
 }
 
 /// Size, time and place of a file.
@@ -322,13 +331,14 @@ mod tests {
     #[test]
     fn what_was_used_longest_ago_goes_first() {
         let dir = tempfile::tempdir().expect("a folder");
-        for (age, name) in ["new", "middle", "old"].into_iter().enumerate() {
-            let path = dir.path().join(format!("{name}.tern"));
+        for (age, name) in ["a", "b", "c"].into_iter().enumerate() {
+            let path = dir.path().join(format!("{}.tern", name.repeat(40)));
             fs::write(&path, [0; 100]).expect("a file");
             let file = File::options().append(true).open(&path).expect("the file");
             let used = SystemTime::now() - std::time::Duration::from_secs(1000 * age as u64);
             file.set_modified(used).expect("a time");
         }
+        fs::write(dir.path().join("mine.tern"), [0; 1000]).expect("a file");
         fs::write(dir.path().join("other.txt"), [0; 1000]).expect("a file");
         fs::write(dir.path().join(".x.tern.7.part"), [0; 1000]).expect("a file");
         let names = |cache: &Cache| {
@@ -339,15 +349,15 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         let cache = cache(dir.path(), 250);
-        assert_eq!(names(&cache), ["new", "middle", "old"]);
-        cache.trim(&dir.path().join("old.tern")).expect("trimmed");
-        assert_eq!(names(&cache), ["new", "middle", "old"], "the one in use stays");
-        cache.trim(&dir.path().join("new.tern")).expect("trimmed");
-        assert_eq!(names(&cache), ["new", "middle"]);
+        assert_eq!(names(&cache), ["a", "b", "c"].map(|name| name.repeat(40)));
+        cache.trim(&dir.path().join(format!("{}.tern", "c".repeat(40)))).expect("trimmed");
+        assert_eq!(names(&cache).len(), 3, "the one in use stays");
+        cache.trim(&dir.path().join(format!("{}.tern", "a".repeat(40)))).expect("trimmed");
+        assert_eq!(names(&cache), ["a", "b"].map(|name| name.repeat(40)));
         assert!(dir.path().join(".x.tern.7.part").exists(), "it may still be written");
         cache.sweep(Duration::ZERO);
         assert!(!dir.path().join(".x.tern.7.part").exists());
-        assert!(dir.path().join("other.txt").exists());
+        assert!(dir.path().join("other.txt").exists() && dir.path().join("mine.tern").exists());
     }
 
     #[cfg(unix)]

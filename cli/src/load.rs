@@ -38,6 +38,13 @@ pub(crate) fn checkpoint(model: Option<&Path>) -> Result<Checkpoint> {
         Some(path) if !path.is_dir() && Artifact::is_one(path) => {
             bail!("{} is a model that was built, and this needs the checkpoint: give its folder", path.display())
         }
+        Some(path) if path.is_file() && path.extension().is_none_or(|ending| ending != "gguf") => {
+            bail!(
+                "{} is a file, and not one that can be run: expected the folder of a checkpoint, or a whole artifact or \
+                 program that `tern build` wrote",
+                path.display()
+            )
+        }
         Some(path) => Ok(Checkpoint::open(path)?),
         None => demo::checkpoint(),
     }
@@ -105,6 +112,17 @@ fn options_for(args: &CompileArgs, ctx: Option<&str>, isa: Isa, profile: Profile
         huge_pages: huge_pages(args)?,
         pack_threads: None,
     })
+}
+
+/// Refuses to write what is built over what it is built from: `out` is a file of the checkpoint `model`, by whatever name.
+pub(crate) fn refuse_over_checkpoint(model: Option<&Path>, out: &Path) -> Result<()> {
+    let (Some(model), Ok(target)) = (model, out.canonicalize()) else { return Ok(()) };
+    let Ok(listing) = std::fs::read_dir(model) else { return Ok(()) };
+    let is_it = |entry: &std::fs::DirEntry| entry.path().canonicalize().is_ok_and(|path| path == target);
+    if listing.flatten().any(|entry| is_it(&entry)) {
+        bail!("{} is a file of the checkpoint {}: give another OUT", out.display(), model.display());
+    }
+    Ok(())
 }
 
 /// Whether to ask for huge pages.
@@ -221,8 +239,8 @@ pub(crate) fn source<'a>(
     };
     if let (Some(model), Some((_, cached))) = (path, cached.as_ref().filter(|(_, path)| Cache::is_ours(path))) {
         // Everything but the weights is checked here, where there is still a choice, and again by whoever believes it.
-        match ArtifactSource::open(cached).and_then(|source| Ok((source.artifact().check()?, source))) {
-            Ok(((), artifact)) => {
+        match cached_artifact(cached) {
+            Ok(artifact) => {
                 Cache::touch(cached);
                 let most_positions = artifact.artifact().meta().trained_context;
                 let facts = Facts { most_positions, ..artifact.facts().clone() };
@@ -233,6 +251,17 @@ pub(crate) fn source<'a>(
         }
     }
     Ok(Box::new(CheckpointSource::new(path, options, args, cached)?))
+}
+
+/// The artifact at `path` of the cache, everything of it but the weights checked, and that it is the one that was put there.
+fn cached_artifact(path: &Path) -> Result<ArtifactSource> {
+    let source = ArtifactSource::open(path)?;
+    source.artifact().check()?;
+    let (found, expected) = (&source.artifact().meta().key, Cache::key_of(path));
+    if *found != expected {
+        bail!("{} was kept for something else", path.display());
+    }
+    Ok(source)
 }
 
 /// A cached artifact, and the checkpoint that it was compiled from: if the artifact turns out to be damaged, that is.
@@ -324,7 +353,8 @@ impl<'a> CheckpointSource<'a> {
     /// Compiles into the cache and reads the model from there.
     fn compile_cached(&self, cache: &Cache, path: &Path) -> Result<Model> {
         let levels = [self.options.isa];
-        let built = build::compile(&self.loaded.imported, &self.options, &levels)?;
+        let mut built = build::compile(&self.loaded.imported, &self.options, &levels)?;
+        built.key = Cache::key_of(path);
         let to = Destination { path, mode: Mode::Private, program: None, sync: false };
         crate::commands::build::write_artifact(&built, &self.loaded, to)?;
         self.loaded.report_timings(self.args, &built.timings);
