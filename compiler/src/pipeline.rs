@@ -174,15 +174,24 @@ pub fn import(checkpoint: &Checkpoint, options: &Options) -> Result<Imported, Er
 /// # Errors
 /// An op that nothing computes, or a bug.
 pub fn lower(graph: &Graph, options: &Options) -> Result<Lowered, Error> {
-    lower_packed(graph, options, options.target()?.ternary())
+    let mut timings = Timings::default();
+    let ternary = options.target()?.ternary();
+    let (compiled, optimised) = optimise(graph, options, &mut timings)?;
+    let schedule = schedule(&optimised.graph, options, ternary, &mut timings)?;
+    Ok(Lowered { compiled, optimised: optimised.graph, report: optimised.report, schedule, timings })
 }
 
-/// The same for each of several levels of one architecture, least first: all read the same packed weights and share the
-/// layout of the state. `options.isa` is not looked at.
+/// A schedule for each of several levels of one architecture, least first: all read the same packed weights and share the
+/// layout of the state. The graph is the same for all, and goes through its passes once. `options.isa` is not looked at.
 ///
 /// # Errors
 /// As [`lower`].
-pub fn lower_levels(graph: &Graph, options: &Options, levels: &[Isa]) -> Result<Vec<Lowered>, Error> {
+pub fn lower_levels(
+    graph: &Graph,
+    options: &Options,
+    levels: &[Isa],
+    timings: &mut Timings,
+) -> Result<Vec<Schedule>, Error> {
     let targets = levels.iter().map(|isa| Target::new(*isa, options.profile, options.emitter));
     let targets = targets.collect::<Result<Vec<_>, codegen::Error>>()?;
     let (first, others) = targets.split_first().ok_or_else(|| codegen::Error::bug("no level to lower for"))?;
@@ -190,25 +199,27 @@ pub fn lower_levels(graph: &Graph, options: &Options, levels: &[Isa]) -> Result<
     let read_by_all = |packing: &&TritPacking| others.iter().all(|target| packings(target).contains(packing));
     let packing = packings(first).iter().find(read_by_all).copied();
     let packing = packing.ok_or_else(|| codegen::Error::bug("levels that share no packing"))?;
-    let lower = |target: &Target| {
-        let ternary = target.ternary_packed(packing);
-        lower_packed(graph, &Options { isa: target.isa, ..*options }, ternary)
-    };
-    let mut lowered = targets.iter().map(lower).collect::<Result<Vec<_>, _>>()?;
-    let scratch_bytes = lowered.iter().map(|lowered| lowered.schedule.scratch_bytes).max().unwrap_or(0);
-    lowered.iter_mut().for_each(|lowered| lowered.schedule.scratch_bytes = scratch_bytes);
-    Ok(lowered)
+    let (_, optimised) = optimise(graph, options, timings)?;
+    let schedule = |target: &Target| schedule(&optimised.graph, options, target.ternary_packed(packing), timings);
+    let mut schedules = targets.iter().map(schedule).collect::<Result<Vec<_>, _>>()?;
+    let scratch_bytes = schedules.iter().map(|schedule| schedule.scratch_bytes).max().unwrap_or(0);
+    schedules.iter_mut().for_each(|schedule| schedule.scratch_bytes = scratch_bytes);
+    Ok(schedules)
 }
 
-fn lower_packed(graph: &Graph, options: &Options, ternary: Ternary) -> Result<Lowered, Error> {
-    let mut timings = Timings::default();
+/// The form that defines the result, and the one that is scheduled.
+fn optimise(graph: &Graph, options: &Options, timings: &mut Timings) -> Result<(Graph, egraph::Optimised), Error> {
     let compiled = timings.time("compile_form", || compiled_form(graph))?;
     let machine = egraph::Machine::default();
     let optimised = timings.time("optimise", || egraph::optimise(&compiled, &options.egraph, &machine))?;
     verify_compiled(&optimised.graph).map_err(|errors| Error::Pass { pass: "the optimiser", errors })?;
+    Ok((compiled, optimised))
+}
+
+/// The schedule of an optimised graph for one level.
+fn schedule(graph: &Graph, options: &Options, ternary: Ternary, timings: &mut Timings) -> Result<Schedule, Error> {
     let schedule_options = schedule::Options { max_step_tokens: options.max_step_tokens, ternary, head: options.head };
-    let schedule = timings.time("schedule", || schedule::schedule(&optimised.graph, &schedule_options))?;
-    Ok(Lowered { compiled, optimised: optimised.graph, report: optimised.report, schedule, timings })
+    Ok(timings.time("schedule", || schedule::schedule(graph, &schedule_options))?)
 }
 
 /// How far packing has come.

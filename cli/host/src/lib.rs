@@ -2,7 +2,7 @@
 //!
 //! Read [`source`] (what a model is before it runs: the seam to whoever compiles or maps it), [`args`] (the options),
 //! [`run`] (continue a prompt), [`chat`] (talk), [`program()`] (the main function of a built program), [`session`] (memory and threads),
-//! [`knobs`] (options, environment, defaults). [`prompt`], [`input`], [`output`], [`progress`] and [`interrupt`] are the
+//! [`knobs`] (options, environment, defaults), [`mark`] (what a host program is known by). [`prompt`], [`input`], [`output`], [`progress`] and [`interrupt`] are the
 //! doors to the outside: nothing else in tern reads the environment, standard input or the clock of the wall.
 
 pub mod args;
@@ -11,6 +11,7 @@ pub mod chat;
 pub mod input;
 pub mod interrupt;
 pub mod knobs;
+pub mod mark;
 pub mod output;
 pub mod perf;
 pub mod program;
@@ -44,6 +45,18 @@ impl std::fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
+/// The user ended it with Ctrl-C, before anything came of it.
+#[derive(Debug)]
+pub struct Interrupted;
+
+impl std::fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("interrupted: nothing was written")
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
 /// What the program around brings beside the user's options.
 #[derive(Clone, Copy, Debug)]
 pub struct Host<'a> {
@@ -58,6 +71,10 @@ pub fn finish(done: Result<ExitCode>) -> ExitCode {
     match done {
         Ok(code) => code,
         Err(e) if output::is_closed_pipe(&e) => ExitCode::SUCCESS,
+        Err(e) if e.is::<Interrupted>() => {
+            output::note(&e.to_string());
+            interrupt::exit_code()
+        }
         Err(e) => {
             output::print_error(&e);
             if e.is::<Usage>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }

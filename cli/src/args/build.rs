@@ -17,6 +17,9 @@ pub(crate) struct BuildArgs {
     /// File to write [default: the model's name, with the ending that suits].
     #[arg(short, long, value_name = "OUT")]
     pub(crate) output: Option<PathBuf>,
+    /// The model's name in what is built [default: that of its folder].
+    #[arg(long, value_name = "NAME", value_parser = model_name)]
+    pub(crate) name: Option<String>,
     /// Build again and compare with OUT, byte for byte; nothing is written.
     #[arg(long)]
     pub(crate) verify: bool,
@@ -35,6 +38,22 @@ pub(crate) struct BuildArgs {
     pub(crate) native: NativeArgs,
     #[command(flatten)]
     pub(crate) compile: CompileArgs,
+}
+
+/// The most bytes of a model's name.
+const MAX_NAME_BYTES: usize = 200;
+
+/// A model's name: it names files too.
+fn model_name(name: &str) -> Result<String, String> {
+    let refuse =
+        |reason: &str| Err(format!("{reason}; expected a name such as `demo`, of at most {MAX_NAME_BYTES} bytes"));
+    if name.is_empty() || name.len() > MAX_NAME_BYTES {
+        return refuse(&format!("it has {} bytes", name.len()));
+    }
+    if name.starts_with('.') || name.contains(|c: char| c == '/' || c.is_control()) {
+        return refuse("it is no name of a file that anybody sees");
+    }
+    Ok(name.to_owned())
 }
 
 /// What objects and libraries are like.
@@ -108,4 +127,16 @@ pub(crate) enum Emit {
     Obj,
     /// A library of it: static, or with --shared shared.
     Lib,
+}
+
+impl Emit {
+    /// The name on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Emit::Tern => "tern",
+            Emit::Exe => "exe",
+            Emit::Obj => "obj",
+            Emit::Lib => "lib",
+        }
+    }
 }

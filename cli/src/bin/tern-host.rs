@@ -10,6 +10,7 @@ use tern_host::artifact::ArtifactSource;
 use tern_runtime::artifact::Error;
 
 fn main() -> ExitCode {
+    tern_host::mark::keep();
     match carried() {
         Ok(source) => tern_host::program(source),
         Err(e) => tern_host::finish(Err(e)),

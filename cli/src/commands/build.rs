@@ -11,23 +11,25 @@ use std::io::Read;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use tern_compiler::build::artifact::{self, Destination};
+use tern_compiler::build::scratch::Scratch;
 use tern_compiler::build::{self, Built};
 use tern_compiler::codegen::Isa;
 use tern_compiler::pipeline;
+use tern_host::interrupt::Writing;
+use tern_host::{Interrupted, mark};
 use tern_runtime::artifact::unfinished::Mode;
 use tern_runtime::cores::physical_cores;
 
 use crate::args::{BuildArgs, Emit, Usage};
+use crate::demo;
 use crate::load::{self, Loaded};
 use crate::output::{note, print_json};
 use crate::progress::Progress;
-use crate::{demo, interrupt};
 
 /// The program that executables are made of.
 const HOST: &str = "tern-host";
@@ -35,6 +37,8 @@ const HOST: &str = "tern-host";
 const MAX_HOST_BYTES: u64 = 256 << 20;
 /// Bytes that are compared at once.
 const COMPARED_BYTES: usize = 1 << 20;
+/// Why a model of the same files may be built to other bytes.
+const ANOTHER_NAME: &str = "built from a folder of another name? give --name";
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -67,7 +71,11 @@ pub(crate) fn run(args: &BuildArgs) -> Result<ExitCode> {
         let message = "a program is built for machines like this one: give --emit tern, obj or lib for others";
         return Err(Usage(message.to_owned()).into());
     }
-    let loaded = Loaded::new(args.model.as_deref(), &options)?;
+    native::find_compiler(args, &levels)?;
+    let mut loaded = Loaded::new(args.model.as_deref(), &options)?;
+    if let Some(name) = &args.name {
+        loaded.imported.graph.name.clone_from(name);
+    }
     if program.is_some() && loaded.imported.tokenizer_json.is_none() {
         note("the checkpoint has no tokenizer.json: the program will take token ids only");
     }
@@ -75,9 +83,16 @@ pub(crate) fn run(args: &BuildArgs) -> Result<ExitCode> {
     let (path, bytes, beside) = match args.emit {
         Emit::Tern | Emit::Exe => {
             let path = args.output.clone().unwrap_or_else(|| default_path(args));
+            load::refuse_over_checkpoint(args.model.as_deref(), &path)?;
+            if let Some(host) = &args.host
+                && path.canonicalize().is_ok_and(|path| host.canonicalize().is_ok_and(|host| host == path))
+            {
+                bail!("{} is the host program itself: give another OUT", path.display());
+            }
             let mode = if program.is_some() { Mode::Program } else { Mode::Data };
             let to = Destination { path: &path, mode, program: program.as_deref(), sync: true };
-            let bytes = if args.verify { verify(&built, &loaded, to)? } else { write_artifact(&built, &loaded, to)? };
+            let write = if args.verify { verify } else { write_artifact };
+            let bytes = write(&built, &loaded, to)?;
             (path, bytes, Vec::new())
         }
         Emit::Obj | Emit::Lib => native::build(args, &built, &loaded)?,
@@ -119,20 +134,11 @@ fn say(report: &Report, verified: bool) {
     ));
 }
 
-impl Emit {
-    /// The name on the command line.
-    fn name(self) -> &'static str {
-        match self {
-            Emit::Tern => "tern",
-            Emit::Exe => "exe",
-            Emit::Obj => "obj",
-            Emit::Lib => "lib",
-        }
-    }
-}
-
-/// What the checkpoint's folder is called.
+/// What the model is called: what the user says, or as its folder.
 fn model_name(args: &BuildArgs) -> String {
+    if let Some(name) = &args.name {
+        return name.clone();
+    }
     let full = args.model.as_ref().map(|model| model.canonicalize().unwrap_or_else(|_| model.clone()));
     let name = full.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
     name.unwrap_or_else(|| demo::NAME.to_owned())
@@ -168,57 +174,70 @@ fn host(given: Option<&Path>) -> Result<Vec<u8>> {
     if tern_runtime::artifact::Artifact::is_one(&path) {
         bail!("{shown} carries a model already: give the {HOST} that was built with this tern");
     }
+    if let Err(reason) = mark::check(&bytes) {
+        bail!("{shown} cannot carry a model of this tern: {reason}: build tern and {HOST} from one source");
+    }
     Ok(bytes)
 }
 
 /// Writes an artifact with a progress bar; its bytes. Ctrl-C ends it, and then there is no file.
 pub(crate) fn write_artifact(built: &Built, loaded: &Loaded, to: Destination<'_>) -> Result<u64> {
-    let written = packing(built, |progress| {
+    write_while(&Writing::begin(), built, loaded, to)
+}
+
+fn write_while(writing: &Writing, built: &Built, loaded: &Loaded, to: Destination<'_>) -> Result<u64> {
+    let written = packing(writing, built, |progress| {
         artifact::write(built, &loaded.imported, &loaded.checkpoint, to, physical_cores(), progress)
     });
     match written {
         Err(artifact::Error::Artifact(e)) => Err(e.into()),
-        Err(artifact::Error::Interrupted) => interrupted(),
+        Err(artifact::Error::Interrupted) => Err(Interrupted.into()),
         done => Ok(done?),
     }
 }
 
 /// Runs `write`, which packs weights, behind a progress bar; Ctrl-C ends it.
-fn packing<T>(built: &Built, write: impl FnOnce(&mut dyn FnMut(pipeline::Progress) -> ControlFlow<()>) -> T) -> T {
+fn packing<T>(
+    writing: &Writing,
+    built: &Built,
+    write: impl FnOnce(&mut dyn FnMut(pipeline::Progress) -> ControlFlow<()>) -> T,
+) -> T {
     let bar = Progress::new("packing", built.schedule.weights.bytes);
-    let asked = interrupt::generating();
-    let written = write(&mut |progress| {
+    write(&mut |progress| {
         bar.set(progress.done_bytes, progress.total_bytes);
-        if asked.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
-    interrupt::done();
-    written
-}
-
-/// Ends the program.
-fn interrupted() -> ! {
-    note("interrupted: nothing was written");
-    std::process::exit(interrupt::INTERRUPTED.into());
+        if writing.is_over() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })
 }
 
 /// Builds the model again, beside what is at `to`, and compares.
 fn verify(built: &Built, loaded: &Loaded, to: Destination<'_>) -> Result<u64> {
-    let again = Scratch(tempfile_beside(to.path));
+    // Dropped last: until the folder is gone, nothing ends the process.
+    let writing = Writing::begin();
     // Before anything is built: a file that is not there equals nothing.
     File::open(to.path).with_context(|| format!("cannot read {}, which --verify compares with", to.path.display()))?;
-    let bytes = write_artifact(built, loaded, Destination { path: &again.0, sync: false, ..to })?;
-    compare(to.path, &again.0)?;
+    let scratch = scratch_beside(to.path)?;
+    let again = scratch.path("again");
+    let bytes = write_while(&writing, built, loaded, Destination { path: &again, sync: false, ..to })?;
+    compare(&writing, to.path, &again)?;
     Ok(bytes)
 }
 
+/// A folder for what is built again.
+fn scratch_beside(path: &Path) -> Result<Scratch> {
+    Scratch::beside(path).with_context(|| format!("cannot make a folder beside {}, to build again in", path.display()))
+}
+
 /// Refuses unless the file `path` has the bytes of the one that was built `again`.
-fn compare(path: &Path, again: &Path) -> Result<()> {
+fn compare(writing: &Writing, path: &Path, again: &Path) -> Result<()> {
     let shown = path.display();
     let mut there = File::open(path).with_context(|| format!("cannot read {shown}, which --verify compares with"))?;
     let mut new = File::open(again).with_context(|| format!("cannot read {}", again.display()))?;
     let (mut old_part, mut new_part) = (vec![0; COMPARED_BYTES], vec![0; COMPARED_BYTES]);
     let mut at = 0;
     loop {
+        if writing.is_over() {
+            return Err(Interrupted.into());
+        }
         let read = |file: &mut File, part: &mut [u8]| -> std::io::Result<usize> {
             let mut filled = 0;
             while filled < part.len() {
@@ -235,13 +254,13 @@ fn compare(path: &Path, again: &Path) -> Result<()> {
         if let Some(index) = (0..both).find(|i| old_part[*i] != new_part[*i]) {
             let (found, expected) = (old_part[index], new_part[index]);
             bail!(
-                "{shown} is not what is built now: byte {} is {found:#04x}, built is {expected:#04x}",
+                "{shown} is not what is built now: byte {} is {found:#04x}, built is {expected:#04x} ({ANOTHER_NAME})",
                 at + index as u64
             );
         }
         if old_bytes != new_bytes {
             bail!(
-                "{shown} is not what is built now: it has {} bytes, built are {}",
+                "{shown} is not what is built now: it has {} bytes, built are {} ({ANOTHER_NAME})",
                 file_bytes(&there),
                 file_bytes(&new)
             );
@@ -255,19 +274,4 @@ fn compare(path: &Path, again: &Path) -> Result<()> {
 
 fn file_bytes(file: &File) -> u64 {
     file.metadata().map_or(0, |meta| meta.len())
-}
-
-/// A hidden name beside `path`.
-fn tempfile_beside(path: &Path) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.{}.verify", std::process::id()))
-}
-
-/// A file that goes when it is not needed any more.
-struct Scratch(PathBuf);
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
 }

@@ -195,6 +195,26 @@ fn what_is_in_the_way_stays() {
     fs::write(&kept, "kept").expect("a file");
     run(&["build", &text(&dir.path().join("nowhere")), "--emit", "tern", "-o", &text(&kept)]).refused(1, "nowhere");
     assert_eq!(fs::read_to_string(&kept).expect("the file"), "kept");
+    // The checkpoint itself, by whatever name.
+    let model = dir.path().join("model");
+    fs::create_dir(&model).expect("a folder");
+    for file in fs::read_dir(fixture("bitnet-packed")).expect("the fixture").flatten() {
+        fs::copy(file.path(), model.join(file.file_name())).expect("a copy");
+    }
+    let weights = fs::read(model.join("model.safetensors")).expect("the weights");
+    for emit in ["tern", "exe", "obj"] {
+        let over = text(&model.join("model.safetensors"));
+        run(&["build", &text(&model), "--emit", emit, "-o", &over]).refused(1, "is a file of the checkpoint");
+    }
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(model.join("config.json"), dir.path().join("link")).expect("a link");
+        let over = text(&dir.path().join("link"));
+        run(&["build", &text(&model), "--emit", "tern", "-o", &over]).refused(1, "is a file of the checkpoint");
+        fs::remove_file(dir.path().join("link")).expect("removed");
+    }
+    assert!(fs::read(model.join("model.safetensors")).expect("the weights") == weights);
+    fs::remove_dir_all(&model).expect("removed");
     assert_eq!(names(dir.path()), ["kept"]);
 }
 

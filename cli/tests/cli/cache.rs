@@ -98,6 +98,25 @@ fn what_is_damaged_is_compiled_again() {
 }
 
 #[test]
+fn the_artifact_of_another_model_is_not_run() {
+    let cached = Cached::new();
+    let model = copy(&cached.dir.path().join("model"));
+    let args = ["run", &model, "--ids", "1,2,3", "--print-ids", "--temp", "0", "-n", "8"];
+    let (want, _) = cached.run(&args);
+    let entry = cached.entries().pop().expect("an artifact");
+    let other = fixture("llama-bitlinear");
+    cached.run(&["build", &other.to_string_lossy(), "--emit", "tern", "-o", &entry.to_string_lossy()]);
+    let (found, said) = cached.run(&args);
+    assert_eq!(found, want);
+    assert!(said.contains("kept for something else"), "{said}");
+    // Files of the user's own in that folder are not the cache's to remove.
+    let own = entry.with_file_name("own.tern");
+    fs::copy(&entry, &own).expect("a copy");
+    cached.run(&["cache", "clear"]);
+    assert_eq!(cached.entries(), [own]);
+}
+
+#[test]
 fn starts_at_the_same_time_agree() {
     let cached = Cached::new();
     let model = copy(&cached.dir.path().join("model"));

@@ -36,7 +36,7 @@ pub struct Built {
     pub info: ModelInfo,
     /// In a cache: by what its artifact will be found there.
     pub key: Option<String>,
-    /// How long it took.
+    /// How long every pass took; scheduling once for each level.
     pub timings: Timings,
 }
 
@@ -53,13 +53,12 @@ impl Built {
 /// An op that nothing computes, a profile that a level lacks, or a bug.
 pub fn compile(imported: &Imported, options: &Options, levels: &[Isa]) -> Result<Built, pipeline::Error> {
     let mut timings = Timings::default();
-    let lowered = timings.time("lower", || pipeline::lower_levels(&imported.graph, options, levels))?;
+    let schedules = pipeline::lower_levels(&imported.graph, options, levels, &mut timings)?;
     let targets = levels.iter().map(|isa| Target::new(*isa, options.profile, options.emitter));
     let targets = targets.collect::<Result<Vec<_>, codegen::Error>>()?;
-    let level = |(lowered, target)| Level { schedule: lowered, target };
-    let each: Vec<_> = lowered.iter().map(|lowered| &lowered.schedule).zip(&targets).map(level).collect();
+    let each: Vec<_> = schedules.iter().zip(&targets).map(|(schedule, target)| Level { schedule, target }).collect();
     let code = timings.time("codegen", || module::compile(&each, Listing::default()))?.code;
-    let schedule = lowered.into_iter().next().map(|lowered| lowered.schedule);
+    let schedule = schedules.into_iter().next();
     let schedule = schedule.ok_or_else(|| codegen::Error::bug("no level to build for"))?;
     let info = pipeline::model_info(imported, &schedule);
     let (profile, emitter) = (options.profile, options.emitter);
