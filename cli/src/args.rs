@@ -33,13 +33,13 @@ pub(crate) struct Args {
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
-    /// Compile a model in memory and continue a prompt.
+    /// Continue a prompt with a model: compiled at once, kept from an earlier start, or built ahead of time.
     ///
     /// Only the continuation goes to standard output. Sampling: where the model's generation_config.json has do_sample =
     /// true, its temperature, top_k, top_p, min_p and repetition_penalty are the defaults; elsewhere the likeliest token is
     /// taken (--temp 0). A full context ends the text.
     Run(Box<RunArgs>),
-    /// Compile a model in memory and talk with it.
+    /// Talk with a model: compiled at once, kept from an earlier start, or built ahead of time.
     ///
     /// At a terminal, lines are edited and remembered; /help lists what can be done meanwhile. Elsewhere each line of standard
     /// input is a message (or a command), and only replies go to standard output. Keys and values of what was said are
@@ -250,7 +250,7 @@ pub(crate) struct PplArgs {
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct DumpArgs {
-    #[arg(value_name = "MODEL", help = MODEL)]
+    #[arg(value_name = "MODEL", help = CHECKPOINT)]
     pub(crate) model: Option<PathBuf>,
     /// Which stage.
     #[arg(long, value_enum)]
@@ -313,7 +313,7 @@ pub(crate) struct InspectArgs {
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct BenchArgs {
-    #[arg(value_name = "MODEL", help = MODEL)]
+    #[arg(value_name = "MODEL", help = CHECKPOINT)]
     pub(crate) model: Option<PathBuf>,
     /// Measure no model but every kernel for a ternary product: M tokens, K columns, N rows.
     ///

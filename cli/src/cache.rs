@@ -8,17 +8,21 @@
 use std::fs::{self, DirBuilder, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 use tern_compiler::checkpoint::hash::hex;
 use tern_compiler::pipeline::Options;
 
-use crate::knobs::{number, setting};
+use crate::knobs::{cache_folder, number, setting};
 
 /// The most bytes of a weight file's header that go into the key; longer ones are told apart by what else does.
 const MAX_HEADER_BYTES: u64 = 64 << 20;
+/// No build takes so long.
+const UNFINISHED_FOR: Duration = Duration::from_secs(24 * 3600);
+/// Hexadecimal digits of a key.
+const KEY_DIGITS: usize = 40;
 /// How the files of the cache end.
 const ENDING: &str = "tern";
 
@@ -73,6 +77,13 @@ impl Cache {
         Ok(self.folder.join(format!("{}.{ENDING}", key(model, options)?)))
     }
 
+    /// The key that is the name of an artifact of a cache; `None` for any other file.
+    pub(crate) fn key_of(path: &Path) -> Option<String> {
+        let key = path.file_stem()?.to_str()?;
+        let is_key = key.len() == KEY_DIGITS && key.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        (is_key && path.extension()? == ENDING).then(|| key.to_owned())
+    }
+
     /// Makes the folder, for its owner alone. Refuses one that others may write: they could have put code there.
     pub(crate) fn prepare(&self) -> Result<()> {
         let shown = self.folder.display();
@@ -92,10 +103,15 @@ impl Cache {
         }
         if let Some(who) = system::others_may_write(&meta) {
             bail!(
-                "the cache's folder {shown} {who}, who could put code there: `chmod 700` it, or give another with --cache-dir"
+                "the cache's folder {shown} {who}, and what lies there is run: remove it, or give another with --cache-dir"
             );
         }
         Ok(())
+    }
+
+    /// Whether nobody else can have written the file `path`: what is cached is run.
+    pub(crate) fn is_ours(path: &Path) -> bool {
+        fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file() && system::others_may_write(&meta).is_none())
     }
 
     /// Notes that an artifact is used.
@@ -115,7 +131,7 @@ impl Cache {
         for path in listing.flatten().map(|entry| entry.path()) {
             // Files that vanish while we look are nobody's loss.
             let Ok(meta) = path.symlink_metadata() else { continue };
-            if meta.is_file() && path.extension().is_some_and(|ending| ending == ENDING) {
+            if meta.is_file() && Self::key_of(&path).is_some() {
                 let used = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
                 entries.push(Entry { path, bytes: meta.len(), used });
             }
@@ -124,8 +140,25 @@ impl Cache {
         Ok(entries)
     }
 
+    /// Removes what builds left behind that were killed where files cannot be without a name, unless it is younger than `age`:
+    /// then a build may still be writing it.
+    pub(crate) fn sweep(&self, age: Duration) {
+        let Ok(listing) = fs::read_dir(&self.folder) else { return };
+        for entry in listing.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let is_part = name.starts_with('.') && name.ends_with(".part");
+            let changed = entry.metadata().and_then(|meta| meta.modified());
+            let is_old = changed.is_ok_and(|time| time.elapsed().is_ok_and(|passed| passed >= age));
+            if is_part && is_old {
+                // Another start may have been faster.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
     /// Removes what was used longest ago until the rest is within the limit; `kept` stays.
     pub(crate) fn trim(&self, kept: &Path) -> Result<()> {
+        self.sweep(UNFINISHED_FOR);
         let mut left = 0_u64;
         for entry in self.entries()? {
             left = left.saturating_add(entry.bytes);
@@ -145,10 +178,7 @@ fn folder(args: &CacheArgs) -> Result<Option<PathBuf>> {
     if named != "auto" {
         return Ok(Some(PathBuf::from(named)));
     }
-    // A relative path there means nothing, by the XDG base directory specification.
-    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let caches = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
-    Ok(caches.map(|caches| caches.join("tern")))
+    Ok(cache_folder())
 }
 
 /// What decides the bytes of an artifact, without reading the weights: the program, the options, and of each file of the
@@ -172,7 +202,8 @@ fn key(model: &Path, options: &Options) -> Result<String> {
     put("options", &format!("{isa:?} {profile:?} {emitter:?} {max_context:?} {max_step_tokens} {head:?} {egraph:?}"));
     let shown = model.display();
     let listing = fs::read_dir(model).with_context(|| format!("cannot list {shown}"))?;
-    let mut files: Vec<PathBuf> = listing.flatten().map(|entry| entry.path()).collect();
+    let files = listing.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<Vec<PathBuf>>>();
+    let mut files = files.with_context(|| format!("cannot list {shown}"))?;
     files.sort();
     for path in files {
         let ending = path.extension().unwrap_or_default();
@@ -185,14 +216,14 @@ fn key(model: &Path, options: &Options) -> Result<String> {
             put("header", &hex(&header_hash(&path).with_context(|| format!("cannot read {}", path.display()))?));
         }
     }
-    Ok(hex(&hash.finalize())[..40].to_owned())
+    Ok(hex(&hash.finalize())[..KEY_DIGITS].to_owned())
 }
 
 /// Size, time and place of a file.
 fn stamp(path: &Path) -> std::io::Result<String> {
     let meta = fs::metadata(path)?;
     let time = meta.modified()?.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
-    Ok(format!("{} {time} {}", meta.len(), system::place(&meta)))
+    Ok(format!("{} {time} {}", meta.len(), system::place_and_change(&meta)))
 }
 
 /// The header of a safetensors file: its length in eight bytes, then JSON.
@@ -220,9 +251,9 @@ mod system {
 
     /// Who else may write, in words.
     pub(super) fn others_may_write(meta: &Metadata) -> Option<&'static str> {
-        // Files of the same process are ours: what `/proc/self` belongs to is who we are.
+        // Files of the same process are ours: what `/proc/self` belongs to is who we are. Where that is not known nobody is.
         let ours = std::fs::metadata("/proc/self").map(|process| process.uid());
-        if ours.is_ok_and(|uid| uid != meta.uid()) {
+        if ours.map_or(true, |uid| uid != meta.uid()) {
             Some("belongs to somebody else")
         } else if meta.mode() & 0o022 != 0 {
             Some("may be written by others")
@@ -231,9 +262,9 @@ mod system {
         }
     }
 
-    /// Which file it is, whatever its name.
-    pub(super) fn place(meta: &Metadata) -> String {
-        format!("{} {}", meta.dev(), meta.ino())
+    /// Which file it is, whatever its name, and when it was last changed: a time that programs cannot set.
+    pub(super) fn place_and_change(meta: &Metadata) -> String {
+        format!("{} {} {} {}", meta.dev(), meta.ino(), meta.ctime(), meta.ctime_nsec())
     }
 }
 
@@ -247,13 +278,17 @@ mod system {
         None
     }
 
-    pub(super) fn place(_meta: &Metadata) -> String {
+    pub(super) fn place_and_change(_meta: &Metadata) -> String {
         String::new()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tern_compiler::codegen::{EmitterChoice, Isa};
+    use tern_compiler::graph::arith::Profile;
+    use tern_compiler::schedule::HeadMode;
+
     use super::*;
 
     fn cache(folder: &Path, most_bytes: u64) -> Cache {
@@ -271,8 +306,20 @@ mod tests {
         assert_eq!(key(dir.path(), &options).expect("a key"), first);
         file("README.md", "nothing that tern reads");
         assert_eq!(key(dir.path(), &options).expect("a key"), first);
-        let other = Options { max_step_tokens: options.max_step_tokens + 1, ..options };
-        assert_ne!(key(dir.path(), &other).expect("a key"), first);
+        let egraph = tern_compiler::egraph::Options { nodes: 77_777, ..options.egraph };
+        let others = [
+            Options { isa: Isa::Rvv, ..options },
+            Options { profile: Profile::Plain, ..options },
+            Options { emitter: EmitterChoice::Clif, ..options },
+            Options { max_context: Some(7), ..options },
+            Options { max_step_tokens: options.max_step_tokens + 1, ..options },
+            Options { head: HeadMode::Exact, ..options },
+            Options { egraph, ..options },
+        ];
+        let options = Options { profile: Profile::Fma, ..options };
+        let keys: std::collections::BTreeSet<String> =
+            others.iter().chain([&options]).map(|options| key(dir.path(), options).expect("a key")).collect();
+        assert_eq!(keys.len(), others.len() + 1);
         file("config.json", "{ }");
         let second = key(dir.path(), &options).expect("a key");
         assert_ne!(second, first);
@@ -284,14 +331,16 @@ mod tests {
     #[test]
     fn what_was_used_longest_ago_goes_first() {
         let dir = tempfile::tempdir().expect("a folder");
-        for (age, name) in ["new", "middle", "old"].into_iter().enumerate() {
-            let path = dir.path().join(format!("{name}.tern"));
+        for (age, name) in ["a", "b", "c"].into_iter().enumerate() {
+            let path = dir.path().join(format!("{}.tern", name.repeat(40)));
             fs::write(&path, [0; 100]).expect("a file");
             let file = File::options().append(true).open(&path).expect("the file");
             let used = SystemTime::now() - std::time::Duration::from_secs(1000 * age as u64);
             file.set_modified(used).expect("a time");
         }
+        fs::write(dir.path().join("mine.tern"), [0; 1000]).expect("a file");
         fs::write(dir.path().join("other.txt"), [0; 1000]).expect("a file");
+        fs::write(dir.path().join(".x.tern.7.part"), [0; 1000]).expect("a file");
         let names = |cache: &Cache| {
             let entries = cache.entries().expect("a listing");
             entries
@@ -300,12 +349,15 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         let cache = cache(dir.path(), 250);
-        assert_eq!(names(&cache), ["new", "middle", "old"]);
-        cache.trim(&dir.path().join("old.tern")).expect("trimmed");
-        assert_eq!(names(&cache), ["new", "middle", "old"], "the one in use stays");
-        cache.trim(&dir.path().join("new.tern")).expect("trimmed");
-        assert_eq!(names(&cache), ["new", "middle"]);
-        assert!(dir.path().join("other.txt").exists());
+        assert_eq!(names(&cache), ["a", "b", "c"].map(|name| name.repeat(40)));
+        cache.trim(&dir.path().join(format!("{}.tern", "c".repeat(40)))).expect("trimmed");
+        assert_eq!(names(&cache).len(), 3, "the one in use stays");
+        cache.trim(&dir.path().join(format!("{}.tern", "a".repeat(40)))).expect("trimmed");
+        assert_eq!(names(&cache), ["a", "b"].map(|name| name.repeat(40)));
+        assert!(dir.path().join(".x.tern.7.part").exists(), "it may still be written");
+        cache.sweep(Duration::ZERO);
+        assert!(!dir.path().join(".x.tern.7.part").exists());
+        assert!(dir.path().join("other.txt").exists() && dir.path().join("mine.tern").exists());
     }
 
     #[cfg(unix)]
@@ -318,6 +370,11 @@ mod tests {
         assert_eq!(fs::metadata(cache.folder()).expect("it").permissions().mode() & 0o777, 0o700);
         fs::set_permissions(cache.folder(), fs::Permissions::from_mode(0o777)).expect("a mode");
         let refused = cache.prepare().expect_err("refused").to_string();
-        assert!(refused.contains("chmod 700"), "{refused}");
+        assert!(refused.contains("may be written by others"), "{refused}");
+        let planted = cache.folder().join("planted.tern");
+        fs::write(&planted, "code").expect("a file");
+        assert!(Cache::is_ours(&planted));
+        fs::set_permissions(&planted, fs::Permissions::from_mode(0o666)).expect("a mode");
+        assert!(!Cache::is_ours(&planted));
     }
 }

@@ -38,6 +38,13 @@ pub(crate) fn checkpoint(model: Option<&Path>) -> Result<Checkpoint> {
         Some(path) if !path.is_dir() && Artifact::is_one(path) => {
             bail!("{} is a model that was built, and this needs the checkpoint: give its folder", path.display())
         }
+        Some(path) if path.is_file() && path.extension().is_none_or(|ending| ending != "gguf") => {
+            bail!(
+                "{} is a file, and not one that can be run: expected the folder of a checkpoint, or a whole artifact or \
+                 program that `tern build` wrote",
+                path.display()
+            )
+        }
         Some(path) => Ok(Checkpoint::open(path)?),
         None => demo::checkpoint(),
     }
@@ -52,9 +59,11 @@ pub(crate) fn options(args: &CompileArgs, ctx: Option<&str>) -> Result<Options> 
 /// The levels that a build asks for, the least first, and the compiler's options.
 pub(crate) fn build_options(args: &CompileArgs, target: &TargetArgs, ctx: Option<&str>) -> Result<(Options, Vec<Isa>)> {
     // A level by its name needs not be here, as long as nobody runs it.
+    let level = setting("isa", args.isa.as_deref())?;
+    let level = (level.value != "native").then_some(level.value);
     let request = CpuRequest {
         target: target.target.as_deref(),
-        cpu: target.cpu.as_deref().or(args.isa.as_deref()),
+        cpu: target.cpu.as_deref().or(level.as_deref()),
         features: target.features.as_deref(),
     };
     let CpuChoice { mut levels, .. } = cpu::choose(&request)?;
@@ -103,6 +112,17 @@ fn options_for(args: &CompileArgs, ctx: Option<&str>, isa: Isa, profile: Profile
         huge_pages: huge_pages(args)?,
         pack_threads: None,
     })
+}
+
+/// Refuses to write what is built over what it is built from: `out` is a file of the checkpoint `model`, by whatever name.
+pub(crate) fn refuse_over_checkpoint(model: Option<&Path>, out: &Path) -> Result<()> {
+    let (Some(model), Ok(target)) = (model, out.canonicalize()) else { return Ok(()) };
+    let Ok(listing) = std::fs::read_dir(model) else { return Ok(()) };
+    let is_it = |entry: &std::fs::DirEntry| entry.path().canonicalize().is_ok_and(|path| path == target);
+    if listing.flatten().any(|entry| is_it(&entry)) {
+        bail!("{} is a file of the checkpoint {}: give another OUT", out.display(), model.display());
+    }
+    Ok(())
 }
 
 /// Whether to ask for huge pages.
@@ -217,11 +237,14 @@ pub(crate) fn source<'a>(
         (Some(model), Some(cache)) if model.is_dir() => cached(model, &options, cache)?,
         _ => None,
     };
-    if let (Some(model), Some((_, cached))) = (path, cached.as_ref().filter(|(_, path)| path.exists())) {
-        match ArtifactSource::open(cached).and_then(|source| Ok((source.artifact().check()?, source))) {
-            Ok(((), artifact)) => {
+    if let (Some(model), Some((_, cached))) = (path, cached.as_ref().filter(|(_, path)| Cache::is_ours(path))) {
+        // Everything but the weights is checked here, where there is still a choice, and again by whoever believes it.
+        match cached_artifact(cached) {
+            Ok(artifact) => {
                 Cache::touch(cached);
-                return Ok(Box::new(CachedSource { artifact, model: model.to_owned(), options, args }));
+                let most_positions = artifact.artifact().meta().trained_context;
+                let facts = Facts { most_positions, ..artifact.facts().clone() };
+                return Ok(Box::new(CachedSource { artifact, facts, model: model.to_owned(), options, args }));
             }
             // Damaged, or of a tern that wrote others: it is written again.
             Err(e) => note(&format!("the cached model is of no use, compiling again: {e:#}")),
@@ -230,9 +253,22 @@ pub(crate) fn source<'a>(
     Ok(Box::new(CheckpointSource::new(path, options, args, cached)?))
 }
 
+/// The artifact at `path` of the cache, everything of it but the weights checked, and that it is the one that was put there.
+fn cached_artifact(path: &Path) -> Result<ArtifactSource> {
+    let source = ArtifactSource::open(path)?;
+    source.artifact().check()?;
+    let (found, expected) = (&source.artifact().meta().key, Cache::key_of(path));
+    if *found != expected {
+        bail!("{} was kept for something else", path.display());
+    }
+    Ok(source)
+}
+
 /// A cached artifact, and the checkpoint that it was compiled from: if the artifact turns out to be damaged, that is.
 struct CachedSource<'a> {
     artifact: ArtifactSource,
+    /// Those of the checkpoint: a longer context than the artifact's can still be compiled.
+    facts: Facts,
     model: PathBuf,
     options: Options,
     args: &'a CompileArgs,
@@ -240,7 +276,7 @@ struct CachedSource<'a> {
 
 impl Source for CachedSource<'_> {
     fn facts(&self) -> &Facts {
-        self.artifact.facts()
+        &self.facts
     }
 
     fn tokenizer_config_json(&self) -> Option<&[u8]> {
@@ -260,16 +296,22 @@ impl Source for CachedSource<'_> {
     }
 
     fn load(self: Box<Self>) -> Result<Arc<Model>> {
-        let Self { artifact, model, options, args } = *self;
+        let Self { artifact, model, options, args, .. } = *self;
+        let mut timings = Timings::default();
         let path = artifact.artifact().path().to_owned();
-        match Box::new(artifact).load() {
+        match timings.time("read cached", || Box::new(artifact).load()) {
             Err(e) if matches!(e.downcast_ref(), Some(tern_runtime::artifact::Error::Damaged { .. })) => {
                 note(&format!("the cached model is of no use, compiling in memory: {e:#}"));
                 // The next start writes it again.
                 let _ = std::fs::remove_file(path);
                 Box::new(CheckpointSource::new(Some(&model), options, args, None)?).load()
             }
-            done => done,
+            done => {
+                if args.timings {
+                    note(&timings.to_string());
+                }
+                done
+            }
         }
     }
 }
@@ -311,7 +353,8 @@ impl<'a> CheckpointSource<'a> {
     /// Compiles into the cache and reads the model from there.
     fn compile_cached(&self, cache: &Cache, path: &Path) -> Result<Model> {
         let levels = [self.options.isa];
-        let built = build::compile(&self.loaded.imported, &self.options, &levels)?;
+        let mut built = build::compile(&self.loaded.imported, &self.options, &levels)?;
+        built.key = Cache::key_of(path);
         let to = Destination { path, mode: Mode::Private, program: None, sync: false };
         crate::commands::build::write_artifact(&built, &self.loaded, to)?;
         self.loaded.report_timings(self.args, &built.timings);

@@ -56,6 +56,8 @@ impl Entries {
 #[derive(Debug)]
 pub struct Code {
     pages: Block,
+    /// Bytes of code on them.
+    len_bytes: usize,
     symbols: Vec<Symbol>,
 }
 
@@ -76,7 +78,7 @@ impl Code {
         let mut pages = Block::zeroed(whole, ALIGN_BYTES, HugePages::Off, "machine code")?;
         pages.as_mut_slice()[..bytes.len()].copy_from_slice(bytes);
         system::make_executable(&mut pages)?;
-        Ok(Self { pages, symbols })
+        Ok(Self { pages, len_bytes: bytes.len(), symbols })
     }
 
     /// Its functions, in the order in which they lie.
@@ -89,8 +91,9 @@ impl Code {
     /// # Errors
     /// `BadCode` if there is none.
     pub fn address(&self, offset: u64) -> Result<*const u8> {
-        let at = usize::try_from(offset).ok().and_then(|at| self.pages.as_slice().get(at..)).filter(|s| !s.is_empty());
-        let what = || format!("an entry point at {offset} in pages of {} bytes", self.pages.len());
+        let code = self.pages.as_slice().get(..self.len_bytes).unwrap_or_default();
+        let at = usize::try_from(offset).ok().and_then(|at| code.get(at..)).filter(|rest| !rest.is_empty());
+        let what = || format!("an entry point at {offset} in code of {} bytes", self.len_bytes);
         at.map(<[u8]>::as_ptr).ok_or_else(|| Error::BadCode { what: what() })
     }
 
@@ -182,7 +185,9 @@ mod tests {
         let code = Code::map(&[0; 100], vec![symbol(10, 90)]).expect("inside");
         let base = code.address(0).expect("the first byte") as u64;
         assert_eq!(code.perf_map(), format!("{:x} 5a tern::f\n", base + 10));
-        assert!(code.address(1 << 40).is_err());
+        for outside in [100, 4096, 1 << 40] {
+            assert!(code.address(outside).is_err(), "{outside}");
+        }
     }
 
     #[test]

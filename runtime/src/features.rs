@@ -52,10 +52,27 @@ pub fn here() -> u32 {
     bits(&[(abi::FEATURE_NEON, has!("neon")), (abi::FEATURE_DOTPROD, has!("dotprod"))])
 }
 
+/// What this machine has. The standard library does not ask riscv64 CPUs yet: the system lists them in a text file, the letters
+/// of their extensions behind "isa", and V needs the system's consent, which is the same line (its absence hides the V).
+#[cfg(all(target_arch = "riscv64", target_os = "linux"))]
+pub fn here() -> u32 {
+    let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    bits(&[(abi::FEATURE_RVV, every_cpu_has_v(&cpus))])
+}
+
+/// Whether every CPU of the list has the V extension: `isa : rv64imafdcv_zicsr...`.
+#[cfg(any(test, all(target_arch = "riscv64", target_os = "linux")))]
+fn every_cpu_has_v(cpus: &str) -> bool {
+    let isas = cpus.lines().filter_map(|line| line.split_once(':')).filter(|(key, _)| key.trim() == "isa");
+    let mut isas = isas.map(|(_, isa)| isa.trim().strip_prefix("rv64").unwrap_or_default()).peekable();
+    isas.peek().is_some() && isas.all(|isa| isa.split('_').next().is_some_and(|letters| letters.contains('v')))
+}
+
 /// What this machine has.
 #[cfg(not(any(
     all(target_arch = "x86_64", unix),
-    all(target_arch = "aarch64", target_endian = "little", target_os = "linux")
+    all(target_arch = "aarch64", target_endian = "little", target_os = "linux"),
+    all(target_arch = "riscv64", target_os = "linux")
 )))]
 pub fn here() -> u32 {
     bits(&[])
@@ -69,6 +86,14 @@ fn bits(found: &[(u32, bool)]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn riscv_extensions_are_letters_in_front_of_the_first_underscore() {
+        assert!(every_cpu_has_v("processor : 0\nisa\t\t: rv64imafdcv_zicbom\nmmu : sv39\n"));
+        assert!(!every_cpu_has_v("isa : rv64imafdcv\n\nisa : rv64imafdc_zve32x_svpbmt\n"));
+        assert!(!every_cpu_has_v("isa : rv64imafdc_zicbov\n"));
+        assert!(!every_cpu_has_v("") && !every_cpu_has_v("model name : v\n"));
+    }
 
     #[test]
     fn every_bit_has_a_name_of_its_own() {

@@ -6,7 +6,11 @@
 //! strings, held back while they may be coming). Beside the way of a token: [`limits`] (what the machine can do at most)
 //! and [`profile`] (where a step's time goes).
 //!
-//! The library prints nothing, reads no environment and opens no file of the user's.
+//! Where a model comes from: [`artifact`] (the file of a compiled one, checked before it is believed), [`code`] (pages of
+//! machine code), [`features`] (what the CPU has). [`chat`] renders conversations by a model's template; [`knobs`] is the
+//! shape of the table of settings, which others read.
+//!
+//! The library prints nothing, reads no environment and opens no file that it was not given.
 //!
 //! ```no_run
 //! use std::ops::ControlFlow;

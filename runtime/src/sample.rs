@@ -34,7 +34,7 @@ pub struct Sampling {
 
 /// How the model's makers sample; `None` where they do not say.
 #[derive(Clone, Copy, PartialEq, Default, Debug, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct GenerationDefaults {
     /// Whether to sample at all; if not, the likeliest token is taken.
     pub do_sample: Option<bool>,

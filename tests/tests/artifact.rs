@@ -260,6 +260,34 @@ fn nothing_is_left_of_a_build_that_ends_early() {
 }
 
 #[test]
+fn facts_that_contradict_the_rest_are_refused() {
+    let w = written();
+    let artifact = Artifact::open(&w.path).expect("it opens");
+    let good = artifact.meta().clone();
+    let section = |kind| artifact.header().section(kind).expect("it is there").bytes;
+    let (code, weights) = (section(Kind::Code), section(Kind::Weights));
+    let triple = native().arch().triple();
+    assert_eq!(good.check(code, weights, triple), Ok(()));
+    let refused = |change: &dyn Fn(&mut format::Meta)| {
+        let mut meta = good.clone();
+        change(&mut meta);
+        meta.check(code, weights, triple).expect_err("a contradiction").what
+    };
+    assert_eq!(refused(&|m| m.vocab = 0), "the vocabulary");
+    assert_eq!(refused(&|m| m.vocab = 1 << 31), "the vocabulary");
+    assert_eq!(refused(&|m| m.max_step_tokens = 0), "the most tokens of a step");
+    assert_eq!(refused(&|m| m.bos = Some(m.vocab)), "a special token");
+    assert_eq!(refused(&|m| m.eos.push(u32::MAX)), "a special token");
+    assert_eq!(refused(&|m| m.target = "elsewhere".into()), "the target");
+    assert_eq!(refused(&|m| m.levels.clear()), "the target");
+    assert_eq!(refused(&|m| m.entries.step = 0), "entry point step");
+    assert_eq!(refused(&|m| m.entries.truncate = code), "entry point truncate");
+    assert!(refused(&|m| m.functions[0].bytes = u64::MAX).starts_with("function "));
+    assert_eq!(refused(&|m| m.packed[0].bytes = u64::MAX), "the weights");
+    assert!(good.check(code, 64, triple).is_err());
+}
+
+#[test]
 fn whatever_the_bytes_reading_ends() {
     let w = written();
     let good = fs::read(&w.path).expect("the artifact");

@@ -13,6 +13,7 @@ use tern_runtime::artifact::{Artifact, Error};
 use tern_runtime::cores::physical_cores;
 use tern_runtime::generated::artifact::Kind;
 use tern_runtime::memory::HugePages;
+use tern_runtime::shown::on_one_line;
 use tern_runtime::{Model, Tokenizer};
 
 use crate::source::{Facts, Source};
@@ -38,7 +39,7 @@ impl ArtifactSource {
         artifact.check_machine()?;
         let meta = artifact.meta();
         let facts = Facts {
-            name: meta.name.clone(),
+            name: on_one_line(&meta.name),
             vocab: meta.vocab,
             prepared_positions: meta.max_context,
             most_positions: meta.max_context,

@@ -112,6 +112,13 @@ pub fn state_folder() -> Option<PathBuf> {
     Some(state.join("tern"))
 }
 
+/// The user's folder of what may be made again, of tern's own; `None` where the environment names no home.
+pub fn cache_folder() -> Option<PathBuf> {
+    let folder = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let caches = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")))?;
+    Some(caches.join("tern"))
+}
+
 /// The value of a knob that is a number.
 pub fn number(name: &str, option: Option<&str>) -> Result<u64> {
     let value = setting(name, option)?.value;

@@ -4,9 +4,10 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tern_host::Source;
 use tern_host::artifact::ArtifactSource;
+use tern_runtime::artifact::Error;
 
 fn main() -> ExitCode {
     tern_host::mark::keep();
@@ -19,8 +20,11 @@ fn main() -> ExitCode {
 /// The model that this program carries.
 fn carried() -> Result<Box<dyn Source>> {
     let path = std::env::current_exe().context("cannot find this program's own file")?;
-    let source = ArtifactSource::open(&path).context(
-        "this program has no model that can be run: `tern build --emit exe` makes one that has (and `strip` takes it away)",
-    )?;
-    Ok(Box::new(source))
+    match ArtifactSource::open(&path) {
+        Ok(source) => Ok(Box::new(source)),
+        Err(e) if matches!(e.downcast_ref(), Some(Error::NotAnArtifact { .. })) => bail!(
+            "this program carries no model: `tern build --emit exe` makes one that does (and `strip` takes it away)"
+        ),
+        Err(e) => Err(e),
+    }
 }

@@ -83,6 +83,12 @@ pub(crate) fn run(args: &BuildArgs) -> Result<ExitCode> {
     let (path, bytes, beside) = match args.emit {
         Emit::Tern | Emit::Exe => {
             let path = args.output.clone().unwrap_or_else(|| default_path(args));
+            load::refuse_over_checkpoint(args.model.as_deref(), &path)?;
+            if let Some(host) = &args.host
+                && path.canonicalize().is_ok_and(|path| host.canonicalize().is_ok_and(|host| host == path))
+            {
+                bail!("{} is the host program itself: give another OUT", path.display());
+            }
             let mode = if program.is_some() { Mode::Program } else { Mode::Data };
             let to = Destination { path: &path, mode, program: program.as_deref(), sync: true };
             let write = if args.verify { verify } else { write_artifact };

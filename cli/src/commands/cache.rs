@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use tern_runtime::artifact::Artifact;
+use tern_runtime::shown::on_one_line;
 
 use crate::args::{CacheCommand, CacheCommandArgs};
 use crate::cache::{Cache, CacheArgs, Entry};
@@ -29,7 +30,7 @@ impl Row {
             path: entry.path.display().to_string(),
             bytes: entry.bytes,
             used_seconds_ago: SystemTime::now().duration_since(entry.used).unwrap_or_default().as_secs(),
-            name: meta.as_ref().map(|meta| meta.name.clone()),
+            name: meta.as_ref().map(|meta| on_one_line(&meta.name)),
             levels: meta.as_ref().map(|meta| meta.levels.clone()).unwrap_or_default(),
             tern: meta.map(|meta| meta.tern),
         }
@@ -68,7 +69,8 @@ fn list(cache: &Cache, entries: &[Entry], json: bool) -> Result<ExitCode> {
     }
     print(&tern_host::output::harmless(&text))?;
     let bytes: u64 = rows.iter().map(|row| row.bytes).sum();
-    note(&format!("{} models, {:.1} MB in {}", rows.len(), bytes as f64 / 1e6, cache.folder().display()));
+    let models = if rows.len() == 1 { "model" } else { "models" };
+    note(&format!("{} {models}, {:.1} MB in {}", rows.len(), bytes as f64 / 1e6, cache.folder().display()));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -82,6 +84,7 @@ fn ago(row: &Row) -> String {
 }
 
 fn clear(cache: &Cache, entries: &[Entry]) -> Result<ExitCode> {
+    cache.sweep(std::time::Duration::ZERO);
     let mut bytes = 0;
     for entry in entries {
         match std::fs::remove_file(&entry.path) {

@@ -162,6 +162,7 @@ pub(super) fn meta(built: &Built, imported: &Imported, checkpoint: Vec<Checkpoin
         },
         functions: functions.collect(),
         checkpoint,
+        key: built.key.clone(),
     }
 }
 

@@ -21,6 +21,7 @@ use object::read::{Object as _, ObjectSection as _, ReadCache, ReadRef};
 use serde::Serialize;
 use tern_runtime::artifact::{self, Artifact, CheckpointFile, Meta};
 use tern_runtime::features;
+use tern_runtime::shown::on_one_line;
 
 use super::native::object::META_SECTION;
 use crate::checkpoint::hash::{hex, list_hash};
@@ -254,7 +255,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let meta = &self.meta;
         writeln!(f, "{:<14} {} of {} bytes, built by tern {}", "form", self.form.name(), self.bytes, meta.tern)?;
-        writeln!(f, "{:<14} {} ({})", "model", meta.name, meta.architecture)?;
+        writeln!(f, "{:<14} {} ({})", "model", on_one_line(&meta.name), meta.architecture)?;
         writeln!(
             f,
             "{:<14} {}; levels {}; needs {}",

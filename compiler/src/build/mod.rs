@@ -34,6 +34,8 @@ pub struct Built {
     pub schedule: Schedule,
     /// What a user must know.
     pub info: ModelInfo,
+    /// In a cache: by what its artifact will be found there.
+    pub key: Option<String>,
     /// How long every pass took; scheduling once for each level.
     pub timings: Timings,
 }
@@ -60,5 +62,5 @@ pub fn compile(imported: &Imported, options: &Options, levels: &[Isa]) -> Result
     let schedule = schedule.ok_or_else(|| codegen::Error::bug("no level to build for"))?;
     let info = pipeline::model_info(imported, &schedule);
     let (profile, emitter) = (options.profile, options.emitter);
-    Ok(Built { code, levels: levels.to_vec(), profile, emitter, schedule, info, timings })
+    Ok(Built { code, levels: levels.to_vec(), profile, emitter, schedule, info, key: None, timings })
 }

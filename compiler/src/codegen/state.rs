@@ -244,6 +244,9 @@ pub fn emit_state_bytes(b: &mut FunctionBuilder<'_>, l: &StateLayout) {
 pub fn emit_state_init(b: &mut FunctionBuilder<'_>, l: &StateLayout, levels: &[u32], ask: Option<FuncRef>) {
     let p = start(b);
     let (state, request, features) = (p[0], [p[1], p[2], p[3]], p[4]);
+    let beyond = b.ins().band_imm_u(state, layout::ALIGN_BYTES as i64 - 1);
+    let misaligned = b.ins().icmp_imm_u(IntCC::NotEqual, beyond, 0);
+    fail_if(b, misaligned, abi::STATUS_BAD_STATE);
     let level = choose_level(b, levels, features, ask);
     let refuse = b.create_block();
     guard_request(b, l, &request, refuse);

@@ -89,6 +89,16 @@ pub enum Error {
         /// What is wrong.
         source: crate::Error,
     },
+    /// Unsupported: more than a reader takes.
+    #[error("{what} of {found_bytes} bytes do not fit an artifact, which holds at most {most_bytes}")]
+    TooLarge {
+        /// Of which section.
+        what: &'static str,
+        /// Its bytes.
+        found_bytes: u64,
+        /// The most.
+        most_bytes: u64,
+    },
     /// A bug in whatever writes.
     #[error("bug in tern: {what}")]
     Bug {
@@ -106,7 +116,7 @@ impl Error {
             | Error::Io { .. }
             | Error::NoSpace { .. }
             | Error::InTheWay { .. } => Family::Input,
-            Error::OtherVersion { .. } | Error::OtherMachine { .. } => Family::Unsupported,
+            Error::OtherVersion { .. } | Error::OtherMachine { .. } | Error::TooLarge { .. } => Family::Unsupported,
             Error::Runtime { source, .. } => source.family(),
             Error::Bug { .. } => Family::Bug,
         }

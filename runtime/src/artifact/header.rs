@@ -139,7 +139,12 @@ impl Header {
             sections: sections(page)?,
         };
         header.check()?;
-        Ok(header)
+        // What no field names is 0: a header is written in one way.
+        let written = header.encode();
+        match page.iter().zip(&written).position(|(found, expected)| found != expected) {
+            Some(at) => damaged("what no field of the header names", at, "something else", "0x00"),
+            None => Ok(header),
+        }
     }
 
     /// The section that holds `kind`.
@@ -318,6 +323,10 @@ mod tests {
         assert!(matches!(unknown, Err(Fault::Damaged { .. })), "{unknown:?}");
         let many = changed(&base, |page| put(page, AT_N_SECTIONS, &u32::MAX.to_le_bytes()));
         assert!(matches!(many, Err(Fault::Damaged { .. })), "{many:?}");
+        for reserved in [100, entry_at(0) + ENTRY_ZERO, entry_at(4), 4095] {
+            let filled = changed(&base, |page| page[reserved] = 1);
+            assert!(matches!(filled, Err(Fault::Damaged { .. })), "{reserved}: {filled:?}");
+        }
         let newer = changed(&base, |page| put(page, AT_VERSION, &2_u32.to_le_bytes()));
         assert_eq!(newer, Err(Fault::Version(2)));
     }

@@ -52,6 +52,9 @@ pub struct Meta {
     pub functions: Vec<Function>,
     /// The files that it was built from, by name.
     pub checkpoint: Vec<CheckpointFile>,
+    /// In a cache: by what it was found there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
 }
 
 /// The weights of one packing.
@@ -106,7 +109,62 @@ pub struct CheckpointFile {
     pub sha256: String,
 }
 
+/// Facts that contradict themselves or the rest of the artifact: which, what is there, what should be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Contradiction {
+    /// Which.
+    pub what: String,
+    /// What is there.
+    pub found: String,
+    /// What should be.
+    pub expected: String,
+}
+
 impl Meta {
+    /// Whether the facts can be those of code and weights of these lengths, for this architecture.
+    ///
+    /// # Errors
+    /// The first contradiction.
+    pub fn check(&self, code_bytes: u64, weights_bytes: u64, triple: &str) -> Result<(), Contradiction> {
+        let wrong = |what: &str, found: &dyn std::fmt::Display, expected: String| {
+            Err(Contradiction { what: what.to_owned(), found: found.to_string(), expected })
+        };
+        for (what, number) in [
+            ("the vocabulary", self.vocab),
+            ("the longest context", self.max_context),
+            ("the most tokens of a step", self.max_step_tokens),
+        ] {
+            if number == 0 || number > i32::MAX as u32 {
+                return wrong(what, &number, format!("a number from 1 to {}", i32::MAX));
+            }
+        }
+        if let Some(id) = self.bos.iter().chain(&self.eos).find(|id| **id >= self.vocab) {
+            return wrong("a special token", id, format!("an id below {}", self.vocab));
+        }
+        if self.target != triple || self.levels.is_empty() {
+            return wrong("the target", &self.target, format!("{triple}, with its levels"));
+        }
+        for function in &self.functions {
+            if function.offset.checked_add(function.bytes).is_none_or(|end| end > code_bytes) {
+                let found = format!("{} bytes at {}", function.bytes, function.offset);
+                return wrong(&format!("function {}", function.name), &found, format!("within {code_bytes} bytes"));
+            }
+        }
+        for (entry, offset) in self.entries().named() {
+            let name = format!("tern_{entry}");
+            let function = self.functions.iter().find(|f| f.name == name && f.bytes > 0);
+            if function.is_none_or(|function| function.offset != offset) {
+                return wrong(&format!("entry point {entry}"), &offset, format!("where a function {name} starts"));
+            }
+        }
+        let packed = self.packed.iter().try_fold(0_u64, |all, size| all.checked_add(size.bytes));
+        if packed.is_none_or(|packed| packed > weights_bytes || packed == 0) {
+            let found = format!("{weights_bytes} bytes of weights");
+            return wrong("the weights", &found, "as many as the packings take".to_owned());
+        }
+        Ok(())
+    }
+
     /// What a user of the running model must know.
     pub fn info(&self) -> ModelInfo {
         ModelInfo {

@@ -17,19 +17,28 @@ use crate::memory::HugePages;
 use crate::model::Model;
 
 /// The most bytes of a text section; no tokenizer comes near.
-const MAX_TEXT_BYTES: u64 = 1 << 30;
+pub(super) const MAX_TEXT_BYTES: u64 = 1 << 28;
 /// The most bytes of code.
-const MAX_CODE_BYTES: u64 = 1 << 28;
-/// The architecture of this machine, as ELF numbers it, and its name in a target; 0 where no code runs.
-const HERE: (u32, &str) = if cfg!(target_arch = "x86_64") {
-    (62, "x86_64-unknown-linux-gnu")
+pub(super) const MAX_CODE_BYTES: u64 = 1 << 28;
+/// Architectures as ELF numbers them, and the triples of code for them.
+const TRIPLES: [(u32, &str); 3] =
+    [(62, "x86_64-unknown-linux-gnu"), (183, "aarch64-unknown-linux-gnu"), (243, "riscv64gc-unknown-linux-gnu")];
+
+/// The architecture of this machine; 0 where no code runs.
+const HERE: u32 = if cfg!(target_arch = "x86_64") {
+    62
 } else if cfg!(all(target_arch = "aarch64", target_endian = "little")) {
-    (183, "aarch64-unknown-linux-gnu")
+    183
 } else if cfg!(target_arch = "riscv64") {
-    (243, "riscv64gc-unknown-linux-gnu")
+    243
 } else {
-    (0, "a machine that no code is built for")
+    0
 };
+
+/// The triple of an architecture.
+fn triple(arch: u32) -> Option<&'static str> {
+    TRIPLES.iter().find(|(number, _)| *number == arch).map(|(_, triple)| *triple)
+}
 
 /// An artifact whose header and facts are in order.
 #[derive(Debug)]
@@ -51,9 +60,15 @@ impl Artifact {
             return Err(Error::OtherVersion { path: path.to_owned(), what: "an ABI of version", found, known, next });
         }
         let json = sections.small(Kind::Meta, meta::MAX_BYTES)?.unwrap_or_default();
-        let meta = serde_json::from_slice(&json).map_err(|e| {
-            sections.damaged("the facts", sections.offset_of(Kind::Meta), e, "the JSON that this tern writes")
-        })?;
+        let facts = |what: &str, found: &dyn std::fmt::Display, expected: &str| {
+            sections.damaged(&format!("the facts: {what}"), sections.offset_of(Kind::Meta), found, expected)
+        };
+        let meta: Meta = serde_json::from_slice(&json).map_err(|e| facts("the JSON", &e, "what this tern writes"))?;
+        let length = |kind| sections.header.section(kind).map_or(0, |section| section.bytes);
+        let arch = sections.header.arch;
+        let triple = triple(arch).ok_or_else(|| facts("the architecture", &arch, "one that tern builds for"))?;
+        let checked = meta.check(length(Kind::Code), length(Kind::Weights), triple);
+        checked.map_err(|wrong| facts(&wrong.what, &wrong.found, &wrong.expected))?;
         Ok(Self { sections, meta })
     }
 
@@ -96,22 +111,29 @@ impl Artifact {
     /// `Damaged`, `Io`, `OtherMachine`, or `Runtime` for features that the CPU lacks.
     pub fn check(&self) -> Result<(), Error> {
         self.check_machine()?;
-        for kind in [Kind::Code, Kind::Tokenizer, Kind::TokenizerConfig, Kind::ChatTemplate] {
-            self.sections.small(kind, u64::MAX)?;
-        }
-        self.sections.check_gaps()
+        self.check_small()
     }
 
     /// Reads and checks every byte, and gives none of them out.
     ///
     /// # Errors
-    /// `Damaged` or `Io`; `Runtime` if there is no memory for the weights.
+    /// `Damaged` or `Io`.
     pub fn verify(&self, threads: usize) -> Result<(), Error> {
-        for kind in [Kind::Code, Kind::Tokenizer, Kind::TokenizerConfig, Kind::ChatTemplate] {
-            self.sections.small(kind, u64::MAX)?;
+        self.check_small()?;
+        self.sections.check_weights(threads)
+    }
+
+    /// Every section but the weights (the facts were checked when it was opened), and what lies between.
+    fn check_small(&self) -> Result<(), Error> {
+        for kind in Kind::ALL {
+            let most_bytes = match kind {
+                Kind::Code => MAX_CODE_BYTES,
+                Kind::Tokenizer | Kind::TokenizerConfig | Kind::ChatTemplate => MAX_TEXT_BYTES,
+                Kind::Weights | Kind::WeightSums | Kind::Meta => continue,
+            };
+            self.sections.small(*kind, most_bytes)?;
         }
-        self.sections.check_gaps()?;
-        self.sections.weights(threads, HugePages::Off).map(drop)
+        self.sections.check_gaps()
     }
 
     /// The model: code and weights in memory, ready for sessions.
@@ -120,9 +142,9 @@ impl Artifact {
     /// `OtherMachine` or `Runtime` if it is not for this machine; `Damaged` or `Io`.
     pub fn load(&self, threads: usize, huge_pages: HugePages) -> Result<Model, Error> {
         let runtime = |source| Error::Runtime { path: self.sections.path.clone(), source };
-        self.check_machine()?;
+        // Sections that are not used here as well: a damaged file is not believed in part.
+        self.check()?;
         let image = self.sections.small(Kind::Code, MAX_CODE_BYTES)?.unwrap_or_default();
-        self.sections.check_gaps()?;
         let weights = self.sections.weights(threads, huge_pages)?;
         let code = Code::map(&image, self.meta.symbols()).map_err(runtime)?;
         // SAFETY: header, facts, code and weights are those that some tern wrote, by their sums, for an ABI and for CPU
@@ -138,9 +160,10 @@ impl Artifact {
     /// # Errors
     /// `OtherMachine`, or `Runtime` for features that the CPU lacks.
     pub fn check_machine(&self) -> Result<(), Error> {
-        if self.sections.header.arch != HERE.0 {
+        if self.sections.header.arch != HERE {
             let (path, found) = (self.sections.path.clone(), self.meta.target.clone());
-            return Err(Error::OtherMachine { path, found, here: HERE.1 });
+            let here = triple(HERE).unwrap_or("a machine that no code is built for");
+            return Err(Error::OtherMachine { path, found, here });
         }
         let lacks = self.sections.header.features & !features::here();
         if lacks != 0 {

@@ -4,9 +4,12 @@
 //! changes meanwhile cannot be believed in part. Weights are read by several threads, piece by piece: each sums what it
 //! has just read, while that is in its cache.
 
+// Sums of offsets stay below the file's length: the header's checks and the footer's see to that.
+#![warn(clippy::indexing_slicing)]
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::header::{self, Fault, Header, Section, hex};
@@ -63,7 +66,7 @@ impl Sections {
             let found = format!("{} bytes", section.bytes);
             return Err(self.damaged(kind.name(), at, found, format!("at most {most_bytes} bytes")));
         }
-        // The header's sections lie in the file, so this is no more than the file has.
+        // The header's sections lie in the file, so this is no more than the file has, and no more than is possible.
         let mut bytes = vec![0; section.bytes as usize];
         system::read_at(&self.file, &mut bytes, at).map_err(|e| Error::io(&self.path, "read", e, 0))?;
         let found = sum(&bytes);
@@ -80,8 +83,8 @@ impl Sections {
             let mut gap = vec![0; section.offset.saturating_sub(end) as usize];
             let at = self.base + end;
             system::read_at(&self.file, &mut gap, at).map_err(|e| Error::io(&self.path, "read", e, 0))?;
-            if let Some(index) = gap.iter().position(|byte| *byte != 0) {
-                let found = format!("{:#04x}", gap[index]);
+            if let Some((index, byte)) = gap.iter().enumerate().find(|(_, byte)| **byte != 0) {
+                let found = format!("{byte:#04x}");
                 return Err(self.damaged("what fills up a section", at + index as u64, found, "0x00"));
             }
             end = section.end();
@@ -91,47 +94,80 @@ impl Sections {
 
     /// The weights, read and checked by `threads` threads.
     pub(super) fn weights(&self, threads: usize, huge_pages: HugePages) -> Result<Block, Error> {
-        let runtime = |source| Error::Runtime { path: self.path.clone(), source };
+        let (section, sums) = self.weight_sums()?;
+        let block = Block::zeroed(section.bytes as usize, 64, huge_pages, "weights");
+        let mut block = block.map_err(|source| Error::Runtime { path: self.path.clone(), source })?;
+        let pieces = block.as_mut_slice().chunks_mut(PIECE_BYTES as usize).zip(sums.chunks_exact(8)).enumerate();
+        let pieces = Mutex::new(pieces);
+        let next = || pieces.lock().unwrap_or_else(PoisonError::into_inner).next();
+        self.share(threads, &|| {
+            let Some((index, (piece, sum))) = next() else { return Ok(false) };
+            self.piece(piece, self.piece_at(section, index), sum)?;
+            Ok(true)
+        })?;
+        Ok(block)
+    }
+
+    /// Reads and checks the weights, and keeps none of them.
+    pub(super) fn check_weights(&self, threads: usize) -> Result<(), Error> {
+        let (section, sums) = self.weight_sums()?;
+        let next = AtomicUsize::new(0);
+        self.share(threads, &|| {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(sum) = sums.chunks_exact(8).nth(index) else { return Ok(false) };
+            let start = index as u64 * u64::from(PIECE_BYTES);
+            let mut piece = vec![0; (section.bytes - start).min(u64::from(PIECE_BYTES)) as usize];
+            self.piece(&mut piece, self.piece_at(section, index), sum)?;
+            Ok(true)
+        })
+    }
+
+    /// Where a piece of the weights lies in the file.
+    fn piece_at(&self, weights: Section, index: usize) -> u64 {
+        self.base + weights.offset + index as u64 * u64::from(PIECE_BYTES)
+    }
+
+    /// The section of the weights, and the sums of its pieces, one for each.
+    fn weight_sums(&self) -> Result<(Section, Vec<u8>), Error> {
         let empty = Section { kind: Kind::Weights, offset: 0, bytes: 0, sum: 0 };
         let section = self.header.section(Kind::Weights).unwrap_or(empty);
-        let sums = self.small(Kind::WeightSums, section.bytes)?.unwrap_or_default();
-        let piece_bytes = PIECE_BYTES as usize;
-        let at = self.offset_of(Kind::WeightSums);
-        if sums.len() as u64 != 8 * section.bytes.div_ceil(u64::from(PIECE_BYTES)) {
-            let expected = format!("8 for each of {} bytes of weights", section.bytes);
+        let (at, sums_bytes) = (self.offset_of(Kind::WeightSums), 8 * section.bytes.div_ceil(u64::from(PIECE_BYTES)));
+        let sums = self.small(Kind::WeightSums, sums_bytes)?.unwrap_or_default();
+        if sums.len() as u64 != sums_bytes {
+            let expected = format!("{sums_bytes} bytes for {} bytes of weights", section.bytes);
             return Err(self.damaged("the sums of the weights", at, format!("{} bytes", sums.len()), expected));
         }
         if sum(&sums) != section.sum {
             return Err(self.damaged("the sum of weights", at, hex(sum(&sums)), hex(section.sum)));
         }
-        let mut block = Block::zeroed(section.bytes as usize, 64, huge_pages, "weights").map_err(runtime)?;
-        let pieces = block.as_mut_slice().chunks_mut(piece_bytes).zip(sums.chunks_exact(8)).enumerate();
-        let (pieces, failed) = (Mutex::new(pieces), Mutex::new(None));
-        let stopped = AtomicBool::new(false);
-        let read = || {
+        Ok((section, sums))
+    }
+
+    /// Lets `threads` threads do `work` until it says that there is no more, or fails.
+    fn share(&self, threads: usize, work: &(dyn Fn() -> Result<bool, Error> + Sync)) -> Result<(), Error> {
+        let (stopped, failed) = (AtomicBool::new(false), Mutex::new(None));
+        let go_on = || {
             while !stopped.load(Ordering::Relaxed) {
-                let next = pieces.lock().unwrap_or_else(PoisonError::into_inner).next();
-                let Some((index, (piece, expected))) = next else { return };
-                let at = self.base + section.offset + index as u64 * u64::from(PIECE_BYTES);
-                if let Err(e) = self.piece(piece, at, expected) {
-                    stopped.store(true, Ordering::Relaxed);
-                    failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(e);
+                match work() {
+                    Ok(true) => {}
+                    Ok(false) => return,
+                    Err(e) => {
+                        stopped.store(true, Ordering::Relaxed);
+                        failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(e);
+                    }
                 }
             }
         };
         std::thread::scope(|scope| {
             for _ in 1..threads {
                 // A thread that the system does not start leaves its work to the others.
-                if std::thread::Builder::new().spawn_scoped(scope, read).is_err() {
+                if std::thread::Builder::new().spawn_scoped(scope, go_on).is_err() {
                     break;
                 }
             }
-            read();
+            go_on();
         });
-        match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some(e) => Err(e),
-            None => Ok(block),
-        }
+        failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
     }
 
     /// Reads the piece at `at` of the file and checks its sum.
@@ -154,6 +190,10 @@ impl Sections {
 
 /// Whether the file `path` begins like an artifact, or ends like a program that carries one.
 pub(super) fn is_one(path: &Path) -> bool {
+    // Asked before opening: opening a pipe waits for a writer.
+    if !std::fs::metadata(path).is_ok_and(|meta| meta.is_file()) {
+        return false;
+    }
     let Ok(file) = File::open(path) else { return false };
     let Ok(bytes) = file.metadata().map(|meta| meta.len()) else { return false };
     let mut label = [0; 8];
@@ -167,11 +207,12 @@ fn carried(file: &File, file_bytes: u64, path: &Path) -> Result<Option<(u64, u64
     let mut footer = [0; FOOTER_BYTES as usize];
     let Some(at) = file_bytes.checked_sub(footer_bytes) else { return Ok(None) };
     system::read_at(file, &mut footer, at).map_err(|e| Error::io(path, "read", e, 0))?;
-    if footer[..8] != FOOTER_LABEL {
+    if !footer.starts_with(&FOOTER_LABEL) {
         return Ok(None);
     }
-    let number = |at: usize| footer[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-    let (base, bytes, found, expected) = (number(8), number(16), sum(&footer[..24]), number(24));
+    let (summed, _) = footer.split_at(24);
+    let number = |at: usize| footer.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |b| u64::from_le_bytes(*b));
+    let (base, bytes, found, expected) = (number(8), number(16), sum(summed), number(24));
     let damaged = |what: &str, found: String, expected: String| Error::Damaged {
         path: path.to_owned(),
         what: what.to_owned(),

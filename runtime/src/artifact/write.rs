@@ -10,8 +10,9 @@ use std::path::Path;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::header::{self, Header, Section};
+use super::open::{MAX_CODE_BYTES, MAX_TEXT_BYTES};
 use super::unfinished::{Mode, Unfinished};
-use super::{Error, Meta, sum};
+use super::{Error, Meta, meta, sum};
 use crate::generated::abi;
 use crate::generated::artifact::{ALIGN_BYTES, FOOTER_LABEL, Kind, PIECE_BYTES};
 
@@ -76,8 +77,17 @@ impl Writer {
     /// A section that is there at once. Sections come in the order of their kinds.
     ///
     /// # Errors
-    /// `NoSpace` or `Io`.
+    /// `TooLarge` for what no reader would take; `NoSpace` or `Io`.
     pub fn section(&mut self, kind: Kind, bytes: &[u8]) -> Result<(), Error> {
+        let most = match kind {
+            Kind::Code => MAX_CODE_BYTES,
+            Kind::Tokenizer | Kind::TokenizerConfig | Kind::ChatTemplate => MAX_TEXT_BYTES,
+            Kind::Meta => meta::MAX_BYTES,
+            Kind::Weights | Kind::WeightSums => u64::MAX,
+        };
+        if bytes.len() as u64 > most {
+            return Err(Error::TooLarge { what: kind.name(), found_bytes: bytes.len() as u64, most_bytes: most });
+        }
         self.pad(u64::from(ALIGN_BYTES))?;
         self.sections.push(Section { kind, offset: self.at, bytes: bytes.len() as u64, sum: sum(bytes) });
         self.put(bytes)
@@ -122,14 +132,15 @@ impl Writer {
     ///
     /// # Errors
     /// `NoSpace` or `Io`; `Bug` if a section is missing.
-    pub fn finish(mut self, summary: &Summary, meta: &Meta, sync: bool) -> Result<u64, Error> {
+    pub fn finish(mut self, summary: &Summary, facts: &Meta, sync: bool) -> Result<u64, Error> {
         self.end_piece();
         let sums = std::mem::take(&mut self.sums);
         if let Some(section) = self.sections.last_mut().filter(|section| section.kind == Kind::Weights) {
             section.sum = sum(&sums);
         }
         self.section(Kind::WeightSums, &sums)?;
-        let json = serde_json::to_vec(meta).map_err(|e| Error::Bug { what: format!("facts that are no JSON: {e}") })?;
+        let json =
+            serde_json::to_vec(facts).map_err(|e| Error::Bug { what: format!("facts that are no JSON: {e}") })?;
         self.section(Kind::Meta, &json)?;
         let Summary { arch, features, checkpoint } = *summary;
         let sections = std::mem::take(&mut self.sections);

@@ -46,11 +46,11 @@ pub const STATUS_BAD_POSITION: u32 = 3;
 pub const STATUS_BAD_SEQUENCE: u32 = 4;
 /// `want` is unknown, or its k is 0 or above the vocabulary's size or the most that a step can select.
 pub const STATUS_BAD_WANT: u32 = 5;
-/// The state block was not made by `state_init` of this model.
+/// The state block was not made by `state_init` of this model, or does not start at a multiple of 64.
 pub const STATUS_BAD_STATE: u32 = 6;
 /// `tid` is not below `n_threads`.
 pub const STATUS_BAD_THREAD: u32 = 7;
-/// The CPU lacks features that the code needs.
+/// The CPU lacks features that the code needs, or `features` leave out its least level.
 pub const STATUS_BAD_CPU: u32 = 8;
 
 // what a step leaves in the state block for its caller: byte offsets
@@ -191,7 +191,7 @@ pub type BarrierFn = unsafe extern "C" fn(ctx: *mut c_void);
 /// - `tokens`: n token ids
 /// - `n`: tokens of this step, at least 1
 /// - `pos`: position of the first token
-/// - `seq`: the sequence
+/// - `seq`: the sequence, below the n_seqs of state_init: each has keys and values of its own
 /// - `want`: which logits to write
 /// - `out`: where the logits go, one row of the vocabulary's size per wanted token; not read if there are none
 /// - `tid`: this thread, below n_threads
@@ -220,7 +220,7 @@ pub type StepFn = unsafe extern "C" fn(
 /// - `kv_type`: element type of keys and values
 pub type StateBytesFn = unsafe extern "C" fn(context: u32, n_seqs: u32, kv_type: u32) -> u64;
 
-/// Makes a zeroed, 64-byte aligned block of `state_bytes` bytes a state; `STATUS_OK` or a reason. Code compiled for several levels of a CPU chooses one here, and the state keeps it.
+/// Makes a zeroed, 64-byte aligned block of `state_bytes` bytes a state; `STATUS_OK` or a reason. Code compiled for several levels of a CPU chooses one here, and the state keeps it: for other features make another state.
 ///
 /// - `state`: the block
 /// - `context`: as given to state_bytes
@@ -233,7 +233,7 @@ pub type StateInitFn =
 /// Forgets the tokens of `seq` from position `len` on (`len` 0 forgets all).
 ///
 /// - `state`: a block made by state_init
-/// - `seq`: the sequence
+/// - `seq`: the sequence, below the n_seqs of state_init: each has keys and values of its own
 /// - `len`: tokens that stay
 pub type TruncateFn = unsafe extern "C" fn(state: *mut u8, seq: u32, len: u32) -> u32;
 

@@ -105,6 +105,11 @@ impl Terminal {
             }
             Err(ReadlineError::Interrupted) => Ok(Line::Interrupted),
             Err(ReadlineError::Eof) => Ok(Line::End),
+            // A slip of the keyboard, or of a terminal with another encoding, must not end what was said.
+            Err(ReadlineError::Io(e)) if e.kind() == std::io::ErrorKind::InvalidData => {
+                note("what was typed is not UTF-8 and was left out");
+                self.next(prompt)
+            }
             Err(e) => Err(e).context("cannot read from the terminal"),
         }
     }

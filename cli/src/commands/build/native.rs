@@ -16,7 +16,7 @@ use tern_runtime::cores::physical_cores;
 
 use super::{compare, model_name, packing, scratch_beside};
 use crate::args::{BuildArgs, Emit, WeightsPlace};
-use crate::load::Loaded;
+use crate::load::{self, Loaded};
 use crate::output::note;
 
 /// Builds, or compares: OUT, its bytes, and the files beside it.
@@ -28,6 +28,7 @@ pub(super) fn build(args: &BuildArgs, built: &Built, loaded: &Loaded) -> Result<
     let arch = built.least().context("bug in tern: a model for no level")?.arch();
     let form = form(args, arch);
     let path = args.output.clone().unwrap_or_else(|| default_path(&prefix, &form));
+    load::refuse_over_checkpoint(args.model.as_deref(), &path)?;
     let embed = args.native.weights.map(|place| place == WeightsPlace::Inside);
     let request = Request { path, prefix, form, embed, sync: !args.verify };
     // Until what is needed for a while is gone, nothing ends the process.

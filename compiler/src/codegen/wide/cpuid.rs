@@ -1,6 +1,8 @@
 //! What an x86-64 CPU has, asked by compiled code itself: code of several levels chooses among them without a library.
 //!
-//! Out: a function without arguments that returns `FEATURE_` bits of the ABI, the same as [`tern_runtime::features::here`].
+//! Out: a function without arguments that returns `FEATURE_` bits of the ABI, the bits that
+//! [`tern_runtime::features::here`] gives, but that one above another is asked for only where the lower is there (no CPU is sold
+//! with VBMI and without VNNI that could use it: the level needs both).
 //! Source: Intel's manual, volume 2, CPUID and XGETBV; volume 1, chapters 13 and 15 for what a system must have enabled.
 
 use iced_x86::code_asm::*;
