@@ -55,9 +55,8 @@ fn show_built(args: &InspectArgs, path: &Path, report: &Report) -> Result<()> {
     } else {
         print(&harmless(&format!("{report}\n")))?;
     }
-    match &args.checkpoint {
-        Some(folder) => note(&format!("{} was built from {}", path.display(), folder.display())),
-        None => {}
+    if let Some(folder) = &args.checkpoint {
+        note(&format!("{} was built from {}", path.display(), folder.display()));
     }
     if args.verify {
         let what = if report.form == Form::Artifact { "every byte is" } else { "the model's bytes are" };
