@@ -27,6 +27,16 @@ pub(crate) struct Parts {
     /// How tokens become text again.
     #[serde(default)]
     pub(crate) decoder: Value,
+    #[serde(default)]
+    model: Model,
+}
+
+/// What is looked at of the model.
+#[derive(Deserialize, Default)]
+#[serde(expecting = "a model")]
+struct Model {
+    #[serde(default, rename = "type")]
+    kind: Value,
 }
 
 impl Parts {
@@ -38,6 +48,11 @@ impl Parts {
         forth.add(&parts.pre_tokenizer, "pretokenizers")?;
         Growth::new().add(&parts.decoder, "decoders")?;
         Ok(parts)
+    }
+
+    /// Whether the model merges pairs, and says so.
+    pub(crate) fn is_bpe(&self) -> bool {
+        self.model.kind == "BPE"
     }
 
     /// Whether no byte of a text is lost on the way to the model, as with most byte-level tokenizers.

@@ -9,8 +9,11 @@
 use std::collections::HashSet;
 
 use serde::Deserialize;
-use tokenizers::ModelWrapper;
+use tokenizers::models::bpe::BPE;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::{
+    DecoderWrapper, ModelWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, TokenizerImpl,
+};
 
 use crate::detokenize::{Decoding, StreamDecoder};
 use crate::error::{Error, Result};
@@ -56,6 +59,20 @@ impl SpecialToken {
     }
 }
 
+/// `tokenizer.json` with a model of merged pairs.
+type BpeTokenizer = TokenizerImpl<BPE, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
+
+/// Reads `tokenizer.json`. The library finds out what kind of model it has by copying all of it several times; of the usual
+/// kind it can be told, which saves a third of the time.
+fn read(json: &[u8], parts: &Parts) -> std::result::Result<tokenizers::Tokenizer, String> {
+    if parts.is_bpe()
+        && let Ok(read) = serde_json::from_slice::<BpeTokenizer>(json)
+    {
+        return Ok(read.into());
+    }
+    tokenizers::Tokenizer::from_bytes(json).map_err(|e| e.to_string())
+}
+
 impl Tokenizer {
     /// Reads the files' bytes. `config_bos` is `bos_token_id` of the model's config; `vocab` its vocabulary's size.
     ///
@@ -66,7 +83,7 @@ impl Tokenizer {
         let bad = |reason: String| Error::BadTokenizer { file: FILE, reason };
         let parts = Parts::read(json)?;
         let decoding = Decoding::from_value(&parts.decoder)?;
-        let mut inner = tokenizers::Tokenizer::from_bytes(json).map_err(|e| bad(e.to_string()))?;
+        let mut inner = read(json, &parts).map_err(bad)?;
         inner.with_truncation(None).map_err(|e| bad(e.to_string()))?;
         inner.with_padding(None);
         if let ModelWrapper::BPE(bpe) = inner.get_model()
@@ -225,6 +242,24 @@ mod tests {
         assert_eq!(encode(none, Some(0), "a"), [s, a]);
         assert_eq!(encode(None, Some(0), "a"), [s, a]);
         assert_eq!(encode(None, None, "a"), [a]);
+    }
+
+    #[test]
+    fn what_is_read_sooner_is_what_the_library_reads() {
+        let demo = include_str!("../../cli/demo/tokenizer.json");
+        for (json, sooner) in [(BYTE_LEVEL, true), (demo, true), (METASPACE, false)] {
+            let parts = Parts::read(json.as_bytes()).expect("a tokenizer");
+            // Samples that do not say what they are go the library's way.
+            assert!(parts.is_bpe() || !sooner);
+            let ours = read(json.as_bytes(), &parts).expect("a tokenizer");
+            let theirs = tokenizers::Tokenizer::from_bytes(json).expect("a tokenizer");
+            let text = |t: &tokenizers::Tokenizer| serde_json::to_value(t).expect("JSON");
+            assert_eq!(text(&ours), text(&theirs));
+            for line in ["Once upon a time", "  <|eot_id|>\n\tnaïve 12345 don't", "<s>a</s>"] {
+                let ids = |t: &tokenizers::Tokenizer| t.encode_fast(line, false).map(|e| e.get_ids().to_vec()).ok();
+                assert_eq!(ids(&ours), ids(&theirs), "{line:?}");
+            }
+        }
     }
 
     #[test]
