@@ -19,6 +19,7 @@ use tern_runtime::generated::artifact::{ALIGN_BYTES, Kind};
 use tern_runtime::memory::HugePages;
 use tern_runtime::session::KvType;
 use tern_tests::engines::{self, Loaded, assert_same_bits, logits_in_chunks, native};
+use tern_tests::fixtures;
 use tern_tests::rng::Rng;
 use tern_tests::synth::{Kind as ModelKind, Spec};
 
@@ -120,14 +121,22 @@ fn the_facts_are_those_of_the_checkpoint() {
     let files = w.model.checkpoint.hash_files(&mut || true).expect("nobody ends it");
     assert_eq!(meta.checkpoint, files);
     assert_eq!(header.checkpoint, list_hash(&files));
-    // SHA-256 of the two bytes `{}`, by any other program.
-    let empty = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
-    let generation = files.iter().find(|file| file.name == "generation_config.json");
-    assert!(generation.is_none_or(|file| file.bytes != 2 || file.sha256 == empty));
-    assert_eq!(hex(&[0, 0xaf]), "00af");
-    assert!(meta.functions.iter().any(|f| f.name.contains("ternary") || f.name.contains("gemv")), "{meta:?}");
+    assert!(meta.functions.iter().any(|f| f.name.contains("_gemv_")), "{meta:?}");
     let packed: u64 = meta.packed.iter().map(|size| size.bytes).sum();
     assert!(packed <= w.built.schedule.weights.bytes && packed > 0);
+}
+
+#[test]
+fn a_checkpoint_has_the_hash_that_other_programs_compute() {
+    let folder = fixtures::checkpoint_dir("bitnet-packed");
+    let checkpoint = Checkpoint::open(&folder).expect("the fixture");
+    let files = checkpoint.hash_files(&mut || true).expect("nobody ends it");
+    let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
+    assert_eq!(names, ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]);
+    // `sha256sum config.json`, and `sha256sum *.json model.safetensors | sha256sum` in the order of names.
+    assert_eq!(files[0].sha256, "c6854c1074b522a43b2dc2c0e176e3336488a003df37cdac34f22a0a7f83aa56");
+    assert_eq!(hex(&list_hash(&files)), "e1e102f2e1724b3d59708fc66dc745686a6d70588d0c66675931d219ba712919");
+    assert!(checkpoint.hash_files(&mut || false).is_none(), "it was ended");
 }
 
 /// Opens, checks and loads the bytes; what is said if any of it refuses.
@@ -310,5 +319,4 @@ fn whatever_the_bytes_reading_ends() {
         refused += usize::from(refusal(&w.path, &bytes).is_some());
     }
     assert!(refused > 10, "{refused} refused");
-    assert!(Kind::ALL.len() < 16);
 }

@@ -7,7 +7,7 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tern_runtime::shown::is_unprintable;
 
 /// Links that are followed; a chain longer than this is a circle.
@@ -65,6 +65,18 @@ pub fn harmless(text: &str) -> String {
 /// Whether the reader of standard output has gone: `tern run | head -c 10` is no error.
 pub fn is_closed_pipe(e: &anyhow::Error) -> bool {
     e.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
+}
+
+/// Refuses a file that could not be written later, when much was done for it.
+pub fn check_writable(path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if path.is_dir() {
+        bail!("cannot write {}: it is a folder; name a file", path.display());
+    }
+    if !folder.is_dir() {
+        bail!("cannot write {}: there is no folder {}", path.display(), folder.display());
+    }
+    Ok(())
 }
 
 /// Writes `bytes` to `path`. A file is written beside it first, to the disk, then renamed, so that no half a file is ever

@@ -4,24 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::{fixture, run, tern};
+use crate::support::{fixture, names, run, tern, text};
 
 const PROMPT: [&str; 6] = ["--temp", "0", "-n", "24", "-p", "And the children"];
 
-fn text(path: &Path) -> String {
-    path.to_str().expect("a path in UTF-8").to_owned()
-}
-
 fn with_prompt<'a>(args: &[&'a str]) -> Vec<&'a str> {
     args.iter().copied().chain(PROMPT).collect()
-}
-
-/// Everything in a folder, hidden files too.
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").file_name());
-    let mut names: Vec<_> = entries.map(|name| name.to_string_lossy().into_owned()).collect();
-    names.sort();
-    names
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::support::{run, run_with_input};
+use super::support::{names, run, run_with_input};
 
 /// `tern build` of the demo model into `folder`.
 fn build(folder: &Path, out: &str, options: &[&str]) -> super::support::Ran {
@@ -13,20 +13,12 @@ fn build(folder: &Path, out: &str, options: &[&str]) -> super::support::Ran {
     run(&[&["build", "-o", out], options].concat())
 }
 
-fn files(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).expect("a folder");
-    let mut names: Vec<_> =
-        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    names
-}
-
 #[test]
 fn a_c_program_says_what_tern_run_says() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
     build(folder, "demo.o", &["--emit", "obj", "--prefix", "demo"]).ok();
-    assert_eq!(files(folder), ["demo.h", "demo.o", "demo.rs"]);
+    assert_eq!(names(folder), ["demo.h", "demo.o", "demo.rs"]);
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../compiler/examples/native");
     let mut cc = Command::new("cc");
     cc.args(["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-pedantic", "-pthread", "-DPREFIX=demo", "-I."]);
@@ -48,7 +40,7 @@ fn weights_lie_where_they_are_asked_for() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
     let said = build(folder, "libdemo.a", &["--emit", "lib", "--prefix", "demo", "--weights", "beside", "--json"]).ok();
-    assert_eq!(files(folder), ["demo.h", "demo.rs", "demo.weights", "libdemo.a"]);
+    assert_eq!(names(folder), ["demo.h", "demo.rs", "demo.weights", "libdemo.a"]);
     let length = |name: &str| std::fs::metadata(folder.join(name)).expect("a file").len();
     assert!(said.contains(&format!("\"weights_bytes\":{},", length("demo.weights"))), "{said}");
     assert!(said.contains("demo.weights\"") && length("libdemo.a") < length("demo.weights"), "{said}");
@@ -57,7 +49,7 @@ fn weights_lie_where_they_are_asked_for() {
     build(folder, "libin.so", &["--emit", "lib", "--shared", "--prefix", "in_it", "--weights", "inside"]).ok();
     assert!(header("in_it.h").contains("#define in_it_HAS_WEIGHTS 1"));
     assert!(length("libin.so") > length("demo.weights"));
-    assert!(!files(folder).iter().any(|name| name.starts_with('.')), "{:?}", files(folder));
+    assert!(!names(folder).iter().any(|name| name.starts_with('.')), "{:?}", names(folder));
 }
 
 #[test]
@@ -71,9 +63,9 @@ fn verify_builds_again_and_compares() {
     ] {
         let options = [options, &["--prefix", "demo"]].concat();
         build(folder, out, &options).ok();
-        let there = files(folder);
+        let there = names(folder);
         build(folder, out, &[&options[..], &["--verify"]].concat()).ok();
-        assert_eq!(files(folder), there, "nothing new is left");
+        assert_eq!(names(folder), there, "nothing new is left");
         let mut bytes = std::fs::read(folder.join(out)).expect("what was built");
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
@@ -90,13 +82,13 @@ fn a_build_that_fails_changes_nothing() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
     build(folder, "demo.o", &["--emit", "obj", "--prefix", "demo", "--weights", "beside"]).ok();
-    let contents = || files(folder).into_iter().map(|name| std::fs::read(folder.join(name)).expect("a file"));
+    let contents = || names(folder).into_iter().map(|name| std::fs::read(folder.join(name)).expect("a file"));
     let before: Vec<_> = contents().collect();
     let shared = ["--emit", "lib", "--shared", "--cc", "no-such-cc", "--weights", "beside", "--prefix", "demo"];
     build(folder, "demo.o", &shared).refused(1, "`no-such-cc` cannot be run");
     build(folder, "demo.o", &[&shared[..3], &["--cc", "false"], &shared[5..]].concat()).refused(1, "does not link");
     build(folder, "no.so", &[&shared[..3], &["--cc", "false"], &shared[5..]].concat()).refused(1, "does not link");
-    assert_eq!(files(folder), ["demo.h", "demo.o", "demo.rs", "demo.weights"]);
+    assert_eq!(names(folder), ["demo.h", "demo.o", "demo.rs", "demo.weights"]);
     assert!(contents().eq(before), "a file changed");
 }
 
@@ -123,7 +115,7 @@ fn a_full_disk_is_one_error() {
             "{options}: {err}"
         );
         assert_eq!(err.matches("error: ").count(), 1, "{err}");
-        assert_eq!(files(folder), [""; 0], "{options}");
+        assert_eq!(names(folder), [""; 0], "{options}");
     }
 }
 
@@ -144,7 +136,7 @@ fn refusals_leave_nothing() {
         ("no/folder/x.o", 1, &["--emit", "obj"], "No such file"),
     ] {
         build(folder, out, options).refused(code, message);
-        assert_eq!(files(folder), [""; 0], "{options:?}");
+        assert_eq!(names(folder), [""; 0], "{options:?}");
     }
     let ids = run_with_input(&["build", "--emit", "shared"], b"");
     ids.refused(2, "obj");

@@ -1,23 +1,10 @@
 //! `tern build` once more: the same model under other names, comparisons that are ended, hosts that do not fit.
 
 use std::fs;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{fixture, run, tern};
-
-fn text(path: &Path) -> String {
-    path.to_str().expect("a path in UTF-8").to_owned()
-}
-
-/// Everything in a folder, hidden files too.
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").file_name());
-    let mut names: Vec<_> = entries.map(|name| name.to_string_lossy().into_owned()).collect();
-    names.sort();
-    names
-}
+use crate::support::{fixture, names, run, tern, text};
 
 #[test]
 fn a_model_keeps_its_name_in_another_folder() {

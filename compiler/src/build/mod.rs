@@ -1,7 +1,8 @@
 //! Ahead of time: a model as files that run without a compiler.
 //!
 //! In: an imported checkpoint and the levels of a CPU. Out: code and layout ([`Built`]), and from these an artifact
-//! ([`artifact`]), or objects and libraries that a program in C or Rust links ([`native`]). It upholds that the same checkpoint, options and levels give the same bytes on every machine, and that
+//! ([`artifact`]), or objects and libraries that a program in C or Rust links ([`native`]); [`inspect`](mod@inspect) tells what such
+//! a file holds. It upholds that the same checkpoint, options and levels give the same bytes on every machine, and that
 //! memory does not grow with the weights.
 
 pub mod artifact;

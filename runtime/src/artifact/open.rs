@@ -111,7 +111,7 @@ impl Artifact {
     /// `Damaged`, `Io`, `OtherMachine`, or `Runtime` for features that the CPU lacks.
     pub fn check(&self) -> Result<(), Error> {
         self.check_machine()?;
-        self.check_small()
+        self.check_small().map(drop)
     }
 
     /// Reads and checks every byte, and gives none of them out.
@@ -123,17 +123,13 @@ impl Artifact {
         self.sections.check_weights(threads)
     }
 
-    /// Every section but the weights (the facts were checked when it was opened), and what lies between.
-    fn check_small(&self) -> Result<(), Error> {
-        for kind in Kind::ALL {
-            let most_bytes = match kind {
-                Kind::Code => MAX_CODE_BYTES,
-                Kind::Tokenizer | Kind::TokenizerConfig | Kind::ChatTemplate => MAX_TEXT_BYTES,
-                Kind::Weights | Kind::WeightSums | Kind::Meta => continue,
-            };
-            self.sections.small(*kind, most_bytes)?;
+    /// Checks every section but the weights (the facts were checked when it was opened), and what lies between; the code.
+    fn check_small(&self) -> Result<Vec<u8>, Error> {
+        for kind in [Kind::Tokenizer, Kind::TokenizerConfig, Kind::ChatTemplate] {
+            self.text(kind)?;
         }
-        self.sections.check_gaps()
+        self.sections.check_gaps()?;
+        Ok(self.sections.small(Kind::Code, MAX_CODE_BYTES)?.unwrap_or_default())
     }
 
     /// The model: code and weights in memory, ready for sessions.
@@ -143,8 +139,8 @@ impl Artifact {
     pub fn load(&self, threads: usize, huge_pages: HugePages) -> Result<Model, Error> {
         let runtime = |source| Error::Runtime { path: self.sections.path.clone(), source };
         // Sections that are not used here as well: a damaged file is not believed in part.
-        self.check()?;
-        let image = self.sections.small(Kind::Code, MAX_CODE_BYTES)?.unwrap_or_default();
+        self.check_machine()?;
+        let image = self.check_small()?;
         let weights = self.sections.weights(threads, huge_pages)?;
         let code = Code::map(&image, self.meta.symbols()).map_err(runtime)?;
         // SAFETY: header, facts, code and weights are those that some tern wrote, by their sums, for an ABI and for CPU

@@ -17,7 +17,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use tern_runtime::Tokenizer;
 use tern_runtime::chat::builtin::BUILTINS;
 use tern_runtime::chat::{ChatTemplate, Date, MAX_TEMPLATE_BYTES, Specials};
@@ -25,7 +25,7 @@ use tern_runtime::sample::Sampler;
 
 use crate::args::ChatArgs;
 use crate::input::read_file;
-use crate::output::{harmless, note};
+use crate::output::{self, harmless, note};
 use crate::source::Source;
 use crate::{Host, Usage, interrupt, prompt, sampling, session};
 use conversation::Conversation;
@@ -52,7 +52,7 @@ pub fn chat<'s>(
     let date = date(args.date.as_deref())?;
     let conversation = conversation(args)?;
     if let Some(path) = &args.save {
-        has_folder(path)?;
+        output::check_writable(path)?;
     }
     let first = prompt::message(args.prompt.as_deref(), args.file.as_deref())?;
 
@@ -140,16 +140,4 @@ fn date(given: Option<&str>) -> Result<Date> {
             .ok_or_else(|| Usage(format!("--date is {text:?}, expected YYYY-MM-DD from 1970-01-01 on")).into()),
         None => Ok(Date::from_unix(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())),
     }
-}
-
-/// Refuses a file that could not be written later, when much was said.
-fn has_folder(path: &Path) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if path.is_dir() {
-        bail!("cannot write {}: it is a folder; name a file", path.display());
-    }
-    if !folder.is_dir() {
-        bail!("cannot write {}: there is no folder {}", path.display(), folder.display());
-    }
-    Ok(())
 }

@@ -17,7 +17,6 @@ mod plot;
 mod rows;
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -36,7 +35,7 @@ use tern_runtime::{KvType, Model};
 use crate::args::{BenchArgs, Usage};
 use crate::knobs::{self, number_or_auto};
 use crate::load::{self, Loaded};
-use crate::output::{print, print_json, write_file};
+use crate::output::{check_writable, print, print_json, write_file};
 use crate::progress::Progress;
 use measure::{Measured, Test};
 use memory::Peak;
@@ -53,7 +52,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
         return kernels::run(shape, args);
     }
     if let Some(path) = &args.plot {
-        writable(path)?;
+        check_writable(path)?;
     }
     let options = load::options(&args.compile, None)?;
     let kv = knobs::setting("kv", args.kv.as_deref())?.value;
@@ -95,18 +94,6 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
         print(&rows::table(&rows, args.profile))?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Refuses a file that could not be written later, when all is measured.
-fn writable(path: &Path) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if path.is_dir() {
-        bail!("cannot write {}: it is a folder; name a file", path.display());
-    }
-    if !folder.is_dir() {
-        bail!("cannot write {}: there is no folder {}", path.display(), folder.display());
-    }
-    Ok(())
 }
 
 /// The product loop with the widest vectors that kernels of these options may use.
