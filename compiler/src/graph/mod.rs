@@ -11,11 +11,13 @@ pub mod parse;
 pub mod print;
 pub mod rope_table;
 mod signature;
+pub mod strategy;
 pub mod types;
 pub mod verify;
 
 pub use crate::generated::ops::Op;
 pub use attr::{Act, Attr};
+pub use strategy::Strategy;
 pub use types::{
     DType, DenseType, Dim, F32, Origin, RopeScaling, RopeSpec, TensorType, Type, ValueId, WeightDecl, WeightId,
 };
