@@ -9,6 +9,7 @@ mod cache;
 mod commands;
 mod demo;
 mod load;
+mod size;
 
 use std::process::ExitCode;
 

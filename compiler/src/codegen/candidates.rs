@@ -5,8 +5,11 @@
 
 use super::Target;
 use super::isa::{EmitterChoice, Isa};
+use crate::graph::Strategy;
 use crate::schedule::kernel::{Regime, TritPacking};
 use crate::schedule::{Table, Ternary};
+use crate::strategy::roofline::Engine;
+use crate::strategy::{Offers, Slot};
 
 /// Tokens of a batch of the table product.
 const TABLE_TOKENS: u32 = 16;
@@ -42,7 +45,40 @@ pub fn ternary(target: &Target) -> Vec<(TritPacking, Regime)> {
     packings(target).iter().flat_map(|p| regimes.iter().map(|r| (*p, *r))).collect()
 }
 
+/// The strategies that all of `targets` have kernels for, the defaults those of `ternary`.
+pub fn offers(targets: &[Target], ternary: Ternary) -> Offers {
+    let all = |strategy: Strategy, slot: Slot| targets.iter().all(|target| exists(target, strategy, slot));
+    let of = |slot| Strategy::ALL.into_iter().filter(|strategy| all(*strategy, slot)).collect();
+    let gated = Strategy::ALL.into_iter().filter(|strategy| has_gated(*strategy)).collect();
+    let default = Slot::ALL.map(|slot| ternary.default_of(slot));
+    Offers { decode: of(Slot::Decode), prefill: of(Slot::Prefill), gated, default }
+}
+
+/// Whether the target has a kernel of the strategy.
+fn exists(target: &Target, strategy: Strategy, slot: Slot) -> bool {
+    let packs = |packing| packings(target).contains(&packing);
+    match (strategy, slot) {
+        (Strategy::Dot2, _) | (Strategy::Lut2, Slot::Prefill) => packs(TritPacking::T2),
+        (Strategy::Dot5, _) | (Strategy::Lut5, Slot::Prefill) => packs(TritPacking::T5),
+        (Strategy::Lut2 | Strategy::Lut5, Slot::Decode) => false,
+        (Strategy::Any | Strategy::Lut | Strategy::AddSub | Strategy::ColSkip | Strategy::Dup, _) => false,
+    }
+}
+
+/// Whether a strategy has kernels for gated units.
+fn has_gated(strategy: Strategy) -> bool {
+    match strategy {
+        Strategy::Dot2 | Strategy::Dot5 | Strategy::Lut | Strategy::Lut2 | Strategy::Lut5 | Strategy::Dup => true,
+        Strategy::Any | Strategy::AddSub | Strategy::ColSkip => false,
+    }
+}
+
 impl Target {
+    /// Whose kernels it runs.
+    pub fn engine(&self) -> Engine {
+        Engine { isa: self.isa, is_wide: is_wide(self) }
+    }
+
     /// How ternary products are computed on it unless the caller wants another packing.
     pub fn ternary(&self) -> Ternary {
         self.ternary_packed(packings(self)[0])

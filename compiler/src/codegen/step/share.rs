@@ -19,7 +19,7 @@ use super::super::state::{CLAIM_BYTES, MAX_CLAIMED_CALLS};
 use super::{Step, space_key};
 use crate::schedule::kernel::KernelKind;
 use crate::schedule::table::{MAX_TABLE_THREADS, TABLE_PARTS};
-use crate::schedule::{Call, Choice, Many, Phase, Split, layout};
+use crate::schedule::{Call, Choice, Many, Phase, Single, Split, layout};
 
 /// Chunks of a share, the last of them 1/128 of it or empty.
 const CHUNKS: i64 = 8;
@@ -50,6 +50,8 @@ pub(super) struct Work {
     split: Split,
     /// The same, if `is_many`.
     many: Option<(Value, Share)>,
+    /// The same, if it is a single row.
+    single: Option<(Value, Split)>,
     /// Chunks begin at multiples of this, counted from the end of the share.
     granule: u32,
 }
@@ -58,7 +60,7 @@ impl Work {
     /// The coarse scan of the head, in tiles, instead of this exact call.
     pub(super) fn of_scan(&self, tiles: u32) -> Work {
         let split = Split::Units { start: 0, count: tiles, total: tiles };
-        Work { split, many: None, granule: LEAST_TILES, ..*self }
+        Work { split, many: None, single: None, granule: LEAST_TILES, ..*self }
     }
 }
 
@@ -77,7 +79,8 @@ impl Step<'_> {
                 Choice::ByRows { many: Some(many), .. } => Some(batches(call, &many)),
                 Choice::ByRows { many: None, .. } | Choice::One(_) | Choice::ByKv { .. } => None,
             };
-            for share in std::iter::once(Share::of(call.split)).chain(many) {
+            let single = call.single.map(|single| Share::of(single.split));
+            for share in std::iter::once(Share::of(call.split)).chain(single).chain(many) {
                 if !self.shares.contains_key(&share) {
                     let ends = self.share(b, share, self.tid);
                     self.shares.insert(share, ends);
@@ -124,10 +127,23 @@ impl Step<'_> {
             let all = self.rows[&space_key(space)];
             return (b.ins().select(self.is_alone, first, lo), b.ins().select(self.is_alone, all, hi));
         }
+        let (lo, hi) = match call.single {
+            Some(Single { split, .. }) => {
+                let is_single = self.is_single(b, call);
+                let (one_lo, one_hi) = self.part_of_call(b, split, self.shares[&Share::of(split)]);
+                (b.ins().select(is_single, one_lo, lo), b.ins().select(is_single, one_hi, hi))
+            }
+            None => (lo, hi),
+        };
         let Choice::ByRows { many: Some(many), .. } = call.kernel else { return (lo, hi) };
         let is_many = self.is_many(b, call, &many);
         let (many_lo, many_hi) = self.shares[&batches(call, &many)];
         (b.ins().select(is_many, many_lo, lo), b.ins().select(is_many, many_hi, hi))
+    }
+
+    /// Whether a call has a single row.
+    pub(super) fn is_single(&self, b: &mut FunctionBuilder<'_>, call: &Call) -> Value {
+        b.ins().icmp_imm_u(IntCC::Equal, self.rows[&space_key(call.space())], 1)
     }
 
     /// Whether a call has so many rows that it works in batches.
@@ -171,13 +187,22 @@ impl Step<'_> {
 
     /// How the chunks of a call change hands, if they do.
     fn work(&self, b: &mut FunctionBuilder<'_>, call: &Call, cell: u32) -> Option<Work> {
-        let whole = |granule| Work { cell, is_open: self.is_shared, split: call.split, many: None, granule };
+        let whole =
+            |granule| Work { cell, is_open: self.is_shared, split: call.split, many: None, single: None, granule };
         match (call.split, call.kernel) {
             // The next call of the phase reads what this thread wrote.
             (Split::Rows(_), _) => None,
             (_, Choice::ByRows { many, .. }) => {
                 let many = many.map(|many| (self.is_many(b, call, &many), batches(call, &many)));
-                Some(Work { many, ..whole(LEAST_TILES.max(TABLE_PARTS)) })
+                let single = call.single.map(|single| (self.is_single(b, call), single));
+                let mut work = Work { many, ..whole(LEAST_TILES.max(TABLE_PARTS)) };
+                if let Some((is_single, Single { split, is_whole, .. })) = single {
+                    work.single = Some((is_single, split));
+                    if is_whole {
+                        work.is_open = b.ins().band_not(work.is_open, is_single);
+                    }
+                }
+                Some(work)
             }
             (Split::Units { .. }, _) => Some(whole(LEAST_ROWS)),
             (Split::RowHeads { heads }, Choice::ByKv { f16: kernel, .. } | Choice::One(kernel)) => {
@@ -273,6 +298,14 @@ impl Step<'_> {
     fn share_of(&self, b: &mut FunctionBuilder<'_>, work: &Work, tid: Value) -> (Value, Value) {
         let ends = self.share(b, Share::of(work.split), tid);
         let (lo, hi) = self.part_of_call(b, work.split, ends);
+        let (lo, hi) = match work.single {
+            Some((is_single, split)) => {
+                let ends = self.share(b, Share::of(split), tid);
+                let (one_lo, one_hi) = self.part_of_call(b, split, ends);
+                (b.ins().select(is_single, one_lo, lo), b.ins().select(is_single, one_hi, hi))
+            }
+            None => (lo, hi),
+        };
         let Some((is_many, batches)) = work.many else { return (lo, hi) };
         let (many_lo, many_hi) = self.share(b, batches, tid);
         (b.ins().select(is_many, many_lo, lo), b.ins().select(is_many, many_hi, hi))

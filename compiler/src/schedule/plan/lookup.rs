@@ -147,7 +147,7 @@ impl Planner<'_> {
         reads: Vec<BufferId>,
         writes: Option<BufferId>,
     ) {
-        self.plan.calls.push(Call { node, kernel, args, split, reads, writes });
+        self.plan.calls.push(Call { node, kernel, args, split, reads, writes, single: None });
     }
 
     pub(super) fn unsupported(&self, id: ValueId, reason: &str) -> Error {
