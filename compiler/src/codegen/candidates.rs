@@ -31,18 +31,25 @@ fn is_wide(target: &Target) -> bool {
 /// arrive.
 pub fn packings(target: &Target) -> &'static [TritPacking] {
     match (is_wide(target), target.isa) {
-        (true, Isa::Avx512Vbmi) => &[TritPacking::T5, TritPacking::T2],
+        (true, Isa::Avx512Vbmi) => &[TritPacking::T5, TritPacking::T2, TritPacking::N4],
         (true, Isa::Sse41 | Isa::Avx2 | Isa::AvxVnni | Isa::Avx512Vnni | Isa::Neon | Isa::Dotprod | Isa::Rvv) => {
-            &[TritPacking::T2]
+            &[TritPacking::T2, TritPacking::N4]
         }
-        (false, _) => &[TritPacking::T2],
+        (false, _) => &[TritPacking::T2, TritPacking::N4],
+    }
+}
+
+/// For how many rows of activations a packing has kernels.
+fn regimes(packing: TritPacking) -> &'static [Regime] {
+    match packing {
+        TritPacking::T2 | TritPacking::T5 => &[Regime::Gemv, Regime::Gemm, Regime::Table { tokens: TABLE_TOKENS }],
+        TritPacking::N4 => &[Regime::Gemv, Regime::Gemm],
     }
 }
 
 /// Every kernel for ternary products on the target.
 pub fn ternary(target: &Target) -> Vec<(TritPacking, Regime)> {
-    let regimes = [Regime::Gemv, Regime::Gemm, Regime::Table { tokens: TABLE_TOKENS }];
-    packings(target).iter().flat_map(|p| regimes.iter().map(|r| (*p, *r))).collect()
+    packings(target).iter().flat_map(|p| regimes(*p).iter().map(|r| (*p, *r))).collect()
 }
 
 /// The strategies that all of `targets` have kernels for, the defaults those of `ternary`.
@@ -87,6 +94,8 @@ impl Target {
     /// The same with a packing of [`packings`].
     pub fn ternary_packed(&self, packing: TritPacking) -> Ternary {
         let from = if is_wide(self) || self.isa.has_dot() { TABLE_FROM } else { TABLE_FROM_WITHOUT_DOT };
-        Ternary { packing, table: Some(Table { tokens: TABLE_TOKENS, from }) }
+        let tables = Table { tokens: TABLE_TOKENS, from };
+        let has_tables = regimes(packing).contains(&Regime::Table { tokens: TABLE_TOKENS });
+        Ternary { packing, table: has_tables.then_some(tables) }
     }
 }

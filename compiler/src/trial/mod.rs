@@ -15,7 +15,7 @@ use crate::codegen::jit::JitKernel;
 use crate::codegen::{self, Target, candidates};
 use crate::graph::arith::{MAX_K, MAX_N};
 use crate::schedule::kernel::{Epilogue, KernelKind, Regime, TritPacking};
-use crate::schedule::table::{TABLE_PARTS, TableScratch};
+use crate::schedule::table::TABLE_PARTS;
 use crate::schedule::{RowKind, layout};
 use operands::{Arena, Weights};
 
@@ -103,6 +103,7 @@ pub enum Error {
 /// A compiled kernel for one shape.
 pub struct Trial {
     kernel: JitKernel,
+    kind: KernelKind,
     shape: Shape,
     packing: TritPacking,
     regime: Regime,
@@ -120,7 +121,7 @@ impl Trial {
             .map(|(packing, regime)| {
                 let (rows, cols) = (shape.rows, shape.cols);
                 let kind = KernelKind::Ternary { packing, rows, cols, epilogue: Epilogue::Scale, regime };
-                Ok(Trial { kernel: JitKernel::compile(&kind, target)?, shape, packing, regime })
+                Ok(Trial { kernel: JitKernel::compile(&kind, target)?, kind, shape, packing, regime })
             })
             .collect()
     }
@@ -142,15 +143,11 @@ impl Trial {
 
     /// Units of work that threads share, and bytes of scratch memory of each thread.
     fn units_and_scratch_bytes(&self) -> (u64, u64) {
-        let tiles = layout::trit_tiles(self.packing, self.shape.rows);
-        match self.regime {
-            Regime::Gemv | Regime::Gemm => (u64::from(tiles), 0),
-            Regime::Table { tokens } => {
-                let scratch = TableScratch::new(self.packing, tokens, self.shape.cols, tiles);
-                let batches = u64::from(self.shape.tokens.div_ceil(tokens));
-                (batches * u64::from(TABLE_PARTS), u64::from(scratch.bytes))
-            }
-        }
+        let units = match self.regime {
+            Regime::Gemv | Regime::Gemm => u64::from(layout::trit_tiles(self.packing, self.shape.rows)),
+            Regime::Table { tokens } => u64::from(self.shape.tokens.div_ceil(tokens)) * u64::from(TABLE_PARTS),
+        };
+        (units, u64::from(self.kind.scratch_bytes()))
     }
 }
 
