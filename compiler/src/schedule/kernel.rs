@@ -113,6 +113,8 @@ pub enum Regime {
     },
 }
 
+pub use super::variant::{Variant, Vectors};
+
 /// One element-by-element operation.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum MapOp {
@@ -168,6 +170,8 @@ pub enum KernelKind {
         epilogue: Epilogue,
         /// One row of activations or several.
         regime: Regime,
+        /// How its loops are cut.
+        variant: Variant,
     },
     /// acc * (s_w / s_x). Args: acc, scales, out, s_w, lo, hi (rows).
     Rescale {
@@ -270,7 +274,7 @@ impl fmt::Display for KernelKind {
                     None => Ok(()),
                 }
             }
-            KernelKind::Ternary { packing, rows, cols, epilogue, regime } => {
+            KernelKind::Ternary { packing, rows, cols, epilogue, regime, variant } => {
                 let regime = match regime {
                     Regime::Gemv => "gemv",
                     Regime::Gemm => "gemm",
@@ -283,7 +287,7 @@ impl fmt::Display for KernelKind {
                     Epilogue::Glu(Act::Relu2) => "relu2_mul",
                     Epilogue::Glu(Act::Silu) => "silu_mul",
                 };
-                write!(f, "{regime}_q8x{}_{epilogue}__{rows}x{cols}", packing.packing(false).name())
+                write!(f, "{regime}_q8x{}_{epilogue}{}__{rows}x{cols}", packing.packing(false).name(), variant.suffix())
             }
             KernelKind::Rescale { cols } => write!(f, "rescale_i32_f32__{cols}"),
             KernelKind::Dense { dtype, rows, cols, out_row_bytes } => {

@@ -7,7 +7,7 @@ mod lookup;
 
 use std::collections::BTreeMap;
 
-use super::kernel::{Epilogue, KernelKind, MapOp, Regime};
+use super::kernel::{Epilogue, KernelKind, MapOp, Regime, Variant};
 use super::packing::Layout;
 use super::table::TableScratch;
 use super::{
@@ -362,7 +362,8 @@ impl Planner<'_> {
         let part = |part| Arg::Rows { buffer: x, part, wanted: false };
         let out = self.buffer(id, member, kind, rows, space);
         let Ternary { packing, table } = self.options.ternary;
-        let kind_of = |regime| KernelKind::Ternary { packing, rows, cols, epilogue, regime };
+        let kind_of =
+            |regime| KernelKind::Ternary { packing, rows, cols, epilogue, regime, variant: Variant::default() };
         let many = table.map(|table| (table.tokens, table.from));
         if let Some(table) = table {
             let tiles = layout::trit_tiles(packing, rows) * if matches!(epilogue, Epilogue::Glu(_)) { 2 } else { 1 };
