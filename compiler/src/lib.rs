@@ -3,7 +3,7 @@
 //! Follow the data: [`checkpoint`] (bytes to named tensors), [`import`] (tensors and config to a graph), [`graph`]
 //! (typed IR, printer, parser, verifier, interpreter), [`egraph`] (rewriting), [`schedule`] (kernels, packings, buffers,
 //! step program), [`codegen`] (machine code). [`pipeline`] alone knows their order. [`synth`] writes checkpoints to measure
-//! with, [`trial`] calls single kernels, [`build`] writes what runs without a compiler.
+//! with, [`trial`] calls single kernels, [`tuning`] knows what they cost, [`build`] writes what runs without a compiler.
 
 pub mod build;
 pub mod checkpoint;
@@ -17,4 +17,5 @@ pub mod schedule;
 pub mod spec;
 pub mod synth;
 pub mod trial;
+pub mod tuning;
 pub mod weights;
