@@ -4,7 +4,7 @@
 //! (typed IR, printer, parser, verifier, interpreter), [`egraph`] (rewriting), [`strategy`] (ways to compute a product, and
 //! their prices), [`schedule`] (kernels, packings, buffers,
 //! step program), [`codegen`] (machine code). [`pipeline`] alone knows their order. [`synth`] writes checkpoints to measure
-//! with, [`trial`] calls single kernels, [`build`] writes what runs without a compiler.
+//! with, [`trial`] calls single kernels, [`tuning`] knows what they cost, [`build`] writes what runs without a compiler.
 
 pub mod build;
 pub mod checkpoint;
@@ -19,4 +19,5 @@ pub mod spec;
 pub mod strategy;
 pub mod synth;
 pub mod trial;
+pub mod tuning;
 pub mod weights;

@@ -5,7 +5,7 @@
 //! another thread writes ([`check`] proves it anew for every schedule; the coarse head's own memory, and the meetings within
 //! its phase, are `codegen::step::head`'s). It knows no instructions and no addresses.
 //!
-//! Read [`layout`] (rows and tiles to bytes), [`kernel`] (what there is to call), [`table`], [`lut`] (scratch memory), [`plan`]
+//! Read [`layout`] (rows and tiles to bytes), [`kernel`] (what there is to call), [`variant`] (how its loops are cut), [`table`], [`lut`] (scratch memory), [`plan`]
 //! (node to calls), [`phases`] (calls to phases), [`buffers`] (liveness to offsets), [`packing`] (weights to bytes), [`head`] and [`coarse`] (the head's second copy, and why it may be trusted), [`mod@print`], [`traffic`] (bytes
 //! and products of a step).
 
@@ -22,6 +22,7 @@ pub mod plan;
 pub mod print;
 pub mod table;
 pub mod traffic;
+pub mod variant;
 
 use crate::graph::{F32, Graph, Strategy, ValueId};
 use crate::strategy::Slot;
@@ -327,6 +328,7 @@ impl Ternary {
             (TritPacking::T5, Slot::Prefill, Some(_)) => Strategy::Lut5,
             (TritPacking::T2, ..) => Strategy::Dot2,
             (TritPacking::T5, ..) => Strategy::Dot5,
+            (TritPacking::N4, ..) => Strategy::Lut,
         }
     }
 }

@@ -110,7 +110,8 @@ pub const fn packing(strategy: Strategy) -> Option<TritPacking> {
     match strategy {
         Strategy::Dot2 | Strategy::Lut2 => Some(TritPacking::T2),
         Strategy::Dot5 | Strategy::Lut5 => Some(TritPacking::T5),
-        Strategy::Any | Strategy::Lut | Strategy::ColSkip | Strategy::AddSub | Strategy::Dup => None,
+        Strategy::Lut => Some(TritPacking::N4),
+        Strategy::Any | Strategy::ColSkip | Strategy::AddSub | Strategy::Dup => None,
     }
 }
 

@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn shapes_are_three_numbers_in_range() {
-        assert_eq!(kernel_shape("2, 100,50"), Ok(Shape { tokens: 2, cols: 100, rows: 50 }));
+        assert_eq!(kernel_shape("2, 100,50"), Ok(Shape { tokens: 2, cols: 100, rows: 50, pair: false }));
         for wrong in ["", "1,2", "1,2,3,4", "1,2,x", "0,1,1", "1,1000000,1", "-1,1,1", "4294967295,131072,4294967295"] {
             assert!(kernel_shape(wrong).is_err(), "{wrong}");
         }

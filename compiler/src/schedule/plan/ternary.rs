@@ -5,9 +5,8 @@
 
 use super::{Place, Planner, here, part_of, rows_of};
 use crate::graph::{F32, Strategy, ValueId, WeightId};
-use crate::schedule::kernel::{Epilogue, KernelKind, Regime, TritPacking};
+use crate::schedule::kernel::{Epilogue, KernelKind, Regime, TritPacking, Variant};
 use crate::schedule::packing::Layout;
-use crate::schedule::table::TableScratch;
 use crate::schedule::{Arg, BufferId, Choice, Error, Many, Part, RowKind, Single, Split, layout};
 use crate::strategy::Slot;
 use crate::strategy::offer::packing;
@@ -112,17 +111,23 @@ impl Planner<'_> {
         let out = self.buffer(id, piece.member, kind, rows, space);
         let offset = self.place_piece(how.many, piece);
         let split = split(how.many, all_rows, piece.member);
-        let single = (how.one != how.many).then(|| Single {
+        // What one token prepares must serve all of its share.
+        let is_whole = matches!(how.one, TritPacking::N4);
+        let single = (is_whole || how.one != how.many).then(|| Single {
             weights: self.place_piece(how.one, piece),
             split: self::split(how.one, all_rows, piece.member),
-            is_whole: false,
+            is_whole,
         });
         let epilogue = piece.epilogue;
-        let kind_of = |packing, regime| KernelKind::Ternary { packing, rows, cols, epilogue, regime };
+        let kind_of = |packing, regime| KernelKind::Ternary {
+            packing,
+            rows,
+            cols,
+            epilogue,
+            regime,
+            variant: Variant::default(),
+        };
         let many = self.options.ternary.table.filter(|_| how.has_table).map(|table| {
-            let tiles = layout::trit_tiles(how.many, rows) * if piece.up.is_some() { 2 } else { 1 };
-            let bytes = TableScratch::new(how.many, table.tokens, cols, tiles).bytes;
-            self.plan.model.scratch_bytes = self.plan.model.scratch_bytes.max(bytes);
             let kernel = self.kernel(kind_of(how.many, Regime::Table { tokens: table.tokens }));
             Many { kernel, tokens: table.tokens, from: table.from }
         });

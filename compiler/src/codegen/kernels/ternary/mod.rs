@@ -23,15 +23,14 @@ mod transpose;
 use cranelift_codegen::ir::Value;
 
 use crate::codegen::emitter::Emitter;
-use crate::schedule::kernel::{Epilogue, Regime, TritPacking};
+use crate::schedule::kernel::{Epilogue, Regime, TritPacking, Variant};
 use crate::schedule::{RowKind, layout};
 
 /// The packing that most of the kernels here read. [`lut`] has one of its own with the same tiles and lines.
 const PACKING: TritPacking = TritPacking::T2;
 
-const _: () = assert!(
-    TritPacking::N4.tile_rows() == PACKING.tile_rows() && TritPacking::N4.block_cols() == PACKING.block_cols()
-);
+const _: () =
+    assert!(TritPacking::N4.tile_rows() == PACKING.tile_rows() && TritPacking::N4.block_cols() == PACKING.block_cols());
 
 /// Rows of a tile.
 const TILE_ROWS: i64 = PACKING.tile_rows() as i64;
@@ -54,6 +53,8 @@ pub(super) struct Shape {
     pub(super) cols: u32,
     /// What follows the sums.
     pub(super) epilogue: Epilogue,
+    /// How the loops are cut.
+    pub(super) variant: Variant,
 }
 
 impl Shape {

@@ -108,7 +108,8 @@ impl Group<'_> {
         let mut sums: Vec<[Option<Value>; 2]> = vec![[None; 2]; self.tiles as usize];
         for part in 0..4 {
             for half in 0..2 {
-                let [low, high] = [0, 1].map(|which| k.load_aligned(I8X16, tables, (8 * half + 4 * which + part) * VECTOR));
+                let [low, high] =
+                    [0, 1].map(|which| k.load_aligned(I8X16, tables, (8 * half + 4 * which + part) * VECTOR));
                 for (tile, sums) in sums.iter_mut().enumerate() {
                     let at = tile as i32 * self.f.shape.tile_bytes() as i32 + part * VECTOR;
                     let packed = k.load_aligned(I8X16, w, at);
