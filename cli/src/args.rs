@@ -53,6 +53,9 @@ pub(crate) enum Command {
     Eval(EvalArgs),
     /// Print what a stage of the compiler made of a model.
     Dump(DumpArgs),
+    /// Say why each ternary product is computed as it is: every strategy, what it costs and by which measurement, or why it
+    /// was not there.
+    Explain(ExplainArgs),
     /// Describe a checkpoint (architecture, format, trits, memory), or what was built from one (sections, kernels, features
     /// needed, hash of the checkpoint).
     Inspect(InspectArgs),
@@ -268,6 +271,26 @@ pub(crate) struct DumpArgs {
     #[arg(long, value_enum)]
     pub(crate) stage: Stage,
     /// Print JSON: of `egraph` the whole report, of the others an object with the stage's text.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Context length in tokens [default: auto, the model's own, at most 32768].
+    #[arg(long, value_name = "N", value_parser = parser("ctx"), allow_negative_numbers = true)]
+    pub(crate) ctx: Option<String>,
+    #[command(flatten)]
+    pub(crate) compile: CompileArgs,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct ExplainArgs {
+    #[arg(value_name = "MODEL", help = CHECKPOINT)]
+    pub(crate) model: Option<PathBuf>,
+    /// Only products of this layer, counted from 0.
+    #[arg(long, value_name = "N")]
+    pub(crate) layer: Option<u32>,
+    /// Only products of matrices whose name contains this, such as down_proj, or of this op.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) op: Option<String>,
+    /// Print a JSON object per product.
     #[arg(long)]
     pub(crate) json: bool,
     /// Context length in tokens [default: auto, the model's own, at most 32768].

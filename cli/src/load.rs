@@ -18,6 +18,7 @@ use tern_compiler::graph::arith::Profile;
 use tern_compiler::import::Imported;
 use tern_compiler::pipeline::{self, Lowered, Options, Timings};
 use tern_compiler::schedule::HeadMode;
+use tern_compiler::tuning::Figures;
 use tern_host::artifact::ArtifactSource;
 use tern_host::{Facts, Source};
 use tern_runtime::artifact::Artifact;
@@ -112,6 +113,7 @@ fn options_for(args: &CompileArgs, ctx: Option<&str>, isa: Isa, profile: Profile
         },
         only: [only("decode", args.decode.as_deref())?, only("prefill", args.prefill.as_deref())?],
         threads: u32::try_from(physical_cores()).unwrap_or(1),
+        figures: Figures::built_in(),
         memory_bytes: args.memory,
         huge_pages: huge_pages(args)?,
         pack_threads: None,

@@ -173,7 +173,7 @@ pub fn variants(isa: Isa, emitter: EmitterChoice, packing: TritPacking, regime: 
 impl Target {
     /// Whose kernels it runs.
     pub fn engine(&self) -> Engine {
-        Engine { isa: self.isa, is_wide: is_wide(self.isa, self.emitter) }
+        Engine { isa: self.isa, emitter: self.emitter }
     }
 
     /// How ternary products are computed on it unless the caller wants another packing.
