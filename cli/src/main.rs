@@ -9,6 +9,8 @@ mod cache;
 mod commands;
 mod demo;
 mod load;
+mod svg;
+mod timing;
 
 use std::process::ExitCode;
 
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Some(Command::Inspect(args)) => commands::inspect::run(&args),
         Some(Command::Bench(args)) => commands::bench::run(&args),
         Some(Command::Synth(args)) => commands::synth::run(&args),
+        Some(Command::Tune(args)) => commands::tune::run(&args),
         Some(Command::Build(args)) => commands::build::run(&args),
         Some(Command::Cache(args)) => commands::cache::run(&args),
         Some(Command::Knobs(args)) => commands::knobs::run(&args),
