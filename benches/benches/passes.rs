@@ -6,7 +6,7 @@ use tern_benches::one_block;
 use tern_compiler::checkpoint::Checkpoint;
 use tern_compiler::codegen::jit::JitCode;
 use tern_compiler::codegen::module::Listing;
-use tern_compiler::egraph::{self, Machine};
+use tern_compiler::egraph::{self, Costs, Facts};
 use tern_compiler::pipeline::{self, Lowered, Options};
 use tern_compiler::schedule::kernel::TritPacking;
 use tern_compiler::schedule::packing::pack_matrix;
@@ -39,7 +39,7 @@ fn compile_form(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn optimise(bencher: Bencher<'_, '_>) {
     let compiled = lower(&one_block()).compiled;
-    bencher.bench(|| egraph::optimise(&compiled, &egraph::Options::default(), &Machine::default()));
+    bencher.bench(|| egraph::optimise(&compiled, &Facts::new(), &egraph::Options::default(), &Costs::default()));
 }
 
 /// Kernels, packings, phases, arena, and the checker.

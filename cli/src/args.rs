@@ -109,6 +109,15 @@ pub(crate) struct CompileArgs {
     /// Code emitter [default: auto].
     #[arg(long, value_name = "EMITTER", value_parser = PossibleValuesParser::new(choices("emitter")))]
     pub(crate) emitter: Option<String>,
+    /// The only strategy for ternary products of one token, where a product has it [default: auto, chosen by cost].
+    #[arg(long, value_name = "STRATEGY", value_parser = PossibleValuesParser::new(choices("decode")))]
+    pub(crate) decode: Option<String>,
+    /// The only strategy for ternary products of many tokens, where a product has it [default: auto, chosen by cost].
+    #[arg(long, value_name = "STRATEGY", value_parser = PossibleValuesParser::new(choices("prefill")))]
+    pub(crate) prefill: Option<String>,
+    /// Most memory of the packed weights, such as 600MB or 1.2GiB: the fastest choice of packings that fits.
+    #[arg(long, value_name = "SIZE", value_parser = crate::size::parse)]
+    pub(crate) memory: Option<u64>,
     /// How the likeliest tokens are found: by a 6-bit copy of the vocabulary matrix and the exact rows that it leaves in
     /// doubt, or by all exact rows. The same bits [default: auto, a copy of a large matrix].
     #[arg(long, value_name = "HOW", value_parser = PossibleValuesParser::new(choices("head")))]
@@ -143,6 +152,9 @@ impl CompileArgs {
             ("--isa", self.isa.is_some()),
             ("--arith", self.arith.is_some()),
             ("--emitter", self.emitter.is_some()),
+            ("--decode", self.decode.is_some()),
+            ("--prefill", self.prefill.is_some()),
+            ("--memory", self.memory.is_some()),
             ("--head", self.head.is_some()),
             ("--step-tokens", self.step_tokens.is_some()),
             ("--egraph-iterations", self.egraph_iterations.is_some()),

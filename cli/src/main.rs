@@ -9,6 +9,7 @@ mod cache;
 mod commands;
 mod demo;
 mod load;
+mod size;
 mod svg;
 mod timing;
 

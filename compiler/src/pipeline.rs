@@ -13,21 +13,22 @@ use tern_runtime::memory::{Block, HugePages};
 use tern_runtime::model::{Model, ModelInfo};
 
 use crate::checkpoint::Checkpoint;
-use crate::codegen::candidates::packings;
+use crate::codegen::candidates::{offers, packings};
 use crate::codegen::jit::JitCode;
 use crate::codegen::module::Listing;
 use crate::codegen::{self, EmitterChoice, Isa, Target};
-use crate::egraph;
-use crate::graph::Graph;
+use crate::egraph::{self, Costs, Facts};
 use crate::graph::arith::Profile;
 use crate::graph::verify::{VerifyErrors, verify_compiled, verify_model};
+use crate::graph::{Graph, Strategy};
 use crate::import::{self, ImportOptions, Imported};
 use crate::schedule::kernel::TritPacking;
 use crate::schedule::{self, HeadMode, Schedule, Ternary};
+use crate::strategy::Prices;
 use crate::weights::WeightError;
 
 /// What the caller decides.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Which instructions.
     pub isa: Isa,
@@ -43,6 +44,12 @@ pub struct Options {
     pub head: HeadMode,
     /// How far the optimiser may go.
     pub egraph: egraph::Options,
+    /// The only strategies that it may choose for decoding and for prompts, if there are such.
+    pub only: [Option<Strategy>; 2],
+    /// Threads that will share the work: what is fastest depends on it.
+    pub threads: u32,
+    /// The most bytes of packed weights.
+    pub memory_bytes: Option<u64>,
     /// Pages of the packed weights.
     pub huge_pages: HugePages,
     /// Threads that pack the weights; `None`: one for each physical core.
@@ -64,6 +71,9 @@ impl Options {
             max_step_tokens: default::STEP_TOKENS,
             head: HeadMode::Auto,
             egraph: egraph::Options::default(),
+            only: [None; 2],
+            threads: u32::try_from(physical_cores()).unwrap_or(1),
+            memory_bytes: None,
             huge_pages: HugePages::Ask,
             pack_threads: None,
         })
@@ -175,8 +185,10 @@ pub fn import(checkpoint: &Checkpoint, options: &Options) -> Result<Imported, Er
 /// An op that nothing computes, or a bug.
 pub fn lower(graph: &Graph, options: &Options) -> Result<Lowered, Error> {
     let mut timings = Timings::default();
-    let ternary = options.target()?.ternary();
-    let (compiled, optimised) = optimise(graph, options, &mut timings)?;
+    let target = options.target()?;
+    let ternary = target.ternary();
+    let costs = costs(options, &[target], ternary);
+    let (compiled, optimised) = optimise(graph, options, &costs, &mut timings)?;
     let schedule = schedule(&optimised.graph, options, ternary, &mut timings)?;
     Ok(Lowered { compiled, optimised: optimised.graph, report: optimised.report, schedule, timings })
 }
@@ -199,7 +211,8 @@ pub fn lower_levels(
     let read_by_all = |packing: &&TritPacking| others.iter().all(|target| packings(target).contains(packing));
     let packing = packings(first).iter().find(read_by_all).copied();
     let packing = packing.ok_or_else(|| codegen::Error::bug("levels that share no packing"))?;
-    let (_, optimised) = optimise(graph, options, timings)?;
+    let costs = costs(options, &targets, first.ternary_packed(packing));
+    let (_, optimised) = optimise(graph, options, &costs, timings)?;
     let schedule = |target: &Target| schedule(&optimised.graph, options, target.ternary_packed(packing), timings);
     let mut schedules = targets.iter().map(schedule).collect::<Result<Vec<_>, _>>()?;
     let scratch_bytes = schedules.iter().map(|schedule| schedule.scratch_bytes).max().unwrap_or(0);
@@ -207,11 +220,31 @@ pub fn lower_levels(
     Ok(schedules)
 }
 
+/// What the optimiser chooses by, for code of all `targets`, the least first.
+fn costs(options: &Options, targets: &[Target], ternary: Ternary) -> Costs {
+    let mut offers = offers(targets, ternary);
+    for (there, only) in [&mut offers.decode, &mut offers.prefill].into_iter().zip(options.only) {
+        if let Some(only) = only {
+            there.retain(|strategy| *strategy == only);
+        }
+    }
+    let mut prices = Prices { threads: options.threads, ..Prices::default() };
+    if let Some(highest) = targets.last() {
+        prices.engine = highest.engine();
+    }
+    Costs { offers, prices, ..Costs::default() }
+}
+
 /// The form that defines the result, and the one that is scheduled.
-fn optimise(graph: &Graph, options: &Options, timings: &mut Timings) -> Result<(Graph, egraph::Optimised), Error> {
+fn optimise(
+    graph: &Graph,
+    options: &Options,
+    costs: &Costs,
+    timings: &mut Timings,
+) -> Result<(Graph, egraph::Optimised), Error> {
     let compiled = timings.time("compile_form", || compiled_form(graph))?;
-    let machine = egraph::Machine::default();
-    let optimised = timings.time("optimise", || egraph::optimise(&compiled, &options.egraph, &machine))?;
+    let facts = Facts::new();
+    let optimised = timings.time("optimise", || egraph::optimise(&compiled, &facts, &options.egraph, costs))?;
     verify_compiled(&optimised.graph).map_err(|errors| Error::Pass { pass: "the optimiser", errors })?;
     Ok((compiled, optimised))
 }

@@ -14,7 +14,7 @@ use tern_compiler::graph::arith::{self, Profile};
 use tern_compiler::graph::{Act, F32};
 use tern_compiler::schedule::kernel::{Epilogue, KernelKind, MapOp, Regime, TritPacking, Variant};
 use tern_compiler::schedule::packing::{dense_row_bytes, pack_matrix};
-use tern_compiler::schedule::table::{TABLE_PARTS, TableScratch};
+use tern_compiler::schedule::table::TABLE_PARTS;
 use tern_compiler::schedule::{RowKind, layout};
 use tern_compiler::weights::Trits;
 use tern_runtime::memory::{Block, HugePages};
@@ -95,13 +95,11 @@ fn check_candidates(
                 ),
             };
             let kind = KernelKind::Ternary { packing, rows: n as u32, cols: k as u32, epilogue, regime, variant };
-            let (units, scratch_bytes) = match regime {
-                Regime::Gemv | Regime::Gemm => (u64::from(tiles), 0),
-                Regime::Table { tokens: batch } => {
-                    let scratch = TableScratch::new(packing, batch, k as u32, matrices as u32 * tiles);
-                    (tokens.div_ceil(batch as usize) as u64 * u64::from(TABLE_PARTS), scratch.bytes as usize)
-                }
+            let units = match regime {
+                Regime::Gemv | Regime::Gemm => u64::from(tiles),
+                Regime::Table { tokens: batch } => tokens.div_ceil(batch as usize) as u64 * u64::from(TABLE_PARTS),
             };
+            let scratch_bytes = kind.scratch_bytes() as usize;
             let mut scratch = Block::zeroed(scratch_bytes, 64, HugePages::Off, "scratch").expect("memory");
             let mut out = Rows::garbage(tokens, n);
             // In two parts, as two threads would.

@@ -6,9 +6,11 @@
 use super::Target;
 use super::isa::{EmitterChoice, Isa};
 use super::wide::registers::Width;
-use crate::graph::strategy::Strategy;
+use crate::graph::Strategy;
 use crate::schedule::kernel::{Regime, TritPacking, Variant, Vectors};
 use crate::schedule::{Table, Ternary};
+use crate::strategy::roofline::Engine;
+use crate::strategy::{Offers, Slot};
 
 /// Tokens of a batch of the table product.
 pub const TABLE_TOKENS: u32 = 16;
@@ -57,11 +59,19 @@ pub fn packings(target: &Target) -> &'static [TritPacking] {
 
 fn packings_of(isa: Isa, emitter: EmitterChoice) -> &'static [TritPacking] {
     match (is_wide(isa, emitter), isa) {
-        (true, Isa::Avx512Vbmi) => &[TritPacking::T5, TritPacking::T2],
+        (true, Isa::Avx512Vbmi) => &[TritPacking::T5, TritPacking::T2, TritPacking::N4],
         (true, Isa::Sse41 | Isa::Avx2 | Isa::AvxVnni | Isa::Avx512Vnni | Isa::Neon | Isa::Dotprod | Isa::Rvv) => {
-            &[TritPacking::T2]
+            &[TritPacking::T2, TritPacking::N4]
         }
-        (false, _) => &[TritPacking::T2],
+        (false, _) => &[TritPacking::T2, TritPacking::N4],
+    }
+}
+
+/// For how many rows of activations a packing has kernels.
+fn regimes(packing: TritPacking) -> &'static [Regime] {
+    match packing {
+        TritPacking::T2 | TritPacking::T5 => &[Regime::Gemv, Regime::Gemm, Regime::Table { tokens: TABLE_TOKENS }],
+        TritPacking::N4 => &[Regime::Gemv, Regime::Gemm],
     }
 }
 
@@ -70,9 +80,37 @@ pub fn ternary(target: &Target) -> Vec<(TritPacking, Regime)> {
     ternary_of(target.isa, target.emitter)
 }
 
+/// The strategies that all of `targets` have kernels for, the defaults those of `ternary`.
+pub fn offers(targets: &[Target], ternary: Ternary) -> Offers {
+    let all = |strategy: Strategy, slot: Slot| targets.iter().all(|target| exists(target, strategy, slot));
+    let of = |slot| Strategy::ALL.into_iter().filter(|strategy| all(*strategy, slot)).collect();
+    let gated = Strategy::ALL.into_iter().filter(|strategy| has_gated(*strategy)).collect();
+    let default = Slot::ALL.map(|slot| ternary.default_of(slot));
+    Offers { decode: of(Slot::Decode), prefill: of(Slot::Prefill), gated, default }
+}
+
+/// Whether the target has a kernel of the strategy.
+fn exists(target: &Target, strategy: Strategy, slot: Slot) -> bool {
+    let packs = |packing| packings(target).contains(&packing);
+    match (strategy, slot) {
+        (Strategy::Dot2, _) | (Strategy::Lut2, Slot::Prefill) => packs(TritPacking::T2),
+        (Strategy::Dot5, _) | (Strategy::Lut5, Slot::Prefill) => packs(TritPacking::T5),
+        (Strategy::Lut2 | Strategy::Lut5, Slot::Decode) => false,
+        (Strategy::Lut, _) => packs(TritPacking::N4),
+        (Strategy::Any | Strategy::AddSub | Strategy::ColSkip | Strategy::Dup, _) => false,
+    }
+}
+
+/// Whether a strategy has kernels for gated units.
+fn has_gated(strategy: Strategy) -> bool {
+    match strategy {
+        Strategy::Dot2 | Strategy::Dot5 | Strategy::Lut | Strategy::Lut2 | Strategy::Lut5 | Strategy::Dup => true,
+        Strategy::Any | Strategy::AddSub | Strategy::ColSkip => false,
+    }
+}
+
 fn ternary_of(isa: Isa, emitter: EmitterChoice) -> Vec<(TritPacking, Regime)> {
-    let regimes = [Regime::Gemv, Regime::Gemm, Regime::Table { tokens: TABLE_TOKENS }];
-    packings_of(isa, emitter).iter().flat_map(|p| regimes.iter().map(|r| (*p, *r))).collect()
+    packings_of(isa, emitter).iter().flat_map(|p| regimes(*p).iter().map(|r| (*p, *r))).collect()
 }
 
 /// What the kernel of a packing and a regime does.
@@ -82,6 +120,7 @@ pub const fn strategy(packing: TritPacking, regime: Regime) -> Strategy {
         (TritPacking::T2, Regime::Table { .. }) => Strategy::Lut2,
         (TritPacking::T5, Regime::Gemv | Regime::Gemm) => Strategy::Dot5,
         (TritPacking::T5, Regime::Table { .. }) => Strategy::Lut5,
+        (TritPacking::N4, _) => Strategy::Lut,
     }
 }
 
@@ -126,6 +165,7 @@ pub fn variants(isa: Isa, emitter: EmitterChoice, packing: TritPacking, regime: 
                 variants.push(unrolled(8));
             }
         }
+        (TritPacking::N4, _) => {}
         (TritPacking::T2 | TritPacking::T5, Regime::Table { .. }) => {
             variants.extend([44, 88].map(|n| Variant { block_tiles: Some(n), ..default }));
             if wide {
@@ -141,6 +181,11 @@ pub fn variants(isa: Isa, emitter: EmitterChoice, packing: TritPacking, regime: 
 }
 
 impl Target {
+    /// Whose kernels it runs.
+    pub fn engine(&self) -> Engine {
+        Engine { isa: self.isa, is_wide: is_wide(self.isa, self.emitter) }
+    }
+
     /// How ternary products are computed on it unless the caller wants another packing.
     pub fn ternary(&self) -> Ternary {
         self.ternary_packed(packings(self)[0])
@@ -150,6 +195,8 @@ impl Target {
     pub fn ternary_packed(&self, packing: TritPacking) -> Ternary {
         let wide = is_wide(self.isa, self.emitter);
         let from = if wide || self.isa.has_dot() { TABLE_FROM } else { TABLE_FROM_WITHOUT_DOT };
-        Ternary { packing, table: Some(Table { tokens: TABLE_TOKENS, from }) }
+        let tables = Table { tokens: TABLE_TOKENS, from };
+        let has_tables = regimes(packing).contains(&Regime::Table { tokens: TABLE_TOKENS });
+        Ternary { packing, table: has_tables.then_some(tables) }
     }
 }

@@ -25,10 +25,10 @@ mod report;
 pub mod rules;
 pub mod saturate;
 
-pub use cost::Machine;
+pub use cost::{Costs, Machine, Mix};
 pub use error::Error;
 pub use form::compile_form;
-pub use optimise::{Optimised, optimise};
+pub use optimise::{Facts, Optimised, optimise};
 pub use report::{Fired, RegionReport, Report, Stop};
 
 use tern_runtime::generated::knobs::default;

@@ -40,7 +40,8 @@ pub(super) fn extract(
     let Some(solution) = extract::solve(&alternatives.problem, budget) else { return Ok(None) };
     let fail = |reason: &str| Error::Extract { region: region.to_owned(), reason: reason.to_owned() };
     let order = extract::order(&alternatives.problem, &solution.choice).ok_or_else(|| fail("it has a cycle"))?;
-    let mut body = Body { inputs: before.inputs.clone(), weights: before.weights.clone(), ..Body::default() };
+    let (inputs, weights, facts) = (before.inputs.clone(), before.weights.clone(), before.facts.clone());
+    let mut body = Body { inputs, weights, facts, ..Body::default() };
     let mut places: Vec<Option<Place>> = vec![None; solution.choice.len()];
     let at = |id: &Id, places: &[Option<Place>]| alternatives.index(egraph, *id).and_then(|class| places[class]);
     for class in order {

@@ -5,6 +5,9 @@
 use std::fmt;
 
 use super::RowKind;
+use super::layout::trit_tiles;
+use super::lut::LutScratch;
+use super::table::TableScratch;
 use crate::generated::packings::Packing;
 use crate::graph::DenseType;
 use crate::graph::{Act, F32};
@@ -42,36 +45,38 @@ pub enum TritPacking {
     T2,
     /// `t5_16x20`: five trits a byte, 20 columns of 16 rows in a cache line.
     T5,
+    /// `n4_16x16`: two bits a trit, 16 columns of 16 rows in a cache line, byte lanes are rows.
+    N4,
 }
 
 impl TritPacking {
     /// All of them.
-    pub const ALL: [TritPacking; 2] = [TritPacking::T2, TritPacking::T5];
+    pub const ALL: [TritPacking; 3] = [TritPacking::T2, TritPacking::T5, TritPacking::N4];
 
     /// Rows of a tile.
     pub const fn tile_rows(self) -> u32 {
         match self {
-            TritPacking::T2 | TritPacking::T5 => 16,
+            TritPacking::T2 | TritPacking::T5 | TritPacking::N4 => 16,
         }
     }
     /// Columns of a block.
     pub const fn block_cols(self) -> u32 {
         match self {
-            TritPacking::T2 => 16,
+            TritPacking::T2 | TritPacking::N4 => 16,
             TritPacking::T5 => 20,
         }
     }
     /// Trits of a byte: its fields.
     pub const fn fields(self) -> u32 {
         match self {
-            TritPacking::T2 => 4,
+            TritPacking::T2 | TritPacking::N4 => 4,
             TritPacking::T5 => 5,
         }
     }
     /// What the code of one field is multiplied by to make it that of the next.
     pub const fn base(self) -> u32 {
         match self {
-            TritPacking::T2 => 4,
+            TritPacking::T2 | TritPacking::N4 => 4,
             TritPacking::T5 => 3,
         }
     }
@@ -82,6 +87,8 @@ impl TritPacking {
             (TritPacking::T2, true) => Packing::T2Tile16x16Pair,
             (TritPacking::T5, false) => Packing::T5Tile16x20,
             (TritPacking::T5, true) => Packing::T5Tile16x20Pair,
+            (TritPacking::N4, false) => Packing::N4Tile16x16,
+            (TritPacking::N4, true) => Packing::N4Tile16x16Pair,
         }
     }
 }
@@ -158,7 +165,8 @@ pub enum KernelKind {
         cols: u32,
     },
     /// i8 codes times trits. Args: w, codes, scales, sums, out, rows, lo, hi, s_w, then residual or s_w of up, scratch.
-    /// `lo` and `hi` count tiles; of tables, `TABLE_PARTS` parts of each batch of tokens, and only they use the scratch.
+    /// `lo` and `hi` count tiles; of tables, `TABLE_PARTS` parts of each batch of tokens. The scratch memory is
+    /// [`KernelKind::scratch_bytes`] long.
     Ternary {
         /// How the trits lie.
         packing: TritPacking,
@@ -255,6 +263,21 @@ pub enum KernelKind {
         /// Rows of the vocabulary.
         rows: u32,
     },
+}
+
+impl KernelKind {
+    /// Scratch memory that a thread needs for it, in bytes.
+    pub const fn scratch_bytes(&self) -> u32 {
+        let KernelKind::Ternary { packing, rows, cols, epilogue, regime, variant } = *self else { return 0 };
+        match (packing, regime) {
+            (_, Regime::Table { tokens }) => {
+                let matrices = if matches!(epilogue, Epilogue::Glu(_)) { 2 } else { 1 };
+                TableScratch::of_variant(packing, tokens, cols, matrices * trit_tiles(packing, rows), variant).bytes
+            }
+            (TritPacking::N4, Regime::Gemv | Regime::Gemm) => LutScratch::new(cols).bytes,
+            (TritPacking::T2 | TritPacking::T5, Regime::Gemv | Regime::Gemm) => 0,
+        }
+    }
 }
 
 /// The symbol without ISA and prefix: op, types, tile, shape.

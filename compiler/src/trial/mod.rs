@@ -17,7 +17,7 @@ use crate::codegen::{self, Target, candidates};
 use crate::graph::Act;
 use crate::graph::arith::{MAX_K, MAX_N};
 use crate::schedule::kernel::{Epilogue, KernelKind, Regime, TritPacking, Variant};
-use crate::schedule::table::{TABLE_PARTS, TableScratch};
+use crate::schedule::table::TABLE_PARTS;
 use crate::schedule::{RowKind, layout};
 use operands::{Arena, Weights};
 
@@ -125,6 +125,7 @@ pub enum Error {
 /// A compiled kernel for one shape.
 pub struct Trial {
     kernel: JitKernel,
+    kind: KernelKind,
     shape: Shape,
     packing: TritPacking,
     regime: Regime,
@@ -158,7 +159,7 @@ impl Trial {
         let Candidate { packing, regime, variant, .. } = *candidate;
         let epilogue = if pair { Epilogue::Glu(Act::Relu2) } else { Epilogue::Scale };
         let kind = KernelKind::Ternary { packing, rows, cols, epilogue, regime, variant };
-        Ok(Trial { kernel: JitKernel::compile(&kind, target)?, shape, packing, regime, variant })
+        Ok(Trial { kernel: JitKernel::compile(&kind, target)?, kind, shape, packing, regime, variant })
     }
 
     /// The kernel's symbol.
@@ -183,15 +184,11 @@ impl Trial {
 
     /// Units of work that threads share, and bytes of scratch memory of each thread.
     fn units_and_scratch_bytes(&self) -> (u64, u64) {
-        let tiles = layout::trit_tiles(self.packing, self.shape.rows);
-        match self.regime {
-            Regime::Gemv | Regime::Gemm => (u64::from(tiles), 0),
-            Regime::Table { tokens } => {
-                let scratch = TableScratch::new(self.packing, tokens, self.shape.cols, tiles * self.shape.matrices());
-                let batches = u64::from(self.shape.tokens.div_ceil(tokens));
-                (batches * u64::from(TABLE_PARTS), u64::from(scratch.bytes))
-            }
-        }
+        let units = match self.regime {
+            Regime::Gemv | Regime::Gemm => u64::from(layout::trit_tiles(self.packing, self.shape.rows)),
+            Regime::Table { tokens } => u64::from(self.shape.tokens.div_ceil(tokens)) * u64::from(TABLE_PARTS),
+        };
+        (units, u64::from(self.kind.scratch_bytes()))
     }
 }
 

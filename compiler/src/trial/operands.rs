@@ -184,7 +184,7 @@ mod tests {
             seen.dedup();
             let valid = |byte: &u8| (0..4).all(|i| byte >> (2 * i) & 3 != 3);
             match packing {
-                TritPacking::T2 => assert!(seen.len() == 81 && seen.iter().all(valid), "{seen:?}"),
+                TritPacking::T2 | TritPacking::N4 => assert!(seen.len() == 81 && seen.iter().all(valid), "{seen:?}"),
                 TritPacking::T5 => assert_eq!(seen, (0..243).collect::<Vec<u8>>()),
             }
             let shape = Shape::new(1, 100, 50).expect("a shape");

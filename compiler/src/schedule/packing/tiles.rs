@@ -5,7 +5,7 @@
 //! at most 0xaa and one of five at most 242. Unpacking goes by the formula, trit by trit: it is for tests, and slow.
 
 use crate::schedule::kernel::TritPacking;
-use crate::schedule::layout::{trit_tile_bytes, trit_tiles};
+use crate::schedule::layout::{ALIGN_BYTES, trit_tile_bytes, trit_tiles};
 use crate::weights::Trits;
 
 /// Packs the rows whose `codes` are given, `cols` each, as one tile; rows that the tile has beyond them are trit 0.
@@ -36,6 +36,7 @@ pub(super) fn pack_tile(packing: TritPacking, codes: &[u8], cols: usize, tile: &
             match packing {
                 TritPacking::T2 => pack_row::<4, 4, 16>(codes, row, lines),
                 TritPacking::T5 => pack_row::<5, 3, 20>(codes, row, lines),
+                TritPacking::N4 => pack_lane(codes, row, lines),
             }
         }
     }
@@ -54,6 +55,18 @@ fn pack_row<const FIELDS: usize, const BASE: u32, const COLS: usize>(codes: &[u8
             dword = dword * BASE + u32::from_le_bytes(words[f]);
         }
         line[4 * row..4 * row + 4].copy_from_slice(&dword.to_le_bytes());
+    }
+}
+
+/// One row of a tile of `n4_16x16`: of each 16 codes, four become one byte of each part of a line.
+fn pack_lane(codes: &[u8], row: usize, lines: &mut [u8]) {
+    let (blocks, _) = codes.as_chunks::<16>();
+    let (lines, _) = lines.as_chunks_mut::<64>();
+    for (block, line) in blocks.iter().zip(lines) {
+        let (fours, _) = block.as_chunks::<4>();
+        for (part, [c0, c1, c2, c3]) in fours.iter().enumerate() {
+            line[16 * part + row] = c0 | c1 << 2 | c2 << 4 | c3 << 6;
+        }
     }
 }
 
@@ -78,13 +91,20 @@ pub fn pack_matrix(packing: TritPacking, trits: &Trits, out: &mut [u8], tile_str
 pub fn trit_at(packing: TritPacking, packed: &[u8], (row, col): (usize, usize), tile_stride: usize) -> i8 {
     let tile_rows = packing.tile_rows() as usize;
     let block_cols = packing.block_cols() as usize;
-    // Bytes of one row in one block.
-    let row_bytes = block_cols / packing.fields() as usize;
-    let (tile, row) = (row / tile_rows, row % tile_rows);
-    let (block, col) = (col / block_cols, col % block_cols);
-    let byte = packed[tile * tile_stride + (block * tile_rows + row) * row_bytes + col % row_bytes];
-    let field = (col / row_bytes) as u32;
-    (u32::from(byte) / packing.base().pow(field) % packing.base()) as i8 - 1
+    let (block, col_in_block) = (col / block_cols, col % block_cols);
+    // Of the block's bytes the one that holds the code, and of its fields which.
+    let (byte, field) = match packing {
+        TritPacking::T2 | TritPacking::T5 => {
+            let row_bytes = block_cols / packing.fields() as usize;
+            (row % tile_rows * row_bytes + col_in_block % row_bytes, col_in_block / row_bytes)
+        }
+        TritPacking::N4 => {
+            let fields = packing.fields() as usize;
+            (col_in_block / fields * tile_rows + row % tile_rows, col_in_block % fields)
+        }
+    };
+    let byte = packed[row / tile_rows * tile_stride + block * ALIGN_BYTES as usize + byte];
+    (u32::from(byte) / packing.base().pow(field as u32) % packing.base()) as i8 - 1
 }
 
 /// The trits of a packed matrix.
@@ -164,5 +184,10 @@ mod tests {
         // Columns beyond the matrix: codes 1.
         let byte = code(16, 43) + 3 * code(16, 47) + 9 + 27 + 81;
         assert_eq!(u32::from(five[stride + 128 + 3]), byte);
+        let (lanes, stride) = packed(TritPacking::N4, &trits);
+        assert_eq!(stride, 5 * 64);
+        // Row 5, columns 16 + 8 + {0, 1, 2, 3}: line 1, part 2, lane 5.
+        let byte = code(5, 24) | code(5, 25) << 2 | code(5, 26) << 4 | code(5, 27) << 6;
+        assert_eq!(u32::from(lanes[64 + 2 * 16 + 5]), byte);
     }
 }

@@ -129,8 +129,16 @@ fn block(k: &mut Emitter<'_, '_>, f: &Frame, w: Value, tile: Value, token: Value
     }
 }
 
-/// Stores what becomes of `accs[token][part]`.
-fn finish(k: &mut Emitter<'_, '_>, f: &Frame, accs: &[[Value; PARTS]], tile: Value, token: Value, is_second: bool) {
+/// Stores what becomes of `accs[token][part]`. That of the gate of a gated unit waits in the result's memory until this is
+/// called for the second matrix.
+pub(super) fn finish(
+    k: &mut Emitter<'_, '_>,
+    f: &Frame,
+    accs: &[[Value; PARTS]],
+    tile: Value,
+    token: Value,
+    is_second: bool,
+) {
     for (t, parts) in accs.iter().enumerate() {
         let token = k.at(token, t as i64);
         let row = k.b.ins().imul_imm_s(token, f.shape.out_row_bytes());

@@ -1,6 +1,6 @@
 //! i8 codes times trits with wide vectors: what most of a model's time goes into.
 //!
-//! Three regimes share the packings of 16 rows (`ir-specs/PACKINGS.md`), whose cache lines hold one dword per row:
+//! Two ways share the packings of 16 rows (`ir-specs/PACKINGS.md`) whose cache lines hold one dword per row:
 //! - [`dot`]: a line is a register whose dword lanes are rows. Its trits are unfolded field by field and multiplied with
 //!   the dword of activation codes that the field's four columns have, the same for all rows: sums of 16 rows grow side by
 //!   side and need no reduction. One token (GEMV), or up to four that share the unfolding.
@@ -8,11 +8,15 @@
 //!   side by side; then each group of four trits of a row is an index, and a row costs one addition per four columns: no
 //!   multiplication at all.
 //!
-//! Args: w, codes, scales, sums, out, tokens, lo, hi, s_w, then residual rows or s_w of up, scratch (tables only).
+//! One way reads `n4_16x16`, whose byte lanes are rows:
+//! - [`lut`]: for one token after another. Sixteen rows look up the sum of two columns in one byte shuffle.
+//!
+//! Args: w, codes, scales, sums, out, tokens, lo, hi, s_w, then residual rows or s_w of up, scratch.
 
 mod dot;
 mod epilogue;
 mod indices;
+mod lut;
 mod table;
 mod transpose;
 
@@ -93,7 +97,8 @@ pub(super) fn exists(isa: Isa, t: &Ternary) -> bool {
         return false;
     }
     match (t.packing, t.regime) {
-        (TritPacking::T2, Regime::Gemv | Regime::Gemm | Regime::Table { tokens: 16 }) => isa != Isa::Sse41,
+        (TritPacking::T2, Regime::Gemv | Regime::Gemm | Regime::Table { tokens: 16 })
+        | (TritPacking::N4, Regime::Gemv | Regime::Gemm) => isa != Isa::Sse41,
         // Five trits a byte want the byte permutation of VBMI: without it, unfolding takes longer than 2-bit weights
         // take to arrive.
         (TritPacking::T5, Regime::Gemv | Regime::Gemm | Regime::Table { tokens: 16 }) => isa == Isa::Avx512Vbmi,
@@ -103,8 +108,9 @@ pub(super) fn exists(isa: Isa, t: &Ternary) -> bool {
 
 /// Writes the body.
 pub(super) fn emit(k: &mut Asm, t: &Ternary) {
-    match t.regime {
-        Regime::Gemv | Regime::Gemm => dot::emit(k, t),
-        Regime::Table { .. } => table::emit(k, t),
+    match (t.packing, t.regime) {
+        (TritPacking::N4, _) => lut::emit(k, t),
+        (_, Regime::Gemv | Regime::Gemm) => dot::emit(k, t),
+        (_, Regime::Table { .. }) => table::emit(k, t),
     }
 }
