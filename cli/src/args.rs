@@ -10,11 +10,13 @@ use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand};
 
 mod build;
+mod tune;
 
 pub(crate) use build::{BuildArgs, Emit, TargetArgs, WeightsPlace};
 pub(crate) use tern_host::Usage;
 pub(crate) use tern_host::args::{ChatArgs, EngineArgs, GenerateArgs};
 use tern_host::knobs::{choices, parser};
+pub(crate) use tune::TuneArgs;
 
 use crate::cache::CacheArgs;
 
@@ -83,6 +85,12 @@ pub(crate) enum Command {
     /// The same checkpoint, options and target give the same bytes on every machine. OUT appears when it is whole, or not at
     /// all. An artifact and a program hold machine code: run one as you would any program, if you trust who built it.
     Build(Box<BuildArgs>),
+    /// Measure on this CPU what the ternary products of a model cost in every way that there is to compute them.
+    ///
+    /// The optimiser then chooses by these figures: `tern run`, `tern bench` and `tern build` use them on this CPU. Weights are
+    /// cold, candidates take turns, the hopeless drop out. Every product is saved when it is done: after Ctrl-C, or when the
+    /// time is up, the next start goes on.
+    Tune(Box<TuneArgs>),
     /// Look after the models that were compiled and kept.
     Cache(CacheCommandArgs),
     /// List the knobs, their values and where these come from.

@@ -67,6 +67,12 @@ impl Cache {
         Ok(Some(Self { folder, most_bytes }))
     }
 
+    /// The folder of figures, which are kept whether compiled models are or not; `None` if there is no place for one.
+    pub(crate) fn of_figures(cache_dir: Option<&str>) -> Result<Option<Self>> {
+        let args = CacheArgs { cache_dir: cache_dir.map(str::to_owned), ..CacheArgs::default() };
+        Ok(folder(&args)?.map(|folder| Self { folder: folder.join("tune"), most_bytes: u64::MAX }))
+    }
+
     /// The folder, there or not.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder

@@ -10,6 +10,8 @@ mod commands;
 mod demo;
 mod load;
 mod size;
+mod svg;
+mod timing;
 
 use std::process::ExitCode;
 
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         Some(Command::Inspect(args)) => commands::inspect::run(&args),
         Some(Command::Bench(args)) => commands::bench::run(&args),
         Some(Command::Synth(args)) => commands::synth::run(&args),
+        Some(Command::Tune(args)) => commands::tune::run(&args),
         Some(Command::Build(args)) => commands::build::run(&args),
         Some(Command::Cache(args)) => commands::cache::run(&args),
         Some(Command::Knobs(args)) => commands::knobs::run(&args),

@@ -13,3 +13,4 @@ pub(crate) mod knobs;
 pub(crate) mod logits;
 pub(crate) mod run;
 pub(crate) mod synth;
+pub(crate) mod tune;

@@ -34,6 +34,16 @@ pub struct Candidate {
     pub variant: Variant,
 }
 
+impl Candidate {
+    /// Whether a product of so many tokens is computed by it: one token has kernels of its own.
+    pub const fn suits(&self, tokens: u32) -> bool {
+        match self.regime {
+            Regime::Gemv => tokens == 1,
+            Regime::Gemm | Regime::Table { .. } => tokens > 1,
+        }
+    }
+}
+
 /// Whether the wide emitter writes ternary kernels.
 fn is_wide(isa: Isa, emitter: EmitterChoice) -> bool {
     emitter == EmitterChoice::Auto && isa.width().is_some()

@@ -48,13 +48,7 @@ pub fn choose(figures: &Figures, ask: &Ask) -> Option<Choice> {
 /// Every strategy that the level has for the product, the cheapest first.
 pub fn all(figures: &Figures, ask: &Ask) -> Vec<Choice> {
     let listed = candidates::all(ask.level, ask.emitter);
-    let suits = |c: &&Candidate| match c.regime {
-        Regime::Gemv => ask.work.tokens == 1,
-        // One token has a kernel of its own.
-        Regime::Gemm => ask.work.tokens > 1,
-        Regime::Table { .. } => true,
-    };
-    let defaults = listed.iter().filter(|c| c.variant == Variant::default()).filter(suits);
+    let defaults = listed.iter().filter(|c| c.variant == Variant::default() && c.suits(ask.work.tokens));
     let mut choices: Vec<Choice> = defaults
         .map(|candidate| {
             let query = ask.query(candidate.strategy);

@@ -9,7 +9,6 @@ use super::{Cpu, Figure, Key, counts_zeros};
 use crate::codegen::candidates;
 use crate::graph::Strategy;
 use crate::graph::arith::{MAX_K, MAX_N};
-use crate::schedule::kernel::Regime;
 use crate::schedule::variant::Variant;
 
 /// A product: `tokens` rows of `cols` codes times a matrix of `rows` rows, or the gated unit of two such.
@@ -207,10 +206,9 @@ fn check(figure: &Figure) -> Result<(), SheetError> {
     if key.zeros_percent > most_zeros {
         return range("zeros_percent", key.zeros_percent.to_string(), format!("0 to {most_zeros}"));
     }
-    let is_made_for = |regime| regime != Regime::Gemv || key.work.tokens == 1;
     let exists = candidates::all(key.level, key.emitter)
         .iter()
-        .any(|c| c.strategy == key.strategy && c.variant == variant && is_made_for(c.regime));
+        .any(|c| c.strategy == key.strategy && c.variant == variant && c.suits(key.work.tokens));
     if exists {
         return Ok(());
     }
