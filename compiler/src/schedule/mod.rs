@@ -22,6 +22,9 @@ pub mod print;
 pub mod table;
 pub mod traffic;
 
+use std::sync::Arc;
+
+use crate::addsub::Program;
 use crate::graph::{F32, Graph, ValueId};
 pub use head::{CoarseHead, HeadMode};
 use kernel::{KernelKind, TritPacking};
@@ -252,6 +255,8 @@ pub struct KvLayer {
 pub struct Schedule {
     /// Distinct kernels; `KernelId` indexes it.
     pub kernels: Vec<KernelKind>,
+    /// Matrices that are code; `ProgramId` indexes it.
+    pub programs: Vec<Arc<Program>>,
     /// The step.
     pub phases: Vec<Phase>,
     /// `BufferId` indexes it.

@@ -21,7 +21,7 @@ mod map;
 mod norm;
 mod pool;
 mod rope;
-mod ternary;
+pub(in crate::codegen) mod ternary;
 
 pub use asm::{Asm, Code};
 pub use listing::listing;
@@ -29,6 +29,7 @@ pub use listing::listing;
 use super::isa::EmitterChoice;
 use super::kernels::attention::Shape;
 use super::{Error, Target};
+use crate::addsub::Program;
 use crate::schedule::kernel::KernelKind;
 use crate::schedule::{RowKind, layout};
 
@@ -41,11 +42,12 @@ pub fn symbol(kind: &KernelKind, target: &Target) -> String {
     format!("{}_{bits}_{kind}", target.isa.name())
 }
 
-/// The wide body of a kernel; `None` if it has none at this target, or the target wants none.
+/// The wide body of a kernel, `program` being the one that the kind names; `None` if it has none at this target, or the
+/// target wants none.
 ///
 /// # Errors
 /// [`Error::Bug`]: a kernel that needs more registers than there are, or an instruction that does not exist.
-pub fn emit(kind: &KernelKind, target: &Target) -> Result<Option<Code>, Error> {
+pub fn emit(kind: &KernelKind, program: Option<&Program>, target: &Target) -> Result<Option<Code>, Error> {
     if target.emitter == EmitterChoice::Clif {
         return Ok(None);
     }
@@ -57,6 +59,11 @@ pub fn emit(kind: &KernelKind, target: &Target) -> Result<Option<Code>, Error> {
                 return Ok(None);
             }
             ternary::emit(&mut k, &t);
+        }
+        KernelKind::AddSub { epilogue, tokens, .. } => {
+            let exists = |program: &&Program| ternary::addsub::exists(target.isa, program, epilogue, tokens);
+            let Some(program) = program.filter(exists) else { return Ok(None) };
+            ternary::addsub::emit(&mut k, program, epilogue, tokens);
         }
         KernelKind::Norm { eps, out, cols } => norm::norm(&mut k, eps.map(|e| e.get()), out, cols),
         KernelKind::Map { op, cols } => map::map(&mut k, op, cols),

@@ -6,9 +6,11 @@
 //!   all rows. Sums of 16 rows grow side by side and need no reduction. One token, or two that share the unfolding.
 //! - [`table`]: for many tokens. The sums of every combination of four trits are written to a table once; a row then costs
 //!   one addition per four columns and eight tokens, and no multiplication.
+//! Weights that are code have [`addsub`].
 //!
 //! Args: w, codes, scales, sums, out, tokens, lo, hi, s_w, then residual rows or s_w of up, scratch (tables only).
 
+mod addsub;
 mod dot;
 mod epilogue;
 mod indices;
@@ -18,9 +20,11 @@ mod transpose;
 
 use cranelift_codegen::ir::Value;
 
+use crate::addsub::Program;
 use crate::codegen::emitter::Emitter;
 use crate::schedule::kernel::{Epilogue, Regime, TritPacking};
 use crate::schedule::{RowKind, layout};
+pub(in crate::codegen) use addsub::{TOKENS as ADDSUB_TOKENS, block_rows as addsub_block_rows};
 
 /// The packing that the kernels here read.
 const PACKING: TritPacking = TritPacking::T2;
@@ -94,17 +98,27 @@ struct Frame {
     scratch: Value,
 }
 
+/// Writes the body of a product whose weights are code.
+pub(super) fn addsub(k: &mut Emitter<'_, '_>, shape: Shape, program: &Program) {
+    let f = frame(k, shape);
+    addsub::addsub(k, &f, program);
+}
+
 /// Writes the body.
 pub(super) fn ternary(k: &mut Emitter<'_, '_>, shape: Shape, regime: Regime) {
-    let [w, codes, scales, sums, out, tokens, lo, hi] = std::array::from_fn(|slot| k.arg(slot));
-    let (weight_scale, residual, up_scale) = (k.arg_f32(8), k.arg(9), k.arg_f32(9));
-    let scratch = k.arg(10);
-    let f = Frame { shape, w, codes, scales, sums, out, tokens, lo, hi, weight_scale, residual, up_scale, scratch };
+    let f = frame(k, shape);
     match regime {
         Regime::Gemv => dot::gemv(k, &f),
         Regime::Gemm => dot::gemm(k, &f),
         Regime::Table { .. } => table::table(k, &f),
     }
+}
+
+fn frame(k: &mut Emitter<'_, '_>, shape: Shape) -> Frame {
+    let [w, codes, scales, sums, out, tokens, lo, hi] = std::array::from_fn(|slot| k.arg(slot));
+    let (weight_scale, residual, up_scale) = (k.arg_f32(8), k.arg(9), k.arg_f32(9));
+    let scratch = k.arg(10);
+    Frame { shape, w, codes, scales, sums, out, tokens, lo, hi, weight_scale, residual, up_scale, scratch }
 }
 
 /// Whether there is a kernel for the packing and the regime.
