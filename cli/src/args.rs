@@ -366,6 +366,11 @@ pub(crate) struct BenchArgs {
           conflicts_with_all = ["model", "prompt", "n", "depth", "profile", "plot", "kv", "head", "step_tokens",
                                 "no_optimise", "egraph_iterations", "egraph_nodes", "extract_budget", "timings"])]
     pub(crate) kernels: Option<tern_compiler::trial::Shape>,
+    /// Of the matrix that `addsub` turns into code, the share of trits that are not zero; other kernels take the same time
+    /// whatever their trits are.
+    #[arg(long, value_name = "SHARE", default_value_t = 2.0 / 3.0, value_parser = crate::commands::bench::kernel_density,
+          requires = "kernels")]
+    pub(crate) density: f64,
     /// Tokens of the prompt; 0 leaves it out.
     #[arg(short, long, value_name = "N", default_value_t = 512)]
     pub(crate) prompt: usize,

@@ -94,7 +94,12 @@ fn every_kernel_of_a_shape_is_listed() {
                 positive(row, key);
             }
             assert!(!cfg!(target_arch = "x86_64") || positive(row, "warm_of_peak") > 0.0);
-            assert!((1.6..4.0).contains(&positive(row, "bits_per_weight")), "{row}");
+            let code = row["regime"] == "addsub";
+            let bits = if code { 4.0..400.0 } else { 1.6..4.0 };
+            assert!(bits.contains(&positive(row, "bits_per_weight")), "{row}");
+            let adds = |i: usize| row["adds_per_output"][i].as_f64();
+            assert_eq!(adds(0).is_some(), code, "{row}");
+            assert!(adds(1) <= adds(0), "{row}");
             assert_eq!((&row["test"], row["tokens"].as_u64()), (&"kernel".into(), Some(tokens)), "{row}");
         }
         assert_eq!(rows.iter().filter(|row| row["fastest_cold"] == true).count(), 1);
@@ -109,14 +114,19 @@ fn every_kernel_of_a_shape_is_listed() {
     let kernels = rows.iter().filter(|row| row["test"] == "kernel");
     let found: Vec<_> =
         kernels.map(|row| (row["isa"].as_str(), row["emitter"].as_str(), row["threads"].as_u64())).collect();
-    let expected = |threads| [(Some("sse41"), Some("clif"), Some(threads)); 3];
+    let expected = |threads| [(Some("sse41"), Some("clif"), Some(threads)); 4];
     assert_eq!(found, [expected(1), expected(2)].concat());
 }
 
 /// The symbols of all kernels of this machine for so many tokens, 100 columns and 50 rows.
 fn symbols(tokens: u64) -> Vec<String> {
     use tern_compiler::codegen::{EmitterChoice, Isa, Target, candidates};
-    use tern_compiler::schedule::kernel::{Epilogue, KernelKind, Regime, Variant};
+    use tern_compiler::schedule::kernel::{Epilogue, KernelKind, ProgramId, Regime, Variant};
+    let symbol = |isa: Isa, emitter: EmitterChoice, kind: &KernelKind| {
+        let width = isa.width().filter(|_| emitter == EmitterChoice::Auto);
+        let width = width.map_or(String::new(), |width| format!("_{}", 8 * width.bytes()));
+        format!("{}{width}_{kind}", isa.name())
+    };
     let mut symbols = Vec::new();
     for isa in Isa::ALL.iter().copied().filter(|isa| isa.is_available()) {
         for emitter in EmitterChoice::ALL {
@@ -130,13 +140,14 @@ fn symbols(tokens: u64) -> Vec<String> {
                     regime,
                     variant: Variant::default(),
                 };
-                let width = isa.width().filter(|_| *emitter == EmitterChoice::Auto);
-                let width = width.map_or(String::new(), |width| format!("_{}", 8 * width.bytes()));
-                let symbol = format!("{}{width}_{kind}", isa.name());
+                let symbol = symbol(isa, *emitter, &kind);
                 if (regime != Regime::Gemv || tokens == 1) && !symbols.contains(&symbol) {
                     symbols.push(symbol);
                 }
             }
+            let (program, tokens) = (ProgramId(0), candidates::addsub(&target).tokens);
+            let kind = KernelKind::AddSub { program, rows: 50, cols: 100, epilogue: Epilogue::Scale, tokens };
+            symbols.push(symbol(isa, *emitter, &kind));
         }
     }
     symbols
@@ -156,6 +167,7 @@ fn people_get_a_table_of_kernels() {
 fn impossible_kernels_are_refused() {
     run(&["bench", "--kernels", "1,2"]).refused(2, "three whole numbers");
     run(&["bench", "--kernels", "1,1000000,1"]).refused(2, "K = 1000000");
+    run(&["bench", "--kernels", "1,64,16", "--density", "2"]).refused(2, "from 0 to 1");
     run(&["bench", "--kernels", "1,64,16", "-p", "3"]).refused(2, "cannot be used with");
     run(&["bench", "--kernels", "1,64,16", "-t", "0"]).refused(1, "thread");
 }

@@ -5,7 +5,9 @@
 
 use super::Target;
 use super::isa::{EmitterChoice, Isa};
+use super::kernels::ternary::{ADDSUB_TOKENS, addsub_block_rows};
 use super::wide::registers::Width;
+use super::wide::ternary::addsub;
 use crate::graph::Strategy;
 use crate::schedule::kernel::{Regime, TritPacking, Variant, Vectors};
 use crate::schedule::{Table, Ternary};
@@ -72,6 +74,24 @@ fn regimes(packing: TritPacking) -> &'static [Regime] {
     match packing {
         TritPacking::T2 | TritPacking::T5 => &[Regime::Gemv, Regime::Gemm, Regime::Table { tokens: TABLE_TOKENS }],
         TritPacking::N4 => &[Regime::Gemv, Regime::Gemm],
+    }
+}
+
+/// How a product whose weights are code is computed on a target.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct AddSub {
+    /// Tokens of a batch.
+    pub tokens: u32,
+    /// The most rows of a block: as many sums as there are registers for.
+    pub block_rows: u32,
+}
+
+/// How the weights of a small matrix become code on the target: always possible but for a gated unit, whose two
+/// products end in one.
+pub fn addsub(target: &Target) -> AddSub {
+    match addsub::room(target.isa).filter(|_| is_wide(target.isa, target.emitter)) {
+        Some((block_rows, tokens)) => AddSub { tokens, block_rows },
+        None => AddSub { tokens: ADDSUB_TOKENS, block_rows: addsub_block_rows(target.isa) },
     }
 }
 

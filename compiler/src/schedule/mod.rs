@@ -25,7 +25,9 @@ pub mod traffic;
 pub mod variant;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use crate::addsub::Program;
 use crate::graph::{F32, Graph, Strategy, ValueId};
 use crate::strategy::Slot;
 pub use head::{CoarseHead, HeadMode};
@@ -278,6 +280,8 @@ pub struct KvLayer {
 pub struct Schedule {
     /// Distinct kernels; `KernelId` indexes it.
     pub kernels: Vec<KernelKind>,
+    /// Matrices that are code; `ProgramId` indexes it.
+    pub programs: Vec<Arc<Program>>,
     /// The step.
     pub phases: Vec<Phase>,
     /// `BufferId` indexes it.

@@ -37,6 +37,14 @@ pub(crate) fn kernel_shape(text: &str) -> Result<Shape, String> {
     }
 }
 
+/// Parses a share: 0 to 1.
+pub(crate) fn kernel_density(text: &str) -> Result<f64, String> {
+    match text.trim().parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("expected a number from 0 to 1: the share of trits that are not zero".to_owned()),
+    }
+}
+
 /// One turn of a kernel.
 pub(super) struct Turn {
     /// Seconds of one product from the caches.
@@ -53,7 +61,8 @@ pub(super) fn run(shape: Shape, args: &BenchArgs) -> Result<ExitCode> {
     let mut places = Vec::new();
     let spinner = Progress::spinner("compiling");
     for target in targets(&args.compile)? {
-        for trial in Trial::all(shape, &target)? {
+        let addsub = Trial::addsub(shape, args.density, &target)?;
+        for trial in Trial::all(shape, &target)?.into_iter().chain(addsub) {
             // What the wide emitter does not have is Cranelift's again.
             if !trials.iter().any(|listed: &Trial| listed.symbol() == trial.symbol()) {
                 places.push(Place { isa: target.isa.name(), emitter: target.emitter.name() });
