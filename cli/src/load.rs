@@ -202,7 +202,7 @@ impl Loaded {
     /// Takes the model down to a schedule.
     pub(crate) fn lower(&self, options: &Options) -> Result<Lowered> {
         let _spinner = Progress::spinner("optimising");
-        Ok(pipeline::lower(&self.imported.graph, options)?)
+        Ok(pipeline::lower(&self.imported.graph, &self.imported.weights, options)?)
     }
 
     /// Compiles the model into memory, and reports how long all took if that is wanted.

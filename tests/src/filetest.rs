@@ -211,6 +211,7 @@ impl Filetest {
             ternary,
             head,
             variants: schedule::Variants::new(),
+            code: schedule::Code::default(),
         };
         Ok(schedule::schedule(&graph, &options))
     }

@@ -102,7 +102,10 @@ pub fn ternary(target: &Target) -> Vec<(TritPacking, Regime)> {
 
 /// The strategies that all of `targets` have kernels for, the defaults those of `ternary`.
 pub fn offers(targets: &[Target], ternary: Ternary) -> Offers {
-    let all = |strategy: Strategy, slot: Slot| targets.iter().all(|target| exists(target, strategy, slot));
+    // A program is made for the registers of one level.
+    let fits = |strategy| targets.len() == 1 || strategy != Strategy::AddSub;
+    let exists = |strategy: Strategy, slot: Slot| targets.iter().all(|target| exists(target, strategy, slot));
+    let all = |strategy: Strategy, slot: Slot| fits(strategy) && exists(strategy, slot);
     let of = |slot| Strategy::ALL.into_iter().filter(|strategy| all(*strategy, slot)).collect();
     let gated = Strategy::ALL.into_iter().filter(|strategy| has_gated(*strategy)).collect();
     let default = Slot::ALL.map(|slot| ternary.default_of(slot));
@@ -117,7 +120,8 @@ fn exists(target: &Target, strategy: Strategy, slot: Slot) -> bool {
         (Strategy::Dot5, _) | (Strategy::Lut5, Slot::Prefill) => packs(TritPacking::T5),
         (Strategy::Lut2 | Strategy::Lut5, Slot::Decode) => false,
         (Strategy::Lut, _) => packs(TritPacking::N4),
-        (Strategy::Any | Strategy::AddSub | Strategy::ColSkip | Strategy::Dup, _) => false,
+        (Strategy::AddSub, _) => true,
+        (Strategy::Any | Strategy::ColSkip | Strategy::Dup, _) => false,
     }
 }
 

@@ -297,6 +297,12 @@ pub enum KernelKind {
 }
 
 impl KernelKind {
+    /// Whether a thread needs scratch memory for it.
+    pub const fn prepares(&self) -> bool {
+        // What a program needs only the program knows.
+        matches!(self, KernelKind::AddSub { .. }) || self.scratch_bytes() > 0
+    }
+
     /// Scratch memory that a thread needs for it, in bytes.
     pub const fn scratch_bytes(&self) -> u32 {
         let KernelKind::Ternary { packing, rows, cols, epilogue, regime, variant } = *self else { return 0 };

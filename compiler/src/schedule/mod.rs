@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::addsub::Program;
-use crate::graph::{F32, Graph, Strategy, ValueId};
+use crate::graph::{F32, Graph, Strategy, ValueId, WeightId};
 use crate::strategy::Slot;
 pub use head::{CoarseHead, HeadMode};
 use kernel::{KernelKind, TritPacking, Variant};
@@ -167,8 +167,10 @@ pub enum Split {
 pub struct Many {
     /// The kernel.
     pub kernel: KernelId,
-    /// Rows of a batch; its units of work are `TABLE_PARTS` parts of each batch.
+    /// Rows of a batch.
     pub tokens: u32,
+    /// Units of work of a batch.
+    pub parts: u32,
     /// The least rows for which it is chosen.
     pub from: u32,
 }
@@ -309,6 +311,15 @@ pub struct Schedule {
 /// How the loops of a ternary product's kernels are cut, where that is not the default.
 pub type Variants = BTreeMap<ProductKey, Variant>;
 
+/// Weights that can be code.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Code {
+    /// Their programs.
+    pub programs: BTreeMap<WeightId, Arc<Program>>,
+    /// Tokens that a kernel computes at a time.
+    pub tokens: u32,
+}
+
 /// A kernel of a ternary product, whatever follows its sums.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct ProductKey {
@@ -329,6 +340,8 @@ pub struct ProductKey {
 pub struct Options {
     /// How the loops of kernels are cut.
     pub variants: Variants,
+    /// The weights that can be code.
+    pub code: Code,
     /// The most tokens of one step: sizes the arena.
     pub max_step_tokens: u32,
     /// How ternary products are computed.

@@ -55,7 +55,7 @@ impl Schedule {
             Choice::One(k) => write!(f, "{}", self.kernels[k.0 as usize])?,
             Choice::ByRows { one, few, many } => {
                 write!(f, "{} | {}", self.kernels[one.0 as usize], self.kernels[few.0 as usize])?;
-                if let Some(Many { kernel, tokens, from }) = many {
+                if let Some(Many { kernel, tokens, from, .. }) = many {
                     write!(f, " | from {from} rows, {tokens} at a time: {}", self.kernels[kernel.0 as usize])?;
                 }
             }
