@@ -18,6 +18,7 @@ use tern_compiler::graph::arith::Profile;
 use tern_compiler::import::Imported;
 use tern_compiler::pipeline::{self, Lowered, Options, Timings};
 use tern_compiler::schedule::HeadMode;
+use tern_compiler::tuning::Figures;
 use tern_host::artifact::ArtifactSource;
 use tern_host::{Facts, Source};
 use tern_runtime::artifact::Artifact;
@@ -28,6 +29,7 @@ use tern_runtime::{Model, Tokenizer};
 
 use crate::args::{CompileArgs, TargetArgs, Usage};
 use crate::cache::{Cache, CacheArgs};
+use crate::commands::tune::store;
 use crate::demo;
 use crate::knobs::{number, number_or_auto, setting};
 use crate::output::note;
@@ -138,6 +140,31 @@ pub(crate) fn refuse_over_checkpoint(model: Option<&Path>, out: &Path) -> Result
 pub(crate) fn huge_pages(args: &CompileArgs) -> Result<HugePages> {
     let when = setting("huge-pages", args.huge_pages.as_deref())?.value;
     Ok(if when == "off" { HugePages::Off } else { HugePages::Ask })
+}
+
+/// The figures that the optimiser chooses by. `is_for_here`: whether the code is made for the CPU of this machine; only then is
+/// what was measured on it taken by itself.
+pub(crate) fn figures(args: &CompileArgs, is_for_here: bool) -> Result<Figures> {
+    let tune = setting("tune", args.tune.as_deref())?.value;
+    match tune.as_str() {
+        "off" => Ok(Figures::none()),
+        "auto" if is_for_here => Ok(match store::kept(None) {
+            Ok(Some(sheet)) => Figures::new(&sheet),
+            Ok(None) => Figures::built_in(),
+            Err(e) => {
+                note(&format!("the figures of this CPU are of no use: {e:#}"));
+                Figures::built_in()
+            }
+        }),
+        "auto" => Ok(Figures::built_in()),
+        path => {
+            let sheet = store::read(Path::new(path))?;
+            if sheet.tern != store::VERSION {
+                bail!("{path} has figures of tern {}, this is {}: tune again", sheet.tern, store::VERSION);
+            }
+            Ok(Figures::new(&sheet))
+        }
+    }
 }
 
 /// A model on its way to code.

@@ -49,6 +49,11 @@ fn is_wide(isa: Isa, emitter: EmitterChoice) -> bool {
     emitter == EmitterChoice::Auto && isa.width().is_some()
 }
 
+/// Whose kernels run at a level.
+pub fn engine(isa: Isa, emitter: EmitterChoice) -> Engine {
+    Engine { isa, is_wide: is_wide(isa, emitter) }
+}
+
 /// The packings that the target has kernels for, the preferred one first.
 ///
 /// Five trits a byte want the byte permutations of VBMI: without them, unfolding takes longer than 2-bit weights take to
@@ -183,7 +188,7 @@ pub fn variants(isa: Isa, emitter: EmitterChoice, packing: TritPacking, regime: 
 impl Target {
     /// Whose kernels it runs.
     pub fn engine(&self) -> Engine {
-        Engine { isa: self.isa, is_wide: is_wide(self.isa, self.emitter) }
+        engine(self.isa, self.emitter)
     }
 
     /// How ternary products are computed on it unless the caller wants another packing.

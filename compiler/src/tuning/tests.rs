@@ -75,7 +75,7 @@ fn the_cheapest_is_chosen_and_what_was_not_measured_is_not_taken_for_fast() {
     let all = choose::all(&figures, &ask(shape));
     // Tables by their roofline alone would cost a hundredth of what was measured here.
     let tables = all.iter().filter(|choice| choice.found.is_none());
-    assert!(tables.clone().count() == 2 && tables.clone().all(|choice| choice.ns > 1e9), "{all:?}");
+    assert!(tables.clone().count() >= 2 && tables.clone().all(|choice| choice.ns > 1e9), "{all:?}");
     assert!(all.is_sorted_by(|a, b| a.ns <= b.ns));
     let measured = [figure(Strategy::Dot2, work(1, 64, 64), 1, 4e5), figure(Strategy::Dot5, work(1, 64, 64), 1, 3e5)];
     let best = choose::choose(&Figures::only(&sheet(&measured)), &ask(work(1, 2560, 2560))).expect("a strategy");

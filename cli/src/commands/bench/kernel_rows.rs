@@ -4,6 +4,7 @@
 //! 120 columns. Every time is a median; every ratio is the median of the turns' own ratios.
 
 use serde::Serialize;
+use tern_compiler::codegen::candidates::Candidate;
 use tern_compiler::schedule::kernel::Regime;
 use tern_compiler::trial::{Shape, Trial};
 use tern_runtime::limits::Sample;
@@ -18,6 +19,7 @@ const MICRO: f64 = 1e6;
 pub(super) struct Place {
     pub(super) isa: &'static str,
     pub(super) emitter: &'static str,
+    pub(super) candidate: Candidate,
 }
 
 /// A kernel. `gmacs` are 10^9 multiply-adds per second, `of_peak` compares them with the dot products of the CPU's widest
@@ -28,6 +30,8 @@ pub(super) struct KernelRow {
     symbol: String,
     isa: &'static str,
     emitter: &'static str,
+    strategy: &'static str,
+    variant: String,
     packing: &'static str,
     regime: &'static str,
     threads: usize,
@@ -47,6 +51,8 @@ pub(super) struct KernelRow {
     cold_of_peak: Option<f64>,
     /// Whether no other one is faster cold.
     fastest_cold: bool,
+    /// Whether the optimiser would choose it.
+    pub(super) pick: bool,
 }
 
 impl KernelRow {
@@ -64,6 +70,8 @@ impl KernelRow {
             symbol: trial.symbol().to_owned(),
             isa: place.isa,
             emitter: place.emitter,
+            strategy: place.candidate.strategy.name(),
+            variant: place.candidate.variant.to_string(),
             packing: trial.packing().packing(false).name(),
             regime: match trial.regime() {
                 Regime::Gemv => "gemv",
@@ -86,6 +94,7 @@ impl KernelRow {
             cold_gmacs: macs / cold / GIGA,
             cold_of_peak: of_peak(|turn| turn.cold_seconds),
             fastest_cold: false,
+            pick: false,
         }
     }
 }
@@ -106,13 +115,15 @@ pub(super) fn table(shape: Shape, rows: &[KernelRow], limits: &LimitRow) -> Stri
     // The shape stands above.
     let names: Vec<&str> = rows.iter().map(|row| row.symbol.split("__").next().unwrap_or(&row.symbol)).collect();
     let width = names.iter().map(|name| name.len()).max().unwrap_or(0).max("kernel".len());
-    text += &format!("  {:<width$}   warm us   Gmac/s  of peak   cold us   GB/s of limit   Gmac/s  bits/w\n", "kernel");
+    text +=
+        &format!("   {:<width$}   warm us   Gmac/s  of peak   cold us   GB/s of limit   Gmac/s  bits/w\n", "kernel");
     let mut sorted: Vec<_> = rows.iter().zip(names).collect();
     sorted.sort_by(|(a, _), (b, _)| a.cold_us.total_cmp(&b.cold_us));
     for (row, name) in sorted {
         text += &format!(
-            "{} {name:<width$} {:>9.2} {:>8.1} {:>8} {:>9.2} {:>6.2} {:>8} {:>8.1} {:>7.3}\n",
+            "{}{} {name:<width$} {:>9.2} {:>8.1} {:>8} {:>9.2} {:>6.2} {:>8} {:>8.1} {:>7.3}\n",
             if row.fastest_cold { '*' } else { ' ' },
+            if row.pick { '>' } else { ' ' },
             row.warm_us,
             row.warm_gmacs,
             percent(row.warm_of_peak),

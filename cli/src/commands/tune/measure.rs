@@ -16,7 +16,7 @@ use tern_runtime::memory::HugePages;
 use tern_runtime::threads::ThreadPool;
 
 use super::products::Product;
-use crate::timing::{calls_of_a_turn, seconds};
+use crate::timing::{calls_of_a_turn, seconds, spells};
 
 /// How long a candidate runs in one round, about, in several spells: one call each if that takes longer.
 const TURN: Duration = Duration::from_millis(4);
@@ -77,7 +77,8 @@ impl Measurer<'_> {
                 }
                 None => *calls[i].insert(calls_of_a_turn(&trials[i], &mut operands, &mut pool, Reads::Cold, SPELL)?),
             };
-            shortest_spell(|| Ok(seconds(&trials[i], &mut operands, &mut pool, Reads::Cold, calls)? / calls as f64))
+            let spell = || seconds(&trials[i], &mut operands, &mut pool, Reads::Cold, calls);
+            Ok(Some(spells(SPELLS, TURN, spell)?.least_seconds / calls as f64))
         })?;
         let Some(times) = times else { return Ok(None) };
         let figure = |(candidate, time): (&Candidate, &tern_compiler::tuning::race::Time)| Figure {
@@ -94,18 +95,6 @@ impl Measurer<'_> {
     fn is_over(&self) -> bool {
         self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
-}
-
-/// The shortest of a round's spells.
-fn shortest_spell(mut spell: impl FnMut() -> Result<f64>) -> Result<Option<f64>> {
-    let start = Instant::now();
-    let mut shortest = f64::INFINITY;
-    let mut spells = 0;
-    while spells < SPELLS || start.elapsed() < TURN {
-        shortest = shortest.min(spell()?);
-        spells += 1;
-    }
-    Ok(Some(shortest))
 }
 
 /// Four digits: more are noise, and hard to read.
