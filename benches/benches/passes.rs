@@ -47,9 +47,9 @@ fn optimise(bencher: Bencher<'_, '_>) {
 fn schedule_block(bencher: Bencher<'_, '_>) {
     let optimised = lower(&one_block()).optimised;
     let ternary = native().target().expect("the level is here").ternary();
-    bencher.bench(|| {
-        schedule::schedule(&optimised, &schedule::Options { max_step_tokens: 128, ternary, head: HeadMode::Auto })
-    });
+    let variants = schedule::Variants::new();
+    let options = schedule::Options { max_step_tokens: 128, ternary, head: HeadMode::Auto, variants };
+    bencher.bench(|| schedule::schedule(&optimised, &options));
 }
 
 /// Machine code of all kernels and the step program.

@@ -55,6 +55,9 @@ pub(crate) enum Command {
     Eval(EvalArgs),
     /// Print what a stage of the compiler made of a model.
     Dump(DumpArgs),
+    /// Say why each ternary product is computed as it is: every strategy, what it costs and by which measurement, or why it
+    /// was not there.
+    Explain(ExplainArgs),
     /// Describe a checkpoint (architecture, format, trits, memory), or what was built from one (sections, kernels, features
     /// needed, hash of the checkpoint).
     Inspect(InspectArgs),
@@ -290,6 +293,26 @@ pub(crate) struct DumpArgs {
     pub(crate) compile: CompileArgs,
 }
 
+#[derive(clap::Args, Debug)]
+pub(crate) struct ExplainArgs {
+    #[arg(value_name = "MODEL", help = CHECKPOINT)]
+    pub(crate) model: Option<PathBuf>,
+    /// Only products of this layer, counted from 0.
+    #[arg(long, value_name = "N")]
+    pub(crate) layer: Option<u32>,
+    /// Only products of matrices whose name contains this, such as down_proj, or of this op.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) op: Option<String>,
+    /// Print a JSON object per product.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Context length in tokens [default: auto, the model's own, at most 32768].
+    #[arg(long, value_name = "N", value_parser = parser("ctx"), allow_negative_numbers = true)]
+    pub(crate) ctx: Option<String>,
+    #[command(flatten)]
+    pub(crate) compile: CompileArgs,
+}
+
 /// A stage of the compiler.
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Stage {
@@ -349,6 +372,11 @@ pub(crate) struct BenchArgs {
           conflicts_with_all = ["model", "prompt", "n", "depth", "profile", "plot", "kv", "head", "step_tokens",
                                 "no_optimise", "egraph_iterations", "egraph_nodes", "extract_budget", "timings"])]
     pub(crate) kernels: Option<tern_compiler::trial::Shape>,
+    /// Of the matrix that `addsub` turns into code, the share of trits that are not zero; other kernels take the same time
+    /// whatever their trits are.
+    #[arg(long, value_name = "SHARE", default_value_t = 2.0 / 3.0, value_parser = crate::commands::bench::kernel_density,
+          requires = "kernels")]
+    pub(crate) density: f64,
     /// Tokens of the prompt; 0 leaves it out.
     #[arg(short, long, value_name = "N", default_value_t = 512)]
     pub(crate) prompt: usize,

@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         Some(Command::Logits(args)) => commands::logits::run(&args),
         Some(Command::Eval(args)) => commands::eval::run(&args),
         Some(Command::Dump(args)) => commands::dump::run(&args),
+        Some(Command::Explain(args)) => commands::explain::run(&args),
         Some(Command::Inspect(args)) => commands::inspect::run(&args),
         Some(Command::Bench(args)) => commands::bench::run(&args),
         Some(Command::Synth(args)) => commands::synth::run(&args),

@@ -6,6 +6,7 @@
 //! step program), [`codegen`] (machine code). [`pipeline`] alone knows their order. [`synth`] writes checkpoints to measure
 //! with, [`trial`] calls single kernels, [`tuning`] knows what they cost, [`build`] writes what runs without a compiler.
 
+pub mod addsub;
 pub mod build;
 pub mod checkpoint;
 pub mod codegen;

@@ -206,7 +206,12 @@ impl Filetest {
         let head = self.option("head", "auto");
         let head = HeadMode::from_name(head).ok_or_else(|| anyhow!("head={head}: expected auto, exact or coarse"))?;
         let ternary = Ternary { packing: TritPacking::T2, table: None };
-        let options = schedule::Options { max_step_tokens: self.option("tokens", "8").parse()?, ternary, head };
+        let options = schedule::Options {
+            max_step_tokens: self.option("tokens", "8").parse()?,
+            ternary,
+            head,
+            variants: schedule::Variants::new(),
+        };
         Ok(schedule::schedule(&graph, &options))
     }
 }

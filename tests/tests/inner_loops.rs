@@ -85,7 +85,7 @@ fn inner_loops_do_not_touch_the_stack() {
         for &emitter in EmitterChoice::ALL {
             let target = Target::new(isa, isa.default_profile(), emitter).expect("a target");
             for kind in kinds(&target) {
-                let code = reachable(isa.arch(), &kernel_code(&kind, &target).expect("a kernel compiles"));
+                let code = reachable(isa.arch(), &kernel_code(&kind, &[], &target).expect("a kernel compiles"));
                 let loops = inner_loops(&code);
                 assert!(!loops.is_empty(), "{kind}: a kernel without loops");
                 for span in loops {
@@ -110,7 +110,7 @@ fn bytes_are_multiplied_by_the_instruction_for_it() {
             kind => matches!(kind, KernelKind::HeadScan { .. }),
         });
         let count = dots.map(|kind| {
-            let code = reachable(isa.arch(), &kernel_code(&kind, &target).expect("a kernel compiles"));
+            let code = reachable(isa.arch(), &kernel_code(&kind, &[], &target).expect("a kernel compiles"));
             let has = |i: fn(&Instruction) -> bool| code.values().any(i);
             (kind, has(|i| i.is_dot()), has(|i| i.is_widening_product()))
         });

@@ -7,6 +7,7 @@ pub(crate) mod chat;
 pub(crate) mod completions;
 pub(crate) mod dump;
 pub(crate) mod eval;
+pub(crate) mod explain;
 pub(crate) mod inspect;
 pub(crate) mod knobs;
 pub(crate) mod logits;

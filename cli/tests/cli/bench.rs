@@ -94,7 +94,12 @@ fn every_kernel_of_a_shape_is_listed() {
                 positive(row, key);
             }
             assert!(!cfg!(target_arch = "x86_64") || positive(row, "warm_of_peak") > 0.0);
-            assert!((1.6..4.0).contains(&positive(row, "bits_per_weight")), "{row}");
+            let code = row["regime"] == "addsub";
+            let bits = if code { 4.0..400.0 } else { 1.6..4.0 };
+            assert!(bits.contains(&positive(row, "bits_per_weight")), "{row}");
+            let adds = |i: usize| row["adds_per_output"][i].as_f64();
+            assert_eq!(adds(0).is_some(), code, "{row}");
+            assert!(adds(1) <= adds(0), "{row}");
             assert_eq!((&row["test"], row["tokens"].as_u64()), (&"kernel".into(), Some(u64::from(tokens))), "{row}");
         }
         assert_eq!(rows.iter().filter(|row| row["fastest_cold"] == true).count(), 1);
@@ -128,12 +133,14 @@ fn symbols(tokens: u32) -> Vec<String> {
         for emitter in [EmitterChoice::Clif, EmitterChoice::Auto] {
             let target = Target::new(isa, isa.default_profile(), emitter).expect("the level is here");
             let all = isa == best && emitter == EmitterChoice::Auto;
-            for candidate in candidates::all(isa, emitter) {
-                if Trial::suits(shape, &candidate) && (all || candidate.variant == Variant::default()) {
-                    let trial = Trial::new(shape, &target, &candidate).expect("it compiles");
-                    if !symbols.contains(&trial.symbol().to_owned()) {
-                        symbols.push(trial.symbol().to_owned());
-                    }
+            let listed = candidates::all(isa, emitter).into_iter();
+            let listed = listed.filter(|c| Trial::suits(shape, c) && (all || c.variant == Variant::default()));
+            let mut trials: Vec<Trial> =
+                listed.map(|candidate| Trial::new(shape, &target, &candidate).expect("it compiles")).collect();
+            trials.extend(Trial::addsub(shape, 0.5, &target).expect("it compiles"));
+            for trial in trials {
+                if !symbols.iter().any(|symbol| symbol == trial.symbol()) {
+                    symbols.push(trial.symbol().to_owned());
                 }
             }
         }
@@ -185,6 +192,7 @@ fn a_bad_pick_is_told() {
 fn impossible_kernels_are_refused() {
     run(&["bench", "--kernels", "1,2"]).refused(2, "three whole numbers");
     run(&["bench", "--kernels", "1,1000000,1"]).refused(2, "K = 1000000");
+    run(&["bench", "--kernels", "1,64,16", "--density", "2"]).refused(2, "from 0 to 1");
     run(&["bench", "--kernels", "1,64,16", "-p", "3"]).refused(2, "cannot be used with");
     run(&["bench", "--kernels", "1,64,16", "-t", "0"]).refused(1, "thread");
 }

@@ -5,12 +5,16 @@
 
 use super::Target;
 use super::isa::{EmitterChoice, Isa};
+use super::kernels::ternary::{ADDSUB_TOKENS, addsub_block_rows};
 use super::wide::registers::Width;
+use super::wide::ternary::addsub;
+use crate::addsub::{MOST_COLS, MOST_TRITS};
 use crate::graph::Strategy;
 use crate::schedule::kernel::{Regime, TritPacking, Variant, Vectors};
 use crate::schedule::{Table, Ternary};
 use crate::strategy::roofline::Engine;
 use crate::strategy::{Offers, Slot};
+use crate::tuning::Work;
 
 /// Tokens of a batch of the table product.
 pub const TABLE_TOKENS: u32 = 16;
@@ -51,7 +55,7 @@ fn is_wide(isa: Isa, emitter: EmitterChoice) -> bool {
 
 /// Whose kernels run at a level.
 pub fn engine(isa: Isa, emitter: EmitterChoice) -> Engine {
-    Engine { isa, is_wide: is_wide(isa, emitter) }
+    Engine { isa, emitter }
 }
 
 /// The packings that the target has kernels for, the preferred one first.
@@ -78,6 +82,30 @@ fn regimes(packing: TritPacking) -> &'static [Regime] {
         TritPacking::T2 | TritPacking::T5 => &[Regime::Gemv, Regime::Gemm, Regime::Table { tokens: TABLE_TOKENS }],
         TritPacking::N4 => &[Regime::Gemv, Regime::Gemm],
     }
+}
+
+/// How a product whose weights are code is computed on a target.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct AddSub {
+    /// Tokens of a batch.
+    pub tokens: u32,
+    /// The most rows of a block: as many sums as there are registers for.
+    pub block_rows: u32,
+}
+
+/// How the weights of a small matrix become code on the target: always possible but for a gated unit, whose two
+/// products end in one.
+pub fn addsub(target: &Target) -> AddSub {
+    match addsub::room(target.isa).filter(|_| is_wide(target.isa, target.emitter)) {
+        Some((block_rows, tokens)) => AddSub { tokens, block_rows },
+        None => AddSub { tokens: ADDSUB_TOKENS, block_rows: addsub_block_rows(target.isa) },
+    }
+}
+
+/// Whether a product can be one whose weights are code, and is computed so: of several tokens, with a small matrix.
+pub const fn addsub_suits(work: Work) -> bool {
+    let Work { tokens, cols, rows, pair } = work;
+    tokens > 1 && !pair && cols as usize <= MOST_COLS && cols as u64 * rows as u64 <= MOST_TRITS as u64
 }
 
 /// Every kernel for ternary products on the target.

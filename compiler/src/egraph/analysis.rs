@@ -7,8 +7,9 @@
 use egg::{Analysis, DidMerge, EGraph, Id};
 
 use super::language::{ENode, Head};
+use super::products::{keeps_zeros, makes_zeros};
 use crate::graph::infer::{OperandType, infer};
-use crate::graph::{Act, Attr, Op, TensorType, Type};
+use crate::graph::{Attr, Op, TensorType, Type};
 use crate::strategy::{Offers, WeightFacts};
 
 /// How many faults are kept; the first one says what is wrong.
@@ -100,16 +101,11 @@ fn is_sparse(egraph: &EGraph<ENode, Types>, class: Id, depth: u32) -> bool {
     let by = |node: &ENode| {
         let (operands, _) = node.split();
         match node.op() {
-            Some(Op::Relu2) => true,
-            Some(Op::Glu { .. } | Op::TernaryGlu { .. }) => {
-                matches!(
-                    full_op(egraph, node),
-                    Some(Op::Glu { act: Act::Relu2 } | Op::TernaryGlu { act: Act::Relu2, .. })
-                )
-            }
+            // The activation is a child of its own.
+            Some(Op::Glu { .. } | Op::TernaryGlu { .. }) => full_op(egraph, node).is_some_and(makes_zeros),
             Some(Op::Mul) => below(operands.first()) || below(operands.get(1)),
-            Some(Op::Quantize | Op::RmsNorm { .. } | Op::RmsNormQuantize { .. }) => below(operands.first()),
-            Some(_) | None => false,
+            Some(op) => makes_zeros(op) || keeps_zeros(op) && below(operands.first()),
+            None => false,
         }
     };
     egraph[class].nodes.iter().any(by)

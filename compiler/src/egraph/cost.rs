@@ -59,7 +59,7 @@ impl Default for Mix {
 }
 
 /// Everything that prices depend on.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Costs {
     /// All but ternary products.
     pub machine: Machine,
@@ -107,6 +107,15 @@ impl Costs {
         Some(self.mixed(times).saturating_add(self.load_ps(strategies, &product)))
     }
 
+    /// The time of a ternary product in a session, loading not counted.
+    pub fn session_ps(&self, strategies: [Strategy; 2], product: &Product) -> u64 {
+        let time = |slot: Slot| {
+            let strategy = self.offers.resolve(slot, strategies[slot as usize]);
+            self.prices.price(slot, strategy, product).ps
+        };
+        self.mixed(Slot::ALL.map(time))
+    }
+
     /// The time to load what these strategies for decoding and for prompts read.
     pub fn load_ps(&self, strategies: [Strategy; 2], product: &Product) -> u64 {
         let [one, many] = Slot::ALL.map(|slot| self.offers.resolve(slot, strategies[slot as usize]));
@@ -120,14 +129,19 @@ impl Costs {
     }
 }
 
-/// The ternary product that `op` is, and the strategies that it names for decoding and for prompts.
-pub fn product(op: Op, operands: &[OperandType<'_>], known: Known<'_>) -> Option<(Product, [Strategy; 2])> {
-    let (strategies, is_gated) = match op {
+/// Whether `op` is a ternary product, or several.
+pub fn is_product(op: Op) -> bool {
+    strategies(op).is_some()
+}
+
+/// The strategies for decoding and for prompts that a ternary product names, and whether it is a gated unit.
+pub fn strategies(op: Op) -> Option<([Strategy; 2], bool)> {
+    match op {
         Op::TernaryMatMul { decode, prefill }
         | Op::TernaryLinear { decode, prefill }
         | Op::TernaryLinearAdd { decode, prefill }
-        | Op::TernaryLinearCat { decode, prefill } => ([decode, prefill], false),
-        Op::TernaryGlu { decode, prefill, .. } => ([decode, prefill], true),
+        | Op::TernaryLinearCat { decode, prefill } => Some(([decode, prefill], false)),
+        Op::TernaryGlu { decode, prefill, .. } => Some(([decode, prefill], true)),
         Op::InputIds
         | Op::Positions
         | Op::KvCache { .. }
@@ -150,8 +164,25 @@ pub fn product(op: Op, operands: &[OperandType<'_>], known: Known<'_>) -> Option
         | Op::DenseMatMul
         | Op::RmsNormQuantize { .. }
         | Op::Get { .. }
-        | Op::Glu { .. } => return None,
-    };
+        | Op::Glu { .. } => None,
+    }
+}
+
+/// `op` with these strategies, if it is a ternary product.
+pub fn with_strategies(op: Op, [decode, prefill]: [Strategy; 2]) -> Op {
+    match op {
+        Op::TernaryMatMul { .. } => Op::TernaryMatMul { decode, prefill },
+        Op::TernaryLinear { .. } => Op::TernaryLinear { decode, prefill },
+        Op::TernaryLinearAdd { .. } => Op::TernaryLinearAdd { decode, prefill },
+        Op::TernaryLinearCat { .. } => Op::TernaryLinearCat { decode, prefill },
+        Op::TernaryGlu { act, .. } => Op::TernaryGlu { act, decode, prefill },
+        other => other,
+    }
+}
+
+/// The ternary product that `op` is, and the strategies that it names for decoding and for prompts.
+pub fn product(op: Op, operands: &[OperandType<'_>], known: Known<'_>) -> Option<(Product, [Strategy; 2])> {
+    let (strategies, is_gated) = strategies(op)?;
     let mut cols = 0;
     let mut members = Vec::new();
     for operand in operands {

@@ -3,23 +3,24 @@
 //! In: a graph in compiled form, limits, a machine. Out: a graph of the same bits that costs no more, and a report. Each
 //! distinct region is rewritten once.
 
-use egg::EGraph;
+use egg::{EGraph, Id};
 
 use super::analysis::{Fact, Types, full_op, operand_types, reads_zeros, weight_facts};
 use super::body::{Body, BodyNode, Place};
-use super::cost::{Costs, Known};
+use super::cost::{Costs, Known, strategies};
 use super::distinct::Distinct;
 use super::error::Error;
 use super::language::{ENode, Head};
+use super::products::{keeps_zeros, makes_zeros};
 use super::regions::{self, Region};
-use super::report::{RegionReport, Report};
+use super::report::{Held, RegionReport, Report};
 use super::rules::{self, Rewrite};
-use super::saturate::{Limits, saturate};
+use super::saturate::{Limits, Saturated, saturate};
 use super::{Options, readback};
 use std::collections::BTreeMap;
 
 use crate::graph::infer::OperandType;
-use crate::graph::{Act, Graph, Op, WeightId};
+use crate::graph::{Graph, Op, Strategy, WeightId};
 use crate::spec::Class;
 use crate::strategy::WeightFacts;
 
@@ -53,6 +54,7 @@ pub fn optimise(graph: &Graph, facts: &Facts, options: &Options, costs: &Costs) 
         let name = describe(&regions, members);
         let (body, mut region) = optimised_body(name, &regions[members[0]].body, &rules, options, costs)?;
         region.shared_by = members.len();
+        region.blocks = members.iter().filter_map(|member| regions[*member].block).collect();
         distinct.bodies[kind] = body;
         report.regions.push(region);
     }
@@ -76,6 +78,7 @@ fn optimised_body(
     // Out of budget, the search may have found less than what was there.
     let keep = cost_after_ps > cost_before_ps;
     let (body, cost_after_ps) = if keep { (before.clone(), cost_before_ps) } else { (extracted.body, cost_after_ps) };
+    let products = if keep { Vec::new() } else { held(&saturated, &body, &extracted.classes) };
     let report = RegionReport {
         name,
         shared_by: 1,
@@ -90,8 +93,34 @@ fn optimised_body(
         cost_after_ps,
         exact: extracted.exact,
         extract_steps: extracted.steps,
+        products,
+        blocks: Vec::new(),
     };
     Ok((body, report))
+}
+
+/// The strategies that the e-class of each ternary product of `body` holds; `classes` are those of its nodes.
+fn held(saturated: &Saturated, body: &Body, classes: &[Id]) -> Vec<Held> {
+    let egraph = &saturated.egraph;
+    let one = |(index, (node, class)): (usize, (&BodyNode, &Id))| {
+        strategies(node.op)?;
+        let mut found = Held { node: index, strategies: [Vec::new(), Vec::new()] };
+        for other in egraph[*class].iter() {
+            // The same product: of other ops in the class the strategies are their own.
+            let Some((named, _)) = full_op(egraph, other).filter(|op| op.name() == node.op.name()).and_then(strategies)
+            else {
+                continue;
+            };
+            for (slot, strategy) in named.into_iter().enumerate() {
+                if strategy != Strategy::Any && !found.strategies[slot].contains(&strategy) {
+                    found.strategies[slot].push(strategy);
+                }
+            }
+        }
+        found.strategies.iter_mut().for_each(|all| all.sort_unstable());
+        Some(found)
+    };
+    body.nodes.iter().zip(classes).enumerate().filter_map(one).collect()
 }
 
 /// The cost of an e-node; leaves and the root are free.
@@ -134,9 +163,7 @@ fn sparse_nodes(body: &Body) -> Vec<bool> {
     let mut sparse: Vec<bool> = Vec::with_capacity(body.nodes.len());
     for node in &body.nodes {
         let at = |i: usize| matches!(node.operands.get(i), Some(Place::Node(n)) if sparse[*n as usize]);
-        let keeps = matches!(node.op, Op::Quantize | Op::RmsNorm { .. } | Op::RmsNormQuantize { .. });
-        let makes = matches!(node.op, Op::Relu2 | Op::Glu { act: Act::Relu2 } | Op::TernaryGlu { act: Act::Relu2, .. });
-        let is_sparse = makes || keeps && at(0) || node.op == Op::Mul && (at(0) || at(1));
+        let is_sparse = makes_zeros(node.op) || keeps_zeros(node.op) && at(0) || node.op == Op::Mul && (at(0) || at(1));
         sparse.push(is_sparse);
     }
     sparse

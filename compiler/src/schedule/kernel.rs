@@ -106,6 +106,19 @@ pub enum Epilogue {
     Glu(Act),
 }
 
+impl Epilogue {
+    /// Its part of a symbol.
+    const fn name(self) -> &'static str {
+        match self {
+            Epilogue::Sums => "i32",
+            Epilogue::Scale => "scale",
+            Epilogue::ScaleAdd => "scale_add",
+            Epilogue::Glu(Act::Relu2) => "relu2_mul",
+            Epilogue::Glu(Act::Silu) => "silu_mul",
+        }
+    }
+}
+
 /// How many rows of activations a ternary kernel is made for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Regime {
@@ -145,6 +158,10 @@ impl MapOp {
     }
 }
 
+/// Names a program of one schedule.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct ProgramId(pub u32);
+
 /// What a kernel computes. All numbers are constants in its code.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum KernelKind {
@@ -180,6 +197,20 @@ pub enum KernelKind {
         regime: Regime,
         /// How its loops are cut.
         variant: Variant,
+    },
+    /// i8 codes times trits that are part of the code ([`crate::addsub`]). Args as of `Ternary`, of which w and the sums are
+    /// not read; `lo` and `hi` count batches of `tokens`, and there is scratch memory.
+    AddSub {
+        /// The additions that its matrix is; of N rows and K columns.
+        program: ProgramId,
+        /// N.
+        rows: u32,
+        /// K.
+        cols: u32,
+        /// What follows the sums; a gated unit has no such kernel.
+        epilogue: Epilogue,
+        /// Tokens of a batch: lanes of a vector of i16. One token is a batch of its own.
+        tokens: u32,
     },
     /// acc * (s_w / s_x). Args: acc, scales, out, s_w, lo, hi (rows).
     Rescale {
@@ -303,14 +334,16 @@ impl fmt::Display for KernelKind {
                     Regime::Gemm => "gemm",
                     Regime::Table { .. } => "table",
                 };
-                let epilogue = match epilogue {
-                    Epilogue::Sums => "i32",
-                    Epilogue::Scale => "scale",
-                    Epilogue::ScaleAdd => "scale_add",
-                    Epilogue::Glu(Act::Relu2) => "relu2_mul",
-                    Epilogue::Glu(Act::Silu) => "silu_mul",
-                };
-                write!(f, "{regime}_q8x{}_{epilogue}{}__{rows}x{cols}", packing.packing(false).name(), variant.suffix())
+                write!(
+                    f,
+                    "{regime}_q8x{}_{}{}__{rows}x{cols}",
+                    packing.packing(false).name(),
+                    epilogue.name(),
+                    variant.suffix()
+                )
+            }
+            KernelKind::AddSub { program: ProgramId(id), rows, cols, epilogue, tokens } => {
+                write!(f, "addsub{tokens}_q8_{}__{rows}x{cols}_p{id}", epilogue.name())
             }
             KernelKind::Rescale { cols } => write!(f, "rescale_i32_f32__{cols}"),
             KernelKind::Dense { dtype, rows, cols, out_row_bytes } => {

@@ -24,10 +24,14 @@ pub mod table;
 pub mod traffic;
 pub mod variant;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::addsub::Program;
 use crate::graph::{F32, Graph, Strategy, ValueId};
 use crate::strategy::Slot;
 pub use head::{CoarseHead, HeadMode};
-use kernel::{KernelKind, TritPacking};
+use kernel::{KernelKind, TritPacking, Variant};
 use packing::WeightLayout;
 
 /// Names a kernel of one schedule.
@@ -276,6 +280,8 @@ pub struct KvLayer {
 pub struct Schedule {
     /// Distinct kernels; `KernelId` indexes it.
     pub kernels: Vec<KernelKind>,
+    /// Matrices that are code; `ProgramId` indexes it.
+    pub programs: Vec<Arc<Program>>,
     /// The step.
     pub phases: Vec<Phase>,
     /// `BufferId` indexes it.
@@ -300,9 +306,29 @@ pub struct Schedule {
     pub scratch_bytes: u32,
 }
 
+/// How the loops of a ternary product's kernels are cut, where that is not the default.
+pub type Variants = BTreeMap<ProductKey, Variant>;
+
+/// A kernel of a ternary product, whatever follows its sums.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct ProductKey {
+    /// For one token or for many.
+    pub slot: Slot,
+    /// How it is computed.
+    pub strategy: Strategy,
+    /// N.
+    pub rows: u32,
+    /// K.
+    pub cols: u32,
+    /// Whether it is a gated unit.
+    pub is_gated: bool,
+}
+
 /// What the caller decides.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options {
+    /// How the loops of kernels are cut.
+    pub variants: Variants,
     /// The most tokens of one step: sizes the arena.
     pub max_step_tokens: u32,
     /// How ternary products are computed.

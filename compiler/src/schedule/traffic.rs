@@ -50,7 +50,7 @@ impl Class {
         match kind {
             KernelKind::Embed { .. } => Class::Embed,
             KernelKind::Norm { .. } => Class::Norm,
-            KernelKind::Ternary { .. } => Class::Matmul,
+            KernelKind::Ternary { .. } | KernelKind::AddSub { .. } => Class::Matmul,
             KernelKind::Dense { .. }
             | KernelKind::HeadQuantise { .. }
             | KernelKind::HeadScan { .. }

@@ -5,8 +5,10 @@
 //! proved, and that a choice follows from figures and never from the clock of this run. It chooses nothing itself: the
 //! e-graph's extraction does.
 //!
-//! Read [`offer`] (what there is), [`price`] (what it costs), [`roofline`] (what it should cost where nothing was measured).
+//! Read [`offer`] (what there is), [`price`] (what it costs), [`roofline`] (what it should cost where nothing was measured),
+//! [`memory`] (which packings fit).
 
+pub mod memory;
 pub mod offer;
 pub mod price;
 pub mod roofline;

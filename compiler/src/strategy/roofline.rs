@@ -4,7 +4,7 @@
 //! some 3 GHz; they need to be right by a factor, not by a percent: whoever wants better measures (`tern tune`). Integers
 //! only: no rounding decides differently on another machine.
 
-use crate::codegen::Isa;
+use crate::codegen::{EmitterChoice, Isa};
 use crate::graph::Strategy;
 use crate::strategy::Slot;
 
@@ -15,13 +15,13 @@ pub fn time_ps(amount: u64, per_s: u64) -> u64 {
     u64::try_from(u128::from(amount) * PS_PER_S / u128::from(per_s.max(1))).unwrap_or(u64::MAX)
 }
 
-/// Whether the wide emitter writes the kernels, and at which level.
+/// Whose kernels run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Engine {
     /// The level.
     pub isa: Isa,
-    /// Whether wide kernels are used.
-    pub is_wide: bool,
+    /// The emitter that is asked for: whether there are wide kernels.
+    pub emitter: EmitterChoice,
 }
 
 /// How wide the vectors of an engine are, and whether they have dot products of bytes.
@@ -43,7 +43,7 @@ enum Kind {
 
 impl Engine {
     fn kind(self) -> Kind {
-        match (self.isa, self.is_wide) {
+        match (self.isa, self.emitter == EmitterChoice::Auto) {
             (Isa::Avx512Vbmi, true) => Kind::Vbmi,
             (Isa::Avx512Vnni, true) => Kind::Wide512,
             (Isa::AvxVnni, true) => Kind::Wide256Dot,

@@ -11,7 +11,7 @@ use crate::codegen::{EmitterChoice, Isa};
 use crate::graph::Strategy;
 use crate::schedule::variant::Variant;
 use crate::strategy::price::PROMPT_TOKENS;
-use crate::strategy::{Member, Prices, Product, Slot, WeightFacts};
+use crate::strategy::{Member, Prices, Product, ProgramFacts, Slot, WeightFacts};
 
 /// What is to be computed, and where.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -26,13 +26,17 @@ pub struct Ask {
     pub threads: u32,
     /// The share of activations that are zero.
     pub zeros: f64,
+    /// The program that the matrix is, if it is small enough for one and that is known.
+    pub program: Option<ProgramFacts>,
 }
 
 /// A strategy for it.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Choice {
-    /// The kernel.
-    pub candidate: Candidate,
+    /// How it is computed.
+    pub strategy: Strategy,
+    /// The kernel; none if the weights are its code.
+    pub candidate: Option<Candidate>,
     /// Nanoseconds of the product.
     pub ns: f64,
     /// The measurement; none if the roofline says so.
@@ -48,18 +52,19 @@ pub fn choose(figures: &Figures, ask: &Ask) -> Option<Choice> {
 pub fn all(figures: &Figures, ask: &Ask) -> Vec<Choice> {
     let listed = candidates::all(ask.level, ask.emitter);
     let defaults = listed.iter().filter(|c| c.variant == Variant::default() && c.suits(ask.work.tokens));
-    let mut choices: Vec<Choice> = defaults
-        .map(|candidate| {
-            let query = ask.query(candidate.strategy);
-            let found = figures.find(&query).filter(|found| found.ns.is_finite());
+    let code = ask.program.filter(|_| candidates::addsub_suits(ask.work)).map(|_| (Strategy::AddSub, None));
+    let ways = defaults.map(|candidate| (candidate.strategy, Some(*candidate))).chain(code);
+    let mut choices: Vec<Choice> = ways
+        .map(|(strategy, candidate)| {
+            let found = figures.find(&ask.query(strategy)).filter(|found| found.ns.is_finite());
             let variant = found.map_or(Variant::default(), |found| found.variant);
-            let ns = found.map_or_else(|| roofline(ask, candidate.strategy), |found| found.ns);
-            Choice { candidate: Candidate { variant, ..*candidate }, ns, found }
+            let ns = found.map_or_else(|| roofline(ask, strategy), |found| found.ns);
+            Choice { strategy, candidate: candidate.map(|candidate| Candidate { variant, ..candidate }), ns, found }
         })
         .collect();
     // How much slower than their rooflines those that were measured are: the rest will be as well.
     let slower = choices.iter().filter(|choice| choice.found.is_some());
-    let slower = slower.map(|choice| choice.ns / roofline(ask, choice.candidate.strategy)).fold(0.0, f64::max);
+    let slower = slower.map(|choice| choice.ns / roofline(ask, choice.strategy)).fold(0.0, f64::max);
     if slower > 0.0 {
         choices.iter_mut().filter(|choice| choice.found.is_none()).for_each(|choice| choice.ns *= slower);
     }
@@ -71,7 +76,7 @@ pub fn all(figures: &Figures, ask: &Ask) -> Vec<Choice> {
 impl Ask {
     /// The question for one strategy.
     pub fn query(&self, strategy: Strategy) -> Query {
-        let Ask { level, emitter, work, threads, zeros } = *self;
+        let Ask { level, emitter, work, threads, zeros, .. } = *self;
         Query { level, emitter, strategy, work, threads, zeros }
     }
 }
@@ -79,7 +84,7 @@ impl Ask {
 /// Nanoseconds by the strategies' own roofline.
 pub fn roofline(ask: &Ask, strategy: Strategy) -> f64 {
     let Work { tokens, cols, rows, pair } = ask.work;
-    let member = Member { rows, facts: WeightFacts::default() };
+    let member = Member { rows, facts: WeightFacts { program: ask.program, ..WeightFacts::default() } };
     let members = vec![member; if pair { 2 } else { 1 }];
     let product = Product { members, cols, is_gated: pair, is_sparse: ask.zeros > 0.0 };
     let prices = Prices {

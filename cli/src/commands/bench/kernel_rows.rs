@@ -4,7 +4,8 @@
 //! 120 columns. Every time is a median; every ratio is the median of the turns' own ratios.
 
 use serde::Serialize;
-use tern_compiler::codegen::candidates::Candidate;
+use tern_compiler::addsub::Report;
+use tern_compiler::graph::Strategy;
 use tern_compiler::schedule::kernel::Regime;
 use tern_compiler::trial::{Shape, Trial};
 use tern_runtime::limits::Sample;
@@ -19,7 +20,7 @@ const MICRO: f64 = 1e6;
 pub(super) struct Place {
     pub(super) isa: &'static str,
     pub(super) emitter: &'static str,
-    pub(super) candidate: Candidate,
+    pub(super) strategy: Strategy,
 }
 
 /// A kernel. `gmacs` are 10^9 multiply-adds per second, `of_peak` compares them with the dot products of the CPU's widest
@@ -34,6 +35,8 @@ pub(super) struct KernelRow {
     variant: String,
     packing: &'static str,
     regime: &'static str,
+    /// Additions per output of a matrix that is code: without sharing, and with it.
+    adds_per_output: Option<(f64, f64)>,
     threads: usize,
     tokens: u32,
     cols: u32,
@@ -57,7 +60,7 @@ pub(super) struct KernelRow {
 
 impl KernelRow {
     pub(super) fn new(shape: Shape, threads: usize, trial: &Trial, place: &Place, turns: &[Turn]) -> Self {
-        let (macs, bytes) = (shape.macs() as f64, shape.matrix_bytes(trial.packing()) as f64);
+        let (macs, bytes) = (shape.macs() as f64, trial.weight_bytes() as f64);
         let warm = median(turns.iter().map(|turn| turn.warm_seconds)).unwrap_or(0.0);
         let cold = median(turns.iter().map(|turn| turn.cold_seconds)).unwrap_or(0.0);
         let of_peak = |seconds: fn(&Turn) -> f64| {
@@ -70,20 +73,22 @@ impl KernelRow {
             symbol: trial.symbol().to_owned(),
             isa: place.isa,
             emitter: place.emitter,
-            strategy: place.candidate.strategy.name(),
-            variant: place.candidate.variant.to_string(),
-            packing: trial.packing().packing(false).name(),
+            strategy: place.strategy.name(),
+            variant: trial.variant().to_string(),
+            packing: trial.packing().map_or("code", |packing| packing.packing(false).name()),
             regime: match trial.regime() {
-                Regime::Gemv => "gemv",
-                Regime::Gemm => "gemm",
-                Regime::Table { .. } => "table",
+                Some(Regime::Gemv) => "gemv",
+                Some(Regime::Gemm) => "gemm",
+                Some(Regime::Table { .. }) => "table",
+                None => "addsub",
             },
+            adds_per_output: trial.addsub_report().map(Report::adds_per_output),
             threads,
             tokens: shape.tokens,
             cols: shape.cols,
             rows: shape.rows,
-            bits_per_weight: shape.bits_per_weight(trial.packing()),
-            weight_bytes: shape.matrix_bytes(trial.packing()),
+            bits_per_weight: 8.0 * bytes / (f64::from(shape.rows) * f64::from(shape.cols)),
+            weight_bytes: trial.weight_bytes(),
             repeats: turns.len(),
             warm_us: warm * MICRO,
             warm_gmacs: macs / warm / GIGA,

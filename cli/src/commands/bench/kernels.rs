@@ -10,9 +10,12 @@ use std::time::Duration;
 
 use anyhow::Result;
 use tern_compiler::codegen::{EmitterChoice, Isa, Target, candidates};
+use tern_compiler::graph::Strategy;
 use tern_compiler::graph::arith::Profile;
 use tern_compiler::schedule::variant::Variant;
+use tern_compiler::strategy::ProgramFacts;
 use tern_compiler::trial::{COLD_BYTES, Operands, Reads, Shape, Trial};
+use tern_compiler::tuning::choose::Choice;
 use tern_runtime::limits::dot::Dot;
 use tern_runtime::limits::{self, Meter, Sample};
 use tern_runtime::threads::ThreadPool;
@@ -42,6 +45,14 @@ pub(crate) fn kernel_shape(text: &str) -> Result<Shape, String> {
     }
 }
 
+/// Parses a share: 0 to 1.
+pub(crate) fn kernel_density(text: &str) -> Result<f64, String> {
+    match text.trim().parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("expected a number from 0 to 1: the share of trits that are not zero".to_owned()),
+    }
+}
+
 /// One turn of a kernel.
 pub(super) struct Turn {
     /// Seconds of one product from the caches.
@@ -68,17 +79,26 @@ pub(super) fn run(shape: Shape, args: &BenchArgs) -> Result<ExitCode> {
         let all = candidates::all(target.isa, target.emitter).into_iter();
         let is_last = i + 1 == targets.len();
         let listed = all.filter(|c| Trial::suits(shape, c) && (is_last || c.variant == Variant::default()));
+        let mut of_target = Vec::new();
         for candidate in listed {
-            let trial = Trial::new(shape, target, &candidate)?;
+            of_target.push((candidate.strategy, Trial::new(shape, target, &candidate)?));
+        }
+        of_target.extend(Trial::addsub(shape, args.density, target)?.map(|trial| (Strategy::AddSub, trial)));
+        for (strategy, trial) in of_target {
             // What the wide emitter does not have is Cranelift's again.
             if !trials.iter().any(|listed: &Trial| listed.symbol() == trial.symbol()) {
-                places.push(Place { isa: target.isa.name(), emitter: target.emitter.name(), candidate });
+                places.push(Place { isa: target.isa.name(), emitter: target.emitter.name(), strategy });
                 levels.push(target.isa);
                 trials.push(trial);
             }
         }
     }
     drop(spinner);
+    // Of the last one: that of the level that code would be made for.
+    let program = trials.iter().rev().find_map(Trial::addsub_report).map(|report| ProgramFacts {
+        adds_before: u32::try_from(report.adds_before).unwrap_or(u32::MAX),
+        adds: u32::try_from(report.adds_after).unwrap_or(u32::MAX),
+    });
     let threads = if args.threads.is_empty() { vec![1] } else { args.threads.clone() };
     let most = threads.iter().copied().max().unwrap_or(1);
     let mut operands = Operands::new(shape, &trials, most, COLD_BYTES, load::huge_pages(&args.compile)?)?;
@@ -93,11 +113,18 @@ pub(super) fn run(shape: Shape, args: &BenchArgs) -> Result<ExitCode> {
         let mut rows: Vec<_> =
             listed.map(|((trial, place), turns)| KernelRow::new(shape, n_threads, trial, place, turns)).collect();
         mark_fastest(&mut rows);
-        // Cranelift's kernel of a level may have been listed before, under its own emitter.
-        let pick = pick::pick(&figures, shape, chosen, n_threads).and_then(|candidate| {
-            let symbol = Trial::new(shape, chosen, &candidate).ok()?.symbol().to_owned();
-            trials.iter().position(|trial| trial.symbol() == symbol)
-        });
+        let pick = match pick::pick(&figures, shape, chosen, n_threads, program) {
+            Some(Choice { candidate: Some(candidate), .. }) => {
+                // Cranelift's kernel of a level is listed under its own emitter.
+                let trial = Trial::new(shape, chosen, &candidate)?;
+                trials.iter().position(|listed| listed.symbol() == trial.symbol())
+            }
+            Some(Choice { candidate: None, .. }) => {
+                let is_it = |(place, level): (&Place, &Isa)| place.strategy == Strategy::AddSub && *level == chosen.isa;
+                places.iter().zip(&levels).rposition(is_it)
+            }
+            None => None,
+        };
         if let Some(row) = pick.and_then(|pick| rows.get_mut(pick)) {
             row.pick = true;
         }

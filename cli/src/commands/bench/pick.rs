@@ -4,10 +4,10 @@
 //! what it is: a kernel counts as faster by no more than the least that its rounds against the pick leave possible.
 
 use anyhow::{Result, bail};
-use tern_compiler::codegen::candidates::Candidate;
 use tern_compiler::codegen::{Isa, Target};
+use tern_compiler::strategy::ProgramFacts;
 use tern_compiler::trial::{Shape, Trial};
-use tern_compiler::tuning::choose::{Ask, choose};
+use tern_compiler::tuning::choose::{Ask, Choice, choose};
 use tern_compiler::tuning::{Figures, Work};
 
 use super::kernels::Turn;
@@ -21,12 +21,18 @@ pub(crate) fn percent(text: &str) -> Result<f64, String> {
     number.ok_or_else(|| "expected a number from 0 to 1000".to_owned())
 }
 
-/// What the optimiser would choose on `target`.
-pub(super) fn pick(figures: &Figures, shape: Shape, target: &Target, threads: usize) -> Option<Candidate> {
+/// What the optimiser would choose on `target`, of a matrix that is known to be `program` if it is one.
+pub(super) fn pick(
+    figures: &Figures,
+    shape: Shape,
+    target: &Target,
+    threads: usize,
+    program: Option<ProgramFacts>,
+) -> Option<Choice> {
     let Shape { tokens, cols, rows, pair } = shape;
     let work = Work { tokens, cols, rows, pair };
-    let ask = Ask { level: target.isa, emitter: target.emitter, work, threads: threads as u32, zeros: 0.0 };
-    choose(figures, &ask).map(|choice| choice.candidate)
+    let ask = Ask { level: target.isa, emitter: target.emitter, work, threads: threads as u32, zeros: 0.0, program };
+    choose(figures, &ask)
 }
 
 /// Refuses a pick that a kernel of the target's level, or of one below it, beats by more than `percent`.

@@ -8,7 +8,7 @@ use egg::{Applier, EGraph, Id, PatternAst, SearchMatches, Searcher, Subst, Symbo
 
 use super::Rewrite;
 use crate::egraph::analysis::{Types, full_op, operand_types, reads_zeros, weight_facts};
-use crate::egraph::cost::{Known, product};
+use crate::egraph::cost::{Known, is_product, product};
 use crate::egraph::language::{ENode, Head};
 use crate::graph::{Attr, Strategy};
 use crate::spec::{Guard, RuleSpec};
@@ -50,6 +50,9 @@ impl Choose {
     }
 
     fn admits(self, egraph: &EGraph<ENode, Types>, node: &ENode) -> bool {
+        if !node.op().is_some_and(is_product) {
+            return false;
+        }
         let Some(op) = full_op(egraph, node) else { return false };
         let Some(operands) = operand_types(egraph, node) else { return false };
         let facts = weight_facts(egraph, node);
@@ -87,7 +90,7 @@ impl Searcher<ENode, Types> for Choose {
         eclass: Id,
         _limit: usize,
     ) -> Option<SearchMatches<'_, ENode>> {
-        let any = egraph[eclass].nodes.iter().any(|node| node.op().is_some() && self.admits(egraph, node));
+        let any = egraph[eclass].nodes.iter().any(|node| self.admits(egraph, node));
         any.then(|| SearchMatches { eclass, substs: vec![Subst::default()], ast: None })
     }
 

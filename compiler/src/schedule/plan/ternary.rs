@@ -7,7 +7,7 @@ use super::{Place, Planner, here, part_of, rows_of};
 use crate::graph::{F32, Strategy, ValueId, WeightId};
 use crate::schedule::kernel::{Epilogue, KernelKind, Regime, TritPacking, Variant};
 use crate::schedule::packing::Layout;
-use crate::schedule::{Arg, BufferId, Choice, Error, Many, Part, RowKind, Single, Split, layout};
+use crate::schedule::{Arg, BufferId, Choice, Error, Many, Part, ProductKey, RowKind, Single, Split, layout};
 use crate::strategy::Slot;
 use crate::strategy::offer::packing;
 
@@ -20,6 +20,8 @@ struct How {
     many: TritPacking,
     /// Whether many tokens use tables.
     has_table: bool,
+    /// By which strategies that is.
+    strategies: [Strategy; 2],
 }
 
 /// One matrix of a node, or the two of a gated unit.
@@ -95,7 +97,7 @@ impl Planner<'_> {
         if has_table && ternary.table.is_none() {
             return Err(self.unsupported(id, "the target has no table product"));
         }
-        Ok(How { one: read(one)?, many: read(many)?, has_table })
+        Ok(How { one: read(one)?, many: read(many)?, has_table, strategies: [one, many] })
     }
 
     /// The call of one piece; `all_rows` are those of all matrices of the node, whose tiles threads share.
@@ -119,20 +121,21 @@ impl Planner<'_> {
             is_whole,
         });
         let epilogue = piece.epilogue;
-        let kind_of = |packing, regime| KernelKind::Ternary {
-            packing,
-            rows,
-            cols,
-            epilogue,
-            regime,
-            variant: Variant::default(),
+        let variant_of = |slot: Slot| {
+            let (strategy, is_gated) = (how.strategies[slot as usize], piece.up.is_some());
+            let key = ProductKey { slot, strategy, rows, cols, is_gated };
+            self.options.variants.get(&key).copied().unwrap_or_default()
         };
+        let [of_one, of_many] = Slot::ALL.map(variant_of);
+        let kind_of = |packing, regime, variant| KernelKind::Ternary { packing, rows, cols, epilogue, regime, variant };
         let many = self.options.ternary.table.filter(|_| how.has_table).map(|table| {
-            let kernel = self.kernel(kind_of(how.many, Regime::Table { tokens: table.tokens }));
+            let kernel = self.kernel(kind_of(how.many, Regime::Table { tokens: table.tokens }, of_many));
             Many { kernel, tokens: table.tokens, from: table.from }
         });
-        let one = self.kernel(kind_of(how.one, Regime::Gemv));
-        let few = self.kernel(kind_of(how.many, Regime::Gemm));
+        let one = self.kernel(kind_of(how.one, Regime::Gemv, of_one));
+        // What was measured for many tokens says nothing of a few, unless the same kernel computes both.
+        let of_few = if how.has_table { Variant::default() } else { of_many };
+        let few = self.kernel(kind_of(how.many, Regime::Gemm, of_few));
         let args = vec![
             Arg::Weights { offset },
             part_of(x, Part::Data),

@@ -6,12 +6,14 @@
 //!   all rows. Sums of 16 rows grow side by side and need no reduction. One token, or two that share the unfolding.
 //! - [`table`]: for many tokens. The sums of every combination of four trits are written to a table once; a row then costs
 //!   one addition per four columns and eight tokens, and no multiplication.
+//! Weights that are code have [`addsub`].
 //!
 //! One way reads `n4_16x16`, whose byte lanes are rows:
 //! - [`lut`]: for one token after another. Sixteen rows look up the sum of two columns in one byte shuffle.
 //!
 //! Args: w, codes, scales, sums, out, tokens, lo, hi, s_w, then residual rows or s_w of up, scratch.
 
+mod addsub;
 mod dot;
 mod epilogue;
 mod indices;
@@ -22,9 +24,11 @@ mod transpose;
 
 use cranelift_codegen::ir::Value;
 
+use crate::addsub::Program;
 use crate::codegen::emitter::Emitter;
 use crate::schedule::kernel::{Epilogue, Regime, TritPacking, Variant};
 use crate::schedule::{RowKind, layout};
+pub(in crate::codegen) use addsub::{TOKENS as ADDSUB_TOKENS, block_rows as addsub_block_rows};
 
 /// The packing that most of the kernels here read. [`lut`] has one of its own with the same tiles and lines.
 const PACKING: TritPacking = TritPacking::T2;
@@ -103,18 +107,28 @@ struct Frame {
     scratch: Value,
 }
 
+/// Writes the body of a product whose weights are code.
+pub(super) fn addsub(k: &mut Emitter<'_, '_>, shape: Shape, program: &Program) {
+    let f = frame(k, shape);
+    addsub::addsub(k, &f, program);
+}
+
 /// Writes the body.
 pub(super) fn ternary(k: &mut Emitter<'_, '_>, shape: Shape, packing: TritPacking, regime: Regime) {
-    let [w, codes, scales, sums, out, tokens, lo, hi] = std::array::from_fn(|slot| k.arg(slot));
-    let (weight_scale, residual, up_scale) = (k.arg_f32(8), k.arg(9), k.arg_f32(9));
-    let scratch = k.arg(10);
-    let f = Frame { shape, w, codes, scales, sums, out, tokens, lo, hi, weight_scale, residual, up_scale, scratch };
+    let f = frame(k, shape);
     match (packing, regime) {
         (TritPacking::N4, _) => lut::lut(k, &f),
         (_, Regime::Gemv) => dot::gemv(k, &f),
         (_, Regime::Gemm) => dot::gemm(k, &f),
         (_, Regime::Table { .. }) => table::table(k, &f),
     }
+}
+
+fn frame(k: &mut Emitter<'_, '_>, shape: Shape) -> Frame {
+    let [w, codes, scales, sums, out, tokens, lo, hi] = std::array::from_fn(|slot| k.arg(slot));
+    let (weight_scale, residual, up_scale) = (k.arg_f32(8), k.arg(9), k.arg_f32(9));
+    let scratch = k.arg(10);
+    Frame { shape, w, codes, scales, sums, out, tokens, lo, hi, weight_scale, residual, up_scale, scratch }
 }
 
 /// Whether there is a kernel for the packing and the regime.

@@ -8,11 +8,14 @@
 //!   side by side; then each group of four trits of a row is an index, and a row costs one addition per four columns: no
 //!   multiplication at all.
 //!
+//! Weights that are code have [`addsub`].
+//!
 //! One way reads `n4_16x16`, whose byte lanes are rows:
 //! - [`lut`]: for one token after another. Sixteen rows look up the sum of two columns in one byte shuffle.
 //!
 //! Args: w, codes, scales, sums, out, tokens, lo, hi, s_w, then residual rows or s_w of up, scratch.
 
+pub(in crate::codegen) mod addsub;
 mod dot;
 mod epilogue;
 mod indices;
