@@ -8,11 +8,13 @@ use super::isa::{EmitterChoice, Isa};
 use super::kernels::ternary::{ADDSUB_TOKENS, addsub_block_rows};
 use super::wide::registers::Width;
 use super::wide::ternary::addsub;
+use crate::addsub::{MOST_COLS, MOST_TRITS};
 use crate::graph::Strategy;
 use crate::schedule::kernel::{Regime, TritPacking, Variant, Vectors};
 use crate::schedule::{Table, Ternary};
 use crate::strategy::roofline::Engine;
 use crate::strategy::{Offers, Slot};
+use crate::tuning::Work;
 
 /// Tokens of a batch of the table product.
 pub const TABLE_TOKENS: u32 = 16;
@@ -49,6 +51,11 @@ impl Candidate {
 /// Whether the wide emitter writes ternary kernels.
 fn is_wide(isa: Isa, emitter: EmitterChoice) -> bool {
     emitter == EmitterChoice::Auto && isa.width().is_some()
+}
+
+/// Whose kernels run at a level.
+pub fn engine(isa: Isa, emitter: EmitterChoice) -> Engine {
+    Engine { isa, emitter }
 }
 
 /// The packings that the target has kernels for, the preferred one first.
@@ -93,6 +100,12 @@ pub fn addsub(target: &Target) -> AddSub {
         Some((block_rows, tokens)) => AddSub { tokens, block_rows },
         None => AddSub { tokens: ADDSUB_TOKENS, block_rows: addsub_block_rows(target.isa) },
     }
+}
+
+/// Whether a product can be one whose weights are code, and is computed so: of several tokens, with a small matrix.
+pub const fn addsub_suits(work: Work) -> bool {
+    let Work { tokens, cols, rows, pair } = work;
+    tokens > 1 && !pair && cols as usize <= MOST_COLS && cols as u64 * rows as u64 <= MOST_TRITS as u64
 }
 
 /// Every kernel for ternary products on the target.
@@ -207,7 +220,7 @@ pub fn variants(isa: Isa, emitter: EmitterChoice, packing: TritPacking, regime: 
 impl Target {
     /// Whose kernels it runs.
     pub fn engine(&self) -> Engine {
-        Engine { isa: self.isa, emitter: self.emitter }
+        engine(self.isa, self.emitter)
     }
 
     /// How ternary products are computed on it unless the caller wants another packing.

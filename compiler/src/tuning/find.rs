@@ -71,7 +71,7 @@ pub struct Found {
 }
 
 /// Figures to be asked. Cheap to copy; a question takes microseconds.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Figures {
     measured: Arc<Index>,
     /// Whether what is built in answers where nothing was measured.
@@ -82,7 +82,7 @@ pub struct Figures {
 type Class = (Isa, EmitterChoice, Strategy);
 
 /// The best of what was measured of one product with some threads: by share of zeros, in percent.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 struct Point {
     work: Work,
     threads: u32,
@@ -90,8 +90,11 @@ struct Point {
 }
 
 /// Points by class.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default)]
 struct Index(BTreeMap<Class, Vec<Point>>);
+
+/// No figure is a NaN: sheets have checked them.
+impl Eq for Figures {}
 
 impl Figures {
     /// What this machine measured, and behind it what is built in.
