@@ -56,7 +56,7 @@ fn matrices(schedule: &Schedule) -> Vec<(u32, u32, bool)> {
         .kernels
         .iter()
         .filter_map(|kind| match *kind {
-            KernelKind::Ternary { rows, cols, epilogue, .. } => {
+            KernelKind::Ternary { rows, cols, epilogue, .. } | KernelKind::AddSub { rows, cols, epilogue, .. } => {
                 let pair = matches!(epilogue, Epilogue::Glu(_));
                 Some((u64::from(rows) * u64::from(cols) * if pair { 2 } else { 1 }, cols, rows, pair))
             }
@@ -68,7 +68,8 @@ fn matrices(schedule: &Schedule) -> Vec<(u32, u32, bool)> {
 
 /// Products of many shapes.
 pub(super) fn of_grid(args: &TuneArgs) -> Result<Vec<Product>> {
-    let matrices: Vec<_> = GRID.iter().flat_map(|cols| GRID.iter().map(|rows| (*cols, *rows, false))).collect();
+    let sizes = if args.sizes.is_empty() { GRID.to_vec() } else { args.sizes.clone() };
+    let matrices: Vec<_> = sizes.iter().flat_map(|cols| sizes.iter().map(|rows| (*cols, *rows, false))).collect();
     cross(args, GRID_TOKENS.to_vec(), &matrices)
 }
 
