@@ -157,8 +157,8 @@ pub(crate) fn figures(args: &CompileArgs, is_for_here: bool) -> Result<Figures> 
     let tune = setting("tune", args.tune.as_deref())?.value;
     match tune.as_str() {
         "off" => Ok(Figures::none()),
-        "auto" if is_for_here => Ok(match store::kept(None) {
-            Ok(Some(sheet)) => Figures::new(&sheet),
+        "auto" if is_for_here => Ok(match store::kept() {
+            Ok(Some(figures)) => figures,
             Ok(None) => Figures::built_in(),
             Err(e) => {
                 note(&format!("the figures of this CPU are of no use: {e:#}"));
@@ -189,6 +189,9 @@ pub(crate) struct Loaded {
 impl Loaded {
     /// Reads and imports the checkpoint in the folder `model`, or the demo model; refuses a context beyond the model's.
     pub(crate) fn new(model: Option<&Path>, options: &Options) -> Result<Self> {
+        if let Err(why) = options.figures.ready() {
+            note(&format!("the figures of this CPU are of no use, `tern tune` measures others: {why}"));
+        }
         let mut timings = Timings::default();
         let checkpoint = timings.time("read", || checkpoint(model))?;
         let imported = timings.time("import", || pipeline::import(&checkpoint, options))?;

@@ -126,3 +126,54 @@ fn figures_are_kept_in_a_folder_of_the_users_own() {
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).expect("a mode");
     run(&args).refused(1, "may be written by others");
 }
+
+#[test]
+fn a_model_is_compiled_by_the_figures_that_are_named() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("figures.toml");
+    tune(&file, &[]).ok();
+    let schedule = |tune: &str| {
+        run(&["dump", "--stage", "schedule", "--isa", "sse41", "--emitter", "clif", "--arith", "plain", "--tune", tune])
+            .ok()
+    };
+    // Figures that say byte tables took no time, and then that they took forever.
+    let figures = fs::read_to_string(&file).expect("figures");
+    let with = |fast: &str| {
+        let line = |line: &str| match line.split_once(", ns = ") {
+            Some((before, _)) => {
+                let ns = if line.contains(&format!("strategy = \"{fast}\"")) { "1.0" } else { "1e9" };
+                format!("{before}, ns = {ns}, spread = 0.0, repeats = 1 }},\n")
+            }
+            None => format!("{line}\n"),
+        };
+        fs::write(&file, figures.lines().map(line).collect::<String>()).expect("a file");
+        schedule(&text(&file))
+    };
+    let (by_tables, by_products) = (with("lut"), with("dot2"));
+    assert!(by_tables.contains("gemv_q8xn4"), "{by_tables}");
+    assert!(!by_products.contains("gemv_q8xn4") && by_products.contains("gemv_q8xt2"), "{by_products}");
+    let version = format!("tern = \"{}\"", env!("CARGO_PKG_VERSION"));
+    fs::write(&file, figures.replace(&version, "tern = \"0.0.1\"")).expect("a file");
+    run(&["dump", "--stage", "schedule", "--tune", &text(&file)]).refused(1, "figures of tern 0.0.1");
+    run(&["dump", "--stage", "schedule", "--tune", ""]).refused(2, "auto, off, or a file");
+}
+
+#[test]
+fn figures_that_are_kept_are_used_and_broken_ones_are_told() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let cache = text(&dir.path().join("cache"));
+    let args = ["tune", "--cache-dir", &cache, "-t", "1", "--tokens", "1", "--isa", "sse41", "--emitter", "clif"];
+    run(&args).ok();
+    let folder = dir.path().join("cache/tune");
+    let kept = folder.join(&crate::support::names(&folder)[0]);
+    let dump = || {
+        let mut tern = crate::support::tern();
+        tern.args(["dump", "--stage", "schedule", "--isa", "sse41", "--arith", "plain", "--emitter", "clif"]);
+        let output = tern.env("TERN_TUNE", "auto").env("TERN_CACHE_DIR", &cache).output().expect("tern runs");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stderr).expect("text")
+    };
+    assert_eq!(dump(), "");
+    fs::write(&kept, "nonsense").expect("a file");
+    assert!(dump().contains("the figures of this CPU are of no use"));
+}

@@ -6,9 +6,10 @@
 //! shares on either side.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
 
-use super::{Figure, Sheet, Work, builtin, counts_zeros};
+use super::{Cpu, Figure, Sheet, Work, builtin, counts_zeros, text};
 use crate::codegen::{EmitterChoice, Isa};
 use crate::graph::Strategy;
 use crate::schedule::variant::Variant;
@@ -71,11 +72,57 @@ pub struct Found {
 }
 
 /// Figures to be asked. Cheap to copy; a question takes microseconds.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone)]
 pub struct Figures {
-    measured: Arc<Index>,
+    measured: Arc<Measured>,
     /// Whether what is built in answers where nothing was measured.
     built_in: bool,
+}
+
+/// What this machine measured.
+#[derive(Default)]
+struct Measured {
+    /// The text that is read when somebody asks, with who must have written it.
+    text: Option<(String, Cpu, String)>,
+    index: OnceLock<Result<Index, String>>,
+}
+
+impl Measured {
+    fn of(sheet: &Sheet) -> Self {
+        Self { text: None, index: OnceLock::from(Ok(Index::new(sheet))) }
+    }
+
+    fn index(&self) -> &Result<Index, String> {
+        self.index.get_or_init(|| {
+            let Some((text, cpu, tern)) = &self.text else { return Ok(Index::default()) };
+            let sheet = text::parse(text, "figures").map_err(|e| e.to_string())?;
+            sheet.check_is_of(cpu, tern).map_err(|e| e.to_string())?;
+            Ok(Index::new(&sheet))
+        })
+    }
+}
+
+/// By what they answer.
+impl PartialEq for Figures {
+    fn eq(&self, other: &Self) -> bool {
+        self.built_in == other.built_in && self.measured.index() == other.measured.index()
+    }
+}
+
+/// No figure is a NaN: sheets have checked them.
+impl Eq for Figures {}
+
+/// All that decides the answers: equal texts, equal figures. What is not read yet stays unread.
+impl fmt::Debug for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut all = f.debug_struct("Figures");
+        all.field("built_in", &self.built_in);
+        match &self.measured.text {
+            Some(text) => all.field("text", text),
+            None => all.field("index", self.measured.index()),
+        };
+        all.finish()
+    }
 }
 
 /// What a figure must agree in to answer a question.
@@ -93,13 +140,25 @@ struct Point {
 #[derive(Clone, PartialEq, Debug, Default)]
 struct Index(BTreeMap<Class, Vec<Point>>);
 
-/// No figure is a NaN: sheets have checked them.
-impl Eq for Figures {}
-
 impl Figures {
     /// What this machine measured, and behind it what is built in.
     pub fn new(sheet: &Sheet) -> Self {
-        Self { measured: Arc::new(Index::new(sheet)), built_in: true }
+        Self { measured: Arc::new(Measured::of(sheet)), built_in: true }
+    }
+
+    /// The same from a sheet's text, which is read when somebody asks: most starts of a program ask nothing. A text that is no
+    /// sheet, or one of another CPU or tern, is none; [`Figures::ready`] says so.
+    pub fn deferred(text: String, cpu: Cpu, tern: &str) -> Self {
+        let text = Some((text, cpu, tern.to_owned()));
+        Self { measured: Arc::new(Measured { text, index: OnceLock::new() }), built_in: true }
+    }
+
+    /// Reads what was deferred.
+    ///
+    /// # Errors
+    /// Why it is of no use, in words.
+    pub fn ready(&self) -> Result<(), &str> {
+        self.measured.index().as_ref().map(|_| ()).map_err(String::as_str)
     }
 
     /// Only what is built in.
@@ -114,12 +173,13 @@ impl Figures {
 
     /// What this machine measured, and nothing else.
     pub fn only(sheet: &Sheet) -> Self {
-        Self { measured: Arc::new(Index::new(sheet)), built_in: false }
+        Self { measured: Arc::new(Measured::of(sheet)), built_in: false }
     }
 
     /// The least time of the strategy.
     pub fn find(&self, query: &Query) -> Option<Found> {
-        self.measured.find(query, Origin::Measured).or_else(|| {
+        let measured = self.measured.index().as_ref().ok();
+        measured.and_then(|index| index.find(query, Origin::Measured)).or_else(|| {
             let (class, index) = builtin::of(query.level).filter(|_| self.built_in)?;
             index.0.find(query, Origin::BuiltIn { class })
         })

@@ -179,3 +179,21 @@ fn only_figures_of_one_cpu_and_one_tern_are_merged() {
     assert!(ours.merge(&aged).expect_err("another tern").to_string().contains("found 1.2.4, expected 1.2.3"));
     assert_eq!(ours, before);
 }
+
+#[test]
+fn what_is_deferred_is_read_when_it_is_asked() {
+    let all = sheet(&[figure(Strategy::Dot2, work(1, 640, 64), 1, 100.0)]);
+    let ask = query(Strategy::Dot2, work(1, 640, 64), 1);
+    let text = text::print(&all);
+    let deferred = Figures::deferred(text.clone(), cpu(), "1.2.3");
+    let shown = format!("{deferred:?}");
+    assert_eq!(deferred.find(&ask).map(|found| found.ns), Some(100.0));
+    assert_eq!((deferred.ready(), format!("{deferred:?}")), (Ok(()), shown.clone()), "asking changes nothing");
+    assert_eq!(deferred, Figures::new(&all));
+    let other = Figures::deferred(text.replace("ns = 100.0", "ns = 101.0"), cpu(), "1.2.3");
+    assert!(other != deferred && format!("{other:?}") != shown);
+    let aged = Figures::deferred(text, cpu(), "1.2.4");
+    assert!(aged.ready().is_err_and(|why| why.contains("another version")));
+    assert!(Figures::deferred("nonsense".to_owned(), cpu(), "1.2.3").ready().is_err());
+    assert!(Figures::none() != Figures::built_in());
+}

@@ -8,7 +8,7 @@ use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use tern_compiler::tuning::{Cpu, Sheet, text};
+use tern_compiler::tuning::{Cpu, Figures, Sheet, text};
 
 use crate::cache::Cache;
 use crate::output::write_file;
@@ -71,9 +71,9 @@ impl Store {
     }
 }
 
-/// The figures kept for this CPU and version, if there are any; `None` also where the folder is not the user's alone.
-pub(crate) fn kept(cache_dir: Option<&str>) -> Result<Option<Sheet>> {
-    let Some(cache) = Cache::of_figures(cache_dir)? else { return Ok(None) };
+/// The figures kept for this CPU and version, if there are any; an error also where others may have written them.
+pub(crate) fn kept() -> Result<Option<Figures>> {
+    let Some(cache) = Cache::of_figures(None)? else { return Ok(None) };
     let cpu = Cpu::here();
     let path = file_in(&cache, &cpu);
     if !path.exists() {
@@ -83,9 +83,7 @@ pub(crate) fn kept(cache_dir: Option<&str>) -> Result<Option<Sheet>> {
     if !Cache::is_ours(&path) {
         bail!("{} may have been written by others", path.display());
     }
-    let sheet = read(&path)?;
-    sheet.check_is_of(&cpu, VERSION).with_context(|| path.display().to_string())?;
-    Ok(Some(sheet))
+    Ok(Some(Figures::deferred(read_text(&path)?, cpu, VERSION)))
 }
 
 fn file_in(cache: &Cache, cpu: &Cpu) -> PathBuf {
@@ -94,15 +92,16 @@ fn file_in(cache: &Cache, cpu: &Cpu) -> PathBuf {
 
 /// The figures in a file, of whatever CPU.
 pub(crate) fn read(path: &Path) -> Result<Sheet> {
-    let shown = path.display().to_string();
+    Ok(text::parse(&read_text(path)?, &path.display().to_string())?)
+}
+
+fn read_text(path: &Path) -> Result<String> {
+    let shown = path.display();
     let file = File::open(path).with_context(|| format!("cannot read {shown}"))?;
     let mut bytes = Vec::new();
     // One more than there may be: then it is too long.
     file.take(text::MAX_BYTES + 1).read_to_end(&mut bytes).with_context(|| format!("cannot read {shown}"))?;
-    let text = String::from_utf8(bytes)
-        .ok()
-        .with_context(|| format!("{shown} is no text: expected a file that `tern tune` wrote"))?;
-    Ok(text::parse(&text, &shown)?)
+    String::from_utf8(bytes).ok().with_context(|| format!("{shown} is no text: expected a file that `tern tune` wrote"))
 }
 
 fn is_missing(e: &anyhow::Error) -> bool {
