@@ -74,6 +74,8 @@ pub struct Found {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Figures {
     measured: Arc<Index>,
+    /// What was measured, as it was.
+    sheet: Option<Arc<Sheet>>,
     /// Whether what is built in answers where nothing was measured.
     built_in: bool,
 }
@@ -99,22 +101,27 @@ impl Eq for Figures {}
 impl Figures {
     /// What this machine measured, and behind it what is built in.
     pub fn new(sheet: &Sheet) -> Self {
-        Self { measured: Arc::new(Index::new(sheet)), built_in: true }
+        Self { measured: Arc::new(Index::new(sheet)), sheet: Some(Arc::new(sheet.clone())), built_in: true }
     }
 
     /// Only what is built in.
     pub fn built_in() -> Self {
-        Self { measured: Arc::default(), built_in: true }
+        Self { measured: Arc::default(), sheet: None, built_in: true }
     }
 
     /// No figures: nothing is found.
     pub fn none() -> Self {
-        Self { measured: Arc::default(), built_in: false }
+        Self { measured: Arc::default(), sheet: None, built_in: false }
     }
 
     /// What this machine measured, and nothing else.
     pub fn only(sheet: &Sheet) -> Self {
-        Self { measured: Arc::new(Index::new(sheet)), built_in: false }
+        Self { measured: Arc::new(Index::new(sheet)), sheet: Some(Arc::new(sheet.clone())), built_in: false }
+    }
+
+    /// What was measured on some machine, all of it.
+    pub fn sheet(&self) -> Option<&Sheet> {
+        self.sheet.as_deref()
     }
 
     /// The least time of the strategy.
