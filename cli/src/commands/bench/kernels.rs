@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use tern_compiler::codegen::{EmitterChoice, Isa, Target};
 use tern_compiler::graph::arith::Profile;
-use tern_compiler::trial::{COLD_BYTES, Operands, Reads, Shape, Trial};
+use tern_compiler::trial::{COLD_BYTES, COLD_CODE_BYTES, Operands, Reads, Shape, Trial};
 use tern_runtime::limits::dot::Dot;
 use tern_runtime::limits::{self, Meter, Sample};
 use tern_runtime::threads::ThreadPool;
@@ -64,7 +64,7 @@ pub(super) fn run(shape: Shape, args: &BenchArgs) -> Result<ExitCode> {
     let mut places = Vec::new();
     let spinner = Progress::spinner("compiling");
     for target in targets(&args.compile)? {
-        let addsub = Trial::addsub(shape, args.density, &target)?;
+        let addsub = Trial::addsub(shape, args.density, &target, COLD_CODE_BYTES)?;
         for trial in Trial::all(shape, &target)?.into_iter().chain(addsub) {
             // What the wide emitter does not have is Cranelift's again.
             if !trials.iter().any(|listed: &Trial| listed.symbol() == trial.symbol()) {

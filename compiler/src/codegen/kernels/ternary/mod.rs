@@ -24,7 +24,7 @@ use crate::addsub::Program;
 use crate::codegen::emitter::Emitter;
 use crate::schedule::kernel::{Epilogue, Regime, TritPacking};
 use crate::schedule::{RowKind, layout};
-pub(in crate::codegen) use addsub::{TOKENS as ADDSUB_TOKENS, block_rows as addsub_block_rows};
+pub(in crate::codegen) use addsub::{TOKENS as ADDSUB_TOKENS, registers as addsub_registers};
 
 /// The packing that the kernels here read.
 const PACKING: TritPacking = TritPacking::T2;
