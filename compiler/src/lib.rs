@@ -1,8 +1,8 @@
 //! tern's compiler: a ternary checkpoint becomes native code.
 //!
 //! Follow the data: [`checkpoint`] (bytes to named tensors), [`import`] (tensors and config to a graph), [`graph`]
-//! (typed IR, printer, parser, verifier, interpreter), [`egraph`] (rewriting), [`schedule`] (kernels, packings, buffers,
-//! step program), [`codegen`] (machine code). [`pipeline`] alone knows their order. [`synth`] writes checkpoints to measure
+//! (typed IR, printer, parser, verifier, interpreter), [`egraph`] (rewriting), [`addsub`] (small matrices as additions),
+//! [`schedule`] (kernels, packings, buffers, step program), [`codegen`] (machine code). [`pipeline`] alone knows their order. [`synth`] writes checkpoints to measure
 //! with, [`trial`] calls single kernels, [`build`] writes what runs without a compiler.
 
 pub mod addsub;

@@ -241,4 +241,4 @@ fn renumbered(term: Term, inputs: usize, occurring: &[usize]) -> Term {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

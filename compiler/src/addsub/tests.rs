@@ -22,6 +22,12 @@ impl Random {
     }
 }
 
+/// The program of some matrix, for those who may not see one.
+pub(crate) fn sample(rows: u32, cols: u32, registers: u32) -> Program {
+    let trits = Random(7).trits(rows as usize, cols as usize, 67);
+    synthesise(&trits, &Limits::new(registers)).expect("a program").0
+}
+
 fn of(rows: &[&[i8]]) -> Trits {
     Trits { rows: rows.len(), cols: rows[0].len(), data: rows.concat() }
 }

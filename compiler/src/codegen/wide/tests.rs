@@ -5,13 +5,12 @@ use iced_x86::{Code as Form, CpuidFeature, Decoder, DecoderOptions, Instruction,
 
 use super::asm::{Asm, Code};
 use super::{listing, symbol};
-use crate::addsub::{self, Limits};
+use crate::addsub;
 use crate::codegen::{EmitterChoice, Isa, Target, candidates};
 use crate::graph::arith::Profile;
 use crate::graph::{Act, F32};
 use crate::schedule::RowKind;
 use crate::schedule::kernel::{Epilogue, KernelKind, KvElem, MapOp, ProgramId};
-use crate::weights::Trits;
 
 const WIDE: [Isa; 4] = [Isa::Avx2, Isa::AvxVnni, Isa::Avx512Vnni, Isa::Avx512Vbmi];
 
@@ -43,10 +42,7 @@ fn kinds() -> Vec<KernelKind> {
 /// The body of a kernel; those whose weights are code have those of a matrix that uses every kind of operation.
 fn emit(kind: &KernelKind, target: &Target) -> Result<Option<Code>, crate::codegen::Error> {
     let KernelKind::AddSub { rows, cols, .. } = *kind else { return super::emit(kind, None, target) };
-    let trit = |i: u32| (i.wrapping_mul(2_654_435_761) >> 16) as i8 % 2;
-    let trits = Trits { rows: rows as usize, cols: cols as usize, data: (0..rows * cols).map(trit).collect() };
-    let limits = Limits::new(candidates::addsub(target).registers);
-    let (program, _) = addsub::synthesise(&trits, &limits).expect("a program");
+    let program = addsub::tests::sample(rows, cols, candidates::addsub(target).registers);
     super::emit(kind, Some(&program), target)
 }
 

@@ -6,7 +6,8 @@
 //!   all rows. Sums of 16 rows grow side by side and need no reduction. One token, or two that share the unfolding.
 //! - [`table`]: for many tokens. The sums of every combination of four trits are written to a table once; a row then costs
 //!   one addition per four columns and eight tokens, and no multiplication.
-//! Weights that are code have [`addsub`].
+//!
+//! Weights that are code have [`mod@addsub`].
 //!
 //! Args: w, codes, scales, sums, out, tokens, lo, hi, s_w, then residual rows or s_w of up, scratch (tables only).
 

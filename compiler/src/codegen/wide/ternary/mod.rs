@@ -8,7 +8,8 @@
 //!   side by side; then each group of four trits of a row is an index, and a row costs one addition per four columns: no
 //!   multiplication at all.
 //!
-//! Weights that are code have [`addsub`].
+//!
+//! Weights that are code have [`mod@addsub`].
 //!
 //! Args: w, codes, scales, sums, out, tokens, lo, hi, s_w, then residual rows or s_w of up, scratch (tables only).
 
