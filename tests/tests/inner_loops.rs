@@ -13,7 +13,7 @@ use tern_compiler::codegen::module::kernel_code;
 use tern_compiler::codegen::{Arch, EmitterChoice, Isa, Target, candidates};
 use tern_compiler::graph::{Act, DenseType, F32};
 use tern_compiler::schedule::RowKind;
-use tern_compiler::schedule::kernel::{Epilogue, KernelKind, KvElem, MapOp, Regime};
+use tern_compiler::schedule::kernel::{Epilogue, KernelKind, KvElem, MapOp, Regime, TritPacking};
 
 /// Everything that can run, by its address: decoding straight on would run into constants.
 fn reachable(arch: Arch, code: &[u8]) -> BTreeMap<u64, Instruction> {
@@ -105,7 +105,9 @@ fn bytes_are_multiplied_by_the_instruction_for_it() {
     let products = [Isa::Neon, Isa::Dotprod].map(|isa| {
         let target = Target::new(isa, isa.default_profile(), EmitterChoice::Clif).expect("a target");
         let dots = kinds(&target).into_iter().filter(|kind| match kind {
-            KernelKind::Ternary { regime, .. } => matches!(regime, Regime::Gemv | Regime::Gemm),
+            KernelKind::Ternary { packing: TritPacking::T2 | TritPacking::T5, regime, .. } => {
+                matches!(regime, Regime::Gemv | Regime::Gemm)
+            }
             kind => matches!(kind, KernelKind::HeadScan { .. }),
         });
         let count = dots.map(|kind| {

@@ -29,9 +29,8 @@ use crate::schedule::{RowKind, layout};
 /// The packing that most of the kernels here read. [`lut`] has one of its own with the same tiles and lines.
 const PACKING: TritPacking = TritPacking::T2;
 
-const _: () = assert!(
-    TritPacking::N4.tile_rows() == PACKING.tile_rows() && TritPacking::N4.block_cols() == PACKING.block_cols()
-);
+const _: () =
+    assert!(TritPacking::N4.tile_rows() == PACKING.tile_rows() && TritPacking::N4.block_cols() == PACKING.block_cols());
 
 /// Rows of a tile.
 const TILE_ROWS: i64 = PACKING.tile_rows() as i64;
