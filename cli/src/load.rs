@@ -13,10 +13,12 @@ use tern_compiler::checkpoint::Checkpoint;
 use tern_compiler::codegen::cpu::{self, CpuChoice, CpuRequest};
 use tern_compiler::codegen::{EmitterChoice, Isa};
 use tern_compiler::egraph;
+use tern_compiler::graph::Strategy;
 use tern_compiler::graph::arith::Profile;
 use tern_compiler::import::Imported;
 use tern_compiler::pipeline::{self, Lowered, Options, Timings};
 use tern_compiler::schedule::HeadMode;
+use tern_compiler::tuning::Figures;
 use tern_host::artifact::ArtifactSource;
 use tern_host::{Facts, Source};
 use tern_runtime::artifact::Artifact;
@@ -109,9 +111,18 @@ fn options_for(args: &CompileArgs, ctx: Option<&str>, isa: Isa, profile: Profile
             extract_budget: number("extract-budget", args.extract_budget.as_deref())?,
             optimise: !args.no_optimise,
         },
+        only: [only("decode", args.decode.as_deref())?, only("prefill", args.prefill.as_deref())?],
+        threads: u32::try_from(physical_cores()).unwrap_or(1),
+        figures: Figures::built_in(),
+        memory_bytes: args.memory,
         huge_pages: huge_pages(args)?,
         pack_threads: None,
     })
+}
+
+/// The one strategy that a knob asks for; `None` if the optimiser is to choose.
+fn only(knob: &'static str, given: Option<&str>) -> Result<Option<Strategy>> {
+    Ok(Strategy::from_name(&setting(knob, given)?.value))
 }
 
 /// Refuses to write what is built over what it is built from: `out` is a file of the checkpoint `model`, by whatever name.

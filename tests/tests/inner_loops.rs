@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use machine::{Flow, Instruction, decode};
+use tern_compiler::codegen::candidates::{self, Candidate};
 use tern_compiler::codegen::module::kernel_code;
-use tern_compiler::codegen::{Arch, EmitterChoice, Isa, Target, candidates};
+use tern_compiler::codegen::{Arch, EmitterChoice, Isa, Target};
 use tern_compiler::graph::{Act, DenseType, F32};
 use tern_compiler::schedule::RowKind;
 use tern_compiler::schedule::kernel::{Epilogue, KernelKind, KvElem, MapOp, Regime, TritPacking};
@@ -65,9 +66,9 @@ fn kinds(target: &Target) -> Vec<KernelKind> {
         kinds.push(KernelKind::Dense { dtype, rows: 1000, cols: 2560, out_row_bytes: 4000 });
         kinds.push(KernelKind::HeadRescore { dtype, cols: 2560 });
     }
-    for (packing, regime) in candidates::ternary(target) {
+    for Candidate { packing, regime, variant, .. } in candidates::all(target.isa, target.emitter) {
         for epilogue in [Epilogue::Scale, Epilogue::ScaleAdd, Epilogue::Glu(Act::Relu2), Epilogue::Glu(Act::Silu)] {
-            kinds.push(KernelKind::Ternary { packing, rows: 2560, cols: 6912, epilogue, regime });
+            kinds.push(KernelKind::Ternary { packing, rows: 2560, cols: 6912, epilogue, regime, variant });
         }
     }
     for elem in [KvElem::F32, KvElem::F16] {

@@ -7,11 +7,12 @@
 
 #![expect(unsafe_code, reason = "kernels are called through their argument structs")]
 
-use tern_compiler::codegen::{Target, candidates};
+use tern_compiler::codegen::Target;
+use tern_compiler::codegen::candidates::{self, Candidate};
 use tern_compiler::graph::DenseType;
 use tern_compiler::graph::arith::{self, Profile};
 use tern_compiler::graph::{Act, F32};
-use tern_compiler::schedule::kernel::{Epilogue, KernelKind, MapOp, Regime, TritPacking};
+use tern_compiler::schedule::kernel::{Epilogue, KernelKind, MapOp, Regime, TritPacking, Variant};
 use tern_compiler::schedule::packing::{dense_row_bytes, pack_matrix};
 use tern_compiler::schedule::table::TABLE_PARTS;
 use tern_compiler::schedule::{RowKind, layout};
@@ -28,6 +29,19 @@ fn run(target: &Target, kind: KernelKind, args: &mut [Arg<'_>]) {
 
 /// One ternary product of every epilogue, against plain sums.
 fn check_ternary(target: &Target, n: usize, k: usize, x: &Quantised, gate: &Trits, up: &Trits, rng: &mut Rng) {
+    let default = candidates::all(target.isa, target.emitter).into_iter().filter(|c| c.variant == Variant::default());
+    check_candidates(target, default, (n, k), x, [gate, up], rng);
+}
+
+/// The same of the kernels given.
+fn check_candidates(
+    target: &Target,
+    candidates: impl Iterator<Item = Candidate>,
+    (n, k): (usize, usize),
+    x: &Quantised,
+    [gate, up]: [&Trits; 2],
+    rng: &mut Rng,
+) {
     let (s_gate, s_up) = (rng.unit().abs() + 0.01, rng.unit().abs() + 0.01);
     let tokens = x.rows.len();
     let residual = random_rows(rng, tokens, n, 3.0);
@@ -39,7 +53,7 @@ fn check_ternary(target: &Target, n: usize, k: usize, x: &Quantised, gate: &Trit
             })
             .collect()
     };
-    for (packing, regime) in candidates::ternary(target) {
+    for Candidate { packing, regime, variant, .. } in candidates {
         if regime == Regime::Gemv && tokens > 1 {
             continue;
         }
@@ -80,7 +94,7 @@ fn check_ternary(target: &Target, n: usize, k: usize, x: &Quantised, gate: &Trit
                         .collect::<Vec<_>>(),
                 ),
             };
-            let kind = KernelKind::Ternary { packing, rows: n as u32, cols: k as u32, epilogue, regime };
+            let kind = KernelKind::Ternary { packing, rows: n as u32, cols: k as u32, epilogue, regime, variant };
             let units = match regime {
                 Regime::Gemv | Regime::Gemm => u64::from(tiles),
                 Regime::Table { tokens: batch } => tokens.div_ceil(batch as usize) as u64 * u64::from(TABLE_PARTS),
@@ -160,6 +174,24 @@ fn ternary_products_at_the_extremes() {
                 check_ternary(&target, n, k, &x, &w, &w, &mut rng);
             }
         }
+    }
+}
+
+#[test]
+fn variants_compute_the_same_products() {
+    let mut rng = Rng::new(3);
+    for target in targets_with_foreign() {
+        let others =
+            || candidates::all(target.isa, target.emitter).into_iter().filter(|c| c.variant != Variant::default());
+        assert!(others().count() > 0, "{}", name(&target, "no variants"));
+        for (n, k, tokens) in [(33, 1000, 1), (9, 313, 7), (2900, 21, 17)] {
+            let [gate, up] = [(); 2].map(|()| Trits { rows: n, cols: k, data: rng.trits(n * k) });
+            let x = Quantised::from_codes((0..tokens).map(|_| rng.codes(k)).collect(), &mut rng);
+            check_candidates(&target, others(), (n, k), &x, [&gate, &up], &mut rng);
+        }
+        let w = Trits { rows: 9, cols: 2560, data: vec![1; 9 * 2560] };
+        let x = Quantised::from_codes(vec![vec![-128; 2560]; 2], &mut rng);
+        check_candidates(&target, others(), (9, 2560), &x, [&w, &w], &mut rng);
     }
 }
 
@@ -400,7 +432,7 @@ fn largest_logits() {
 fn kernels_name_their_weights_by_argument_only() {
     // Two matrices of one shape share one symbol, whatever their ids.
     let (packing, epilogue, regime) = (TritPacking::T5, Epilogue::Scale, Regime::Gemv);
-    let kind = KernelKind::Ternary { packing, rows: 8, cols: 64, epilogue, regime };
+    let kind = KernelKind::Ternary { packing, rows: 8, cols: 64, epilogue, regime, variant: Variant::default() };
     assert_eq!(kind.to_string(), "gemv_q8xt5_16x20_scale__8x64");
 }
 

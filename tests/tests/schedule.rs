@@ -44,7 +44,8 @@ fn schedules_with(loaded: &Loaded, max_step_tokens: u32, head: HeadMode) -> [Sch
     let target = settings.target().expect("a target of this machine");
     let lowered = pipeline::lower(&loaded.imported.graph, &settings);
     let lowered = lowered.unwrap_or_else(|e| panic!("{}: {e}", loaded.name));
-    let options = schedule::Options { max_step_tokens, ternary: target.ternary(), head };
+    let options =
+        schedule::Options { max_step_tokens, ternary: target.ternary(), head, variants: schedule::Variants::new() };
     [&lowered.compiled, &lowered.optimised]
         .map(|graph| schedule::schedule(graph, &options).unwrap_or_else(|e| panic!("{}: {e}", loaded.name)))
 }

@@ -116,13 +116,20 @@ fn every_kernel_of_a_shape_is_listed() {
 /// The symbols of all kernels of this machine for so many tokens, 100 columns and 50 rows.
 fn symbols(tokens: u64) -> Vec<String> {
     use tern_compiler::codegen::{EmitterChoice, Isa, Target, candidates};
-    use tern_compiler::schedule::kernel::{Epilogue, KernelKind, Regime};
+    use tern_compiler::schedule::kernel::{Epilogue, KernelKind, Regime, Variant};
     let mut symbols = Vec::new();
     for isa in Isa::ALL.iter().copied().filter(|isa| isa.is_available()) {
         for emitter in EmitterChoice::ALL {
             let target = Target::new(isa, isa.default_profile(), *emitter).expect("the level is here");
             for (packing, regime) in candidates::ternary(&target) {
-                let kind = KernelKind::Ternary { packing, rows: 50, cols: 100, epilogue: Epilogue::Scale, regime };
+                let kind = KernelKind::Ternary {
+                    packing,
+                    rows: 50,
+                    cols: 100,
+                    epilogue: Epilogue::Scale,
+                    regime,
+                    variant: Variant::default(),
+                };
                 let width = isa.width().filter(|_| *emitter == EmitterChoice::Auto);
                 let width = width.map_or(String::new(), |width| format!("_{}", 8 * width.bytes()));
                 let symbol = format!("{}{width}_{kind}", isa.name());

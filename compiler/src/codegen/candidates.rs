@@ -1,15 +1,19 @@
-//! Every way to compute a ternary product on a target: what tests compare, benches time and the planner chooses from.
+//! Every way to compute a ternary product on a target: what tests compare, `tern tune` times and the planner chooses from.
 //!
-//! In: a [`Target`]. Out: pairs of packing and regime for which a kernel exists, best first within a regime, and the one
-//! choice that is made unless the caller wants another.
+//! In: a [`Target`]. Out: pairs of packing and regime for which a kernel exists, best first within a regime, the variants of
+//! each, and the one choice that is made unless the caller wants another.
 
 use super::Target;
 use super::isa::{EmitterChoice, Isa};
-use crate::schedule::kernel::{Regime, TritPacking};
+use super::wide::registers::Width;
+use crate::graph::Strategy;
+use crate::schedule::kernel::{Regime, TritPacking, Variant, Vectors};
 use crate::schedule::{Table, Ternary};
+use crate::strategy::roofline::Engine;
+use crate::strategy::{Offers, Slot};
 
 /// Tokens of a batch of the table product.
-const TABLE_TOKENS: u32 = 16;
+pub const TABLE_TOKENS: u32 = 16;
 
 /// A batch of tables costs as much as so many tokens of dot products.
 const TABLE_FROM: u32 = 12;
@@ -17,9 +21,32 @@ const TABLE_FROM: u32 = 12;
 /// And as so many tokens, where products of bytes are summed in three instructions.
 const TABLE_FROM_WITHOUT_DOT: u32 = 8;
 
-/// Whether the wide emitter writes ternary kernels for the target.
-fn is_wide(target: &Target) -> bool {
-    target.emitter == EmitterChoice::Auto && target.isa.width().is_some()
+/// One way to compute a ternary product.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Candidate {
+    /// How it is computed.
+    pub strategy: Strategy,
+    /// From which weights.
+    pub packing: TritPacking,
+    /// For how many rows of activations.
+    pub regime: Regime,
+    /// How the kernel's loops are cut.
+    pub variant: Variant,
+}
+
+impl Candidate {
+    /// Whether a product of so many tokens is computed by it: one token has kernels of its own.
+    pub const fn suits(&self, tokens: u32) -> bool {
+        match self.regime {
+            Regime::Gemv => tokens == 1,
+            Regime::Gemm | Regime::Table { .. } => tokens > 1,
+        }
+    }
+}
+
+/// Whether the wide emitter writes ternary kernels.
+fn is_wide(isa: Isa, emitter: EmitterChoice) -> bool {
+    emitter == EmitterChoice::Auto && isa.width().is_some()
 }
 
 /// The packings that the target has kernels for, the preferred one first.
@@ -27,7 +54,11 @@ fn is_wide(target: &Target) -> bool {
 /// Five trits a byte want the byte permutations of VBMI: without them, unfolding takes longer than 2-bit weights take to
 /// arrive.
 pub fn packings(target: &Target) -> &'static [TritPacking] {
-    match (is_wide(target), target.isa) {
+    packings_of(target.isa, target.emitter)
+}
+
+fn packings_of(isa: Isa, emitter: EmitterChoice) -> &'static [TritPacking] {
+    match (is_wide(isa, emitter), isa) {
         (true, Isa::Avx512Vbmi) => &[TritPacking::T5, TritPacking::T2, TritPacking::N4],
         (true, Isa::Sse41 | Isa::Avx2 | Isa::AvxVnni | Isa::Avx512Vnni | Isa::Neon | Isa::Dotprod | Isa::Rvv) => {
             &[TritPacking::T2, TritPacking::N4]
@@ -46,10 +77,115 @@ fn regimes(packing: TritPacking) -> &'static [Regime] {
 
 /// Every kernel for ternary products on the target.
 pub fn ternary(target: &Target) -> Vec<(TritPacking, Regime)> {
-    packings(target).iter().flat_map(|p| regimes(*p).iter().map(|r| (*p, *r))).collect()
+    ternary_of(target.isa, target.emitter)
+}
+
+/// The strategies that all of `targets` have kernels for, the defaults those of `ternary`.
+pub fn offers(targets: &[Target], ternary: Ternary) -> Offers {
+    let all = |strategy: Strategy, slot: Slot| targets.iter().all(|target| exists(target, strategy, slot));
+    let of = |slot| Strategy::ALL.into_iter().filter(|strategy| all(*strategy, slot)).collect();
+    let gated = Strategy::ALL.into_iter().filter(|strategy| has_gated(*strategy)).collect();
+    let default = Slot::ALL.map(|slot| ternary.default_of(slot));
+    Offers { decode: of(Slot::Decode), prefill: of(Slot::Prefill), gated, default }
+}
+
+/// Whether the target has a kernel of the strategy.
+fn exists(target: &Target, strategy: Strategy, slot: Slot) -> bool {
+    let packs = |packing| packings(target).contains(&packing);
+    match (strategy, slot) {
+        (Strategy::Dot2, _) | (Strategy::Lut2, Slot::Prefill) => packs(TritPacking::T2),
+        (Strategy::Dot5, _) | (Strategy::Lut5, Slot::Prefill) => packs(TritPacking::T5),
+        (Strategy::Lut2 | Strategy::Lut5, Slot::Decode) => false,
+        (Strategy::Lut, _) => packs(TritPacking::N4),
+        (Strategy::Any | Strategy::AddSub | Strategy::ColSkip | Strategy::Dup, _) => false,
+    }
+}
+
+/// Whether a strategy has kernels for gated units.
+fn has_gated(strategy: Strategy) -> bool {
+    match strategy {
+        Strategy::Dot2 | Strategy::Dot5 | Strategy::Lut | Strategy::Lut2 | Strategy::Lut5 | Strategy::Dup => true,
+        Strategy::Any | Strategy::AddSub | Strategy::ColSkip => false,
+    }
+}
+
+fn ternary_of(isa: Isa, emitter: EmitterChoice) -> Vec<(TritPacking, Regime)> {
+    packings_of(isa, emitter).iter().flat_map(|p| regimes(*p).iter().map(|r| (*p, *r))).collect()
+}
+
+/// What the kernel of a packing and a regime does.
+pub const fn strategy(packing: TritPacking, regime: Regime) -> Strategy {
+    match (packing, regime) {
+        (TritPacking::T2, Regime::Gemv | Regime::Gemm) => Strategy::Dot2,
+        (TritPacking::T2, Regime::Table { .. }) => Strategy::Lut2,
+        (TritPacking::T5, Regime::Gemv | Regime::Gemm) => Strategy::Dot5,
+        (TritPacking::T5, Regime::Table { .. }) => Strategy::Lut5,
+        (TritPacking::N4, _) => Strategy::Lut,
+    }
+}
+
+/// Every kernel of a level in every variant that may pay, the default of each kernel first. Emitter and level decide: one
+/// arithmetic is as fast as the other.
+pub fn all(isa: Isa, emitter: EmitterChoice) -> Vec<Candidate> {
+    let of = |(packing, regime)| {
+        let strategy = strategy(packing, regime);
+        variants(isa, emitter, packing, regime).into_iter().map(move |variant| Candidate {
+            strategy,
+            packing,
+            regime,
+            variant,
+        })
+    };
+    ternary_of(isa, emitter).into_iter().flat_map(of).collect()
+}
+
+/// The variants of one kernel, the default first.
+///
+/// Unrolling hides the loop's own instructions; fetching ahead helps where the CPU's own fetching stops at each page's end, and
+/// costs where weights come from a near cache; narrower vectors pay where wide ones lower the clock. Tables of fewer tiles
+/// keep sums in a nearer cache.
+pub fn variants(isa: Isa, emitter: EmitterChoice, packing: TritPacking, regime: Regime) -> Vec<Variant> {
+    let default = Variant::default();
+    let unrolled = |n| Variant { unroll_lines: Some(n), ..default };
+    let fetched = |n| Variant { prefetch: Some(n), ..default };
+    let wide = is_wide(isa, emitter);
+    let mut variants = vec![default];
+    match (packing, regime) {
+        (TritPacking::T2 | TritPacking::T5, Regime::Gemv | Regime::Gemm) if wide => {
+            variants.extend([unrolled(2), unrolled(8), fetched(0), fetched(32), fetched(128)]);
+            variants.push(Variant { unroll_lines: Some(8), prefetch: Some(128), ..default });
+            if isa.width() == Some(Width::W512) && packing == TritPacking::T2 {
+                variants.push(Variant { vectors: Vectors::W256, ..default });
+            }
+        }
+        // Cranelift has no instruction that fetches ahead.
+        (TritPacking::T2 | TritPacking::T5, Regime::Gemv | Regime::Gemm) => {
+            variants.push(unrolled(2));
+            if isa.has_dot() {
+                variants.push(unrolled(8));
+            }
+        }
+        (TritPacking::N4, _) => {}
+        (TritPacking::T2 | TritPacking::T5, Regime::Table { .. }) => {
+            variants.extend([44, 88].map(|n| Variant { block_tiles: Some(n), ..default }));
+            if wide {
+                variants.extend([fetched(0), fetched(2)]);
+            }
+        }
+    }
+    // Cranelift's kernel of the same packing, where there is one.
+    if wide && packing == TritPacking::T2 {
+        variants.push(Variant { vectors: Vectors::W128, ..default });
+    }
+    variants
 }
 
 impl Target {
+    /// Whose kernels it runs.
+    pub fn engine(&self) -> Engine {
+        Engine { isa: self.isa, emitter: self.emitter }
+    }
+
     /// How ternary products are computed on it unless the caller wants another packing.
     pub fn ternary(&self) -> Ternary {
         self.ternary_packed(packings(self)[0])
@@ -57,7 +193,8 @@ impl Target {
 
     /// The same with a packing of [`packings`].
     pub fn ternary_packed(&self, packing: TritPacking) -> Ternary {
-        let from = if is_wide(self) || self.isa.has_dot() { TABLE_FROM } else { TABLE_FROM_WITHOUT_DOT };
+        let wide = is_wide(self.isa, self.emitter);
+        let from = if wide || self.isa.has_dot() { TABLE_FROM } else { TABLE_FROM_WITHOUT_DOT };
         let tables = Table { tokens: TABLE_TOKENS, from };
         let has_tables = regimes(packing).contains(&Regime::Table { tokens: TABLE_TOKENS });
         Ternary { packing, table: has_tables.then_some(tables) }

@@ -120,6 +120,8 @@ pub enum Regime {
     },
 }
 
+pub use super::variant::{Variant, Vectors};
+
 /// One element-by-element operation.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum MapOp {
@@ -176,6 +178,8 @@ pub enum KernelKind {
         epilogue: Epilogue,
         /// One row of activations or several.
         regime: Regime,
+        /// How its loops are cut.
+        variant: Variant,
     },
     /// acc * (s_w / s_x). Args: acc, scales, out, s_w, lo, hi (rows).
     Rescale {
@@ -264,11 +268,11 @@ pub enum KernelKind {
 impl KernelKind {
     /// Scratch memory that a thread needs for it, in bytes.
     pub const fn scratch_bytes(&self) -> u32 {
-        let KernelKind::Ternary { packing, rows, cols, epilogue, regime } = *self else { return 0 };
+        let KernelKind::Ternary { packing, rows, cols, epilogue, regime, variant } = *self else { return 0 };
         match (packing, regime) {
             (_, Regime::Table { tokens }) => {
                 let matrices = if matches!(epilogue, Epilogue::Glu(_)) { 2 } else { 1 };
-                TableScratch::new(packing, tokens, cols, matrices * trit_tiles(packing, rows)).bytes
+                TableScratch::of_variant(packing, tokens, cols, matrices * trit_tiles(packing, rows), variant).bytes
             }
             (TritPacking::N4, Regime::Gemv | Regime::Gemm) => LutScratch::new(cols).bytes,
             (TritPacking::T2 | TritPacking::T5, Regime::Gemv | Regime::Gemm) => 0,
@@ -293,7 +297,7 @@ impl fmt::Display for KernelKind {
                     None => Ok(()),
                 }
             }
-            KernelKind::Ternary { packing, rows, cols, epilogue, regime } => {
+            KernelKind::Ternary { packing, rows, cols, epilogue, regime, variant } => {
                 let regime = match regime {
                     Regime::Gemv => "gemv",
                     Regime::Gemm => "gemm",
@@ -306,7 +310,7 @@ impl fmt::Display for KernelKind {
                     Epilogue::Glu(Act::Relu2) => "relu2_mul",
                     Epilogue::Glu(Act::Silu) => "silu_mul",
                 };
-                write!(f, "{regime}_q8x{}_{epilogue}__{rows}x{cols}", packing.packing(false).name())
+                write!(f, "{regime}_q8x{}_{epilogue}{}__{rows}x{cols}", packing.packing(false).name(), variant.suffix())
             }
             KernelKind::Rescale { cols } => write!(f, "rescale_i32_f32__{cols}"),
             KernelKind::Dense { dtype, rows, cols, out_row_bytes } => {

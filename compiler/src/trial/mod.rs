@@ -11,10 +11,12 @@ mod operands;
 use tern_runtime::memory::HugePages;
 use tern_runtime::threads::{MAX_THREADS, ThreadPool};
 
+use crate::codegen::candidates::Candidate;
 use crate::codegen::jit::JitKernel;
 use crate::codegen::{self, Target, candidates};
+use crate::graph::Act;
 use crate::graph::arith::{MAX_K, MAX_N};
-use crate::schedule::kernel::{Epilogue, KernelKind, Regime, TritPacking};
+use crate::schedule::kernel::{Epilogue, KernelKind, Regime, TritPacking, Variant};
 use crate::schedule::table::TABLE_PARTS;
 use crate::schedule::{RowKind, layout};
 use operands::{Arena, Weights};
@@ -31,8 +33,10 @@ pub struct Shape {
     pub tokens: u32,
     /// K.
     pub cols: u32,
-    /// N.
+    /// N: of a gated unit, rows of each of its two matrices.
     pub rows: u32,
+    /// Whether it is a gated unit: two matrices, interleaved, and an activation between.
+    pub pair: bool,
 }
 
 impl Shape {
@@ -41,7 +45,7 @@ impl Shape {
     /// # Errors
     /// [`Error::Shape`] if a number is 0, K is above [`MAX_K`], N above [`MAX_N`], or the operands would be larger than a GiB.
     pub fn new(tokens: u32, cols: u32, rows: u32) -> Result<Self, Error> {
-        let shape = Self { tokens, cols, rows };
+        let shape = Self { tokens, cols, rows, pair: false };
         let row_bytes = layout::row_bytes(RowKind::Q8, cols.min(MAX_K)) + layout::row_bytes(RowKind::F32, rows);
         let fits = tokens > 0
             && (1..=MAX_N).contains(&rows)
@@ -51,19 +55,37 @@ impl Shape {
         if fits { Ok(shape) } else { Err(Error::Shape { tokens, cols, rows }) }
     }
 
-    /// Multiply-adds of one product.
-    pub fn macs(self) -> u64 {
-        u64::from(self.tokens) * u64::from(self.cols) * u64::from(self.rows)
+    /// The same product, or the gated unit of two such.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if both matrices together would be larger than a GiB.
+    pub fn gated(self, pair: bool) -> Result<Self, Error> {
+        let Self { tokens, cols, rows, .. } = self;
+        let shape = Self { pair, ..self };
+        let fits = TritPacking::ALL.iter().all(|packing| shape.matrix_bytes(*packing) <= MAX_BYTES);
+        if fits { Ok(shape) } else { Err(Error::Shape { tokens, cols, rows }) }
     }
 
-    /// Bytes of the matrix, packed.
+    /// 2 of a gated unit, else 1.
+    fn matrices(self) -> u32 {
+        if self.pair { 2 } else { 1 }
+    }
+
+    /// Multiply-adds of one product.
+    pub fn macs(self) -> u64 {
+        u64::from(self.tokens) * u64::from(self.cols) * u64::from(self.rows) * u64::from(self.matrices())
+    }
+
+    /// Bytes of the matrix, or of both, packed.
     pub fn matrix_bytes(self, packing: TritPacking) -> u64 {
-        u64::from(layout::trit_tiles(packing, self.rows)) * layout::trit_tile_bytes(packing, self.cols)
+        let tiles = u64::from(layout::trit_tiles(packing, self.rows)) * u64::from(self.matrices());
+        tiles * layout::trit_tile_bytes(packing, self.cols)
     }
 
     /// Bits that the packed matrix takes per weight.
     pub fn bits_per_weight(self, packing: TritPacking) -> f64 {
-        8.0 * self.matrix_bytes(packing) as f64 / (f64::from(self.rows) * f64::from(self.cols))
+        let weights = f64::from(self.matrices()) * f64::from(self.rows) * f64::from(self.cols);
+        8.0 * self.matrix_bytes(packing) as f64 / weights
     }
 }
 
@@ -107,23 +129,37 @@ pub struct Trial {
     shape: Shape,
     packing: TritPacking,
     regime: Regime,
+    variant: Variant,
 }
 
 impl Trial {
-    /// Every kernel for products of `shape` on `target`; those for one row of activations only if there is one.
+    /// Every kernel for products of `shape` on `target`, as it is by default; those for one row of activations only if there
+    /// is one.
     ///
     /// # Errors
     /// [`Error::Code`].
     pub fn all(shape: Shape, target: &Target) -> Result<Vec<Trial>, Error> {
-        candidates::ternary(target)
-            .into_iter()
-            .filter(|(_, regime)| *regime != Regime::Gemv || shape.tokens == 1)
-            .map(|(packing, regime)| {
-                let (rows, cols) = (shape.rows, shape.cols);
-                let kind = KernelKind::Ternary { packing, rows, cols, epilogue: Epilogue::Scale, regime };
-                Ok(Trial { kernel: JitKernel::compile(&kind, target)?, kind, shape, packing, regime })
-            })
+        let all = candidates::all(target.isa, target.emitter).into_iter();
+        all.filter(|candidate| candidate.variant == Variant::default() && Self::suits(shape, candidate))
+            .map(|candidate| Self::new(shape, target, &candidate))
             .collect()
+    }
+
+    /// Whether the candidate is made for as many rows of activations as the shape has.
+    pub fn suits(shape: Shape, candidate: &Candidate) -> bool {
+        candidate.regime != Regime::Gemv || shape.tokens == 1
+    }
+
+    /// One candidate for products of `shape` on `target`, which has it.
+    ///
+    /// # Errors
+    /// [`Error::Code`].
+    pub fn new(shape: Shape, target: &Target, candidate: &Candidate) -> Result<Trial, Error> {
+        let Shape { rows, cols, pair, .. } = shape;
+        let Candidate { packing, regime, variant, .. } = *candidate;
+        let epilogue = if pair { Epilogue::Glu(Act::Relu2) } else { Epilogue::Scale };
+        let kind = KernelKind::Ternary { packing, rows, cols, epilogue, regime, variant };
+        Ok(Trial { kernel: JitKernel::compile(&kind, target)?, kind, shape, packing, regime, variant })
     }
 
     /// The kernel's symbol.
@@ -139,6 +175,11 @@ impl Trial {
     /// What it is made for.
     pub fn regime(&self) -> Regime {
         self.regime
+    }
+
+    /// How its loops are cut.
+    pub fn variant(&self) -> Variant {
+        self.variant
     }
 
     /// Units of work that threads share, and bytes of scratch memory of each thread.
@@ -203,6 +244,8 @@ impl Operands {
         let [codes, scales, sums, out, scratch] = self.arena.addresses();
         let (entry, tokens) = (trial.kernel.entry(), u64::from(self.shape.tokens));
         let one = u64::from(1f32.to_bits());
+        // The scale of a second matrix.
+        let one_if_pair = if self.shape.pair { one } else { 0 };
         pool.run(move |tid, barrier| {
             let tid = u64::from(tid);
             // As the step shares out units, up to 64 threads.
@@ -211,7 +254,7 @@ impl Operands {
             let mut copy = turns.first;
             for _ in 0..calls {
                 let w = turns.base + (copy * turns.stride_bytes) as u64;
-                let args = [w, codes, scales, sums, out, tokens, lo, hi, one, 0, scratch];
+                let args = [w, codes, scales, sums, out, tokens, lo, hi, one, one_if_pair, scratch];
                 // Checked above: the weights are of the kernel's packing and the arena of its shape, with scratch memory
                 // for this thread; `copy` is below `copies`, so `w` is a whole matrix of valid bytes.
                 // SAFETY: this is the argument struct of a ternary kernel that scales, with memory as it demands; threads

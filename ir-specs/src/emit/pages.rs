@@ -41,6 +41,7 @@ fn op_section(op: &OpRow) -> String {
             AttrKindRow::U32 => "u32",
             AttrKindRow::F32 => "f32",
             AttrKindRow::Act => "act",
+            AttrKindRow::Strategy => "strategy",
         };
         let _ = writeln!(out, "- Attribute `{}` ({kind}): {}", a.name, a.doc);
     }
@@ -142,6 +143,9 @@ pub(super) fn rules(rules: &[RuleRow]) -> String {
         let _ = writeln!(out, "- Class: {class}");
         if !rule.guards.is_empty() {
             let _ = writeln!(out, "- Guards: `{}`", rule.guards.join("`, `"));
+        }
+        if rule.family {
+            out += "- Family: the same for every op with the attributes `decode` and `prefill`\n";
         }
     }
     out

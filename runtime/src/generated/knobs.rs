@@ -44,6 +44,20 @@ pub static KNOBS: &[KnobSpec] = &[
         doc: "How the largest logits are found: `coarse` scans a 6-bit copy of the vocabulary matrix and computes exactly only the rows that its error bound leaves in doubt, `exact` computes every row and packs no copy; both give the same bits. `auto` makes a copy of a large matrix.",
     },
     KnobSpec {
+        name: "decode",
+        env: "TERN_DECODE",
+        kind: KnobKind::Choice(&["auto", "dot2", "dot5", "lut", "addsub", "colskip", "dup"]),
+        default: "auto",
+        doc: "The strategy that computes ternary products of one token, wherever a product has it; `auto` lets the optimiser choose by cost. Results are bit-identical.",
+    },
+    KnobSpec {
+        name: "prefill",
+        env: "TERN_PREFILL",
+        kind: KnobKind::Choice(&["auto", "dot2", "dot5", "lut", "lut2", "lut5", "addsub", "colskip", "dup"]),
+        default: "auto",
+        doc: "The strategy that computes ternary products of many tokens, wherever a product has it; `auto` lets the optimiser choose by cost. Results are bit-identical.",
+    },
+    KnobSpec {
         name: "threads",
         env: "TERN_THREADS",
         kind: KnobKind::NumberOrAuto { min: 1, max: 1024 },

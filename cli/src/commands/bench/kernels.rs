@@ -6,7 +6,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 use tern_compiler::codegen::{EmitterChoice, Isa, Target};
@@ -23,13 +23,10 @@ use crate::knobs::{Source, setting};
 use crate::load;
 use crate::output::{print, print_json};
 use crate::progress::Progress;
+use crate::timing::{calls_of_a_turn, seconds};
 
 /// How long a kernel runs in one turn, about: one call if that takes longer.
 const TURN: Duration = Duration::from_millis(8);
-/// How long it runs to find out how many calls that is, at least.
-const CALIBRATION: Duration = Duration::from_micros(500);
-/// The most calls of a turn.
-const MAX_CALLS: usize = 1 << 20;
 
 /// Parses `M,K,N`.
 pub(crate) fn kernel_shape(text: &str) -> Result<Shape, String> {
@@ -132,7 +129,7 @@ fn take_turns(
 ) -> Result<Vec<Vec<Turn>>> {
     let mut calls = Vec::new();
     for trial in trials {
-        let mut of = |reads| calls_of_a_turn(trial, operands, pool, reads);
+        let mut of = |reads| calls_of_a_turn(trial, operands, pool, reads, TURN);
         calls.push((of(Reads::Warm)?, of(Reads::Cold)?));
     }
     let mut turns: Vec<Vec<Turn>> = trials.iter().map(|_| Vec::new()).collect();
@@ -151,38 +148,13 @@ fn take_turns(
     Ok(turns)
 }
 
-/// How many calls take about [`TURN`].
-fn calls_of_a_turn(trial: &Trial, operands: &mut Operands, pool: &mut ThreadPool, reads: Reads) -> Result<usize> {
-    operands.run(trial, pool, reads, 1)?;
-    let mut calls = 1;
-    loop {
-        let took = seconds(trial, operands, pool, reads, calls)?;
-        if took >= CALIBRATION.as_secs_f64() || calls >= MAX_CALLS {
-            let wanted = TURN.as_secs_f64() * calls as f64 / took.max(f64::MIN_POSITIVE);
-            return Ok((wanted as usize).clamp(1, MAX_CALLS));
-        }
-        calls *= 4;
-    }
-}
-
-/// How long `calls` products take.
-fn seconds(trial: &Trial, operands: &mut Operands, pool: &mut ThreadPool, reads: Reads, calls: usize) -> Result<f64> {
-    // Whoever slept since the last turn is awake now.
-    pool.run(|_, barrier| {
-        barrier.wait();
-    });
-    let start = Instant::now();
-    operands.run(trial, pool, reads, calls)?;
-    Ok(start.elapsed().as_secs_f64())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn shapes_are_three_numbers_in_range() {
-        assert_eq!(kernel_shape("2, 100,50"), Ok(Shape { tokens: 2, cols: 100, rows: 50 }));
+        assert_eq!(kernel_shape("2, 100,50"), Ok(Shape { tokens: 2, cols: 100, rows: 50, pair: false }));
         for wrong in ["", "1,2", "1,2,3,4", "1,2,x", "0,1,1", "1,1000000,1", "-1,1,1", "4294967295,131072,4294967295"] {
             assert!(kernel_shape(wrong).is_err(), "{wrong}");
         }

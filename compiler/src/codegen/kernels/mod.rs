@@ -44,8 +44,8 @@ pub fn emit(kind: &KernelKind, k: &mut Emitter<'_, '_>) {
     match *kind {
         KernelKind::Embed { dtype, cols } => dense::embed(k, dtype, cols),
         KernelKind::Norm { eps, out, cols } => norm::norm(k, eps.map(|e| e.get()), out, cols),
-        KernelKind::Ternary { packing, rows, cols, epilogue, regime } => {
-            ternary::ternary(k, ternary::Shape { rows, cols, epilogue }, packing, regime);
+        KernelKind::Ternary { packing, rows, cols, epilogue, regime, variant } => {
+            ternary::ternary(k, ternary::Shape { rows, cols, epilogue, variant }, packing, regime);
         }
         KernelKind::Rescale { cols } => map::rescale(k, cols),
         KernelKind::Dense { dtype, cols, out_row_bytes, .. } => dense::dense(k, dtype, cols, out_row_bytes),

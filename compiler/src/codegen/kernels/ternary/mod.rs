@@ -23,7 +23,7 @@ mod transpose;
 use cranelift_codegen::ir::Value;
 
 use crate::codegen::emitter::Emitter;
-use crate::schedule::kernel::{Epilogue, Regime, TritPacking};
+use crate::schedule::kernel::{Epilogue, Regime, TritPacking, Variant};
 use crate::schedule::{RowKind, layout};
 
 /// The packing that most of the kernels here read. [`lut`] has one of its own with the same tiles and lines.
@@ -53,6 +53,8 @@ pub(super) struct Shape {
     pub(super) cols: u32,
     /// What follows the sums.
     pub(super) epilogue: Epilogue,
+    /// How the loops are cut.
+    pub(super) variant: Variant,
 }
 
 impl Shape {

@@ -21,8 +21,9 @@ mod table;
 mod transpose;
 
 use super::asm::Asm;
+use super::registers::Width;
 use crate::codegen::isa::Isa;
-use crate::schedule::kernel::{Epilogue, Regime, TritPacking};
+use crate::schedule::kernel::{Epilogue, Regime, TritPacking, Variant, Vectors};
 use crate::schedule::layout;
 
 /// The slots of the argument struct.
@@ -53,9 +54,16 @@ pub(super) struct Ternary {
     pub(super) epilogue: Epilogue,
     /// For how many tokens.
     pub(super) regime: Regime,
+    /// How the loops are cut.
+    pub(super) variant: Variant,
 }
 
 impl Ternary {
+    /// Whether it multiplies 2-bit weights.
+    fn is_plain_dot(&self) -> bool {
+        self.packing == TritPacking::T2 && matches!(self.regime, Regime::Gemv | Regime::Gemm)
+    }
+
     /// Cache lines of a tile that hold columns.
     fn blocks(&self) -> i32 {
         self.cols.div_ceil(self.packing.block_cols()) as i32
@@ -84,6 +92,10 @@ impl Ternary {
 
 /// Whether there is a wide kernel of this shape at this level.
 pub(super) fn exists(isa: Isa, t: &Ternary) -> bool {
+    // Of half the width there are dot products of whole bytes only.
+    if t.variant.vectors == Vectors::W256 && !(isa.width() == Some(Width::W512) && t.is_plain_dot()) {
+        return false;
+    }
     match (t.packing, t.regime) {
         (TritPacking::T2, Regime::Gemv | Regime::Gemm | Regime::Table { tokens: 16 })
         | (TritPacking::N4, Regime::Gemv | Regime::Gemm) => isa != Isa::Sse41,

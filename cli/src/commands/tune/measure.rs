@@ -1,0 +1,133 @@
+//! One product measured: every strategy, in every variant that may pay.
+//!
+//! In: a product. Out: a figure of every candidate; or nothing, if the time was up before each of them had run once. Weights
+//! are cold: between two calls the caches saw more than they hold.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use tern_compiler::codegen::candidates::{self, Candidate};
+use tern_compiler::codegen::{EmitterChoice, Isa, Target};
+use tern_compiler::schedule::variant::Variant;
+use tern_compiler::trial::{COLD_BYTES, Operands, Reads, Trial};
+use tern_compiler::tuning::race::{Rules, race};
+use tern_compiler::tuning::{Figure, Key};
+use tern_runtime::memory::HugePages;
+use tern_runtime::threads::ThreadPool;
+
+use super::products::Product;
+use crate::timing::{calls_of_a_turn, seconds};
+
+/// How long a candidate runs in one round, about, in several spells: one call each if that takes longer.
+const TURN: Duration = Duration::from_millis(4);
+/// How long a spell is. Of a round's spells the shortest counts: in the others somebody else may have had the core.
+const SPELL: Duration = Duration::from_micros(600);
+/// The least spells of a round.
+const SPELLS: usize = 2;
+
+/// What measures.
+pub(super) struct Measurer<'a> {
+    pub(super) target: &'a Target,
+    /// Until when, if there is a limit.
+    pub(super) deadline: Option<Instant>,
+    /// Whether only the default variant of each strategy is measured.
+    pub(super) only_defaults: bool,
+    pub(super) huge: HugePages,
+}
+
+/// What a product is measured for: a key of every strategy that there is for it.
+pub(super) fn keys(level: Isa, emitter: EmitterChoice, product: &Product) -> Vec<Key> {
+    let listed = candidates::all(level, emitter).into_iter();
+    let defaults = listed.filter(|c| c.variant == Variant::default() && c.suits(product.work.tokens));
+    defaults.map(|candidate| key(level, emitter, product, &candidate)).collect()
+}
+
+fn key(level: Isa, emitter: EmitterChoice, product: &Product, candidate: &Candidate) -> Key {
+    let (strategy, work) = (candidate.strategy, product.work);
+    Key { level, emitter, strategy, work, threads: product.threads as u32, zeros_percent: 0 }
+}
+
+impl Measurer<'_> {
+    /// Measures.
+    pub(super) fn measure(&self, product: &Product) -> Result<Option<Vec<Figure>>> {
+        if self.is_over() {
+            return Ok(None);
+        }
+        let (isa, emitter) = (self.target.isa, self.target.emitter);
+        let mut listed = candidates::all(isa, emitter);
+        listed.retain(|candidate| {
+            candidate.suits(product.work.tokens) && (!self.only_defaults || candidate.variant == Variant::default())
+        });
+        let shape = product.shape()?;
+        let trials = listed.iter().map(|candidate| Trial::new(shape, self.target, candidate));
+        let trials = trials.collect::<Result<Vec<Trial>, _>>()?;
+        let mut operands = Operands::new(shape, &trials, product.threads, COLD_BYTES, self.huge)?;
+        let mut pool = ThreadPool::new(product.threads)?;
+        // Calls of a turn, known after a candidate's first.
+        let mut calls: Vec<Option<usize>> = vec![None; trials.len()];
+        let times = race(trials.len(), &Rules::default(), |i| -> Result<Option<f64>> {
+            if self.is_over() {
+                return Ok(None);
+            }
+            let calls = match calls[i] {
+                Some(calls) => {
+                    // Once unmeasured, so that codes and results are in the caches again.
+                    operands.run(&trials[i], &mut pool, Reads::Cold, 1)?;
+                    calls
+                }
+                None => *calls[i].insert(calls_of_a_turn(&trials[i], &mut operands, &mut pool, Reads::Cold, SPELL)?),
+            };
+            shortest_spell(|| Ok(seconds(&trials[i], &mut operands, &mut pool, Reads::Cold, calls)? / calls as f64))
+        })?;
+        let Some(times) = times else { return Ok(None) };
+        let figure = |(candidate, time): (&Candidate, &tern_compiler::tuning::race::Time)| Figure {
+            key: key(isa, emitter, product, candidate),
+            variant: candidate.variant,
+            // No clock says 0 of so many calls; if one does, it is a picosecond.
+            ns: rounded((time.median * 1e9).max(1e-3)),
+            spread: rounded(time.spread),
+            repeats: time.repeats as u32,
+        };
+        Ok(Some(listed.iter().zip(&times).map(figure).collect()))
+    }
+
+    fn is_over(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+}
+
+/// The shortest of a round's spells.
+fn shortest_spell(mut spell: impl FnMut() -> Result<f64>) -> Result<Option<f64>> {
+    let start = Instant::now();
+    let mut shortest = f64::INFINITY;
+    let mut spells = 0;
+    while spells < SPELLS || start.elapsed() < TURN {
+        shortest = shortest.min(spell()?);
+        spells += 1;
+    }
+    Ok(Some(shortest))
+}
+
+/// Four digits: more are noise, and hard to read.
+fn rounded(value: f64) -> f64 {
+    if value == 0.0 {
+        return 0.0;
+    }
+    let unit = 10f64.powi(value.abs().log10().floor() as i32 - 3);
+    let digits = (value / unit).round();
+    // Times a whole number, or by one: no digits of binary fractions appear.
+    if unit >= 1.0 { digits * unit } else { digits / (1.0 / unit).round() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_have_four_digits() {
+        let cases = [(123.456_7, 123.5), (0.012_345_6, 0.012_35), (9_876_543.0, 9_877_000.0), (0.0, 0.0), (1.0, 1.0)];
+        for (value, want) in cases {
+            assert_eq!(rounded(value), want);
+        }
+    }
+}
