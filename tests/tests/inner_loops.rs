@@ -71,6 +71,9 @@ fn kinds(target: &Target) -> Vec<KernelKind> {
             kinds.push(KernelKind::Ternary { packing, rows: 2560, cols: 6912, epilogue, regime, variant });
         }
     }
+    for epilogue in [Epilogue::Scale, Epilogue::ScaleAdd] {
+        kinds.push(KernelKind::Dup { rows: 2560, cols: 6912, epilogue, bytes: 1 << 20 });
+    }
     for elem in [KvElem::F32, KvElem::F16] {
         kinds.push(KernelKind::KvWrite { heads: 5, head_dim: 128, elem });
         kinds.push(KernelKind::Attention { q_heads: 20, kv_heads: 5, head_dim: 128, scale, elem });

@@ -16,13 +16,15 @@ mod ternary;
 mod top_k;
 
 use super::emitter::Emitter;
-use crate::schedule::kernel::KernelKind;
+use crate::schedule::kernel::{Epilogue, KernelKind, Variant};
 use crate::schedule::{RowKind, layout};
 
 /// Whether there is a kernel of the kind here.
 pub fn exists(kind: &KernelKind) -> bool {
     match *kind {
         KernelKind::Ternary { packing, regime, .. } => ternary::exists(packing, regime),
+        // A gate and what it gates repeat in places of their own.
+        KernelKind::Dup { epilogue, .. } => !matches!(epilogue, Epilogue::Glu(_)),
         KernelKind::Embed { .. }
         | KernelKind::Norm { .. }
         | KernelKind::Rescale { .. }
@@ -46,6 +48,10 @@ pub fn emit(kind: &KernelKind, k: &mut Emitter<'_, '_>) {
         KernelKind::Norm { eps, out, cols } => norm::norm(k, eps.map(|e| e.get()), out, cols),
         KernelKind::Ternary { packing, rows, cols, epilogue, regime, variant } => {
             ternary::ternary(k, ternary::Shape { rows, cols, epilogue, variant }, packing, regime);
+        }
+        KernelKind::Dup { rows, cols, epilogue, bytes } => {
+            let variant = Variant::default();
+            ternary::dup(k, ternary::Shape { rows, cols, epilogue, variant }, bytes);
         }
         KernelKind::Rescale { cols } => map::rescale(k, cols),
         KernelKind::Dense { dtype, cols, out_row_bytes, .. } => dense::dense(k, dtype, cols, out_row_bytes),

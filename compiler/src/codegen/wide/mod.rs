@@ -53,6 +53,7 @@ fn width(kind: &KernelKind, target: &Target) -> Option<Width> {
         },
         KernelKind::Embed { .. }
         | KernelKind::Norm { .. }
+        | KernelKind::Dup { .. }
         | KernelKind::Rescale { .. }
         | KernelKind::Dense { .. }
         | KernelKind::Rope { .. }
@@ -100,6 +101,7 @@ pub fn emit(kind: &KernelKind, target: &Target) -> Result<Option<Code>, Error> {
         KernelKind::Rope { .. }
         | KernelKind::KvWrite { .. }
         | KernelKind::Embed { .. }
+        | KernelKind::Dup { .. }
         | KernelKind::Dense { .. }
         | KernelKind::HeadQuantise { .. }
         | KernelKind::HeadRescore { .. }

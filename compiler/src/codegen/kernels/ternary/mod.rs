@@ -10,9 +10,12 @@
 //! One way reads `n4_16x16`, whose byte lanes are rows:
 //! - [`lut`]: for one token after another. Sixteen rows look up the sum of two columns in one byte shuffle.
 //!
+//! [`dup`] reads a matrix of which repeats are stored once.
+//!
 //! Args: w, codes, scales, sums, out, tokens, lo, hi, s_w, then residual rows or s_w of up, scratch.
 
 mod dot;
+mod dup;
 mod epilogue;
 mod indices;
 mod lut;
@@ -103,12 +106,24 @@ struct Frame {
     scratch: Value,
 }
 
+impl Frame {
+    fn new(k: &mut Emitter<'_, '_>, shape: Shape) -> Self {
+        let [w, codes, scales, sums, out, tokens, lo, hi] = std::array::from_fn(|slot| k.arg(slot));
+        let (weight_scale, residual, up_scale) = (k.arg_f32(8), k.arg(9), k.arg_f32(9));
+        let scratch = k.arg(10);
+        Self { shape, w, codes, scales, sums, out, tokens, lo, hi, weight_scale, residual, up_scale, scratch }
+    }
+}
+
+/// Writes the body of a product with a matrix without its repeats, which takes so many `bytes`.
+pub(super) fn dup(k: &mut Emitter<'_, '_>, shape: Shape, bytes: u32) {
+    let f = Frame::new(k, shape);
+    dup::dup(k, &f, bytes);
+}
+
 /// Writes the body.
 pub(super) fn ternary(k: &mut Emitter<'_, '_>, shape: Shape, packing: TritPacking, regime: Regime) {
-    let [w, codes, scales, sums, out, tokens, lo, hi] = std::array::from_fn(|slot| k.arg(slot));
-    let (weight_scale, residual, up_scale) = (k.arg_f32(8), k.arg(9), k.arg_f32(9));
-    let scratch = k.arg(10);
-    let f = Frame { shape, w, codes, scales, sums, out, tokens, lo, hi, weight_scale, residual, up_scale, scratch };
+    let f = Frame::new(k, shape);
     match (packing, regime) {
         (TritPacking::N4, _) => lut::lut(k, &f),
         (_, Regime::Gemv) => dot::gemv(k, &f),
