@@ -16,7 +16,7 @@ use tern_compiler::codegen::module::kernel_code;
 use tern_compiler::codegen::{Arch, EmitterChoice, Isa, Target};
 use tern_compiler::graph::{Act, DenseType, F32};
 use tern_compiler::schedule::RowKind;
-use tern_compiler::schedule::kernel::{Epilogue, KernelKind, KvElem, MapOp, ProgramId, Regime};
+use tern_compiler::schedule::kernel::{Epilogue, KernelKind, KvElem, MapOp, ProgramId, Regime, TritPacking};
 use tern_compiler::weights::Trits;
 use tern_tests::rng::Rng;
 
@@ -88,6 +88,9 @@ fn kinds(target: &Target) -> Vec<KernelKind> {
         let (program, tokens) = (ProgramId(0), candidates::addsub(target).tokens);
         kinds.push(KernelKind::AddSub { program, rows: 70, cols: 200, epilogue, tokens });
     }
+    for epilogue in [Epilogue::Scale, Epilogue::ScaleAdd] {
+        kinds.push(KernelKind::Dup { rows: 2560, cols: 6912, epilogue, bytes: 1 << 20 });
+    }
     for elem in [KvElem::F32, KvElem::F16] {
         kinds.push(KernelKind::KvWrite { heads: 5, head_dim: 128, elem });
         kinds.push(KernelKind::Attention { q_heads: 20, kv_heads: 5, head_dim: 128, scale, elem });
@@ -124,7 +127,9 @@ fn bytes_are_multiplied_by_the_instruction_for_it() {
     let products = [Isa::Neon, Isa::Dotprod].map(|isa| {
         let target = Target::new(isa, isa.default_profile(), EmitterChoice::Clif).expect("a target");
         let dots = kinds(&target).into_iter().filter(|kind| match kind {
-            KernelKind::Ternary { regime, .. } => matches!(regime, Regime::Gemv | Regime::Gemm),
+            KernelKind::Ternary { packing: TritPacking::T2 | TritPacking::T5, regime, .. } => {
+                matches!(regime, Regime::Gemv | Regime::Gemm)
+            }
             kind => matches!(kind, KernelKind::HeadScan { .. }),
         });
         let count = dots.map(|kind| {

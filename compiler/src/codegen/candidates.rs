@@ -141,8 +141,8 @@ fn exists(target: &Target, strategy: Strategy, slot: Slot) -> bool {
 /// Whether a strategy has kernels for gated units.
 fn has_gated(strategy: Strategy) -> bool {
     match strategy {
-        Strategy::Dot2 | Strategy::Dot5 | Strategy::Lut | Strategy::Lut2 | Strategy::Lut5 | Strategy::Dup => true,
-        Strategy::Any | Strategy::AddSub | Strategy::ColSkip => false,
+        Strategy::Dot2 | Strategy::Dot5 | Strategy::Lut | Strategy::Lut2 | Strategy::Lut5 => true,
+        Strategy::Any | Strategy::AddSub | Strategy::ColSkip | Strategy::Dup => false,
     }
 }
 

@@ -12,10 +12,13 @@
 //! One way reads `n4_16x16`, whose byte lanes are rows:
 //! - [`lut`]: for one token after another. Sixteen rows look up the sum of two columns in one byte shuffle.
 //!
+//! [`dup`] reads a matrix of which repeats are stored once.
+//!
 //! Args: w, codes, scales, sums, out, tokens, lo, hi, s_w, then residual rows or s_w of up, scratch.
 
 mod addsub;
 mod dot;
+mod dup;
 mod epilogue;
 mod indices;
 mod lut;
@@ -112,6 +115,12 @@ struct Frame {
 pub(super) fn addsub(k: &mut Emitter<'_, '_>, shape: Shape, program: &Program) {
     let f = frame(k, shape);
     addsub::addsub(k, &f, program);
+}
+
+/// Writes the body of a product with a matrix without its repeats, which takes so many `bytes`.
+pub(super) fn dup(k: &mut Emitter<'_, '_>, shape: Shape, bytes: u32) {
+    let f = frame(k, shape);
+    dup::dup(k, &f, bytes);
 }
 
 /// Writes the body.
