@@ -279,7 +279,11 @@ fn costs(options: &Options, targets: &[Target], ternary: Ternary) -> Costs {
     if let Some(highest) = targets.last() {
         prices.engine = highest.engine();
     }
-    Costs { offers, prices, ..Costs::default() }
+    let mut costs = Costs { offers, prices, ..Costs::default() };
+    if options.only.iter().any(Option::is_some) {
+        costs.chance_ps = Costs::NO_CHANCE_PS;
+    }
+    costs
 }
 
 /// The form that is scheduled of the one that defines the result.

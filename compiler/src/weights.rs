@@ -3,6 +3,8 @@
 //! In: a [`WeightId`]. Out: canonical trits or dense elements, whole or by bands of rows. The graph never holds data;
 //! whoever needs it (the interpreter, packing, `tern inspect`) asks a [`WeightData`].
 
+pub mod repeats;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -24,7 +24,7 @@ use tern_tests::rows::{Quantised, Rows, bits, dot_exact, name, random_rows, targ
 fn check(target: &Target, trits: &Trits, x: &Quantised, rng: &mut Rng) {
     let (n, k, tokens) = (trits.rows, trits.cols, x.rows.len());
     let how = candidates::addsub(target);
-    let (program, _) = synthesise(trits, &Limits::new(how.block_rows)).expect("a program");
+    let (program, _) = synthesise(trits, &Limits::new(how.registers)).expect("a program");
     let programs = [Arc::new(program)];
     let residual = random_rows(rng, tokens, n, 3.0);
     let residual_rows = Rows::of(&residual);
@@ -145,7 +145,7 @@ fn a_kernel_without_its_program_is_refused() {
     let compiled = |programs: &[Arc<_>]| tern_compiler::codegen::module::kernel_code(&kind, programs, target);
     let program = |rows| {
         let trits = Trits { rows, cols: 3, data: vec![1; rows * 3] };
-        Arc::new(synthesise(&trits, &Limits::new(2)).expect("a program").0)
+        Arc::new(synthesise(&trits, &Limits::new(8)).expect("a program").0)
     };
     assert!(compiled(&[program(2)]).is_ok());
     for programs in [vec![], vec![program(3)]] {

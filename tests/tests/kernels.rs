@@ -151,6 +151,7 @@ fn ternary_products_on_awkward_shapes() {
             (17, 1000, 17),
             (33, 191, 8),
             (2900, 21, 33),
+            (100, 2061, 1),
         ] {
             let gate = Trits { rows: n, cols: k, data: rng.trits(n * k) };
             let up = Trits { rows: n, cols: k, data: rng.trits(n * k) };

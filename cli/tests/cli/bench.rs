@@ -137,7 +137,7 @@ fn symbols(tokens: u32) -> Vec<String> {
             let listed = listed.filter(|c| Trial::suits(shape, c) && (all || c.variant == Variant::default()));
             let mut trials: Vec<Trial> =
                 listed.map(|candidate| Trial::new(shape, &target, &candidate).expect("it compiles")).collect();
-            trials.extend(Trial::addsub(shape, 0.5, &target).expect("it compiles"));
+            trials.extend(Trial::addsub(shape, 0.5, &target, 0).expect("it compiles"));
             for trial in trials {
                 if !symbols.iter().any(|symbol| symbol == trial.symbol()) {
                     symbols.push(trial.symbol().to_owned());

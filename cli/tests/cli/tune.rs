@@ -133,8 +133,22 @@ fn a_model_is_compiled_by_the_figures_that_are_named() {
     let file = dir.path().join("figures.toml");
     tune(&file, &[]).ok();
     let schedule = |tune: &str| {
-        run(&["dump", "--stage", "schedule", "--isa", "sse41", "--emitter", "clif", "--arith", "plain", "--tune", tune])
-            .ok()
+        run(&[
+            "dump",
+            "--stage",
+            "schedule",
+            "--isa",
+            "sse41",
+            "--emitter",
+            "clif",
+            "--arith",
+            "plain",
+            "--prefill",
+            "dot2",
+            "--tune",
+            tune,
+        ])
+        .ok()
     };
     // Figures that say byte tables took no time, and then that they took forever.
     let figures = fs::read_to_string(&file).expect("figures");
@@ -168,7 +182,19 @@ fn figures_that_are_kept_are_used_and_broken_ones_are_told() {
     let kept = folder.join(&crate::support::names(&folder)[0]);
     let dump = || {
         let mut tern = crate::support::tern();
-        tern.args(["dump", "--stage", "schedule", "--isa", "sse41", "--arith", "plain", "--emitter", "clif"]);
+        tern.args([
+            "dump",
+            "--stage",
+            "schedule",
+            "--isa",
+            "sse41",
+            "--arith",
+            "plain",
+            "--emitter",
+            "clif",
+            "--prefill",
+            "dot2",
+        ]);
         let output = tern.env("TERN_TUNE", "auto").env("TERN_CACHE_DIR", &cache).output().expect("tern runs");
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stderr).expect("text")

@@ -68,12 +68,12 @@ pub(super) fn share(columns: &[Uses], rows: u32, least_uses: u32) -> (Vec<Sum>, 
         shared.push(vec![Term::plus(i as u32), Term { value: j as u32, minus }]);
         values.push(sum);
         let new = values.len() - 1;
-        for k in 0..new {
-            let partner = best[k].partner as usize;
-            if k == i || k == j || (best[k].count > 0 && (partner == i || partner == j)) {
-                best[k] = best_of(&values, k);
+        for (k, best) in best.iter_mut().enumerate() {
+            let partner = best.partner as usize;
+            if k == i || k == j || (best.count > 0 && (partner == i || partner == j)) {
+                *best = best_of(&values, k);
             } else {
-                better(&values, k, new, &mut best[k]);
+                better(&values, k, new, best);
             }
         }
         best.push(Best::default());

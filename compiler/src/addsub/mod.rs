@@ -23,19 +23,30 @@ pub use program::{Block, Program, Sum, Term};
 /// Programs of a schedule, by `ProgramId`.
 pub type Programs = [Arc<Program>];
 
-/// The most trits of a matrix that becomes a program.
+/// The most trits of a matrix that becomes a program: a block of rows and columns takes time by their squares.
 pub const MOST_TRITS: usize = 1 << 16;
+
+/// The most instructions of a program's straight-line code. None takes more than 8 bytes, so code stays below 256 KiB: a
+/// quarter of a second-level cache of 1 MiB, from which it arrives as fast as it is run. Beyond, code comes at the expense
+/// of what it reads, and takes ten times the room of packed weights in every file.
+pub const MOST_INSTRUCTIONS: u64 = 1 << 15;
 
 /// The most columns: a pass looks at pairs of them.
 pub const MOST_COLS: usize = 4096;
 
+/// Columns of a block from which on a pair must occur once more often to become a value: so many values find no room in the
+/// nearest cache beside the inputs, and fetching them takes longer than adding twice.
+pub const WIDE_COLS: usize = 160;
+
 /// How far sharing is sought.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Rows whose sums are formed together and share: as many as a target has registers for (`codegen::candidates`).
-    pub block_rows: u32,
-    /// How often a pair must occur to become a value: two saves additions, more saves instructions where values must be
-    /// loaded and kept.
+    /// Registers for the sums of rows and for values (`codegen::candidates`). Rows whose sums are formed together share.
+    pub registers: u32,
+    /// How many of them are for values, at least.
+    pub least_temps: u32,
+    /// How often a pair must occur to become a value, in a block of fewer than [`WIDE_COLS`] columns. Two saves additions;
+    /// three, where values must be fetched and kept, time.
     pub least_uses: u32,
     /// Blocks of at most so many non-zero trits are also given to the e-graph.
     pub egraph_trits: usize,
@@ -48,14 +59,15 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The usual limits for blocks of so many rows.
-    pub const fn new(block_rows: u32) -> Self {
+    /// The usual limits for so many registers.
+    pub const fn new(registers: u32) -> Self {
         Self {
-            block_rows,
+            registers,
+            least_temps: tape::LEAST_TEMPS,
             least_uses: 2,
-            egraph_trits: 16,
-            egraph_nodes: 4000,
-            egraph_iterations: 12,
+            egraph_trits: 24,
+            egraph_nodes: 1000,
+            egraph_iterations: 8,
             extract_steps: 20_000,
         }
     }
@@ -104,6 +116,19 @@ pub enum Error {
         /// K.
         cols: usize,
     },
+    /// The program is too long to be code.
+    #[error(
+        "addsub: a matrix of {rows} x {cols} becomes {instructions} instructions: expected at most {MOST_INSTRUCTIONS}; choose another \
+         strategy"
+    )]
+    TooLong {
+        /// N.
+        rows: usize,
+        /// K.
+        cols: usize,
+        /// How many.
+        instructions: u64,
+    },
     /// A bug in tern.
     #[error("bug in addsub: {0}")]
     Bug(String),
@@ -112,7 +137,8 @@ pub enum Error {
 /// The program of a matrix.
 ///
 /// # Errors
-/// [`Error::Input`] if `trits` holds other numbers than its shape says or than trits, [`Error::TooLarge`].
+/// [`Error::Input`] if `trits` holds other numbers than its shape says or than trits; [`Error::TooLarge`] and
+/// [`Error::TooLong`] for what had better be packed.
 pub fn synthesise(trits: &Trits, limits: &Limits) -> Result<(Program, Report), Error> {
     let (rows, cols) = (trits.rows, trits.cols);
     let fits = rows.checked_mul(cols).is_some_and(|n| (1..=MOST_TRITS).contains(&n)) && cols <= MOST_COLS;
@@ -123,8 +149,8 @@ pub fn synthesise(trits: &Trits, limits: &Limits) -> Result<(Program, Report), E
     let non_zero = |row: &[i8]| row.iter().filter(|trit| **trit != 0).count() as u64;
     let mut report = Report { outputs: rows as u32, ..Report::default() };
     report.adds_before = trits.data.chunks_exact(cols).map(|row| non_zero(row).saturating_sub(1)).sum();
-    let n_blocks = rows.div_ceil(limits.block_rows.clamp(1, MOST_ROWS) as usize);
-    let block_rows = rows.div_ceil(n_blocks);
+    let most_rows = limits.registers.saturating_sub(limits.least_temps).clamp(1, MOST_ROWS) as usize;
+    let block_rows = rows.div_ceil(rows.div_ceil(most_rows));
     let chunk_cols = cols.div_ceil(chunks(trits));
     let mut blocks = Vec::new();
     for (chunk, first_col) in (0..cols).step_by(chunk_cols).enumerate() {
@@ -145,6 +171,10 @@ pub fn synthesise(trits: &Trits, limits: &Limits) -> Result<(Program, Report), E
     report.adds_after = program.adds();
     if !program.computes(trits) {
         return Err(Error::Bug(format!("the program of a matrix of {rows} x {cols} computes another one")));
+    }
+    let instructions = program.instructions();
+    if instructions > MOST_INSTRUCTIONS {
+        return Err(Error::TooLong { rows, cols, instructions });
     }
     Ok((program, report))
 }
@@ -168,14 +198,16 @@ fn block(band: &[Vec<i8>], rows: std::ops::Range<u32>, chunk: u32, limits: &Limi
             *sign |= u64::from(*trit != 0) << i;
         }
     }
-    let (shared, sums) = greedy::share(&columns, band.len() as u32, limits.least_uses);
-    let greedy = Block::new(inputs as u32, rows.clone(), chunk, &shared, &sums);
+    let occurring: Vec<usize> = (0..inputs).filter(|i| columns[*i] != Uses::default()).collect();
+    let least_uses = limits.least_uses + u32::from(occurring.len() >= WIDE_COLS);
+    let (shared, sums) = greedy::share(&columns, band.len() as u32, least_uses);
+    let temps = limits.registers.saturating_sub(band.len() as u32);
+    let greedy = Block::new(inputs as u32, rows.clone(), chunk, &shared, &sums, temps);
     let non_zero = band.iter().flatten().filter(|trit| **trit != 0).count();
     if non_zero > limits.egraph_trits {
         return greedy;
     }
-    // Zeros of all rows are no columns of the e-graph's: it sees those that occur, by their numbers among these.
-    let occurring: Vec<usize> = (0..inputs).filter(|i| columns[*i] != Uses::default()).collect();
+    // The e-graph sees the columns that occur, by their numbers among these.
     let narrow = |terms: &Sum| -> Sum { terms.iter().map(|term| renumbered(*term, inputs, &occurring)).collect() };
     let [few_shared, few_sums] = [&shared, &sums].map(|sums| sums.iter().map(narrow).collect::<Vec<Sum>>());
     let few: Vec<Vec<i8>> = band.iter().map(|row| occurring.iter().map(|i| row[*i]).collect()).collect();
@@ -189,7 +221,7 @@ fn block(band: &[Vec<i8>], rows: std::ops::Range<u32>, chunk: u32, limits: &Limi
         terms.iter().map(wide).collect()
     };
     let [shared, sums] = [&found.shared, &found.sums].map(|sums| sums.iter().map(widen).collect::<Vec<Sum>>());
-    let saturated = Block::new(inputs as u32, rows, chunk, &shared, &sums);
+    let saturated = Block::new(inputs as u32, rows, chunk, &shared, &sums, temps);
     if saturated.adds() < greedy.adds() {
         report.egraph_won += 1;
         saturated
@@ -209,4 +241,4 @@ fn renumbered(term: Term, inputs: usize, occurring: &[usize]) -> Term {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

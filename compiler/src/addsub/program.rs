@@ -51,10 +51,10 @@ pub struct Block {
 
 impl Block {
     /// The block of `rows` whose values are `inputs` inputs and then `shared`, each over values before it, with one of
-    /// `sums` for each row, in normal form.
-    pub fn new(inputs: u32, rows: Range<u32>, chunk: u32, shared: &[Sum], sums: &[Sum]) -> Self {
+    /// `sums` for each row, in normal form; `temps` registers are left for values.
+    pub fn new(inputs: u32, rows: Range<u32>, chunk: u32, shared: &[Sum], sums: &[Sum], temps: u32) -> Self {
         let (shared, sums) = normal_form(inputs, shared, sums);
-        let tape = Tape::new(inputs, &shared, &sums);
+        let tape = Tape::new(inputs, &shared, &sums, temps);
         Self { inputs, rows, chunk, shared, sums, tape }
     }
 
@@ -166,9 +166,9 @@ impl Program {
         self.blocks.iter().map(|block| block.chunk + 1).max().unwrap_or(1)
     }
 
-    /// The most rows of a block: registers that its sums need.
-    pub fn block_rows(&self) -> u32 {
-        self.blocks.iter().map(|block| block.sums.len() as u32).max().unwrap_or(0)
+    /// The most registers that a block needs, for its rows' sums and for values.
+    pub fn registers(&self) -> u32 {
+        self.blocks.iter().map(|block| (block.sums.len() + block.tape.temps()) as u32).max().unwrap_or(0)
     }
 
     /// The most shared sums of a block that wait in memory at once.

@@ -34,7 +34,7 @@ pub struct AddSubScratch {
     pub batch_bytes: u32,
     /// Of a batch: s_w / s_x of every token, f32.
     pub factors: u32,
-    /// Of a batch: where every token's results lie, `[token]` of 8 bytes.
+    /// Of a batch: how far behind the first row of results every token's lies, `[token]` of 8 bytes.
     pub outs: u32,
     /// Of a batch: codes, `[column][token]` i16.
     pub columns: u32,

@@ -1,6 +1,6 @@
 //! A block's sums in the order in which a CPU computes them.
 //!
-//! In: shared sums and the sums of rows. Out: operations on one accumulator per row and [`TEMPS`] other registers. Whoever
+//! In: shared sums and the sums of rows. Out: operations on one accumulator per row and some other registers. Whoever
 //! has the registers writes one instruction per operation. All rows' sums grow at once: a value is loaded or formed in a
 //! register, added to the rows in which it stands, and forgotten, unless a shared sum wants it soon. So additions of
 //! neighbours do not wait for each other and few operands come from memory: a CPU adds two registers faster than it
@@ -8,8 +8,8 @@
 
 use super::program::{Sum, Term};
 
-/// Registers for values, besides the accumulators.
-pub const TEMPS: usize = 4;
+/// The least registers for values, besides the accumulators: two terms, what they come to, and one that waits.
+pub const LEAST_TEMPS: u32 = 4;
 
 /// Where a value lies in memory.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -74,13 +74,15 @@ pub enum Op {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tape {
     ops: Vec<Op>,
+    temps: usize,
     slots: u32,
 }
 
 impl Tape {
-    /// The operations for `sums` over `inputs` inputs and then `shared`, both in normal form.
-    pub(super) fn new(inputs: u32, shared: &[Sum], sums: &[Sum]) -> Self {
-        let mut writer = Writer::new(inputs, shared, sums);
+    /// The operations for `sums` over `inputs` inputs and then `shared`, both in normal form, on `temps` registers for
+    /// values.
+    pub(super) fn new(inputs: u32, shared: &[Sum], sums: &[Sum], temps: u32) -> Self {
+        let mut writer = Writer::new(inputs, shared, sums, temps.max(LEAST_TEMPS) as usize);
         let mut left: Vec<usize> = (0..shared.len()).collect();
         while let Some(at) = writer.next(&left) {
             let i = left.remove(at);
@@ -89,12 +91,17 @@ impl Tape {
         for input in 0..inputs {
             writer.retire_input(input);
         }
-        Self { ops: writer.ops, slots: writer.slots }
+        Self { ops: writer.ops, temps: writer.temps.len(), slots: writer.slots }
     }
 
     /// In order.
     pub fn ops(&self) -> &[Op] {
         &self.ops
+    }
+
+    /// Registers for values.
+    pub fn temps(&self) -> usize {
+        self.temps
     }
 
     /// Slots that it needs.
@@ -113,7 +120,7 @@ struct Writer<'a> {
     /// Whether a shared sum is done; inputs are.
     is_done: Vec<bool>,
     /// Which value a register holds, and when it was last used.
-    temps: [Option<(u32, usize)>; TEMPS],
+    temps: Vec<Option<(u32, usize)>>,
     /// The slot of a value.
     slot_of: Vec<Option<u32>>,
     free_slots: Vec<u32>,
@@ -123,7 +130,7 @@ struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    fn new(inputs: u32, shared: &'a [Sum], sums: &[Sum]) -> Self {
+    fn new(inputs: u32, shared: &'a [Sum], sums: &[Sum], temps: usize) -> Self {
         let n = inputs as usize + shared.len();
         let (mut rows, mut wanted) = (vec![Vec::new(); n], vec![0; n]);
         for (row, sum) in sums.iter().enumerate() {
@@ -136,7 +143,7 @@ impl<'a> Writer<'a> {
             rows,
             wanted,
             is_done: (0..n).map(|value| value < inputs as usize).collect(),
-            temps: [None; TEMPS],
+            temps: vec![None; temps],
             slot_of: vec![None; n],
             free_slots: Vec::new(),
             slots: 0,
@@ -171,7 +178,8 @@ impl<'a> Writer<'a> {
             None => (0, 0),
             Some((held, at)) => (1 + usize::from(self.wanted[held as usize] > 0), at),
         };
-        let free = (0..TEMPS).filter(|temp| !pinned.contains(temp)).min_by_key(|temp| age(*temp)).unwrap_or(0);
+        let free =
+            (0..self.temps.len()).filter(|temp| !pinned.contains(temp)).min_by_key(|temp| age(*temp)).unwrap_or(0);
         if let Some((held, _)) = self.temps[free] {
             let lost = held >= self.inputs && self.wanted[held as usize] > 0;
             if lost && self.slot_of[held as usize].is_none() {

@@ -119,6 +119,9 @@ fn sections(
             writer.section(kind, text)?;
         }
     }
+    if let Some(text) = &built.tuning {
+        writer.section(Kind::Tuning, text.as_bytes())?;
+    }
     let layout = &built.schedule.weights;
     // The caller hears of progress and may end it; the sink hears of that before the next window.
     let ended = Cell::new(false);
@@ -171,9 +174,10 @@ fn packed(built: &Built) -> Vec<PackedSize> {
     let mut sizes: BTreeMap<&'static str, PackedSize> = BTreeMap::new();
     for placed in &built.schedule.weights.placed {
         let (weights, elems) = match placed.layout {
-            Layout::Tiles { rows, cols, .. } | Layout::Rows { rows, cols, .. } | Layout::Coarse { rows, cols, .. } => {
-                (1, u64::from(rows) * u64::from(cols))
-            }
+            Layout::Tiles { rows, cols, .. }
+            | Layout::Dup { rows, cols, .. }
+            | Layout::Rows { rows, cols, .. }
+            | Layout::Coarse { rows, cols, .. } => (1, u64::from(rows) * u64::from(cols)),
             Layout::TilePairs { rows, cols, .. } => (2, 2 * u64::from(rows) * u64::from(cols)),
             Layout::Vector { len, .. } => (1, u64::from(len)),
         };

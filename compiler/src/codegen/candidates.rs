@@ -5,7 +5,7 @@
 
 use super::Target;
 use super::isa::{EmitterChoice, Isa};
-use super::kernels::ternary::{ADDSUB_TOKENS, addsub_block_rows};
+use super::kernels::ternary::{ADDSUB_TOKENS, addsub_registers};
 use super::wide::registers::Width;
 use super::wide::ternary::addsub;
 use crate::addsub::{MOST_COLS, MOST_TRITS};
@@ -89,16 +89,16 @@ fn regimes(packing: TritPacking) -> &'static [Regime] {
 pub struct AddSub {
     /// Tokens of a batch.
     pub tokens: u32,
-    /// The most rows of a block: as many sums as there are registers for.
-    pub block_rows: u32,
+    /// Vector registers for the sums of rows and for values.
+    pub registers: u32,
 }
 
 /// How the weights of a small matrix become code on the target: always possible but for a gated unit, whose two
 /// products end in one.
 pub fn addsub(target: &Target) -> AddSub {
     match addsub::room(target.isa).filter(|_| is_wide(target.isa, target.emitter)) {
-        Some((block_rows, tokens)) => AddSub { tokens, block_rows },
-        None => AddSub { tokens: ADDSUB_TOKENS, block_rows: addsub_block_rows(target.isa) },
+        Some((registers, tokens)) => AddSub { tokens, registers },
+        None => AddSub { tokens: ADDSUB_TOKENS, registers: addsub_registers(target.isa) },
     }
 }
 
@@ -141,8 +141,8 @@ fn exists(target: &Target, strategy: Strategy, slot: Slot) -> bool {
 /// Whether a strategy has kernels for gated units.
 fn has_gated(strategy: Strategy) -> bool {
     match strategy {
-        Strategy::Dot2 | Strategy::Dot5 | Strategy::Lut | Strategy::Lut2 | Strategy::Lut5 | Strategy::Dup => true,
-        Strategy::Any | Strategy::AddSub | Strategy::ColSkip => false,
+        Strategy::Dot2 | Strategy::Dot5 | Strategy::Lut | Strategy::Lut2 | Strategy::Lut5 => true,
+        Strategy::Any | Strategy::AddSub | Strategy::ColSkip | Strategy::Dup => false,
     }
 }
 

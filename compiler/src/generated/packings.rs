@@ -50,6 +50,16 @@ pub enum Packing {
     /// Tile 0 of the first matrix, tile 0 of the second, tile 1 of the first, and so on; each tile as in n4_16x16.
     /// Bytes: twice those of n4_16x16.
     N4Tile16x16Pair,
+    /// Two bits per trit in tiles of 16 distinct rows; blocks that are zero or repeated are not stored again.
+    ///
+    /// Rows are padded with zeros to a multiple of 16. Of equal rows only the first is stored; 16 of these are a tile, a few tiles a band. A block is 128 columns
+    /// of a tile; in a band, those of the same columns with the same contents are stored once. All numbers are u32, little endian; offsets
+    /// count bytes from the start. First for each band 32 bytes: the offset of its blocks and their number, of their lines, of its results and their number,
+    /// three zeros. Then for each block: a bit for each tile of the band that holds it, its first column, the number of its lines that are not zero,
+    /// four bits for each of these that name it. Then for each row, band by band: the offset of its sum among those of the band, and
+    /// of its result in a row of results. Then the lines of blocks that are not zero, each as in t2_16x16. Each list starts at a multiple of 64.
+    /// Bytes: 64 for each line, 16 for each block, 8 for each row, 32 for each band.
+    Dup16x16,
     /// Dense elements as they are, row after row, each row padded with zeros to a multiple of 16 elements.
     ///
     /// Row after row. A row is its K elements, little endian, in the element type of the weight, followed by zeros up to a
@@ -83,6 +93,7 @@ impl Packing {
         Packing::T5Tile16x20Pair,
         Packing::N4Tile16x16,
         Packing::N4Tile16x16Pair,
+        Packing::Dup16x16,
         Packing::DenseRows,
         Packing::F32Vector,
         Packing::H6Tile16x16,
@@ -97,9 +108,10 @@ impl Packing {
             Packing::T5Tile16x20Pair => 3,
             Packing::N4Tile16x16 => 4,
             Packing::N4Tile16x16Pair => 5,
-            Packing::DenseRows => 6,
-            Packing::F32Vector => 7,
-            Packing::H6Tile16x16 => 8,
+            Packing::Dup16x16 => 6,
+            Packing::DenseRows => 7,
+            Packing::F32Vector => 8,
+            Packing::H6Tile16x16 => 9,
         }]
     }
 
@@ -181,6 +193,17 @@ pub static PACKINGS: &[PackingSpec] = &[
         block_bytes: Some(64),
         align_bytes: 64,
         layout: "Tile 0 of the first matrix, tile 0 of the second, tile 1 of the first, and so on; each tile as in n4_16x16.\nBytes: twice those of n4_16x16.",
+    },
+    PackingSpec {
+        name: "dup_16x16",
+        summary: "Two bits per trit in tiles of 16 distinct rows; blocks that are zero or repeated are not stored again.",
+        weights: DTypePattern::Is(DType::Trit),
+        tile_rows: 16,
+        rows_multiple: 16,
+        block_cols: 16,
+        block_bytes: Some(64),
+        align_bytes: 64,
+        layout: "Rows are padded with zeros to a multiple of 16. Of equal rows only the first is stored; 16 of these are a tile, a few tiles a band. A block is 128 columns\nof a tile; in a band, those of the same columns with the same contents are stored once. All numbers are u32, little endian; offsets\ncount bytes from the start. First for each band 32 bytes: the offset of its blocks and their number, of their lines, of its results and their number,\nthree zeros. Then for each block: a bit for each tile of the band that holds it, its first column, the number of its lines that are not zero,\nfour bits for each of these that name it. Then for each row, band by band: the offset of its sum among those of the band, and\nof its result in a row of results. Then the lines of blocks that are not zero, each as in t2_16x16. Each list starts at a multiple of 64.\nBytes: 64 for each line, 16 for each block, 8 for each row, 32 for each band.",
     },
     PackingSpec {
         name: "dense_rows",

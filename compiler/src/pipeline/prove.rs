@@ -42,7 +42,7 @@ pub(super) fn prove(graph: &Graph, weights: &dyn WeightData, costs: &Costs, targ
             if proved.facts.contains_key(&weight) || !may_pay(member, &chosen.product, costs) {
                 continue;
             }
-            program(weight, weights, how.block_rows, &mut proved)?;
+            program(weight, weights, how.registers, &mut proved)?;
         }
     }
     Ok(proved)
@@ -69,9 +69,9 @@ fn may_pay(member: &Member, product: &Product, costs: &Costs) -> bool {
 }
 
 /// Makes one weight code.
-fn program(weight: WeightId, weights: &dyn WeightData, block_rows: u32, proved: &mut Proved) -> Result<(), Error> {
+fn program(weight: WeightId, weights: &dyn WeightData, registers: u32, proved: &mut Proved) -> Result<(), Error> {
     let trits = weights.trits(weight)?;
-    let (program, report) = addsub::synthesise(&trits, &Limits::new(block_rows))?;
+    let (program, report) = addsub::synthesise(&trits, &Limits::new(registers))?;
     let adds = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
     let facts = ProgramFacts { adds_before: adds(report.adds_before), adds: adds(report.adds_after) };
     proved.facts.insert(weight, WeightFacts { program: Some(facts), repeats: None });

@@ -5,6 +5,7 @@
 use std::fmt;
 
 use super::RowKind;
+use super::dup::DupScratch;
 use super::layout::trit_tiles;
 use super::lut::LutScratch;
 use super::table::TableScratch;
@@ -212,6 +213,18 @@ pub enum KernelKind {
         /// Tokens of a batch: lanes of a vector of i16. One token is a batch of its own.
         tokens: u32,
     },
+    /// i8 codes times trits of a matrix of which repeats are stored once; not for gated units. Args as those of a ternary
+    /// kernel, for one row of activations or several; `lo` and `hi` count bands.
+    Dup {
+        /// N.
+        rows: u32,
+        /// K.
+        cols: u32,
+        /// What follows the sums.
+        epilogue: Epilogue,
+        /// Of the packed matrix: what its lists name, is held within.
+        bytes: u32,
+    },
     /// acc * (s_w / s_x). Args: acc, scales, out, s_w, lo, hi (rows).
     Rescale {
         /// Elements of a row.
@@ -305,7 +318,13 @@ impl KernelKind {
 
     /// Scratch memory that a thread needs for it, in bytes.
     pub const fn scratch_bytes(&self) -> u32 {
-        let KernelKind::Ternary { packing, rows, cols, epilogue, regime, variant } = *self else { return 0 };
+        let (packing, rows, cols, epilogue, regime, variant) = match *self {
+            KernelKind::Ternary { packing, rows, cols, epilogue, regime, variant } => {
+                (packing, rows, cols, epilogue, regime, variant)
+            }
+            KernelKind::Dup { cols, .. } => return DupScratch::new(cols).bytes,
+            _ => return 0,
+        };
         match (packing, regime) {
             (_, Regime::Table { tokens }) => {
                 let matrices = if matches!(epilogue, Epilogue::Glu(_)) { 2 } else { 1 };
@@ -340,16 +359,14 @@ impl fmt::Display for KernelKind {
                     Regime::Gemm => "gemm",
                     Regime::Table { .. } => "table",
                 };
-                write!(
-                    f,
-                    "{regime}_q8x{}_{}{}__{rows}x{cols}",
-                    packing.packing(false).name(),
-                    epilogue.name(),
-                    variant.suffix()
-                )
+                let (name, epilogue) = (packing.packing(false).name(), epilogue.name());
+                write!(f, "{regime}_q8x{name}_{epilogue}{}__{rows}x{cols}", variant.suffix())
             }
             KernelKind::AddSub { program: ProgramId(id), rows, cols, epilogue, tokens } => {
                 write!(f, "addsub{tokens}_q8_{}__{rows}x{cols}_p{id}", epilogue.name())
+            }
+            KernelKind::Dup { rows, cols, epilogue, bytes } => {
+                write!(f, "product_q8x{}_{}__{rows}x{cols}_{bytes}", Packing::Dup16x16.name(), epilogue.name())
             }
             KernelKind::Rescale { cols } => write!(f, "rescale_i32_f32__{cols}"),
             KernelKind::Dense { dtype, rows, cols, out_row_bytes } => {

@@ -32,8 +32,9 @@ pub const LINE_TABLES: u32 = 2 * TritPacking::N4.block_cols() / 2;
 /// Bytes of a line's tables: `[half of the byte][L, H][part of the line][16]`.
 pub const LINE_BYTES: u32 = LINE_TABLES * TABLE_BYTES;
 
-/// Tiles whose sums are kept at once, at most.
-pub const MOST_TILES: u32 = 8;
+/// Tiles whose sums are kept at once, at most: they share what is loaded of the tables, and the sums of bytes of so many fit
+/// sixteen registers.
+pub const MOST_TILES: u32 = 4;
 
 /// The widest vector of a kernel: two of them hold a tile's i16 sums.
 const VECTOR_BYTES: u32 = 64;
@@ -114,6 +115,6 @@ mod tests {
             assert!([scratch.sums32, scratch.tables, scratch.bytes].iter().all(|at| at % 64 == 0), "{scratch:?}");
             assert!(i32::try_from(scratch.bytes).is_ok());
         }
-        assert_eq!(LutScratch::new(2560).bytes, 1024 + 512 + 16 * 2560);
+        assert_eq!(LutScratch::new(2560).bytes, 512 + 256 + 16 * 2560);
     }
 }

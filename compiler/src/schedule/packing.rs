@@ -4,16 +4,20 @@
 //! of trits is a bijection: [`unpack_matrix`] gives them back. How a tile is written: `tiles`; who writes which bytes
 //! of the block, on how many threads: `jobs`.
 
+mod dup;
 mod jobs;
 mod tiles;
 
+pub use dup::pack_repeats;
 pub use tiles::{pack_matrix, trit_at, unpack_matrix};
 
+use super::dup::Areas;
 use super::kernel::TritPacking;
 use super::layout::{ALIGN_BYTES, ROW_ELEMS, head_tile_bytes, head_tiles, round_up, trit_tile_bytes, trit_tiles};
 use crate::generated::packings::Packing;
 use crate::graph::DenseType;
 use crate::graph::WeightId;
+use crate::weights::repeats::Counts;
 use crate::weights::{WeightData, WeightError};
 
 /// How one weight (or two together) is packed.
@@ -65,6 +69,17 @@ pub enum Layout {
         /// Element type of the dense rows.
         dtype: DenseType,
     },
+    /// `dup_16x16`: trits without repeated rows, repeated and zero blocks.
+    Dup {
+        /// The matrix.
+        weight: WeightId,
+        /// N.
+        rows: u32,
+        /// K.
+        cols: u32,
+        /// What [`crate::weights::repeats`] found; packing finds it again, and refuses a matrix with other repeats.
+        counts: Counts,
+    },
     /// A vector as f32, padded with zeros to a multiple of 16.
     Vector {
         /// The vector.
@@ -82,6 +97,7 @@ impl Layout {
             Layout::TilePairs { packing, .. } => packing.packing(true),
             Layout::Rows { .. } => Packing::DenseRows,
             Layout::Coarse { .. } => Packing::H6Tile16x16,
+            Layout::Dup { .. } => Packing::Dup16x16,
             Layout::Vector { .. } => Packing::F32Vector,
         }
     }
@@ -93,6 +109,7 @@ impl Layout {
             Layout::Tiles { weight, .. }
             | Layout::Rows { weight, .. }
             | Layout::Coarse { weight, .. }
+            | Layout::Dup { weight, .. }
             | Layout::Vector { weight, .. } => (weight, None),
         };
         std::iter::once(first).chain(second)
@@ -109,6 +126,8 @@ impl Layout {
             }
             Layout::Rows { rows, cols, dtype, .. } => u64::from(rows) * dense_row_bytes(dtype, cols),
             Layout::Coarse { rows, cols, .. } => u64::from(head_tiles(rows)) * head_tile_bytes(cols),
+            // One that is too large is refused when it is packed.
+            Layout::Dup { rows, counts, .. } => Areas::new(rows, counts).bytes.unwrap_or(0).into(),
             Layout::Vector { len, .. } => dense_row_bytes(DenseType::F32, len),
         }
     }

@@ -50,7 +50,7 @@ impl Class {
         match kind {
             KernelKind::Embed { .. } => Class::Embed,
             KernelKind::Norm { .. } => Class::Norm,
-            KernelKind::Ternary { .. } | KernelKind::AddSub { .. } => Class::Matmul,
+            KernelKind::Ternary { .. } | KernelKind::AddSub { .. } | KernelKind::Dup { .. } => Class::Matmul,
             KernelKind::Dense { .. }
             | KernelKind::HeadQuantise { .. }
             | KernelKind::HeadScan { .. }
@@ -159,7 +159,7 @@ impl Traffic {
                 }
                 self.head_weights += elems(layout);
             }
-            (_, Layout::Tiles { .. } | Layout::TilePairs { .. }) => {
+            (_, Layout::Tiles { .. } | Layout::TilePairs { .. } | Layout::Dup { .. }) => {
                 self.body_bytes += layout.bytes();
                 self.body_weights += elems(layout);
             }
@@ -204,9 +204,10 @@ impl Traffic {
 /// Elements, padding not counted.
 fn elems(layout: &Layout) -> u64 {
     match *layout {
-        Layout::Tiles { rows, cols, .. } | Layout::Rows { rows, cols, .. } | Layout::Coarse { rows, cols, .. } => {
-            u64::from(rows) * u64::from(cols)
-        }
+        Layout::Tiles { rows, cols, .. }
+        | Layout::Dup { rows, cols, .. }
+        | Layout::Rows { rows, cols, .. }
+        | Layout::Coarse { rows, cols, .. } => u64::from(rows) * u64::from(cols),
         Layout::TilePairs { rows, cols, .. } => 2 * u64::from(rows) * u64::from(cols),
         Layout::Vector { len, .. } => u64::from(len),
     }

@@ -28,7 +28,7 @@ impl AddSub {
             return Ok(None);
         }
         let how = candidates::addsub(target);
-        let (program, report) = addsub::synthesise(&matrix(rows, cols, density), &Limits::new(how.block_rows))?;
+        let (program, report) = addsub::synthesise(&matrix(rows, cols, density), &Limits::new(how.registers))?;
         Ok(Some(Self { programs: [Arc::new(program)], report, tokens: how.tokens }))
     }
 

@@ -25,6 +25,10 @@ use operands::{Arena, Turns, Weights};
 
 pub use operands::{COLD_BYTES, Reads};
 
+/// Bytes of the copies of each kernel whose code is its weights that are run cold, at least: more than a core's share of
+/// any cache.
+pub const COLD_CODE_BYTES: usize = 64 << 20;
+
 /// The most bytes of one matrix, and of activations and results together.
 const MAX_BYTES: u64 = 1 << 30;
 
@@ -179,13 +183,14 @@ impl Trial {
     }
 
     /// The kernel whose weights are its code, for a random matrix of `shape` of whose trits a share of `density` is not
-    /// zero; `None` if the matrix is too large for it.
+    /// zero, with at least `cold_bytes` of copies of its code (see [`COLD_CODE_BYTES`]); `None` if the matrix is too large
+    /// for it.
     ///
     /// # Errors
     /// [`Error::Code`], [`Error::AddSub`].
-    pub fn addsub(shape: Shape, density: f64, target: &Target) -> Result<Option<Trial>, Error> {
+    pub fn addsub(shape: Shape, density: f64, target: &Target, cold_bytes: usize) -> Result<Option<Trial>, Error> {
         let Some(code) = AddSub::new(shape, density, target)? else { return Ok(None) };
-        let kernel = JitKernel::compile_with(&code.kind(shape), &code.programs, target)?;
+        let kernel = JitKernel::compile_copies(&code.kind(shape), &code.programs, target, cold_bytes)?;
         Ok(Some(Trial { kernel, shape, way: Way::Code(Box::new(code)) }))
     }
 
@@ -248,6 +253,8 @@ pub struct Operands {
     shape: Shape,
     weights: Vec<Weights>,
     arena: Arena,
+    /// The copy of a kernel's code that comes next.
+    next_entry: usize,
 }
 
 impl Operands {
@@ -272,7 +279,7 @@ impl Operands {
             TritPacking::ALL.into_iter().filter(|packing| trials.iter().any(|t| t.packing() == Some(*packing)));
         let weights = wanted.map(|packing| Weights::random(packing, shape, cold_bytes, huge));
         let weights = weights.collect::<Result<_, _>>()?;
-        Ok(Self { shape, weights, arena: Arena::new(shape, n_threads, scratch_bytes, huge)? })
+        Ok(Self { shape, weights, arena: Arena::new(shape, n_threads, scratch_bytes, huge)?, next_entry: 0 })
     }
 
     /// Runs the kernel of `trial` `calls` times on all threads of `pool`, which share each product and meet after it.
@@ -286,7 +293,6 @@ impl Operands {
         let serves =
             trial.shape == self.shape && scratch_bytes <= stride_bytes as u64 && n_threads <= self.arena.n_threads;
         let turns = match trial.way {
-            // Nothing is read; the code is wherever it was left.
             Way::Code(_) => serves.then_some(Turns { base: 0, first: 0, copies: 1, stride_bytes: 0 }),
             Way::Packed { packing, .. } => {
                 let weights = self.weights.iter_mut().find(|weights| serves && weights.packing == packing);
@@ -300,7 +306,12 @@ impl Operands {
             });
         };
         let [codes, scales, sums, out, scratch] = self.arena.addresses();
-        let (entry, tokens) = (trial.kernel.entry(), u64::from(self.shape.tokens));
+        let tokens = u64::from(self.shape.tokens);
+        // Of code, the first copy is run warm, the others cold, in turn.
+        let entries = trial.kernel.entries();
+        let cold = if reads == Reads::Cold && entries.len() > 1 { 1..entries.len() } else { 0..1 };
+        let first_entry = self.next_entry % cold.len();
+        self.next_entry = first_entry + calls % cold.len();
         let one = u64::from(1f32.to_bits());
         // The scale of a second matrix.
         let one_if_pair = if self.shape.pair { one } else { 0 };
@@ -310,7 +321,7 @@ impl Operands {
             let (lo, hi) = (units * tid / n_threads as u64, units * (tid + 1) / n_threads as u64);
             let scratch = scratch + tid * stride_bytes as u64;
             let mut copy = turns.first;
-            for _ in 0..calls {
+            for entry in entries[cold.clone()].iter().cycle().skip(first_entry).take(calls) {
                 let w = turns.base + (copy * turns.stride_bytes) as u64;
                 let args = [w, codes, scales, sums, out, tokens, lo, hi, one, one_if_pair, scratch];
                 // Checked above: the weights are of the kernel's packing and the arena of its shape, with scratch memory

@@ -60,7 +60,7 @@ fn weights_that_are_code_give_the_products_of_their_matrix() {
                     .map(|emitter| Target::new(*isa, isa.default_profile(), *emitter).expect("here"))
             });
             let trials: Vec<Trial> = targets
-                .map(|target| Trial::addsub(shape, density, &target).expect("it compiles").expect("code"))
+                .map(|target| Trial::addsub(shape, density, &target, 100_000).expect("it compiles").expect("code"))
                 .collect();
             let mut operands = Operands::new(shape, &trials, 3, 0, HugePages::Off).expect("memory");
             let codes = operands.arena.codes(shape);
@@ -81,7 +81,7 @@ fn weights_that_are_code_give_the_products_of_their_matrix() {
     }
     let large = Shape::new(1, 1024, 1024).expect("a shape");
     let target = Target::new(Isa::native().expect("a level"), Profile::Plain, EmitterChoice::Auto).expect("a target");
-    assert!(Trial::addsub(large, 0.5, &target).expect("no error").is_none());
+    assert!(Trial::addsub(large, 0.5, &target, 0).expect("no error").is_none());
 }
 
 #[test]

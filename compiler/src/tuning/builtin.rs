@@ -1,7 +1,12 @@
 //! Figures that come with tern, by class of CPU: the level that it runs.
 //!
-//! Each table was written by `tern tune --grid --isa LEVEL` on one CPU of its class, those of lower levels on a CPU that has
-//! more. Of classes that are not here nothing is known: then the roofline decides.
+//! Each table was written by
+//!
+//! ```text
+//! tern tune --grid --sizes 128,768,3072,8192 --tokens 1,16,512 -t 1,2 --isa LEVEL -o LEVEL.toml
+//! ```
+//!
+//! on one CPU that has the level, and usually more. Of classes that are not here nothing is known: then the roofline decides.
 
 use std::sync::OnceLock;
 
@@ -12,14 +17,11 @@ use crate::codegen::Isa;
 /// The table of a level.
 const fn table(level: Isa) -> Option<&'static str> {
     match level {
-        Isa::Sse41
-        | Isa::Avx2
-        | Isa::AvxVnni
-        | Isa::Avx512Vnni
-        | Isa::Avx512Vbmi
-        | Isa::Neon
-        | Isa::Dotprod
-        | Isa::Rvv => None,
+        Isa::Sse41 => Some(include_str!("builtin/sse41.toml")),
+        Isa::Avx2 => Some(include_str!("builtin/avx2.toml")),
+        Isa::Avx512Vnni => Some(include_str!("builtin/avx512vnni.toml")),
+        Isa::Avx512Vbmi => Some(include_str!("builtin/avx512vbmi.toml")),
+        Isa::AvxVnni | Isa::Neon | Isa::Dotprod | Isa::Rvv => None,
     }
 }
 

@@ -84,21 +84,32 @@ pub struct Figures {
 struct Measured {
     /// The text that is read when somebody asks, with who must have written it.
     text: Option<(String, Cpu, String)>,
-    index: OnceLock<Result<Index, String>>,
+    read: OnceLock<Result<Read, String>>,
+}
+
+/// A sheet that was read.
+#[derive(Default)]
+struct Read {
+    sheet: Option<Sheet>,
+    index: Index,
 }
 
 impl Measured {
     fn of(sheet: &Sheet) -> Self {
-        Self { text: None, index: OnceLock::from(Ok(Index::new(sheet))) }
+        Self { text: None, read: OnceLock::from(Ok(Read { sheet: Some(sheet.clone()), index: Index::new(sheet) })) }
     }
 
-    fn index(&self) -> &Result<Index, String> {
-        self.index.get_or_init(|| {
-            let Some((text, cpu, tern)) = &self.text else { return Ok(Index::default()) };
+    fn read(&self) -> &Result<Read, String> {
+        self.read.get_or_init(|| {
+            let Some((text, cpu, tern)) = &self.text else { return Ok(Read::default()) };
             let sheet = text::parse(text, "figures").map_err(|e| e.to_string())?;
             sheet.check_is_of(cpu, tern).map_err(|e| e.to_string())?;
-            Ok(Index::new(&sheet))
+            Ok(Read { index: Index::new(&sheet), sheet: Some(sheet) })
         })
+    }
+
+    fn index(&self) -> Option<&Index> {
+        Some(&self.read().as_ref().ok()?.index)
     }
 }
 
@@ -119,7 +130,7 @@ impl fmt::Debug for Figures {
         all.field("built_in", &self.built_in);
         match &self.measured.text {
             Some(text) => all.field("text", text),
-            None => all.field("index", self.measured.index()),
+            None => all.field("index", &self.measured.index()),
         };
         all.finish()
     }
@@ -150,7 +161,7 @@ impl Figures {
     /// sheet, or one of another CPU or tern, is none; [`Figures::ready`] says so.
     pub fn deferred(text: String, cpu: Cpu, tern: &str) -> Self {
         let text = Some((text, cpu, tern.to_owned()));
-        Self { measured: Arc::new(Measured { text, index: OnceLock::new() }), built_in: true }
+        Self { measured: Arc::new(Measured { text, read: OnceLock::new() }), built_in: true }
     }
 
     /// Reads what was deferred.
@@ -158,7 +169,7 @@ impl Figures {
     /// # Errors
     /// Why it is of no use, in words.
     pub fn ready(&self) -> Result<(), &str> {
-        self.measured.index().as_ref().map(|_| ()).map_err(String::as_str)
+        self.measured.read().as_ref().map(|_| ()).map_err(String::as_str)
     }
 
     /// Only what is built in.
@@ -176,10 +187,15 @@ impl Figures {
         Self { measured: Arc::new(Measured::of(sheet)), built_in: false }
     }
 
+    /// What was measured on some machine, all of it.
+    pub fn sheet(&self) -> Option<&Sheet> {
+        self.measured.read().as_ref().ok()?.sheet.as_ref()
+    }
+
     /// The least time of the strategy.
     pub fn find(&self, query: &Query) -> Option<Found> {
-        let measured = self.measured.index().as_ref().ok();
-        measured.and_then(|index| index.find(query, Origin::Measured)).or_else(|| {
+        let measured = self.measured.index().and_then(|index| index.find(query, Origin::Measured));
+        measured.or_else(|| {
             let (class, index) = builtin::of(query.level).filter(|_| self.built_in)?;
             index.0.find(query, Origin::BuiltIn { class })
         })

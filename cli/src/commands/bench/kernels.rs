@@ -14,7 +14,7 @@ use tern_compiler::graph::Strategy;
 use tern_compiler::graph::arith::Profile;
 use tern_compiler::schedule::variant::Variant;
 use tern_compiler::strategy::ProgramFacts;
-use tern_compiler::trial::{COLD_BYTES, Operands, Reads, Shape, Trial};
+use tern_compiler::trial::{COLD_BYTES, COLD_CODE_BYTES, Operands, Reads, Shape, Trial};
 use tern_compiler::tuning::choose::Choice;
 use tern_runtime::limits::dot::Dot;
 use tern_runtime::limits::{self, Meter, Sample};
@@ -83,7 +83,9 @@ pub(super) fn run(shape: Shape, args: &BenchArgs) -> Result<ExitCode> {
         for candidate in listed {
             of_target.push((candidate.strategy, Trial::new(shape, target, &candidate)?));
         }
-        of_target.extend(Trial::addsub(shape, args.density, target)?.map(|trial| (Strategy::AddSub, trial)));
+        of_target.extend(
+            Trial::addsub(shape, args.density, target, COLD_CODE_BYTES)?.map(|trial| (Strategy::AddSub, trial)),
+        );
         for (strategy, trial) in of_target {
             // What the wide emitter does not have is Cranelift's again.
             if !trials.iter().any(|listed: &Trial| listed.symbol() == trial.symbol()) {

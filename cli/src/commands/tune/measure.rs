@@ -10,7 +10,7 @@ use tern_compiler::codegen::candidates::{self, Candidate};
 use tern_compiler::codegen::{EmitterChoice, Isa, Target};
 use tern_compiler::graph::Strategy;
 use tern_compiler::schedule::variant::Variant;
-use tern_compiler::trial::{COLD_BYTES, Operands, Reads, Trial};
+use tern_compiler::trial::{COLD_BYTES, COLD_CODE_BYTES, Operands, Reads, Trial};
 use tern_compiler::tuning::race::{Rules, Time, race};
 use tern_compiler::tuning::{Figure, Key};
 use tern_runtime::memory::HugePages;
@@ -67,7 +67,7 @@ impl Measurer<'_> {
         let mut trials = trials.collect::<Result<Vec<Trial>, _>>()?;
         let mut strategies: Vec<Strategy> = listed.iter().map(|candidate| candidate.strategy).collect();
         if candidates::addsub_suits(product.work)
-            && let Some(code) = Trial::addsub(shape, DENSITY, self.target)?
+            && let Some(code) = Trial::addsub(shape, DENSITY, self.target, COLD_CODE_BYTES)?
         {
             trials.push(code);
             strategies.push(Strategy::AddSub);

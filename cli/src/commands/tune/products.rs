@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
+use tern_compiler::graph::Strategy;
 use tern_compiler::pipeline::Options;
 use tern_compiler::schedule::Schedule;
 use tern_compiler::schedule::kernel::{Epilogue, KernelKind};
@@ -41,7 +42,8 @@ const GRID_TOKENS: [u32; 5] = [1, 4, 16, 64, 512];
 /// All products of the model.
 pub(super) fn of_model(args: &TuneArgs, options: &Options, step_tokens: u32) -> Result<Vec<Product>> {
     let loaded = Loaded::new(args.model.as_deref(), options)?;
-    let lowered = loaded.lower(options)?;
+    // The products are the same whatever computes them; with one strategy there is nothing to prove and to choose.
+    let lowered = loaded.lower(&Options { only: [Some(Strategy::Dot2); 2], ..options.clone() })?;
     let matrices = matrices(&lowered.schedule);
     if matrices.is_empty() {
         return Err(Usage("the model has no ternary products: there is nothing to measure".to_owned()).into());

@@ -28,6 +28,8 @@ pub fn exists(kind: &KernelKind) -> bool {
         KernelKind::AddSub { epilogue, tokens, .. } => {
             tokens == ternary::ADDSUB_TOKENS && !matches!(epilogue, Epilogue::Glu(_))
         }
+        // A gate and what it gates repeat in places of their own.
+        KernelKind::Dup { epilogue, .. } => !matches!(epilogue, Epilogue::Glu(_)),
         KernelKind::Embed { .. }
         | KernelKind::Norm { .. }
         | KernelKind::Rescale { .. }
@@ -57,6 +59,10 @@ pub fn emit(kind: &KernelKind, program: Option<&Program>, k: &mut Emitter<'_, '_
             if let Some(program) = program {
                 ternary::addsub(k, ternary::Shape { rows, cols, epilogue, variant: Variant::default() }, program);
             }
+        }
+        KernelKind::Dup { rows, cols, epilogue, bytes } => {
+            let variant = Variant::default();
+            ternary::dup(k, ternary::Shape { rows, cols, epilogue, variant }, bytes);
         }
         KernelKind::Rescale { cols } => map::rescale(k, cols),
         KernelKind::Dense { dtype, cols, out_row_bytes, .. } => dense::dense(k, dtype, cols, out_row_bytes),

@@ -55,6 +55,7 @@ fn width(kind: &KernelKind, target: &Target) -> Option<Width> {
         KernelKind::AddSub { .. }
         | KernelKind::Embed { .. }
         | KernelKind::Norm { .. }
+        | KernelKind::Dup { .. }
         | KernelKind::Rescale { .. }
         | KernelKind::Dense { .. }
         | KernelKind::Rope { .. }
@@ -108,6 +109,7 @@ pub fn emit(kind: &KernelKind, program: Option<&Program>, target: &Target) -> Re
         KernelKind::Rope { .. }
         | KernelKind::KvWrite { .. }
         | KernelKind::Embed { .. }
+        | KernelKind::Dup { .. }
         | KernelKind::Dense { .. }
         | KernelKind::HeadQuantise { .. }
         | KernelKind::HeadRescore { .. }

@@ -10,12 +10,15 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::dup::pack_repeats;
 use super::tiles::pack_tile;
 use super::{Layout, Placed, dense_row_bytes};
 use crate::graph::WeightId;
 use crate::schedule::coarse;
+use crate::schedule::dup::Areas;
 use crate::schedule::kernel::TritPacking;
 use crate::schedule::layout::{HEAD_TILE_ROWS, head_tile_bytes, head_tiles, trit_tile_bytes, trit_tiles};
+use crate::weights::repeats::Repeats;
 use crate::weights::{DenseShape, WeightData, WeightError};
 
 /// Output of a job, about: enough that taking one costs nothing, little enough that threads end together.
@@ -59,8 +62,8 @@ fn units(layout: &Layout) -> Units {
         }
         Layout::Rows { rows, cols, dtype, .. } => Units { count: rows, bytes: dense_row_bytes(dtype, cols) },
         Layout::Coarse { rows, cols, .. } => Units { count: head_tiles(rows), bytes: head_tile_bytes(cols) },
-        // One unit: a vector is small.
-        Layout::Vector { .. } => Units { count: 1, bytes: layout.bytes() },
+        // One unit: a vector is small, and what repeats is known of the whole matrix.
+        Layout::Vector { .. } | Layout::Dup { .. } => Units { count: 1, bytes: layout.bytes() },
     }
 }
 
@@ -254,6 +257,17 @@ fn pack_units(
                 data.dense_rows(weight, shape, first..end, row_bytes, codes)?;
                 coarse::pack(codes, dtype, (end - first) as u32, cols, 0, out);
             }
+        }
+        Layout::Dup { weight, rows, cols, counts } => {
+            let (repeats, codes) = Repeats::read(data, weight, rows, cols)?;
+            let bytes = Areas::new(rows, counts).bytes;
+            if repeats.counts() != counts || bytes.is_none_or(|bytes| bytes as usize != out.len()) {
+                let found = repeats.counts();
+                let reason =
+                    format!("its repeats are not those it was planned with: found {found:?}, expected {counts:?}");
+                return Err(WeightError { name: format!("@{}", weight.0), reason });
+            }
+            pack_repeats(&repeats, &codes, out);
         }
         Layout::Vector { weight, len } => {
             let values = data.dense(weight)?;

@@ -45,7 +45,11 @@ pub(super) fn pack_tile(packing: TritPacking, codes: &[u8], cols: usize, tile: &
 /// One row of a tile of 16: `COLS` = 4 `FIELDS` codes become one dword of each line.
 ///
 /// dword = sum over f of codes[4 f .. 4 f + 4] * BASE^f
-fn pack_row<const FIELDS: usize, const BASE: u32, const COLS: usize>(codes: &[u8], row: usize, lines: &mut [u8]) {
+pub(super) fn pack_row<const FIELDS: usize, const BASE: u32, const COLS: usize>(
+    codes: &[u8],
+    row: usize,
+    lines: &mut [u8],
+) {
     let (blocks, _) = codes.as_chunks::<COLS>();
     let (lines, _) = lines.as_chunks_mut::<64>();
     for (block, line) in blocks.iter().zip(lines) {

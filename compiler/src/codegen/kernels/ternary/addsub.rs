@@ -13,7 +13,7 @@ use cranelift_codegen::ir::{InstBuilder, Value, types};
 use super::epilogue::{self, Matrix};
 use super::{Frame, transpose};
 use crate::addsub::scratch::AddSubScratch;
-use crate::addsub::tape::{Op, Operand, Place, TEMPS};
+use crate::addsub::tape::{Op, Operand, Place};
 use crate::addsub::{Block, Program};
 use crate::codegen::emitter::{Emitter, F32X4, I8X16, I16X8, I32X4};
 use crate::codegen::isa::{Arch, Isa};
@@ -24,14 +24,13 @@ pub(in crate::codegen) const TOKENS: u32 = 8;
 /// Bytes of a row of i16.
 const ROW16: i32 = 2 * TOKENS as i32;
 
-/// Rows whose sums find registers beside the values that pass.
-pub(in crate::codegen) const fn block_rows(isa: Isa) -> u32 {
-    let registers = match isa.arch() {
-        Arch::X86_64 => 16,
-        Arch::Aarch64 | Arch::Riscv64 => 32,
-    };
-    // A zero, and one that is on its way.
-    registers - TEMPS as u32 - 2
+/// Registers for sums and values: all but a zero, and what is on its way. Where an addition cannot read memory more is on
+/// its way; with fewer to spare Cranelift keeps some values on the stack.
+pub(in crate::codegen) const fn registers(isa: Isa) -> u32 {
+    match isa.arch() {
+        Arch::X86_64 => 16 - 3,
+        Arch::Aarch64 | Arch::Riscv64 => 32 - 6,
+    }
 }
 
 /// What the parts of the kernel share.
@@ -127,7 +126,7 @@ impl AddSub<'_> {
     /// One block of rows: one instruction per operation of its tape.
     fn block(&self, k: &mut Emitter<'_, '_>, block: &Block, batch: Value) {
         let zero = k.zero_of(I16X8);
-        let mut temps = [zero; TEMPS];
+        let mut temps = vec![zero; block.tape().temps()];
         let mut accs: Vec<Option<Value>> = vec![None; block.sums().len()];
         let place = |place: Place| match place {
             Place::Input(i) => (batch, self.scratch.columns as i32 + i as i32 * ROW16),
@@ -137,7 +136,7 @@ impl AddSub<'_> {
             let (base, offset) = place(from);
             k.load_aligned(I16X8, base, offset)
         };
-        let value = |k: &mut Emitter<'_, '_>, temps: &[Value; TEMPS], operand: Operand| match operand {
+        let value = |k: &mut Emitter<'_, '_>, temps: &[Value], operand: Operand| match operand {
             Operand::Temp(temp) => temps[temp],
             Operand::Memory(from) => load(k, from),
         };

@@ -6,15 +6,19 @@
 //!   all rows. Sums of 16 rows grow side by side and need no reduction. One token, or two that share the unfolding.
 //! - [`table`]: for many tokens. The sums of every combination of four trits are written to a table once; a row then costs
 //!   one addition per four columns and eight tokens, and no multiplication.
-//! Weights that are code have [`addsub`].
+//!
+//! Weights that are code have [`mod@addsub`].
 //!
 //! One way reads `n4_16x16`, whose byte lanes are rows:
 //! - [`lut`]: for one token after another. Sixteen rows look up the sum of two columns in one byte shuffle.
+//!
+//! [`dup`] reads a matrix of which repeats are stored once.
 //!
 //! Args: w, codes, scales, sums, out, tokens, lo, hi, s_w, then residual rows or s_w of up, scratch.
 
 mod addsub;
 mod dot;
+mod dup;
 mod epilogue;
 mod indices;
 mod lut;
@@ -28,7 +32,7 @@ use crate::addsub::Program;
 use crate::codegen::emitter::Emitter;
 use crate::schedule::kernel::{Epilogue, Regime, TritPacking, Variant};
 use crate::schedule::{RowKind, layout};
-pub(in crate::codegen) use addsub::{TOKENS as ADDSUB_TOKENS, block_rows as addsub_block_rows};
+pub(in crate::codegen) use addsub::{TOKENS as ADDSUB_TOKENS, registers as addsub_registers};
 
 /// The packing that most of the kernels here read. [`lut`] has one of its own with the same tiles and lines.
 const PACKING: TritPacking = TritPacking::T2;
@@ -111,6 +115,12 @@ struct Frame {
 pub(super) fn addsub(k: &mut Emitter<'_, '_>, shape: Shape, program: &Program) {
     let f = frame(k, shape);
     addsub::addsub(k, &f, program);
+}
+
+/// Writes the body of a product with a matrix without its repeats, which takes so many `bytes`.
+pub(super) fn dup(k: &mut Emitter<'_, '_>, shape: Shape, bytes: u32) {
+    let f = frame(k, shape);
+    dup::dup(k, &f, bytes);
 }
 
 /// Writes the body.

@@ -12,8 +12,6 @@ use crate::codegen::wide::asm::Asm;
 use crate::codegen::wide::registers::{General, Vector, Width};
 use crate::schedule::lut::{HIGH_UNIT, LINE_BYTES, LutScratch, MOST_STEPS, MOST_TILES, ROUNDING, STEP_GROUPS};
 
-/// How far ahead of the loads weights are fetched, in bytes.
-const PREFETCH_BYTES: i32 = 4096;
 /// Bytes of a cache line.
 const LINE: i32 = 64;
 /// Columns of a line.
@@ -28,11 +26,6 @@ const TABLES: i32 = LINE_BYTES as i32;
 const TO_HIGH: i32 = 64;
 /// From the tables of the low half of a byte to those of the high one.
 const TO_HIGH_HALF: i32 = 128;
-
-/// Tiles that share a table's load: as many as have their sums of bytes in registers.
-fn most_tiles(k: &Asm) -> i32 {
-    if k.width == Width::W512 { MOST_TILES as i32 } else { 4 }
-}
 
 /// Lines of a step.
 fn step_lines(k: &Asm) -> i32 {
@@ -58,7 +51,7 @@ pub(super) fn emit(k: &mut Asm, t: &Ternary) {
     tables(k, t, &areas, scratch, token);
     k.load_arg(tile, slot::LO);
     // Many tiles at once, then what is left.
-    let most = most_tiles(k) / t.matrices();
+    let most = MOST_TILES as i32 / t.matrices();
     for units in [most, 1] {
         k.load_arg(end, slot::HI);
         k.raw(|a| a.sub(end, units - 1));
@@ -221,9 +214,10 @@ impl Group<'_> {
             let [indices, entries] = k.vectors();
             let mut is_first = true;
             for line in 0..lines {
+                // The same line of the tiles that come next. Tables and these need more than a first-level cache.
                 for tile in 0..self.tiles {
-                    let far = tile * tile_bytes + line * LINE + PREFETCH_BYTES;
-                    k.raw(|a| a.prefetcht0(ptr(at.w + far)));
+                    let far = (tile + MOST_TILES as i32) * tile_bytes + line * LINE;
+                    k.raw(|a| a.prefetcht1(ptr(at.w + far)));
                 }
                 for part in (0..LINE).step_by(bytes as usize) {
                     for half in 0..2 {

@@ -7,6 +7,7 @@
 
 mod build;
 
+use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value};
 
 use super::{Frame, LINE, TILE_ROWS, dot};
@@ -14,8 +15,14 @@ use crate::codegen::emitter::{Emitter, I8X16, I16X8, I32X4};
 use crate::codegen::isa::Arch;
 use crate::schedule::lut::{HIGH_UNIT, LINE_BYTES, LutScratch, MOST_STEPS, STEP_GROUPS};
 
-/// Tiles that share a table's load. The sums of bytes of so many stay in registers.
-const TILES: i64 = 4;
+/// Tiles that share a table's load: a power of two. More would leave no registers, and be more streams of weights than caches
+/// foresee where no instruction tells them.
+const fn most_tiles(arch: Arch) -> i64 {
+    match arch {
+        Arch::X86_64 => 2,
+        Arch::Aarch64 | Arch::Riscv64 => 4,
+    }
+}
 
 /// Bytes of a vector.
 const VECTOR: i32 = 16;
@@ -26,9 +33,8 @@ const SUMS16: i32 = 2 * TILE_ROWS as i32;
 /// Bytes of a tile's i32 sums.
 const SUMS32: i32 = 4 * TILE_ROWS as i32;
 
-const _: () = assert!(TILES as u32 <= crate::schedule::lut::MOST_TILES && LINE == 4 * VECTOR as i64);
 // A line is a step.
-const _: () = assert!(STEP_GROUPS == super::LINE_COLS as i32 / 2);
+const _: () = assert!(STEP_GROUPS == super::LINE_COLS as i32 / 2 && LINE == 4 * VECTOR as i64);
 
 /// Tiles that are computed together, of one matrix or of two in turn.
 struct Group<'a> {
@@ -46,11 +52,11 @@ pub(super) fn lut(k: &mut Emitter<'_, '_>, f: &Frame) {
     let matrices = f.shape.matrices();
     let none = k.int(0);
     // A thread without work may share its scratch memory with one that has some: it must not write tables.
-    let some = k.b.ins().icmp(cranelift_codegen::ir::condcodes::IntCC::SignedLessThan, f.lo, f.hi);
+    let some = k.b.ins().icmp(IntCC::SignedLessThan, f.lo, f.hi);
     let tokens = k.b.ins().select(some, f.tokens, none);
     k.for_range(none, tokens, 1, |k, token| {
         build::tables(k, f, &scratch, token);
-        let together = TILES / matrices;
+        let together = most_tiles(k.isa.arch()) / matrices;
         let count = k.b.ins().isub(f.hi, f.lo);
         let left = k.b.ins().band_imm_u(count, together - 1);
         let whole = k.b.ins().isub(f.hi, left);

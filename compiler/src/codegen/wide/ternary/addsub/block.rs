@@ -4,7 +4,7 @@ use iced_x86::code_asm::{AsmMemoryOperand, ptr};
 
 use super::Frame;
 use crate::addsub::Block;
-use crate::addsub::tape::{Op, Operand, Place, TEMPS};
+use crate::addsub::tape::{Op, Operand, Place};
 use crate::codegen::wide::asm::Asm;
 use crate::codegen::wide::ops::Source;
 use crate::codegen::wide::registers::{General, Vector, Width};
@@ -22,7 +22,7 @@ pub(super) fn block(k: &mut Asm, f: &Frame<'_>, block: &Block, s: General, batch
         k.lea(inputs, batch + (f.scratch.columns as i32 + near * row16));
         let first = f.scratch.sums as i32 + block.chunk() as i32 * f.scratch.chunk_bytes as i32;
         k.lea(sums, batch + (first + block.rows().start as i32 * row16));
-        let temps: [Vector; TEMPS] = k.vectors();
+        let temps: Vec<Vector> = (0..block.tape().temps()).map(|_| k.vector()).collect();
         let zero = k.zero();
         let accs: Vec<Vector> = block.sums().iter().map(|_| k.vector()).collect();
         let place = |place: Place| -> AsmMemoryOperand {

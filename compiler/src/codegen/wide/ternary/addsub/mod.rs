@@ -10,12 +10,11 @@
 mod block;
 mod finish;
 
-use iced_x86::code_asm::{CodeLabel, dword_ptr, ptr, qword_ptr, xmmword_ptr, ymmword_ptr};
+use iced_x86::code_asm::{CodeLabel, dword_ptr, ptr, qword_ptr, ymmword_ptr};
 
 use super::{slot, transpose};
 use crate::addsub::Program;
 use crate::addsub::scratch::AddSubScratch;
-use crate::addsub::tape::TEMPS;
 use crate::codegen::isa::Isa;
 use crate::codegen::wide::asm::Asm;
 use crate::codegen::wide::registers::{General, Width};
@@ -34,14 +33,11 @@ mod batch_var {
     pub(super) const N_TOKENS: i32 = 0;
 }
 
-/// Registers besides the accumulators: values, and a zero.
-const OTHERS: u32 = TEMPS as u32 + 1;
-
-/// Rows whose sums fit the registers of a level, and tokens side by side; `None` without wide vectors.
+/// Registers of a level for sums and values, all but a zero, and tokens side by side; `None` without wide vectors.
 pub(in crate::codegen) const fn room(isa: Isa) -> Option<(u32, u32)> {
     match isa.width() {
-        Some(Width::W512) => Some((32 - OTHERS, 32)),
-        Some(Width::W256) => Some((16 - OTHERS, 16)),
+        Some(Width::W512) => Some((32 - 1, 32)),
+        Some(Width::W256) => Some((16 - 1, 16)),
         Some(Width::W128) | None => None,
     }
 }
@@ -67,7 +63,7 @@ impl Frame<'_> {
 
 /// Whether there is a wide kernel at this level.
 pub(in crate::codegen::wide) fn exists(isa: Isa, program: &Program, epilogue: Epilogue, tokens: u32) -> bool {
-    let fits = |(rows, lanes): (u32, u32)| program.block_rows() <= rows && tokens == lanes;
+    let fits = |(registers, lanes): (u32, u32)| program.registers() <= registers && tokens == lanes;
     room(isa).is_some_and(fits) && !matches!(epilogue, Epilogue::Glu(_))
 }
 
@@ -169,7 +165,7 @@ fn tokens_of(k: &mut Asm, f: &Frame<'_>, s: General, batch: General) {
         k.raw(|a| a.mov(qword_ptr(batch + batch_var::N_TOKENS), n));
         k.raw(|a| a.sub(last, 1));
         k.release_general(n);
-        let [at, scales, codes] = k.generals();
+        let [at, scales, codes, out] = k.generals();
         k.load_arg(scales, slot::SCALES);
         k.load_arg(codes, slot::CODES);
         let scale = k.vector().xmm();
@@ -183,15 +179,13 @@ fn tokens_of(k: &mut Asm, f: &Frame<'_>, s: General, batch: General) {
                 k.raw(|a| a.vmovss(scale, dword_ptr(scales + at * 4)));
                 k.raw(|a| a.vmovss(dword_ptr(batch + i * 4 + scratch.factors as i32), scale));
             }
+            k.raw(|a| a.imul_3(out, at, f.out_row_bytes()));
+            k.raw(|a| a.mov(qword_ptr(batch + i * 8 + scratch.outs as i32), out));
             k.raw(|a| a.imul_3(at, at, code_row_bytes));
             k.raw(|a| a.add(at, codes));
             k.raw(|a| a.mov(qword_ptr(s + i * 8 + scratch.pointers as i32), at));
             k.raw(|a| a.add(token, 1));
         });
-        // Where the first token's results lie.
-        k.raw(|a| a.sub(token, lanes));
-        k.raw(|a| a.imul_3(token, token, f.out_row_bytes()));
-        k.raw(|a| a.mov(qword_ptr(batch + scratch.outs as i32), token));
     });
     if f.epilogue != Epilogue::Sums {
         k.scope(|k| {
@@ -232,9 +226,4 @@ fn columns(k: &mut Asm, f: &Frame<'_>, s: General, batch: General) {
             });
         }
     });
-}
-
-/// Eight i16 in memory, widened to i32.
-fn widened(k: &mut Asm, d: crate::codegen::wide::registers::Vector, base: General, offset: i32) {
-    k.raw(|a| a.vpmovsxwd(d.ymm(), xmmword_ptr(base + offset)));
 }
