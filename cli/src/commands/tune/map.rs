@@ -18,7 +18,7 @@ const GAP: f64 = 70.0;
 
 /// The map.
 pub(super) fn svg(sheet: &Sheet, groups: &[Group]) -> String {
-    let bests: Vec<(Figure, Option<f64>)> = groups.iter().filter_map(|group| best(group)).collect();
+    let bests: Vec<(Figure, Option<f64>)> = groups.iter().filter_map(best).collect();
     let all = |of: fn(&Figure) -> u32| bests.iter().map(|(f, _)| of(f)).collect::<BTreeSet<u32>>();
     let (cols, rows) = (all(|f| f.key.work.cols), all(|f| f.key.work.rows));
     let (tokens, threads) = (all(|f| f.key.work.tokens), all(|f| f.key.threads));
