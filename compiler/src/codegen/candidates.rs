@@ -133,8 +133,8 @@ fn exists(target: &Target, strategy: Strategy, slot: Slot) -> bool {
         (Strategy::Dot5, _) | (Strategy::Lut5, Slot::Prefill) => packs(TritPacking::T5),
         (Strategy::Lut2 | Strategy::Lut5, Slot::Decode) => false,
         (Strategy::Lut, _) => packs(TritPacking::N4),
-        (Strategy::AddSub, _) => true,
-        (Strategy::Any | Strategy::ColSkip | Strategy::Dup, _) => false,
+        (Strategy::AddSub | Strategy::Dup, _) => true,
+        (Strategy::Any | Strategy::ColSkip, _) => false,
     }
 }
 

@@ -31,6 +31,7 @@ use std::sync::Arc;
 use crate::addsub::Program;
 use crate::graph::{F32, Graph, Strategy, ValueId, WeightId};
 use crate::strategy::Slot;
+use crate::weights::repeats::Counts;
 pub use head::{CoarseHead, HeadMode};
 use kernel::{KernelKind, TritPacking, Variant};
 use packing::WeightLayout;
@@ -312,12 +313,14 @@ pub struct Schedule {
 /// How the loops of a ternary product's kernels are cut, where that is not the default.
 pub type Variants = BTreeMap<ProductKey, Variant>;
 
-/// Weights that can be code.
+/// What was proved of weights, so that kernels may rely on it.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Code {
-    /// Their programs.
+pub struct Proofs {
+    /// How much of a weight is zero or repeated.
+    pub repeats: BTreeMap<WeightId, Counts>,
+    /// The programs of weights that can be code.
     pub programs: BTreeMap<WeightId, Arc<Program>>,
-    /// Tokens that a kernel computes at a time.
+    /// Tokens that their kernels compute at a time.
     pub tokens: u32,
 }
 
@@ -341,8 +344,8 @@ pub struct ProductKey {
 pub struct Options {
     /// How the loops of kernels are cut.
     pub variants: Variants,
-    /// The weights that can be code.
-    pub code: Code,
+    /// What was proved of weights.
+    pub proofs: Proofs,
     /// The most tokens of one step: sizes the arena.
     pub max_step_tokens: u32,
     /// How ternary products are computed.
