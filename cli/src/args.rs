@@ -323,6 +323,10 @@ pub(crate) struct BenchArgs {
           conflicts_with_all = ["model", "prompt", "n", "depth", "profile", "plot", "kv", "head", "step_tokens",
                                 "no_optimise", "egraph_iterations", "egraph_nodes", "extract_budget", "timings"])]
     pub(crate) kernels: Option<tern_compiler::trial::Shape>,
+    /// Share of the activations that are zero, from 0 to 1: some kernels skip their columns.
+    #[arg(long, value_name = "SHARE", requires = "kernels", default_value_t = 0.0,
+          value_parser = crate::commands::bench::share)]
+    pub(crate) zeros: f64,
     /// Tokens of the prompt; 0 leaves it out.
     #[arg(short, long, value_name = "N", default_value_t = 512)]
     pub(crate) prompt: usize,

@@ -66,7 +66,8 @@ fn kinds(target: &Target) -> Vec<KernelKind> {
         kinds.push(KernelKind::HeadRescore { dtype, cols: 2560 });
     }
     for (packing, regime) in candidates::ternary(target) {
-        for epilogue in [Epilogue::Scale, Epilogue::ScaleAdd, Epilogue::Glu(Act::Relu2), Epilogue::Glu(Act::Silu)] {
+        let all = [Epilogue::Scale, Epilogue::ScaleAdd, Epilogue::Glu(Act::Relu2), Epilogue::Glu(Act::Silu)];
+        for epilogue in all.into_iter().filter(|epilogue| candidates::takes(packing, *epilogue)) {
             kinds.push(KernelKind::Ternary { packing, rows: 2560, cols: 6912, epilogue, regime });
         }
     }

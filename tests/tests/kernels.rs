@@ -11,6 +11,7 @@ use tern_compiler::codegen::{Target, candidates};
 use tern_compiler::graph::DenseType;
 use tern_compiler::graph::arith::{self, Profile};
 use tern_compiler::graph::{Act, F32};
+use tern_compiler::schedule::columns::ColumnScratch;
 use tern_compiler::schedule::kernel::{Epilogue, KernelKind, MapOp, Regime, TritPacking};
 use tern_compiler::schedule::packing::{dense_row_bytes, pack_matrix};
 use tern_compiler::schedule::table::{TABLE_PARTS, TableScratch};
@@ -48,6 +49,9 @@ fn check_ternary(target: &Target, n: usize, k: usize, x: &Quantised, gate: &Trit
         for epilogue in
             [Epilogue::Sums, Epilogue::Scale, Epilogue::ScaleAdd, Epilogue::Glu(Act::Relu2), Epilogue::Glu(Act::Silu)]
         {
+            if !candidates::takes(packing, epilogue) {
+                continue;
+            }
             let glu = matches!(epilogue, Epilogue::Glu(_));
             let matrices = if glu { 2 } else { 1 };
             let stride = matrices * tile;
@@ -81,9 +85,12 @@ fn check_ternary(target: &Target, n: usize, k: usize, x: &Quantised, gate: &Trit
                 ),
             };
             let kind = KernelKind::Ternary { packing, rows: n as u32, cols: k as u32, epilogue, regime };
-            let (units, scratch_bytes) = match regime {
-                Regime::Gemv | Regime::Gemm => (u64::from(tiles), 0),
-                Regime::Table { tokens: batch } => {
+            let (units, scratch_bytes) = match (regime, packing) {
+                (Regime::Gemv | Regime::Gemm, TritPacking::C2) => {
+                    (u64::from(tiles), ColumnScratch::new(k as u32).bytes as usize)
+                }
+                (Regime::Gemv | Regime::Gemm, TritPacking::T2 | TritPacking::T5) => (u64::from(tiles), 0),
+                (Regime::Table { tokens: batch }, _) => {
                     let scratch = TableScratch::new(packing, batch, k as u32, matrices as u32 * tiles);
                     (tokens.div_ceil(batch as usize) as u64 * u64::from(TABLE_PARTS), scratch.bytes as usize)
                 }
@@ -159,6 +166,27 @@ fn ternary_products_at_the_extremes() {
                 let w = Trits { rows: n, cols: k, data: vec![weight; n * k] };
                 let x = Quantised::from_codes(vec![vec![code; k]; 2], &mut rng);
                 check_ternary(&target, n, k, &x, &w, &w, &mut rng);
+            }
+        }
+    }
+}
+
+/// Zeros that a kernel may skip, in every share.
+#[test]
+fn ternary_products_of_sparse_rows() {
+    let mut rng = Rng::new(7);
+    let shapes = [(1, 1), (16, 15), (250, 64), (257, 65), (600, 420), (257, 420), (512, 33), (1, 420)];
+    for target in targets_with_foreign() {
+        for (i, (n, k)) in shapes.into_iter().enumerate() {
+            let gate = Trits { rows: n, cols: k, data: rng.trits(n * k) };
+            for (tokens, per_mille) in [(1, 0), (1, 500), (1, 970), (1, 1000), (3, [500, 970, 1000][i % 3])] {
+                let mut row = || {
+                    let codes = rng.codes(k).into_iter();
+                    codes.map(|code| if rng.below(1000) < per_mille { 0 } else { code }).collect()
+                };
+                let codes = (0..tokens).map(|_| row()).collect();
+                let x = Quantised::from_codes(codes, &mut rng);
+                check_ternary(&target, n, k, &x, &gate, &gate, &mut rng);
             }
         }
     }

@@ -5,7 +5,7 @@
 
 use super::Target;
 use super::isa::{EmitterChoice, Isa};
-use crate::schedule::kernel::{Regime, TritPacking};
+use crate::schedule::kernel::{Epilogue, Regime, TritPacking};
 use crate::schedule::{Table, Ternary};
 
 /// Tokens of a batch of the table product.
@@ -28,18 +28,37 @@ fn is_wide(target: &Target) -> bool {
 /// arrive.
 pub fn packings(target: &Target) -> &'static [TritPacking] {
     match (is_wide(target), target.isa) {
-        (true, Isa::Avx512Vbmi) => &[TritPacking::T5, TritPacking::T2],
+        (true, Isa::Avx512Vbmi) => &[TritPacking::T5, TritPacking::T2, TritPacking::C2],
         (true, Isa::Sse41 | Isa::Avx2 | Isa::AvxVnni | Isa::Avx512Vnni | Isa::Neon | Isa::Dotprod | Isa::Rvv) => {
-            &[TritPacking::T2]
+            &[TritPacking::T2, TritPacking::C2]
         }
-        (false, _) => &[TritPacking::T2],
+        (false, _) => &[TritPacking::T2, TritPacking::C2],
     }
 }
 
-/// Every kernel for ternary products on the target.
+/// Every kernel for ternary products on the target; with which epilogues: [`takes`].
 pub fn ternary(target: &Target) -> Vec<(TritPacking, Regime)> {
     let regimes = [Regime::Gemv, Regime::Gemm, Regime::Table { tokens: TABLE_TOKENS }];
-    packings(target).iter().flat_map(|p| regimes.iter().map(|r| (*p, *r))).collect()
+    let all = packings(target).iter().flat_map(|p| regimes.iter().map(|r| (*p, *r)));
+    all.filter(|(packing, regime)| has_tables(*packing) || !matches!(regime, Regime::Table { .. })).collect()
+}
+
+/// Whether tables are looked up with the bytes of the packing.
+fn has_tables(packing: TritPacking) -> bool {
+    match packing {
+        TritPacking::T2 | TritPacking::T5 => true,
+        TritPacking::C2 => false,
+    }
+}
+
+/// Whether kernels of the packing have the epilogue.
+///
+/// Columns are skipped where a squared relu left zeros. What a gated unit reads comes from a norm, which leaves none.
+pub fn takes(packing: TritPacking, epilogue: Epilogue) -> bool {
+    match packing {
+        TritPacking::T2 | TritPacking::T5 => true,
+        TritPacking::C2 => !matches!(epilogue, Epilogue::Glu(_)),
+    }
 }
 
 impl Target {
@@ -51,6 +70,6 @@ impl Target {
     /// The same with a packing of [`packings`].
     pub fn ternary_packed(&self, packing: TritPacking) -> Ternary {
         let from = if is_wide(self) || self.isa.has_dot() { TABLE_FROM } else { TABLE_FROM_WITHOUT_DOT };
-        Ternary { packing, table: Some(Table { tokens: TABLE_TOKENS, from }) }
+        Ternary { packing, table: has_tables(packing).then_some(Table { tokens: TABLE_TOKENS, from }) }
     }
 }

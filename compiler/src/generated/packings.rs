@@ -36,6 +36,15 @@ pub enum Packing {
     /// Tile 0 of the first matrix, tile 0 of the second, tile 1 of the first, and so on; each tile as in t5_16x20.
     /// Bytes: twice those of t5_16x20.
     T5Tile16x20Pair,
+    /// Two bits per trit, column after column in tiles of 256 rows, a cache line each: a column whose activation is zero is not read.
+    ///
+    /// The code of a trit t is c = t + 1. Rows are padded to a multiple of 256 with the trit 0 (code 1) and cut into tiles of 256. For each tile of
+    /// rows, for each column: one line of 64 bytes. Byte 16 l + 4 q + i of it (l, q, i below 4) is c0 + 4 c1 + 16 c2 + 64 c3, where cf is the code of
+    /// row 64 q + 16 f + 4 l + i of the tile. So when the bytes of four lines are interleaved within 128 bits, and one field of each is kept, the rows
+    /// of a vector follow one another.
+    /// A tile of an even number of columns ends with a further line of zeros.
+    /// Bytes: ceil(N / 256) * 64 * (K, plus 1 if that is even).
+    C2Tile256,
     /// Dense elements as they are, row after row, each row padded with zeros to a multiple of 16 elements.
     ///
     /// Row after row. A row is its K elements, little endian, in the element type of the weight, followed by zeros up to a
@@ -67,6 +76,7 @@ impl Packing {
         Packing::T2Tile16x16Pair,
         Packing::T5Tile16x20,
         Packing::T5Tile16x20Pair,
+        Packing::C2Tile256,
         Packing::DenseRows,
         Packing::F32Vector,
         Packing::H6Tile16x16,
@@ -79,9 +89,10 @@ impl Packing {
             Packing::T2Tile16x16Pair => 1,
             Packing::T5Tile16x20 => 2,
             Packing::T5Tile16x20Pair => 3,
-            Packing::DenseRows => 4,
-            Packing::F32Vector => 5,
-            Packing::H6Tile16x16 => 6,
+            Packing::C2Tile256 => 4,
+            Packing::DenseRows => 5,
+            Packing::F32Vector => 6,
+            Packing::H6Tile16x16 => 7,
         }]
     }
 
@@ -141,6 +152,17 @@ pub static PACKINGS: &[PackingSpec] = &[
         block_bytes: Some(64),
         align_bytes: 64,
         layout: "Tile 0 of the first matrix, tile 0 of the second, tile 1 of the first, and so on; each tile as in t5_16x20.\nBytes: twice those of t5_16x20.",
+    },
+    PackingSpec {
+        name: "c2_256",
+        summary: "Two bits per trit, column after column in tiles of 256 rows, a cache line each: a column whose activation is zero is not read.",
+        weights: DTypePattern::Is(DType::Trit),
+        tile_rows: 256,
+        rows_multiple: 256,
+        block_cols: 1,
+        block_bytes: Some(64),
+        align_bytes: 64,
+        layout: "The code of a trit t is c = t + 1. Rows are padded to a multiple of 256 with the trit 0 (code 1) and cut into tiles of 256. For each tile of\nrows, for each column: one line of 64 bytes. Byte 16 l + 4 q + i of it (l, q, i below 4) is c0 + 4 c1 + 16 c2 + 64 c3, where cf is the code of\nrow 64 q + 16 f + 4 l + i of the tile. So when the bytes of four lines are interleaved within 128 bits, and one field of each is kept, the rows\nof a vector follow one another.\nA tile of an even number of columns ends with a further line of zeros.\nBytes: ceil(N / 256) * 64 * (K, plus 1 if that is even).",
     },
     PackingSpec {
         name: "dense_rows",

@@ -42,16 +42,19 @@ pub enum TritPacking {
     T2,
     /// `t5_16x20`: five trits a byte, 20 columns of 16 rows in a cache line.
     T5,
+    /// `c2_256`: two bits a trit, one column of 256 rows in a cache line.
+    C2,
 }
 
 impl TritPacking {
     /// All of them.
-    pub const ALL: [TritPacking; 2] = [TritPacking::T2, TritPacking::T5];
+    pub const ALL: [TritPacking; 3] = [TritPacking::T2, TritPacking::T5, TritPacking::C2];
 
     /// Rows of a tile.
     pub const fn tile_rows(self) -> u32 {
         match self {
             TritPacking::T2 | TritPacking::T5 => 16,
+            TritPacking::C2 => 256,
         }
     }
     /// Columns of a block.
@@ -59,29 +62,31 @@ impl TritPacking {
         match self {
             TritPacking::T2 => 16,
             TritPacking::T5 => 20,
+            TritPacking::C2 => 1,
         }
     }
     /// Trits of a byte: its fields.
     pub const fn fields(self) -> u32 {
         match self {
-            TritPacking::T2 => 4,
+            TritPacking::T2 | TritPacking::C2 => 4,
             TritPacking::T5 => 5,
         }
     }
     /// What the code of one field is multiplied by to make it that of the next.
     pub const fn base(self) -> u32 {
         match self {
-            TritPacking::T2 => 4,
+            TritPacking::T2 | TritPacking::C2 => 4,
             TritPacking::T5 => 3,
         }
     }
-    /// Its row of the table, for one matrix or for two interleaved.
+    /// Its row of the table, for one matrix or for two interleaved (`c2_256` has no kernel that would read two).
     pub const fn packing(self, pair: bool) -> Packing {
         match (self, pair) {
             (TritPacking::T2, false) => Packing::T2Tile16x16,
             (TritPacking::T2, true) => Packing::T2Tile16x16Pair,
             (TritPacking::T5, false) => Packing::T5Tile16x20,
             (TritPacking::T5, true) => Packing::T5Tile16x20Pair,
+            (TritPacking::C2, _) => Packing::C2Tile256,
         }
     }
 }
@@ -156,7 +161,8 @@ pub enum KernelKind {
         cols: u32,
     },
     /// i8 codes times trits. Args: w, codes, scales, sums, out, rows, lo, hi, s_w, then residual or s_w of up, scratch.
-    /// `lo` and `hi` count tiles; of tables, `TABLE_PARTS` parts of each batch of tokens, and only they use the scratch.
+    /// `lo` and `hi` count tiles; of tables, `TABLE_PARTS` parts of each batch of tokens. Only tables and kernels of
+    /// `c2_256` use the scratch.
     Ternary {
         /// How the trits lie.
         packing: TritPacking,

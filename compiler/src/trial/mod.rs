@@ -14,6 +14,7 @@ use tern_runtime::threads::{MAX_THREADS, ThreadPool};
 use crate::codegen::jit::JitKernel;
 use crate::codegen::{self, Target, candidates};
 use crate::graph::arith::{MAX_K, MAX_N};
+use crate::schedule::columns::ColumnScratch;
 use crate::schedule::kernel::{Epilogue, KernelKind, Regime, TritPacking};
 use crate::schedule::table::{TABLE_PARTS, TableScratch};
 use crate::schedule::{RowKind, layout};
@@ -143,9 +144,12 @@ impl Trial {
     /// Units of work that threads share, and bytes of scratch memory of each thread.
     fn units_and_scratch_bytes(&self) -> (u64, u64) {
         let tiles = layout::trit_tiles(self.packing, self.shape.rows);
-        match self.regime {
-            Regime::Gemv | Regime::Gemm => (u64::from(tiles), 0),
-            Regime::Table { tokens } => {
+        match (self.regime, self.packing) {
+            (Regime::Gemv | Regime::Gemm, TritPacking::C2) => {
+                (u64::from(tiles), u64::from(ColumnScratch::new(self.shape.cols).bytes))
+            }
+            (Regime::Gemv | Regime::Gemm, TritPacking::T2 | TritPacking::T5) => (u64::from(tiles), 0),
+            (Regime::Table { tokens }, _) => {
                 let scratch = TableScratch::new(self.packing, tokens, self.shape.cols, tiles);
                 let batches = u64::from(self.shape.tokens.div_ceil(tokens));
                 (batches * u64::from(TABLE_PARTS), u64::from(scratch.bytes))
@@ -163,7 +167,7 @@ pub struct Operands {
 
 impl Operands {
     /// Operands for `trials`, all of `shape`, on up to `n_threads` threads, with `cold_bytes` (see [`COLD_BYTES`]) of
-    /// copies of each packing's weights.
+    /// copies of each packing's weights. `zeros` is the share of activations that are zero, from 0 to 1.
     ///
     /// # Errors
     /// [`Error::Runtime`] if the system refuses the memory.
@@ -173,6 +177,7 @@ impl Operands {
         n_threads: usize,
         cold_bytes: u64,
         huge: HugePages,
+        zeros: f64,
     ) -> Result<Self, Error> {
         if !(1..=MAX_THREADS).contains(&n_threads) {
             let count = tern_runtime::error::Error::BadThreadCount { asked: n_threads, max: MAX_THREADS };
@@ -182,7 +187,7 @@ impl Operands {
         let wanted = TritPacking::ALL.into_iter().filter(|packing| trials.iter().any(|t| t.packing == *packing));
         let weights = wanted.map(|packing| Weights::random(packing, shape, cold_bytes, huge));
         let weights = weights.collect::<Result<_, _>>()?;
-        Ok(Self { shape, weights, arena: Arena::new(shape, n_threads, scratch_bytes, huge)? })
+        Ok(Self { shape, weights, arena: Arena::new(shape, n_threads, scratch_bytes, huge, zeros)? })
     }
 
     /// Runs the kernel of `trial` `calls` times on all threads of `pool`, which share each product and meet after it.
@@ -225,6 +230,17 @@ impl Operands {
             }
         });
         Ok(())
+    }
+
+    /// Bytes of packed weights that a product of `trial` reads: all, unless it skips columns.
+    pub fn weight_bytes_read(&self, trial: &Trial) -> u64 {
+        match trial.packing {
+            TritPacking::T2 | TritPacking::T5 => self.shape.matrix_bytes(trial.packing),
+            TritPacking::C2 => {
+                let tiles = u64::from(layout::trit_tiles(trial.packing, self.shape.rows));
+                tiles * layout::ALIGN_BYTES * self.arena.nonzero_columns(self.shape)
+            }
+        }
     }
 
     /// What the last product wrote: f32, rows padded to whole cache lines.

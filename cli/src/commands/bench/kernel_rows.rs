@@ -21,7 +21,7 @@ pub(super) struct Place {
 }
 
 /// A kernel. `gmacs` are 10^9 multiply-adds per second, `of_peak` compares them with the dot products of the CPU's widest
-/// vectors; `gb_per_s` counts packed weights only, `of_bandwidth` compares them with the read limit.
+/// vectors; `gb_per_s` counts packed weights that are read only, `of_bandwidth` compares them with the read limit.
 #[derive(Serialize)]
 pub(super) struct KernelRow {
     test: &'static str,
@@ -36,6 +36,7 @@ pub(super) struct KernelRow {
     rows: u32,
     bits_per_weight: f64,
     weight_bytes: u64,
+    read_bytes: u64,
     repeats: usize,
     warm_us: f64,
     warm_gmacs: f64,
@@ -50,8 +51,16 @@ pub(super) struct KernelRow {
 }
 
 impl KernelRow {
-    pub(super) fn new(shape: Shape, threads: usize, trial: &Trial, place: &Place, turns: &[Turn]) -> Self {
-        let (macs, bytes) = (shape.macs() as f64, shape.matrix_bytes(trial.packing()) as f64);
+    /// `read_bytes`: of the packed weights, what a product reads.
+    pub(super) fn new(
+        shape: Shape,
+        threads: usize,
+        trial: &Trial,
+        read_bytes: u64,
+        place: &Place,
+        turns: &[Turn],
+    ) -> Self {
+        let (macs, bytes) = (shape.macs() as f64, read_bytes as f64);
         let warm = median(turns.iter().map(|turn| turn.warm_seconds)).unwrap_or(0.0);
         let cold = median(turns.iter().map(|turn| turn.cold_seconds)).unwrap_or(0.0);
         let of_peak = |seconds: fn(&Turn) -> f64| {
@@ -76,6 +85,7 @@ impl KernelRow {
             rows: shape.rows,
             bits_per_weight: shape.bits_per_weight(trial.packing()),
             weight_bytes: shape.matrix_bytes(trial.packing()),
+            read_bytes,
             repeats: turns.len(),
             warm_us: warm * MICRO,
             warm_gmacs: macs / warm / GIGA,
@@ -98,9 +108,10 @@ pub(super) fn mark_fastest(rows: &mut [KernelRow]) {
 }
 
 /// The rows of one number of threads as text, fastest cold first.
-pub(super) fn table(shape: Shape, rows: &[KernelRow], limits: &LimitRow) -> String {
+pub(super) fn table(shape: Shape, zeros: f64, rows: &[KernelRow], limits: &LimitRow) -> String {
+    let zeros = if zeros > 0.0 { format!(" ({} of activations zero)", percent(Some(zeros))) } else { String::new() };
     let mut text = format!(
-        "{} tokens, {} columns, {} rows; threads: {}\n\n",
+        "{} tokens{zeros}, {} columns, {} rows; threads: {}\n\n",
         shape.tokens, shape.cols, shape.rows, limits.threads
     );
     // The shape stands above.

@@ -40,6 +40,14 @@ pub(crate) fn kernel_shape(text: &str) -> Result<Shape, String> {
     }
 }
 
+/// Parses a share.
+pub(crate) fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("expected a number from 0 to 1".to_owned()),
+    }
+}
+
 /// One turn of a kernel.
 pub(super) struct Turn {
     /// Seconds of one product from the caches.
@@ -67,7 +75,7 @@ pub(super) fn run(shape: Shape, args: &BenchArgs) -> Result<ExitCode> {
     drop(spinner);
     let threads = if args.threads.is_empty() { vec![1] } else { args.threads.clone() };
     let most = threads.iter().copied().max().unwrap_or(1);
-    let mut operands = Operands::new(shape, &trials, most, COLD_BYTES, load::huge_pages(&args.compile)?)?;
+    let mut operands = Operands::new(shape, &trials, most, COLD_BYTES, load::huge_pages(&args.compile)?, args.zeros)?;
     let buffer = limits::buffer(limits::BUFFER_BYTES)?;
     for n_threads in threads {
         let mut meter = Meter::new(n_threads, Arc::clone(&buffer), Dot::widest())?;
@@ -77,7 +85,7 @@ pub(super) fn run(shape: Shape, args: &BenchArgs) -> Result<ExitCode> {
         drop(spinner);
         let listed = trials.iter().zip(&places).zip(&turns);
         let mut rows: Vec<_> =
-            listed.map(|((trial, place), turns)| KernelRow::new(shape, n_threads, trial, place, turns)).collect();
+            listed.map(|((trial, place), turns)| KernelRow::new(shape, n_threads, trial, operands.weight_bytes_read(trial), place, turns)).collect();
         mark_fastest(&mut rows);
         let samples: Vec<Sample> = turns.iter().flatten().map(|turn| turn.limit).collect();
         let limits = LimitRow::new(n_threads, &samples, &meter, Dot::widest());
@@ -85,7 +93,7 @@ pub(super) fn run(shape: Shape, args: &BenchArgs) -> Result<ExitCode> {
             rows.iter().try_for_each(print_json)?;
             print_json(&limits)?;
         } else {
-            print(&table(shape, &rows, &limits))?;
+            print(&table(shape, args.zeros, &rows, &limits))?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -185,6 +193,10 @@ mod tests {
         assert_eq!(kernel_shape("2, 100,50"), Ok(Shape { tokens: 2, cols: 100, rows: 50 }));
         for wrong in ["", "1,2", "1,2,3,4", "1,2,x", "0,1,1", "1,1000000,1", "-1,1,1", "4294967295,131072,4294967295"] {
             assert!(kernel_shape(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!((share("0"), share("0.75"), share("1")), (Ok(0.0), Ok(0.75), Ok(1.0)));
+        for wrong in ["", "-0.1", "1.01", "NaN", "80%"] {
+            assert!(share(wrong).is_err(), "{wrong}");
         }
     }
 }

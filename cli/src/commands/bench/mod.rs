@@ -41,7 +41,7 @@ use measure::{Measured, Test};
 use memory::Peak;
 use rows::{LimitRow, Row, TestRow};
 
-pub(crate) use kernels::kernel_shape;
+pub(crate) use kernels::{kernel_shape, share};
 
 /// Passes that bring the weights into memory; all others compile.
 const LOADING: [&str; 3] = ["read", "import", "pack"];

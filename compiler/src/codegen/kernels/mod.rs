@@ -22,7 +22,7 @@ use crate::schedule::{RowKind, layout};
 /// Whether there is a kernel of the kind here.
 pub fn exists(kind: &KernelKind) -> bool {
     match *kind {
-        KernelKind::Ternary { packing, regime, .. } => ternary::exists(packing, regime),
+        KernelKind::Ternary { packing, epilogue, regime, .. } => ternary::exists(packing, epilogue, regime),
         KernelKind::Embed { .. }
         | KernelKind::Norm { .. }
         | KernelKind::Rescale { .. }
@@ -44,8 +44,8 @@ pub fn emit(kind: &KernelKind, k: &mut Emitter<'_, '_>) {
     match *kind {
         KernelKind::Embed { dtype, cols } => dense::embed(k, dtype, cols),
         KernelKind::Norm { eps, out, cols } => norm::norm(k, eps.map(|e| e.get()), out, cols),
-        KernelKind::Ternary { rows, cols, epilogue, regime, .. } => {
-            ternary::ternary(k, ternary::Shape { rows, cols, epilogue }, regime);
+        KernelKind::Ternary { packing, rows, cols, epilogue, regime } => {
+            ternary::ternary(k, ternary::Shape { rows, cols, epilogue }, packing, regime);
         }
         KernelKind::Rescale { cols } => map::rescale(k, cols),
         KernelKind::Dense { dtype, cols, out_row_bytes, .. } => dense::dense(k, dtype, cols, out_row_bytes),

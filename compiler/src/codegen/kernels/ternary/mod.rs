@@ -7,8 +7,11 @@
 //! - [`table`]: for many tokens. The sums of every combination of four trits are written to a table once; a row then costs
 //!   one addition per four columns and eight tokens, and no multiplication.
 //!
-//! Args: w, codes, scales, sums, out, tokens, lo, hi, s_w, then residual rows or s_w of up, scratch (tables only).
+//! [`columns`] reads a packing of its own, and of it only the columns whose activation is not zero.
+//!
+//! Args: w, codes, scales, sums, out, tokens, lo, hi, s_w, then residual rows or s_w of up, scratch (not for dot).
 
+mod columns;
 mod dot;
 mod epilogue;
 mod indices;
@@ -22,7 +25,7 @@ use crate::codegen::emitter::Emitter;
 use crate::schedule::kernel::{Epilogue, Regime, TritPacking};
 use crate::schedule::{RowKind, layout};
 
-/// The packing that the kernels here read.
+/// The packing that dot products and tables read.
 const PACKING: TritPacking = TritPacking::T2;
 
 /// Rows of a tile.
@@ -95,24 +98,27 @@ struct Frame {
 }
 
 /// Writes the body.
-pub(super) fn ternary(k: &mut Emitter<'_, '_>, shape: Shape, regime: Regime) {
+pub(super) fn ternary(k: &mut Emitter<'_, '_>, shape: Shape, packing: TritPacking, regime: Regime) {
     let [w, codes, scales, sums, out, tokens, lo, hi] = std::array::from_fn(|slot| k.arg(slot));
     let (weight_scale, residual, up_scale) = (k.arg_f32(8), k.arg(9), k.arg_f32(9));
     let scratch = k.arg(10);
     let f = Frame { shape, w, codes, scales, sums, out, tokens, lo, hi, weight_scale, residual, up_scale, scratch };
-    match regime {
-        Regime::Gemv => dot::gemv(k, &f),
-        Regime::Gemm => dot::gemm(k, &f),
-        Regime::Table { .. } => table::table(k, &f),
+    match (packing, regime) {
+        (TritPacking::C2, _) => columns::columns(k, &f, regime),
+        (_, Regime::Gemv) => dot::gemv(k, &f),
+        (_, Regime::Gemm) => dot::gemm(k, &f),
+        (_, Regime::Table { .. }) => table::table(k, &f),
     }
 }
 
-/// Whether there is a kernel for the packing and the regime.
-pub(super) fn exists(packing: TritPacking, regime: Regime) -> bool {
+/// Whether there is a kernel for the packing, the epilogue and the regime.
+pub(super) fn exists(packing: TritPacking, epilogue: Epilogue, regime: Regime) -> bool {
     match (packing, regime) {
+        // The inputs of gated units are not sparse.
+        (TritPacking::C2, Regime::Gemv | Regime::Gemm) => !matches!(epilogue, Epilogue::Glu(_)),
         (TritPacking::T2, Regime::Gemv | Regime::Gemm | Regime::Table { tokens: table::TOKENS }) => true,
         // Without a permutation of 128 bytes, unfolding five trits a byte takes longer than 2-bit weights take to arrive.
-        (TritPacking::T5, _) | (TritPacking::T2, Regime::Table { .. }) => false,
+        (TritPacking::T5, _) | (TritPacking::T2 | TritPacking::C2, Regime::Table { .. }) => false,
     }
 }
 

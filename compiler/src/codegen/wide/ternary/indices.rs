@@ -32,6 +32,10 @@ pub(super) fn registers(k: &mut Asm, packing: TritPacking) -> Registers {
             [vec![0x0f; lanes], table(1).repeat(lanes / 16), table(9).repeat(lanes / 16), vec![0; lanes]]
         }
         TritPacking::T5 => [vec![81; lanes], vec![162; lanes], vec![3; lanes], [1, 3, 9, 27].repeat(lanes / 4)],
+        TritPacking::C2 => {
+            k.fail(format_args!("no table is looked up with {packing:?}"));
+            Default::default()
+        }
     };
     let constants = constants.map(|bytes| {
         let v = k.vector();
@@ -85,6 +89,8 @@ pub(super) fn steps(
                 step(Box::new(move |k| k.vpslld(a, a, shift)));
                 step(Box::new(move |k| k.store(ptr(to + (at + LINE + part)), a)));
             }
+            // Refused where the registers were asked for; below too.
+            TritPacking::C2 => {}
         }
     }
     steps
@@ -138,6 +144,7 @@ pub(super) fn pair_steps(
                     step(Box::new(move |k| k.clear(sum)));
                     step(Box::new(move |k| k.dpbusd(sum, c, weights)));
                 }
+                TritPacking::C2 => {}
             }
         }
         step(Box::new(move |k| k.vunpcklps(c, first, b)));

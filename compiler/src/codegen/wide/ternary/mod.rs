@@ -8,8 +8,11 @@
 //!   side by side; then each group of four trits of a row is an index, and a row costs one addition per four columns: no
 //!   multiplication at all.
 //!
-//! Args: w, codes, scales, sums, out, tokens, lo, hi, s_w, then residual rows or s_w of up, scratch (tables only).
+//! [`columns`] reads a packing of its own, and of it only the columns whose activation is not zero.
+//!
+//! Args: w, codes, scales, sums, out, tokens, lo, hi, s_w, then residual rows or s_w of up, scratch (not for dot).
 
+mod columns;
 mod dot;
 mod epilogue;
 mod indices;
@@ -85,14 +88,17 @@ pub(super) fn exists(isa: Isa, t: &Ternary) -> bool {
         // Five trits a byte want the byte permutation of VBMI: without it, unfolding takes longer than 2-bit weights
         // take to arrive.
         (TritPacking::T5, Regime::Gemv | Regime::Gemm | Regime::Table { tokens: 16 }) => isa == Isa::Avx512Vbmi,
+        // The inputs of gated units are not sparse.
+        (TritPacking::C2, Regime::Gemv | Regime::Gemm) => isa != Isa::Sse41 && t.matrices() == 1,
         (_, Regime::Table { .. }) => false,
     }
 }
 
 /// Writes the body.
 pub(super) fn emit(k: &mut Asm, t: &Ternary) {
-    match t.regime {
-        Regime::Gemv | Regime::Gemm => dot::emit(k, t),
-        Regime::Table { .. } => table::emit(k, t),
+    match (t.packing, t.regime) {
+        (TritPacking::C2, _) => columns::emit(k, t),
+        (_, Regime::Gemv | Regime::Gemm) => dot::emit(k, t),
+        (_, Regime::Table { .. }) => table::emit(k, t),
     }
 }
