@@ -8,8 +8,7 @@ use iced_x86::code_asm::{dword_ptr, ptr, qword_ptr, xmmword_ptr, ymmword_ptr};
 
 use super::{Frame, LINE};
 use crate::codegen::wide::asm::Asm;
-use crate::codegen::wide::ops::Source;
-use crate::codegen::wide::registers::{General, Vector, Width, low32};
+use crate::codegen::wide::registers::{General, Width, low32};
 use crate::codegen::wide::ternary::slot;
 use crate::schedule::columns::{AHEAD, GROUP};
 
@@ -30,22 +29,15 @@ pub(super) fn list(k: &mut Asm, f: &Frame<'_>) {
     });
 }
 
-/// Offsets of the lines of the first columns, one per lane, and how far they move on.
-fn lines(k: &mut Asm, columns: i32) -> (Vector, Vector) {
-    let [offsets, step] = k.vectors();
-    let first: Vec<u8> = (0..columns).flat_map(|column| (column * LINE).to_le_bytes()).collect();
-    let from = k.constant(&first);
-    k.vmovups(offsets, from);
-    let from = k.all_i32(columns * LINE);
-    k.vmovups(step, from);
-    (offsets, step)
-}
-
 /// Sixteen columns at a time, by the instruction for it. Padding of the row of codes is zero and is not listed.
 fn compressed(k: &mut Asm, f: &Frame<'_>, [x, column, count]: [General; 3]) {
     const COLUMNS: i32 = 16;
-    let (offsets, step) = lines(k, COLUMNS);
-    let [codes, packed] = k.vectors();
+    let [offsets, step, codes, packed] = k.vectors();
+    let first: Vec<u8> = (0..COLUMNS).flat_map(|column| (column * LINE).to_le_bytes()).collect();
+    let from = k.constant(&first);
+    k.vmovups(offsets, from);
+    let from = k.all_i32(COLUMNS * LINE);
+    k.vmovups(step, from);
     let (c, p) = (codes.zmm(), packed.zmm());
     k.turns(column, f.t.cols.next_multiple_of(COLUMNS as u32) as i32, COLUMNS, |k| {
         k.raw(|a| a.vpmovsxbd(c, xmmword_ptr(x + column)));
@@ -75,27 +67,29 @@ fn shuffled(k: &mut Asm, f: &Frame<'_>, [x, column, count]: [General; 3]) {
     let from = k.constant(&table);
     let shuffles = k.general();
     k.lea(shuffles, from);
-    let (offsets, step) = lines(k, COLUMNS);
-    let [codes, lanes] = k.vectors();
-    let zero = k.zero();
+    // Where the lines of these eight begin, in every lane.
+    let (zero, start) = (k.zero(), k.zero());
+    let [step, codes, lanes] = k.vectors();
+    let from = k.all_i32(COLUMNS * LINE);
+    k.vmovups(step, from);
     let (c, l) = (codes.xmm(), lanes.xmm());
     k.turns(column, f.t.cols.next_multiple_of(COLUMNS as u32) as i32, COLUMNS, |k| {
         k.raw(|a| a.vmovq(c, qword_ptr(x + column)));
         k.raw(|a| a.vpcmpeqb(l, c, zero.xmm()));
         k.raw(|a| a.vpmovmskb(low32(count), l));
         k.raw(|a| a.not(low32(count)));
-        // The upper half of the register is zero and would count as not wanted already; so do bits 16 to 31 not.
+        // Bits behind the eighth are of no column.
         k.raw(|a| a.and(low32(count), 0xff));
         k.raw(|a| a.vmovq(l, qword_ptr(shuffles + count * 8)));
         k.raw(|a| a.vpshufb(c, c, l));
         k.raw(|a| a.vmovq(qword_ptr(f.s + f.n + f.scratch.codes as i32), c));
         k.raw(|a| a.vpmovzxbd(lanes.ymm(), l));
         k.vpslld(lanes, lanes, LINE.trailing_zeros() as i32);
-        k.vpaddd(lanes, lanes, Source::Register(offsets));
+        k.vpaddd(lanes, lanes, start);
         k.store(ymmword_ptr(f.s + f.n * 4 + f.scratch.offsets as i32), lanes);
         k.raw(|a| a.popcnt(low32(count), low32(count)));
         k.raw(|a| a.add(f.n, count));
-        k.vpaddd(offsets, offsets, step);
+        k.vpaddd(start, start, step);
     });
 }
 

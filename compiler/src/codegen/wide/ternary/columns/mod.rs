@@ -108,13 +108,12 @@ impl Finish {
             residual
         });
         let sum = k.vector();
-        let factor = k.scope(|k| {
-            let at = k.arg(slot::SUMS);
-            k.vbroadcastss(sum, dword_ptr(at + f.token * 4));
-            k.load_arg(at, slot::SCALES);
-            k.raw(|a| a.lea(at, ptr(at + f.token * 4)));
-            epilogue::factor(k, f.t, slot::WEIGHT_SCALE, at, 0)
-        });
+        let at = k.arg(slot::SUMS);
+        k.vbroadcastss(sum, dword_ptr(at + f.token * 4));
+        k.load_arg(at, slot::SCALES);
+        k.raw(|a| a.lea(at, ptr(at + f.token * 4)));
+        let factor = epilogue::factor(k, f.t, slot::WEIGHT_SCALE, at, 0);
+        k.release_general(at);
         Self { out, residual, sum, factor }
     }
 
