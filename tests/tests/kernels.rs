@@ -27,8 +27,16 @@ fn run(target: &Target, kind: KernelKind, args: &mut [Arg<'_>]) {
     unsafe { Kernel::compile(&kind, target).call(args) };
 }
 
-/// One ternary product of every epilogue, against plain sums.
-fn check_ternary(target: &Target, n: usize, k: usize, x: &Quantised, gate: &Trits, up: &Trits, rng: &mut Rng) {
+/// One ternary product of every epilogue, against plain sums; of all packings, or only one.
+fn check_ternary(
+    target: &Target,
+    only: Option<TritPacking>,
+    x: &Quantised,
+    gate: &Trits,
+    up: &Trits,
+    rng: &mut Rng,
+) {
+    let (n, k) = (gate.rows, gate.cols);
     let (s_gate, s_up) = (rng.unit().abs() + 0.01, rng.unit().abs() + 0.01);
     let tokens = x.rows.len();
     let residual = random_rows(rng, tokens, n, 3.0);
@@ -41,7 +49,7 @@ fn check_ternary(target: &Target, n: usize, k: usize, x: &Quantised, gate: &Trit
             .collect()
     };
     for (packing, regime) in candidates::ternary(target) {
-        if regime == Regime::Gemv && tokens > 1 {
+        if (regime == Regime::Gemv && tokens > 1) || only.is_some_and(|only| only != packing) {
             continue;
         }
         let tile = layout::trit_tile_bytes(packing, k as u32) as usize;
@@ -151,7 +159,7 @@ fn ternary_products_on_awkward_shapes() {
             let up = Trits { rows: n, cols: k, data: rng.trits(n * k) };
             let codes = (0..tokens).map(|_| rng.codes(k)).collect();
             let x = Quantised::from_codes(codes, &mut rng);
-            check_ternary(&target, n, k, &x, &gate, &up, &mut rng);
+            check_ternary(&target, None, &x, &gate, &up, &mut rng);
         }
     }
 }
@@ -165,7 +173,7 @@ fn ternary_products_at_the_extremes() {
             for code in [-128i8, 127] {
                 let w = Trits { rows: n, cols: k, data: vec![weight; n * k] };
                 let x = Quantised::from_codes(vec![vec![code; k]; 2], &mut rng);
-                check_ternary(&target, n, k, &x, &w, &w, &mut rng);
+                check_ternary(&target, None, &x, &w, &w, &mut rng);
             }
         }
     }
@@ -175,18 +183,18 @@ fn ternary_products_at_the_extremes() {
 #[test]
 fn ternary_products_of_sparse_rows() {
     let mut rng = Rng::new(7);
-    let shapes = [(1, 1), (16, 15), (250, 64), (257, 65), (600, 420), (257, 420), (512, 33), (1, 420)];
+    let shapes = [(1, 1), (16, 15), (250, 64), (257, 65), (600, 420), (1, 420)];
     for target in targets_with_foreign() {
         for (i, (n, k)) in shapes.into_iter().enumerate() {
             let gate = Trits { rows: n, cols: k, data: rng.trits(n * k) };
-            for (tokens, per_mille) in [(1, 0), (1, 500), (1, 970), (1, 1000), (3, [500, 970, 1000][i % 3])] {
+            for (tokens, per_mille) in [(1, 0), (1, 500), (1, 970), (1, 1000), (3, [0, 500, 970, 1000][i % 4])] {
                 let mut row = || {
                     let codes = rng.codes(k).into_iter();
                     codes.map(|code| if rng.below(1000) < per_mille { 0 } else { code }).collect()
                 };
                 let codes = (0..tokens).map(|_| row()).collect();
                 let x = Quantised::from_codes(codes, &mut rng);
-                check_ternary(&target, n, k, &x, &gate, &gate, &mut rng);
+                check_ternary(&target, Some(TritPacking::C2), &x, &gate, &gate, &mut rng);
             }
         }
     }

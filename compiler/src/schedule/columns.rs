@@ -12,7 +12,7 @@ use crate::schedule::kernel::TritPacking;
 pub const GROUP: u32 = 4;
 
 /// Columns of the next tile at the end of the list: as far ahead as lines may be fetched.
-pub const AHEAD: u32 = 64;
+pub const AHEAD: u32 = 128;
 
 /// Entries that may be written behind the last one: the list is made with whole vectors.
 const SPARE: u32 = 16;

@@ -39,6 +39,8 @@ struct Frame<'a> {
     w: General,
     /// Its number.
     tile: General,
+    /// Behind the last one.
+    hi: General,
     token: General,
 }
 
@@ -58,7 +60,7 @@ impl Frame<'_> {
 pub(super) fn emit(k: &mut Asm, t: &Ternary) {
     let (tile, hi, s) = (k.arg(slot::LO), k.arg(slot::HI), k.arg(slot::SCRATCH));
     let [n, w, token] = k.generals();
-    let f = Frame { t, scratch: ColumnScratch::new(t.cols), s, n, w, tile, token };
+    let f = Frame { t, scratch: ColumnScratch::new(t.cols), s, n, w, tile, hi, token };
     let mut done = k.label();
     // A thread without work may share its scratch memory with one that has some.
     k.raw(|a| a.cmp(tile, hi));
@@ -66,14 +68,11 @@ pub(super) fn emit(k: &mut Asm, t: &Ternary) {
     k.set(token, 0);
     if t.regime == Regime::Gemv {
         list::list(k, &f);
+        weights(k, &f);
+        sums::prefetch_first(k, &f);
     }
     k.turns(tile, hi, 1, |k| {
-        k.load_arg(w, slot::WEIGHTS);
-        k.scope(|k| {
-            let offset = k.general();
-            k.raw(|a| a.imul_3(offset, tile, t.tile_bytes()));
-            k.raw(|a| a.add(w, offset));
-        });
+        weights(k, &f);
         if t.regime == Regime::Gemv {
             sums::tile(k, &f);
             return;
@@ -86,6 +85,13 @@ pub(super) fn emit(k: &mut Asm, t: &Ternary) {
         });
     });
     k.bind(&mut done);
+}
+
+/// The address of the tile.
+fn weights(k: &mut Asm, f: &Frame<'_>) {
+    let from = k.slot(slot::WEIGHTS);
+    k.raw(|a| a.imul_3(f.w, f.tile, f.t.tile_bytes()));
+    k.raw(|a| a.add(f.w, from));
 }
 
 /// What every result needs that is made of a tile's sums for one token.

@@ -11,6 +11,7 @@ use crate::codegen::wide::asm::Asm;
 use crate::codegen::wide::ops::Source;
 use crate::codegen::wide::registers::{General, Vector, Width, low32};
 use crate::schedule::columns::{AHEAD, GROUP};
+use crate::schedule::kernel::Regime;
 
 /// Fields of a byte.
 const FIELDS: usize = 4;
@@ -54,18 +55,63 @@ fn line(k: &mut Asm, f: &Frame<'_>, offset: General, i: General, more: i32) {
     k.raw(|a| a.mov(low32(offset), dword_ptr(f.s + i * 4 + (f.scratch.offsets as i32 + 4 * more))));
 }
 
-/// Fetches the lines of a later group. Only the first look at a tile finds them far away.
-fn prefetch(k: &mut Asm, f: &Frame<'_>, i: General, at: i32, quarters_from: usize) {
-    if at > 0 || quarters_from > 0 {
-        return;
+/// Fetches lines ahead, while the first look is taken at a tile; later looks find them near.
+///
+/// Into the second-level cache: more such fetches may be under way than into the first, and the way from there is short.
+struct Prefetch {
+    /// Entries of the list from here on are not wanted.
+    limit: General,
+}
+
+impl Prefetch {
+    /// For one token, behind the last column comes the next tile, unless there is none. Of several the next one has a list
+    /// of its own.
+    fn new(k: &mut Asm, f: &Frame<'_>, is_first: bool) -> Option<Self> {
+        if !is_first {
+            return None;
+        }
+        let limit = k.general();
+        if f.t.regime == Regime::Gemv {
+            k.scope(|k| {
+                let next = k.general();
+                k.lea(limit, f.n + AHEAD as i32);
+                k.lea(next, f.tile + 1);
+                k.raw(|a| a.cmp(next, f.hi));
+                k.raw(|a| a.cmove(limit, f.n));
+            });
+        } else {
+            k.copy(limit, f.n);
+        }
+        Some(Self { limit })
     }
-    for column in 0..GROUP as i32 {
-        k.scope(|k| {
-            let offset = k.general();
+
+    /// The group [`AHEAD`] columns behind column `i`; `offset` is spoilt.
+    fn group(&self, k: &mut Asm, f: &Frame<'_>, i: General, offset: General) {
+        let mut done = k.label();
+        k.lea(offset, i + AHEAD as i32);
+        k.raw(|a| a.cmp(offset, self.limit));
+        k.raw(|a| a.jge(done));
+        for column in 0..GROUP as i32 {
             line(k, f, offset, i, AHEAD as i32 + column);
-            k.raw(|a| a.prefetcht0(ptr(f.w + offset)));
-        });
+            k.raw(|a| a.prefetcht1(ptr(f.w + offset)));
+        }
+        k.bind(&mut done);
     }
+}
+
+/// Fetches the first lines of the first tile.
+pub(super) fn prefetch_first(k: &mut Asm, f: &Frame<'_>) {
+    k.scope(|k| {
+        let [i, end, offset] = k.generals();
+        k.set(end, AHEAD as i32);
+        k.raw(|a| a.cmp(f.n, end));
+        k.raw(|a| a.cmovl(end, f.n));
+        k.set(i, 0);
+        k.for_range(i, end, 1, |k| {
+            line(k, f, offset, i, 0);
+            k.raw(|a| a.prefetcht1(ptr(f.w + offset)));
+        });
+    });
 }
 
 /// Interleaves bytes of the lines of two columns: the low or the high halves of 128 bits. d = what is in memory first, then `second`.
@@ -83,6 +129,7 @@ fn dots(k: &mut Asm, f: &Frame<'_>, at: i32, quarters: std::ops::Range<usize>) {
     });
     // sums[quarter][field]: field f counts 4^f times.
     let sums: Vec<[Vector; FIELDS]> = quarters.clone().map(|_| std::array::from_fn(|_| k.zero())).collect();
+    let prefetch = Prefetch::new(k, f, at == 0 && quarters.start == 0);
     let i = k.general();
     k.set(i, 0);
     k.for_range(i, f.n, GROUP as i32, |k| {
@@ -109,7 +156,9 @@ fn dots(k: &mut Asm, f: &Frame<'_>, at: i32, quarters: std::ops::Range<usize>) {
                 }
             }
         }
-        prefetch(k, f, i, at, quarters.start);
+        if let Some(prefetch) = &prefetch {
+            prefetch.group(k, f, i, offsets[0]);
+        }
     });
     let finish = Finish::new(k, f);
     let results = quarters.zip(&sums).flat_map(|(q, sums)| (0..FIELDS).map(move |field| (q, field, sums[field])));
@@ -151,6 +200,7 @@ fn pairs(k: &mut Asm, f: &Frame<'_>, at: i32) {
     });
     // sums[half of 128 bits][field]: fields 1 and 3 count four times.
     let sums: [[Vector; FIELDS]; 2] = std::array::from_fn(|_| k.vectors());
+    let prefetch = Prefetch::new(k, f, at == 0);
     let [i, end] = k.generals();
     k.set(i, 0);
     let (mut chunk, mut done) = (k.label(), k.label());
@@ -188,7 +238,12 @@ fn pairs(k: &mut Asm, f: &Frame<'_>, at: i32) {
                 }
             });
         }
-        prefetch(k, f, i, at, 0);
+        if let Some(prefetch) = &prefetch {
+            k.scope(|k| {
+                let offset = k.general();
+                prefetch.group(k, f, i, offset);
+            });
+        }
     });
     // The lower half of each i16 in the upper half of an i32; then down with it.
     k.scope(|k| {
