@@ -28,14 +28,7 @@ fn run(target: &Target, kind: KernelKind, args: &mut [Arg<'_>]) {
 }
 
 /// One ternary product of every epilogue, against plain sums; of all packings, or only one.
-fn check_ternary(
-    target: &Target,
-    only: Option<TritPacking>,
-    x: &Quantised,
-    gate: &Trits,
-    up: &Trits,
-    rng: &mut Rng,
-) {
+fn check_ternary(target: &Target, only: Option<TritPacking>, x: &Quantised, gate: &Trits, up: &Trits, rng: &mut Rng) {
     let (n, k) = (gate.rows, gate.cols);
     let (s_gate, s_up) = (rng.unit().abs() + 0.01, rng.unit().abs() + 0.01);
     let tokens = x.rows.len();

@@ -42,9 +42,8 @@ impl ColumnScratch {
 }
 
 // No offset in the list wraps around: every `GROUP` entries or later it moves on by one tile.
-const _: () = assert!(
-    (AHEAD / GROUP + 1) as u64 * trit_tile_bytes(TritPacking::C2, crate::graph::arith::MAX_K) < 1 << 31
-);
+const _: () =
+    assert!((AHEAD / GROUP + 1) as u64 * trit_tile_bytes(TritPacking::C2, crate::graph::arith::MAX_K) < 1 << 31);
 
 #[cfg(test)]
 mod tests {

@@ -25,6 +25,9 @@ pub use operands::{COLD_BYTES, Reads};
 /// The most bytes of one matrix, and of activations and results together.
 const MAX_BYTES: u64 = 1 << 30;
 
+/// The share of a matrix of which as many bytes are read cold as of others: below it, of fewer.
+const LEAST_READ: f64 = 0.2;
+
 /// The shape of a product: `tokens` rows of `cols` codes times a matrix of `rows` rows.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Shape {
@@ -185,7 +188,12 @@ impl Operands {
         }
         let scratch_bytes = trials.iter().map(|trial| trial.units_and_scratch_bytes().1).max().unwrap_or(0);
         let wanted = TritPacking::ALL.into_iter().filter(|packing| trials.iter().any(|t| t.packing == *packing));
-        let weights = wanted.map(|packing| Weights::random(packing, shape, cold_bytes, huge));
+        // Copies of which little is read must be more: what is read of them all must not stay in the caches.
+        let cold_bytes = |packing| match packing {
+            TritPacking::T2 | TritPacking::T5 => cold_bytes,
+            TritPacking::C2 => (cold_bytes as f64 / (1.0 - zeros).max(LEAST_READ)) as u64,
+        };
+        let weights = wanted.map(|packing| Weights::random(packing, shape, cold_bytes(packing), huge));
         let weights = weights.collect::<Result<_, _>>()?;
         Ok(Self { shape, weights, arena: Arena::new(shape, n_threads, scratch_bytes, huge, zeros)? })
     }

@@ -84,8 +84,11 @@ pub(super) fn run(shape: Shape, args: &BenchArgs) -> Result<ExitCode> {
         let turns = take_turns(&trials, &mut operands, &mut pool, &mut meter, args.repeats)?;
         drop(spinner);
         let listed = trials.iter().zip(&places).zip(&turns);
-        let mut rows: Vec<_> =
-            listed.map(|((trial, place), turns)| KernelRow::new(shape, n_threads, trial, operands.weight_bytes_read(trial), place, turns)).collect();
+        let mut rows: Vec<_> = listed
+            .map(|((trial, place), turns)| {
+                KernelRow::new(shape, n_threads, trial, operands.weight_bytes_read(trial), place, turns)
+            })
+            .collect();
         mark_fastest(&mut rows);
         let samples: Vec<Sample> = turns.iter().flatten().map(|turn| turn.limit).collect();
         let limits = LimitRow::new(n_threads, &samples, &meter, Dot::widest());

@@ -32,7 +32,12 @@ fn place(q: usize, field: usize, at: i64) -> i32 {
 }
 
 /// The four fields of a vector, those with odd numbers times 4.
-fn fields(k: &mut Emitter<'_, '_>, packed: Value, masks: [Value; 2], mut each: impl FnMut(&mut Emitter<'_, '_>, usize, Value)) {
+fn fields(
+    k: &mut Emitter<'_, '_>,
+    packed: Value,
+    masks: [Value; 2],
+    mut each: impl FnMut(&mut Emitter<'_, '_>, usize, Value),
+) {
     let mut packed = packed;
     for field in 0..FIELDS {
         if field == 2 {
@@ -49,8 +54,7 @@ impl Columns<'_> {
         let masks = [0x03, 0x0c].map(|mask| k.splat_u8(mask));
         if k.isa.has_dot() {
             // Sixteen sums do not fit the registers of x86.
-            let halves: &[std::ops::Range<usize>] =
-                if k.isa.arch() == Arch::X86_64 { &[0..1, 1..2] } else { &[0..2] };
+            let halves: &[std::ops::Range<usize>] = if k.isa.arch() == Arch::X86_64 { &[0..1, 1..2] } else { &[0..2] };
             for at in (0..LINE).step_by(VECTOR as usize) {
                 for halves in halves {
                     self.dots(k, t, masks, at, halves.clone());
@@ -144,7 +148,9 @@ impl Columns<'_> {
                     *sum = k.b.ins().iadd(*sum, products);
                 };
                 match k.isa.arch() {
-                    Arch::X86_64 => (0..GROUP as i32).step_by(2).for_each(|more| self.pair(k, t, masks, (i, more, at), &mut add)),
+                    Arch::X86_64 => {
+                        (0..GROUP as i32).step_by(2).for_each(|more| self.pair(k, t, masks, (i, more, at), &mut add))
+                    }
                     Arch::Aarch64 | Arch::Riscv64 => {
                         (0..GROUP as i32).for_each(|more| self.single(k, t, masks, (i, more, at), &mut add));
                     }

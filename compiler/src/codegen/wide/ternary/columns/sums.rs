@@ -162,7 +162,8 @@ fn dots(k: &mut Asm, f: &Frame<'_>, at: i32, quarters: std::ops::Range<usize>) {
     });
     let finish = Finish::new(k, f);
     let results = quarters.zip(&sums).flat_map(|(q, sums)| (0..FIELDS).map(move |field| (q, field, sums[field])));
-    let (inside, beyond): (Vec<_>, Vec<_>) = results.partition(|(q, field, _)| place(*q, *field, at) < f.last_out_bytes());
+    let (inside, beyond): (Vec<_>, Vec<_>) =
+        results.partition(|(q, field, _)| place(*q, *field, at) < f.last_out_bytes());
     let store = |k: &mut Asm, results: &[(usize, usize, Vector)]| {
         for (q, field, v) in results {
             if *field > 0 {
@@ -251,7 +252,11 @@ fn pairs(k: &mut Asm, f: &Frame<'_>, at: i32) {
         for (half, sums) in sums.iter().enumerate() {
             for (field, sum) in sums.iter().enumerate() {
                 for quarter in 0..2 {
-                    if quarter == 0 { k.vpunpcklwd(wide, *sum, *sum) } else { k.vpunpckhwd(wide, *sum, *sum) }
+                    if quarter == 0 {
+                        k.vpunpcklwd(wide, *sum, *sum)
+                    } else {
+                        k.vpunpckhwd(wide, *sum, *sum)
+                    }
                     k.vpsrad(wide, wide, 16 + 2 * (field as i32 % 2));
                     let at = panel(2 * half + quarter, field);
                     k.vpaddd(wide, wide, at);
