@@ -11,7 +11,7 @@ use tern_benches::{MATRICES, filled, float_rows, matrix_bytes, packed_trits};
 use tern_compiler::codegen::jit::JitKernel;
 use tern_compiler::codegen::{EmitterChoice, Isa, Target};
 use tern_compiler::graph::F32;
-use tern_compiler::schedule::kernel::{Epilogue, KernelKind, KvElem, Regime, TritPacking};
+use tern_compiler::schedule::kernel::{Epilogue, KernelKind, KvElem, Regime, TritPacking, Variant};
 use tern_compiler::schedule::{RowKind, layout};
 
 fn main() {
@@ -61,7 +61,10 @@ fn product(bencher: Bencher<'_, '_>, p: Product, copies: u64) {
     let Product { isa, rows, cols, tokens } = p;
     let regime = if tokens == 1 { Regime::Gemv } else { Regime::Gemm };
     let packing = TritPacking::T2;
-    let kernel = kernel(&KernelKind::Ternary { packing, rows, cols, epilogue: Epilogue::Scale, regime }, isa);
+    let kernel = kernel(
+        &KernelKind::Ternary { packing, rows, cols, epilogue: Epilogue::Scale, regime, variant: Variant::default() },
+        isa,
+    );
     let weights = packed_trits(packing, rows, cols, copies);
     let matrix_bytes = matrix_bytes(packing, rows, cols);
     let code_bytes = layout::row_bytes(RowKind::Q8, cols) * u64::from(tokens);

@@ -6,7 +6,7 @@ use tern_benches::one_block;
 use tern_compiler::checkpoint::Checkpoint;
 use tern_compiler::codegen::jit::JitCode;
 use tern_compiler::codegen::module::Listing;
-use tern_compiler::egraph::{self, Machine};
+use tern_compiler::egraph::{self, Costs, Facts};
 use tern_compiler::pipeline::{self, Lowered, Options};
 use tern_compiler::schedule::kernel::TritPacking;
 use tern_compiler::schedule::packing::pack_matrix;
@@ -25,7 +25,7 @@ fn native() -> Options {
 }
 
 fn lower(loaded: &Loaded) -> Lowered {
-    pipeline::lower(&loaded.imported.graph, &native()).expect("a graph that lowers")
+    pipeline::lower(&loaded.imported.graph, &loaded.imported.weights, &native()).expect("a graph that lowers")
 }
 
 /// The `real` rules to completion.
@@ -39,7 +39,7 @@ fn compile_form(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn optimise(bencher: Bencher<'_, '_>) {
     let compiled = lower(&one_block()).compiled;
-    bencher.bench(|| egraph::optimise(&compiled, &egraph::Options::default(), &Machine::default()));
+    bencher.bench(|| egraph::optimise(&compiled, &Facts::new(), &egraph::Options::default(), &Costs::default()));
 }
 
 /// Kernels, packings, phases, arena, and the checker.
@@ -47,9 +47,15 @@ fn optimise(bencher: Bencher<'_, '_>) {
 fn schedule_block(bencher: Bencher<'_, '_>) {
     let optimised = lower(&one_block()).optimised;
     let ternary = native().target().expect("the level is here").ternary();
-    bencher.bench(|| {
-        schedule::schedule(&optimised, &schedule::Options { max_step_tokens: 128, ternary, head: HeadMode::Auto })
-    });
+    let variants = schedule::Variants::new();
+    let options = schedule::Options {
+        max_step_tokens: 128,
+        ternary,
+        head: HeadMode::Auto,
+        variants,
+        code: schedule::Code::default(),
+    };
+    bencher.bench(|| schedule::schedule(&optimised, &options));
 }
 
 /// Machine code of all kernels and the step program.
@@ -89,7 +95,8 @@ fn whole_demo(bencher: Bencher<'_, '_>) {
     bencher.bench(|| {
         let checkpoint = Checkpoint::open(&dir).expect("the demo model opens");
         let imported = pipeline::import(&checkpoint, &native()).expect("the demo model imports");
-        let mut lowered = pipeline::lower(&imported.graph, &native()).expect("the demo model lowers");
+        let mut lowered =
+            pipeline::lower(&imported.graph, &imported.weights, &native()).expect("the demo model lowers");
         pipeline::compile_jit(&imported, &mut lowered, &native(), &mut |_| {}).expect("the demo model compiles")
     });
 }

@@ -10,11 +10,13 @@ use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand};
 
 mod build;
+mod tune;
 
 pub(crate) use build::{BuildArgs, Emit, TargetArgs, WeightsPlace};
 pub(crate) use tern_host::Usage;
 pub(crate) use tern_host::args::{ChatArgs, EngineArgs, GenerateArgs};
 use tern_host::knobs::{choices, parser};
+pub(crate) use tune::TuneArgs;
 
 use crate::cache::CacheArgs;
 
@@ -53,6 +55,9 @@ pub(crate) enum Command {
     Eval(EvalArgs),
     /// Print what a stage of the compiler made of a model.
     Dump(DumpArgs),
+    /// Say why each ternary product is computed as it is: every strategy, what it costs and by which measurement, or why it
+    /// was not there.
+    Explain(ExplainArgs),
     /// Describe a checkpoint (architecture, format, trits, memory), or what was built from one (sections, kernels, features
     /// needed, hash of the checkpoint).
     Inspect(InspectArgs),
@@ -80,6 +85,12 @@ pub(crate) enum Command {
     /// The same checkpoint, options and target give the same bytes on every machine. OUT appears when it is whole, or not at
     /// all. An artifact and a program hold machine code: run one as you would any program, if you trust who built it.
     Build(Box<BuildArgs>),
+    /// Measure on this CPU what the ternary products of a model cost in every way that there is to compute them.
+    ///
+    /// The optimiser then chooses by these figures: `tern run`, `tern bench` and `tern build` use them on this CPU. Weights are
+    /// cold, candidates take turns, the hopeless drop out. Every product is saved when it is done: after Ctrl-C, or when the
+    /// time is up, the next start goes on.
+    Tune(Box<TuneArgs>),
     /// Look after the models that were compiled and kept.
     Cache(CacheCommandArgs),
     /// List the knobs, their values and where these come from.
@@ -101,6 +112,15 @@ pub(crate) struct CompileArgs {
     /// Code emitter [default: auto].
     #[arg(long, value_name = "EMITTER", value_parser = PossibleValuesParser::new(choices("emitter")))]
     pub(crate) emitter: Option<String>,
+    /// The only strategy for ternary products of one token, where a product has it [default: auto, chosen by cost].
+    #[arg(long, value_name = "STRATEGY", value_parser = PossibleValuesParser::new(choices("decode")))]
+    pub(crate) decode: Option<String>,
+    /// The only strategy for ternary products of many tokens, where a product has it [default: auto, chosen by cost].
+    #[arg(long, value_name = "STRATEGY", value_parser = PossibleValuesParser::new(choices("prefill")))]
+    pub(crate) prefill: Option<String>,
+    /// Most memory of the packed weights, such as 600MB or 1.2GiB: the fastest choice of packings that fits.
+    #[arg(long, value_name = "SIZE", value_parser = crate::size::parse)]
+    pub(crate) memory: Option<u64>,
     /// How the likeliest tokens are found: by a 6-bit copy of the vocabulary matrix and the exact rows that it leaves in
     /// doubt, or by all exact rows. The same bits [default: auto, a copy of a large matrix].
     #[arg(long, value_name = "HOW", value_parser = PossibleValuesParser::new(choices("head")))]
@@ -111,6 +131,10 @@ pub(crate) struct CompileArgs {
     /// Whether to ask for 2 MiB pages [default: auto].
     #[arg(long, value_name = "WHEN", value_parser = PossibleValuesParser::new(choices("huge-pages")))]
     pub(crate) huge_pages: Option<String>,
+    /// Figures that the optimiser chooses by: those that `tern tune` measured on this CPU, none, or those of a file
+    /// [default: auto, this CPU's, or else what is built in].
+    #[arg(long, value_name = "auto|off|FILE", value_parser = parser("tune"))]
+    pub(crate) tune: Option<String>,
     /// Most rounds of rewriting.
     #[arg(long, value_name = "N", value_parser = parser("egraph-iterations"), allow_negative_numbers = true)]
     pub(crate) egraph_iterations: Option<String>,
@@ -135,8 +159,12 @@ impl CompileArgs {
             ("--isa", self.isa.is_some()),
             ("--arith", self.arith.is_some()),
             ("--emitter", self.emitter.is_some()),
+            ("--decode", self.decode.is_some()),
+            ("--prefill", self.prefill.is_some()),
+            ("--memory", self.memory.is_some()),
             ("--head", self.head.is_some()),
             ("--step-tokens", self.step_tokens.is_some()),
+            ("--tune", self.tune.is_some()),
             ("--egraph-iterations", self.egraph_iterations.is_some()),
             ("--egraph-nodes", self.egraph_nodes.is_some()),
             ("--extract-budget", self.extract_budget.is_some()),
@@ -265,6 +293,26 @@ pub(crate) struct DumpArgs {
     pub(crate) compile: CompileArgs,
 }
 
+#[derive(clap::Args, Debug)]
+pub(crate) struct ExplainArgs {
+    #[arg(value_name = "MODEL", help = CHECKPOINT)]
+    pub(crate) model: Option<PathBuf>,
+    /// Only products of this layer, counted from 0.
+    #[arg(long, value_name = "N")]
+    pub(crate) layer: Option<u32>,
+    /// Only products of matrices whose name contains this, such as down_proj, or of this op.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) op: Option<String>,
+    /// Print a JSON object per product.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Context length in tokens [default: auto, the model's own, at most 32768].
+    #[arg(long, value_name = "N", value_parser = parser("ctx"), allow_negative_numbers = true)]
+    pub(crate) ctx: Option<String>,
+    #[command(flatten)]
+    pub(crate) compile: CompileArgs,
+}
+
 /// A stage of the compiler.
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Stage {
@@ -317,16 +365,22 @@ pub(crate) struct BenchArgs {
     pub(crate) model: Option<PathBuf>,
     /// Measure no model but every kernel for a ternary product: M tokens, K columns, N rows.
     ///
-    /// Without --isa and --emitter at every level and with both emitters, on one thread unless -t says more. Warm is the same
-    /// matrix again and again, cold the one of many copies that was read longest ago; the fastest cold one is marked.
+    /// Without --isa and --emitter at every level and with both emitters, on one thread unless -t says more; at the highest level in
+    /// every variant. Warm is the same matrix again and again, cold the one of many copies that was read longest ago. The
+    /// fastest cold one is marked with a star, the optimiser's pick with an arrow.
     #[arg(long, value_name = "M,K,N", value_parser = crate::commands::bench::kernel_shape,
           conflicts_with_all = ["model", "prompt", "n", "depth", "profile", "plot", "kv", "head", "step_tokens",
                                 "no_optimise", "egraph_iterations", "egraph_nodes", "extract_budget", "timings"])]
     pub(crate) kernels: Option<tern_compiler::trial::Shape>,
-    /// Share of the activations that are zero, from 0 to 1: some kernels skip their columns.
+    /// Share of the activations that are zero: `colskip` does not read their columns.
     #[arg(long, value_name = "SHARE", requires = "kernels", default_value_t = 0.0,
           value_parser = crate::commands::bench::share)]
     pub(crate) zeros: f64,
+    /// Of the matrix that `addsub` turns into code, the share of trits that are not zero; other kernels take the same time
+    /// whatever their trits are.
+    #[arg(long, value_name = "SHARE", default_value_t = 2.0 / 3.0, value_parser = crate::commands::bench::share,
+          requires = "kernels")]
+    pub(crate) density: f64,
     /// Tokens of the prompt; 0 leaves it out.
     #[arg(short, long, value_name = "N", default_value_t = 512)]
     pub(crate) prompt: usize,
@@ -339,6 +393,10 @@ pub(crate) struct BenchArgs {
     /// Numbers of threads [default: 1 and one per physical core; of kernels, 1].
     #[arg(short, long, value_name = "N,N,...", value_delimiter = ',')]
     pub(crate) threads: Vec<usize>,
+    /// With --kernels: fail if a kernel of the level, or of one below it, is faster than the optimiser's pick by more than so many
+    /// percent, beyond what noise explains.
+    #[arg(long, value_name = "PERCENT", requires = "kernels", allow_negative_numbers = true, value_parser = crate::commands::bench::percent)]
+    pub(crate) assert: Option<f64>,
     /// Repetitions of each test.
     #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = repeats)]
     pub(crate) repeats: usize,

@@ -67,6 +67,12 @@ impl Cache {
         Ok(Some(Self { folder, most_bytes }))
     }
 
+    /// The folder of figures, which are kept whether compiled models are or not; `None` if there is no place for one.
+    pub(crate) fn of_figures(cache_dir: Option<&str>) -> Result<Option<Self>> {
+        let args = CacheArgs { cache_dir: cache_dir.map(str::to_owned), ..CacheArgs::default() };
+        Ok(folder(&args)?.map(|folder| Self { folder: folder.join("tune"), most_bytes: u64::MAX }))
+    }
+
     /// The folder, there or not.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
@@ -196,10 +202,25 @@ fn key(model: &Path, options: &Options) -> Result<String> {
     if let Ok(program) = std::env::current_exe() {
         put("program", &stamp(&program).unwrap_or_default());
     }
-    let Options { isa, profile, emitter, max_context, max_step_tokens, head, egraph, .. } = options;
+    let Options {
+        isa,
+        profile,
+        emitter,
+        max_context,
+        max_step_tokens,
+        head,
+        egraph,
+        only,
+        threads,
+        memory_bytes,
+        figures,
+        ..
+    } = options;
     let name = model.canonicalize().unwrap_or_else(|_| model.to_owned());
     put("name", &name.file_name().unwrap_or_default().to_string_lossy());
     put("options", &format!("{isa:?} {profile:?} {emitter:?} {max_context:?} {max_step_tokens} {head:?} {egraph:?}"));
+    put("strategies", &format!("{only:?} {threads} {memory_bytes:?}"));
+    put("figures", &format!("{figures:?}"));
     let shown = model.display();
     let listing = fs::read_dir(model).with_context(|| format!("cannot list {shown}"))?;
     let files = listing.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<Vec<PathBuf>>>();
@@ -286,8 +307,10 @@ mod system {
 #[cfg(test)]
 mod tests {
     use tern_compiler::codegen::{EmitterChoice, Isa};
+    use tern_compiler::graph::Strategy;
     use tern_compiler::graph::arith::Profile;
     use tern_compiler::schedule::HeadMode;
+    use tern_compiler::tuning::Figures;
 
     use super::*;
 
@@ -308,15 +331,19 @@ mod tests {
         assert_eq!(key(dir.path(), &options).expect("a key"), first);
         let egraph = tern_compiler::egraph::Options { nodes: 77_777, ..options.egraph };
         let others = [
-            Options { isa: Isa::Rvv, ..options },
-            Options { profile: Profile::Plain, ..options },
-            Options { emitter: EmitterChoice::Clif, ..options },
-            Options { max_context: Some(7), ..options },
-            Options { max_step_tokens: options.max_step_tokens + 1, ..options },
-            Options { head: HeadMode::Exact, ..options },
-            Options { egraph, ..options },
+            Options { isa: Isa::Rvv, ..options.clone() },
+            Options { profile: Profile::Plain, ..options.clone() },
+            Options { emitter: EmitterChoice::Clif, ..options.clone() },
+            Options { max_context: Some(7), ..options.clone() },
+            Options { max_step_tokens: options.max_step_tokens + 1, ..options.clone() },
+            Options { head: HeadMode::Exact, ..options.clone() },
+            Options { egraph, ..options.clone() },
+            Options { only: [None, Some(Strategy::Dot2)], ..options.clone() },
+            Options { figures: Figures::none(), ..options.clone() },
+            Options { threads: options.threads + 1, ..options.clone() },
+            Options { memory_bytes: Some(600_000_000), ..options.clone() },
         ];
-        let options = Options { profile: Profile::Fma, ..options };
+        let options = Options { profile: Profile::Fma, ..options.clone() };
         let keys: std::collections::BTreeSet<String> =
             others.iter().chain([&options]).map(|options| key(dir.path(), options).expect("a key")).collect();
         assert_eq!(keys.len(), others.len() + 1);

@@ -9,6 +9,9 @@ mod cache;
 mod commands;
 mod demo;
 mod load;
+mod size;
+mod svg;
+mod timing;
 
 use std::process::ExitCode;
 
@@ -38,9 +41,11 @@ fn main() -> ExitCode {
         Some(Command::Logits(args)) => commands::logits::run(&args),
         Some(Command::Eval(args)) => commands::eval::run(&args),
         Some(Command::Dump(args)) => commands::dump::run(&args),
+        Some(Command::Explain(args)) => commands::explain::run(&args),
         Some(Command::Inspect(args)) => commands::inspect::run(&args),
         Some(Command::Bench(args)) => commands::bench::run(&args),
         Some(Command::Synth(args)) => commands::synth::run(&args),
+        Some(Command::Tune(args)) => commands::tune::run(&args),
         Some(Command::Build(args)) => commands::build::run(&args),
         Some(Command::Cache(args)) => commands::cache::run(&args),
         Some(Command::Knobs(args)) => commands::knobs::run(&args),

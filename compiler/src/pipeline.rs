@@ -4,6 +4,9 @@
 //! a function of its input and options; only this file times them and verifies what they give. A graph that fails to
 //! verify after import is the user's; after any later pass it is a bug in that pass.
 
+mod fit;
+mod prove;
+
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -13,21 +16,24 @@ use tern_runtime::memory::{Block, HugePages};
 use tern_runtime::model::{Model, ModelInfo};
 
 use crate::checkpoint::Checkpoint;
-use crate::codegen::candidates::packings;
+use crate::codegen::candidates::{offers, packings};
 use crate::codegen::jit::JitCode;
 use crate::codegen::module::Listing;
 use crate::codegen::{self, EmitterChoice, Isa, Target};
-use crate::egraph;
-use crate::graph::Graph;
+use crate::egraph::{self, Costs, Facts};
 use crate::graph::arith::Profile;
 use crate::graph::verify::{VerifyErrors, verify_compiled, verify_model};
+use crate::graph::{Graph, Strategy};
 use crate::import::{self, ImportOptions, Imported};
 use crate::schedule::kernel::TritPacking;
-use crate::schedule::{self, HeadMode, Schedule, Ternary};
-use crate::weights::WeightError;
+use crate::schedule::{self, Code, HeadMode, Schedule, Ternary, Variants};
+use crate::strategy::Prices;
+use crate::tuning::Figures;
+use crate::weights::{WeightData, WeightError};
+use prove::Proved;
 
 /// What the caller decides.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Which instructions.
     pub isa: Isa,
@@ -43,6 +49,14 @@ pub struct Options {
     pub head: HeadMode,
     /// How far the optimiser may go.
     pub egraph: egraph::Options,
+    /// The only strategies that it may choose for decoding and for prompts, if there are such.
+    pub only: [Option<Strategy>; 2],
+    /// Threads that will share the work: what is fastest depends on it.
+    pub threads: u32,
+    /// What was measured of kernels.
+    pub figures: Figures,
+    /// The most bytes of packed weights.
+    pub memory_bytes: Option<u64>,
     /// Pages of the packed weights.
     pub huge_pages: HugePages,
     /// Threads that pack the weights; `None`: one for each physical core.
@@ -64,6 +78,10 @@ impl Options {
             max_step_tokens: default::STEP_TOKENS,
             head: HeadMode::Auto,
             egraph: egraph::Options::default(),
+            only: [None; 2],
+            threads: u32::try_from(physical_cores()).unwrap_or(1),
+            figures: Figures::built_in(),
+            memory_bytes: None,
             huge_pages: HugePages::Ask,
             pack_threads: None,
         })
@@ -113,6 +131,22 @@ pub enum Error {
     /// The weights could not be read.
     #[error(transparent)]
     Weights(#[from] WeightError),
+    /// The packed weights do not fit into the memory that the caller allows.
+    #[error(
+        "the packed weights take at least {least_bytes} bytes, of which {rest_bytes} are not ternary, but {budget_bytes} are \
+         allowed: allow more with --memory, or leave out the copy of the head with --head exact"
+    )]
+    Memory {
+        /// The least that any choice takes.
+        least_bytes: u64,
+        /// All but ternary products.
+        rest_bytes: u64,
+        /// What is allowed.
+        budget_bytes: u64,
+    },
+    /// A weight could not be made code.
+    #[error(transparent)]
+    AddSub(#[from] crate::addsub::Error),
     /// The runtime refused the model, or there is no memory for it.
     #[error(transparent)]
     Runtime(#[from] tern_runtime::error::Error),
@@ -153,6 +187,10 @@ pub struct Lowered {
     pub optimised: Graph,
     /// How the optimiser got there.
     pub report: egraph::Report,
+    /// What it knew of the weights.
+    pub facts: Facts,
+    /// By which costs it chose.
+    pub costs: Costs,
     /// Kernels, memory and phases of the optimised graph.
     pub schedule: Schedule,
     /// How long it took.
@@ -172,13 +210,22 @@ pub fn import(checkpoint: &Checkpoint, options: &Options) -> Result<Imported, Er
 /// Takes a graph in source form down to a schedule.
 ///
 /// # Errors
-/// An op that nothing computes, or a bug.
-pub fn lower(graph: &Graph, options: &Options) -> Result<Lowered, Error> {
+/// An op that nothing computes, packed weights that do not fit, or a bug.
+pub fn lower(graph: &Graph, weights: &dyn WeightData, options: &Options) -> Result<Lowered, Error> {
     let mut timings = Timings::default();
-    let ternary = options.target()?.ternary();
-    let (compiled, optimised) = optimise(graph, options, &mut timings)?;
-    let schedule = schedule(&optimised.graph, options, ternary, &mut timings)?;
-    Ok(Lowered { compiled, optimised: optimised.graph, report: optimised.report, schedule, timings })
+    let target = options.target()?;
+    let ternary = target.ternary();
+    let costs = costs(options, std::slice::from_ref(&target), ternary);
+    let compiled = timings.time("compile_form", || compiled_form(graph))?;
+    let proved = timings.time("prove", || prove::prove(&compiled, weights, &costs, &target))?;
+    let mut optimised = optimise(&compiled, &proved.facts, options, &costs, &mut timings)?;
+    let fit = fit::Fit { facts: &proved.facts, costs: &costs, budget_bytes: options.memory_bytes };
+    let schedule = fit.schedule(&mut optimised.graph, &mut |graph, variants| {
+        schedule(graph, options, ternary, (variants, &proved.code), &mut timings)
+    })?;
+    let facts = proved.facts;
+    let egraph::Optimised { graph: optimised, report } = optimised;
+    Ok(Lowered { compiled, optimised, report, facts, costs, schedule, timings })
 }
 
 /// A schedule for each of several levels of one architecture, least first: all read the same packed weights and share the
@@ -188,6 +235,7 @@ pub fn lower(graph: &Graph, options: &Options) -> Result<Lowered, Error> {
 /// As [`lower`].
 pub fn lower_levels(
     graph: &Graph,
+    weights: &dyn WeightData,
     options: &Options,
     levels: &[Isa],
     timings: &mut Timings,
@@ -199,26 +247,64 @@ pub fn lower_levels(
     let read_by_all = |packing: &&TritPacking| others.iter().all(|target| packings(target).contains(packing));
     let packing = packings(first).iter().find(read_by_all).copied();
     let packing = packing.ok_or_else(|| codegen::Error::bug("levels that share no packing"))?;
-    let (_, optimised) = optimise(graph, options, timings)?;
-    let schedule = |target: &Target| schedule(&optimised.graph, options, target.ternary_packed(packing), timings);
-    let mut schedules = targets.iter().map(schedule).collect::<Result<Vec<_>, _>>()?;
+    let costs = costs(options, &targets, first.ternary_packed(packing));
+    let compiled = timings.time("compile_form", || compiled_form(graph))?;
+    let Proved { facts, code } = timings.time("prove", || prove::prove(&compiled, weights, &costs, first))?;
+    let mut optimised = optimise(&compiled, &facts, options, &costs, timings)?;
+    let fit = fit::Fit { facts: &facts, costs: &costs, budget_bytes: options.memory_bytes };
+    let least = fit.schedule(&mut optimised.graph, &mut |graph, variants| {
+        schedule(graph, options, first.ternary_packed(packing), (variants, &code), timings)
+    })?;
+    let mut schedules = vec![least];
+    for target in others {
+        // What was measured at one level says nothing of the loops of another.
+        let variants = Variants::new();
+        let ternary = target.ternary_packed(packing);
+        schedules.push(schedule(&optimised.graph, options, ternary, (variants, &code), timings)?);
+    }
     let scratch_bytes = schedules.iter().map(|schedule| schedule.scratch_bytes).max().unwrap_or(0);
     schedules.iter_mut().for_each(|schedule| schedule.scratch_bytes = scratch_bytes);
     Ok(schedules)
 }
 
-/// The form that defines the result, and the one that is scheduled.
-fn optimise(graph: &Graph, options: &Options, timings: &mut Timings) -> Result<(Graph, egraph::Optimised), Error> {
-    let compiled = timings.time("compile_form", || compiled_form(graph))?;
-    let machine = egraph::Machine::default();
-    let optimised = timings.time("optimise", || egraph::optimise(&compiled, &options.egraph, &machine))?;
+/// What the optimiser chooses by, for code of all `targets`, the least first.
+fn costs(options: &Options, targets: &[Target], ternary: Ternary) -> Costs {
+    let mut offers = offers(targets, ternary);
+    for (there, only) in [&mut offers.decode, &mut offers.prefill].into_iter().zip(options.only) {
+        if let Some(only) = only {
+            there.retain(|strategy| *strategy == only);
+        }
+    }
+    let mut prices = Prices { threads: options.threads, figures: options.figures.clone(), ..Prices::default() };
+    if let Some(highest) = targets.last() {
+        prices.engine = highest.engine();
+    }
+    Costs { offers, prices, ..Costs::default() }
+}
+
+/// The form that is scheduled of the one that defines the result.
+fn optimise(
+    compiled: &Graph,
+    facts: &Facts,
+    options: &Options,
+    costs: &Costs,
+    timings: &mut Timings,
+) -> Result<egraph::Optimised, Error> {
+    let optimised = timings.time("optimise", || egraph::optimise(compiled, facts, &options.egraph, costs))?;
     verify_compiled(&optimised.graph).map_err(|errors| Error::Pass { pass: "the optimiser", errors })?;
-    Ok((compiled, optimised))
+    Ok(optimised)
 }
 
 /// The schedule of an optimised graph for one level.
-fn schedule(graph: &Graph, options: &Options, ternary: Ternary, timings: &mut Timings) -> Result<Schedule, Error> {
-    let schedule_options = schedule::Options { max_step_tokens: options.max_step_tokens, ternary, head: options.head };
+fn schedule(
+    graph: &Graph,
+    options: &Options,
+    ternary: Ternary,
+    (variants, code): (Variants, &Code),
+    timings: &mut Timings,
+) -> Result<Schedule, Error> {
+    let Options { max_step_tokens, head, .. } = *options;
+    let schedule_options = schedule::Options { max_step_tokens, ternary, head, variants, code: code.clone() };
     Ok(timings.time("schedule", || schedule::schedule(graph, &schedule_options))?)
 }
 

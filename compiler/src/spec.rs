@@ -178,6 +178,8 @@ pub enum AttrKind {
     F32,
     /// An activation function.
     Act,
+    /// A way to compute a ternary product; `any` where it is not written.
+    Strategy,
 }
 
 /// Something that must hold beyond the signature.
@@ -245,6 +247,8 @@ pub struct RuleSpec {
     pub guards: &'static [Guard],
     /// When it may act.
     pub class: Class,
+    /// Whether it stands for every op with the attributes `decode` and `prefill`.
+    pub family: bool,
 }
 
 impl RuleSpec {
@@ -268,6 +272,8 @@ pub enum Guard {
     SameShape(&'static str, &'static str),
     /// This variable is a `trit` weight.
     IsTrit(&'static str),
+    /// The target has a kernel of the rule's strategy for the product with this weight, and what the kernel claims is proved.
+    HasKernel(&'static str),
 }
 
 /// What a rule may change.

@@ -98,6 +98,8 @@ pub enum AttrKindRow {
     F32,
     /// Activation function.
     Act,
+    /// A way to compute a ternary product; `any` is not written.
+    Strategy,
 }
 
 /// One constraint.
@@ -235,6 +237,9 @@ pub struct RuleRow {
     /// Conditions, from the closed list.
     #[serde(default)]
     pub guards: Vec<String>,
+    /// Whether it stands for all ops with the attributes `decode` and `prefill`.
+    #[serde(default)]
+    pub family: bool,
 }
 
 /// One side of a rule.
@@ -305,6 +310,8 @@ pub enum KnobKindRow {
     NumberOrAuto,
     /// A folder or `auto`.
     FolderOrAuto,
+    /// The path of a file, or one of `choices`.
+    FileOrChoice,
 }
 
 /// `abi.toml`.

@@ -19,7 +19,7 @@
 //! | `parse_errors` | what the parser says of a text that is none | |
 //! | `verify` | what the verifier says of a graph that is wrong | `form=any`, `model` or `compiled` |
 //! | `compile` | the compiled form, or why there is none | |
-//! | `optimise` | per region: rules that fired and why they stopped; then the graph | `iterations=N` |
+//! | `optimise` | per region: rules that fired and why they stopped; then the graph | `iterations=N`, `strategies=all` |
 //! | `schedule` | the schedule, or why there is none | `tokens=N`, `optimise=yes` |
 //! | `clif` | Cranelift IR of the functions whose symbol contains `only` | `only=TEXT`, `isa=NAME`, `arith=NAME`, and those of `schedule` |
 
@@ -31,13 +31,16 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use tern_compiler::codegen::jit::JitCode;
 use tern_compiler::codegen::module::Listing;
 use tern_compiler::codegen::{EmitterChoice, Isa, Target};
-use tern_compiler::egraph::{self, Machine, compile_form, optimise};
+use tern_compiler::egraph::{self, Facts, Optimised, compile_form, optimise};
 use tern_compiler::graph::Graph;
 use tern_compiler::graph::arith::Profile;
 use tern_compiler::graph::parse::parse;
 use tern_compiler::graph::verify::{VerifyErrors, verify, verify_compiled, verify_model};
 use tern_compiler::schedule::kernel::TritPacking;
 use tern_compiler::schedule::{self, HeadMode, Schedule, Ternary};
+use tern_compiler::strategy::Offers;
+
+use crate::strategies;
 
 /// The line between the graph and the blessed output.
 const SEPARATOR: &str = "// ----";
@@ -93,7 +96,7 @@ impl Filetest {
             "compile" => self.with_options(&[], |test| {
                 Ok(compile_form(&test.valid_graph()?).map_or_else(|e| format!("error: {e}\n"), |g| g.to_string()))
             }),
-            "optimise" => self.with_options(&["iterations"], optimised),
+            "optimise" => self.with_options(&["iterations", "strategies"], optimised),
             "schedule" => self.with_options(&["tokens", "optimise"], |test| {
                 Ok(test.schedule()?.map_or_else(|e| format!("error: {e}\n"), |s| s.to_string()))
             }),
@@ -145,7 +148,7 @@ impl Filetest {
         let graph = self.valid_graph()?;
         let mut fired = real_rules_fired(&graph)?;
         if self.mode == "optimise" {
-            let report = optimise(&compile_form(&graph)?, &self.egraph_options()?, &Machine::default())?.report;
+            let report = self.optimise(&compile_form(&graph)?)?.report;
             fired.extend(report.regions.into_iter().flat_map(|region| region.fired).map(|fired| fired.rule));
         }
         Ok(fired)
@@ -176,13 +179,24 @@ impl Filetest {
         Ok(egraph::Options { iterations: self.option("iterations", "16").parse()?, ..egraph::Options::default() })
     }
 
+    /// Rewrites a compiled graph. Products keep the strategy `any` unless the file asks for `strategies=all`: then every
+    /// one is there, and everything that they claim is taken for proved of every weight.
+    fn optimise(&self, compiled: &Graph) -> Result<Optimised> {
+        let (facts, costs) = match self.option("strategies", "any") {
+            "any" => (Facts::new(), strategies::none()),
+            "all" => strategies::all(compiled),
+            other => bail!("strategies={other}: expected any or all"),
+        };
+        Ok(optimise(compiled, &facts, &self.egraph_options()?, &costs)?)
+    }
+
     /// The graph that is scheduled, unless it has no compiled form.
     fn lowered(&self) -> Result<Option<Graph>> {
         let Ok(compiled) = compile_form(&self.valid_graph()?) else { return Ok(None) };
         verify_compiled(&compiled).map_err(|e| anyhow!("the compiled form does not verify:\n{e}"))?;
         match self.option("optimise", "no") {
             "no" => Ok(Some(compiled)),
-            "yes" => Ok(Some(optimise(&compiled, &self.egraph_options()?, &Machine::default())?.graph)),
+            "yes" => Ok(Some(self.optimise(&compiled)?.graph)),
             other => bail!("optimise={other}: expected yes or no"),
         }
     }
@@ -192,7 +206,13 @@ impl Filetest {
         let head = self.option("head", "auto");
         let head = HeadMode::from_name(head).ok_or_else(|| anyhow!("head={head}: expected auto, exact or coarse"))?;
         let ternary = Ternary { packing: TritPacking::T2, table: None };
-        let options = schedule::Options { max_step_tokens: self.option("tokens", "8").parse()?, ternary, head };
+        let options = schedule::Options {
+            max_step_tokens: self.option("tokens", "8").parse()?,
+            ternary,
+            head,
+            variants: schedule::Variants::new(),
+            code: schedule::Code::default(),
+        };
         Ok(schedule::schedule(&graph, &options))
     }
 }
@@ -220,7 +240,7 @@ fn violations(test: &Filetest) -> Result<String> {
 
 fn optimised(test: &Filetest) -> Result<String> {
     let compiled = compile_form(&test.valid_graph()?)?;
-    let optimised = optimise(&compiled, &test.egraph_options()?, &Machine::default())?;
+    let optimised = test.optimise(&compiled)?;
     verify(&optimised.graph).map_err(|e| anyhow!("the optimised graph does not verify:\n{e}"))?;
     let mut text = String::new();
     for region in &optimised.report.regions {
@@ -263,8 +283,8 @@ fn real_rules_fired(graph: &Graph) -> Result<Vec<String>> {
     let rules = rules::of_class(tern_compiler::spec::Class::Real)?;
     let limits = saturate::Limits { iterations: 100, nodes: 100_000 };
     let mut fired = Vec::new();
-    for region in regions::split(graph)? {
-        let saturated = saturate::saturate("filetest", &region.body, &rules, limits)?;
+    for region in regions::split(graph, &Facts::new())? {
+        let saturated = saturate::saturate("filetest", &region.body, &rules, &Offers::default(), limits)?;
         fired.extend(saturated.fired.into_iter().map(|fired| fired.rule));
     }
     Ok(fired)

@@ -18,4 +18,5 @@ pub mod raw;
 pub mod rng;
 pub mod rows;
 pub mod spec_support;
+pub mod strategies;
 pub mod synth;

@@ -6,7 +6,7 @@ mod egraph_models;
 
 use egraph_models::{Arch, Builder, Shape, model, random_weights};
 use tern_compiler::checkpoint::Checkpoint;
-use tern_compiler::egraph::{Error, Machine, Optimised, Options, Stop, compile_form, optimise};
+use tern_compiler::egraph::{Costs, Error, Facts, Machine, Optimised, Options, Stop, compile_form, optimise};
 use tern_compiler::generated::rules::RULES;
 use tern_compiler::graph::arith::Profile;
 use tern_compiler::graph::interp::{Interp, KvStore, KvType, Want};
@@ -15,12 +15,13 @@ use tern_compiler::graph::{Act, Graph, Op, Operand};
 use tern_compiler::import::{ImportOptions, import};
 use tern_compiler::spec::Class;
 use tern_tests::fixtures::checkpoint_dir;
+use tern_tests::strategies;
 
 const SMALL: Shape = Shape { layers: 3, hidden: 64, heads: 4, kv_heads: 2, inter: 96, vocab: 40 };
 
 fn optimised(graph: &Graph) -> Optimised {
     let compiled = compile_form(graph).unwrap();
-    optimise(&compiled, &Options::default(), &Machine::default()).unwrap()
+    optimise(&compiled, &Facts::new(), &Options::default(), &Costs::default()).unwrap()
 }
 
 /// The names of the ops of one block.
@@ -69,7 +70,7 @@ fn a_bitnet_block_becomes_its_fused_form() {
             "block {block}"
         );
     }
-    assert!(result.nodes.iter().any(|node| matches!(node.op, Op::TernaryGlu { act: Act::Relu2 })));
+    assert!(result.nodes.iter().any(|node| matches!(node.op, Op::TernaryGlu { act: Act::Relu2, .. })));
 }
 
 #[test]
@@ -97,7 +98,7 @@ fn a_llama_block_becomes_its_fused_form() {
             "ternary_linear_add",
         ]
     );
-    assert!(result.nodes.iter().any(|node| matches!(node.op, Op::TernaryGlu { act: Act::Silu })));
+    assert!(result.nodes.iter().any(|node| matches!(node.op, Op::TernaryGlu { act: Act::Silu, .. })));
 }
 
 #[test]
@@ -143,7 +144,7 @@ fn every_stage_verifies_and_keeps_weights_and_outputs() {
 fn the_optimised_model_gives_the_same_bits() {
     for arch in [Arch::BitNet, Arch::Llama] {
         let compiled = compile_form(&model(arch, SMALL)).unwrap();
-        let result = optimise(&compiled, &Options::default(), &Machine::default()).unwrap().graph;
+        let result = optimise(&compiled, &Facts::new(), &Options::default(), &Costs::default()).unwrap().graph;
         for profile in [Profile::Fma, Profile::Plain] {
             let want = logits(&compiled, SMALL, profile);
             assert!(want.iter().any(|&bits| bits != want[0]), "the logits are all equal");
@@ -207,7 +208,9 @@ fn a_block_of_another_shape_is_rewritten_on_its_own() {
 fn every_bitwise_rule_fires() {
     let mut fired: Vec<String> = Vec::new();
     for arch in [Arch::BitNet, Arch::Llama] {
-        let report = optimised(&model(arch, SMALL)).report;
+        let compiled = compile_form(&model(arch, SMALL)).unwrap();
+        let (facts, costs) = strategies::all(&compiled);
+        let report = optimise(&compiled, &facts, &Options::default(), &costs).unwrap().report;
         fired.extend(report.regions.into_iter().flat_map(|region| region.fired).map(|fired| fired.rule));
     }
     for rule in RULES.iter().filter(|rule| rule.class == Class::Bitwise) {
@@ -227,7 +230,7 @@ fn a_block_in_pieces_stays_correct() {
         product(&mut builder, block);
     }
     let compiled = compile_form(&builder.finish()).unwrap();
-    let result = optimise(&compiled, &Options::default(), &Machine::default()).unwrap();
+    let result = optimise(&compiled, &Facts::new(), &Options::default(), &Costs::default()).unwrap();
     verify(&result.graph).unwrap();
     assert_eq!(ops_of(&result.graph, Some(0)), ["quantize", "ternary_linear_add", "quantize", "ternary_linear_add"]);
     assert_eq!(result.report.regions[1].name, "blocks 0-1, block 0, block 2");
@@ -248,15 +251,15 @@ fn nodes_that_nothing_uses_are_dropped() {
 fn limits_end_the_run_and_are_said() {
     let compiled = compile_form(&model(Arch::BitNet, SMALL)).unwrap();
     let none = Options { iterations: 0, ..Options::default() };
-    let result = optimise(&compiled, &none, &Machine::default()).unwrap();
+    let result = optimise(&compiled, &Facts::new(), &none, &Costs::default()).unwrap();
     assert_eq!(result.report.regions[1].stop, Stop::Iterations);
     assert_eq!(ops_of(&result.graph, Some(0)).iter().filter(|op| **op == "rescale").count(), 7);
     let few = Options { nodes: 80, ..Options::default() };
-    let result = optimise(&compiled, &few, &Machine::default()).unwrap();
+    let result = optimise(&compiled, &Facts::new(), &few, &Costs::default()).unwrap();
     assert_eq!(result.report.regions[1].stop, Stop::Nodes);
     verify_compiled(&result.graph).unwrap();
     let spent = Options { extract_budget: 1, ..Options::default() };
-    let result = optimise(&compiled, &spent, &Machine::default()).unwrap();
+    let result = optimise(&compiled, &Facts::new(), &spent, &Costs::default()).unwrap();
     let block = &result.report.regions[1];
     assert!(!block.exact && block.cost_after_ps <= block.cost_before_ps, "{block}");
     // What a sum over trees finds: each projection alone, for none of them gains by the concatenation.
@@ -268,7 +271,7 @@ fn limits_end_the_run_and_are_said() {
 fn without_optimisation_the_compiled_form_stays() {
     let compiled = compile_form(&model(Arch::Llama, SMALL)).unwrap();
     let off = Options { optimise: false, ..Options::default() };
-    let result = optimise(&compiled, &off, &Machine::default()).unwrap();
+    let result = optimise(&compiled, &Facts::new(), &off, &Costs::default()).unwrap();
     assert_eq!(result.graph, compiled);
     assert_eq!(compile_form(&compiled).unwrap(), compiled);
 }
@@ -377,8 +380,9 @@ fn the_residual_may_stand_on_either_side() {
 fn a_concatenation_is_taken_only_where_it_pays() {
     let graph = compile_form(&model(Arch::BitNet, SMALL)).unwrap();
     // Without a price on phases nothing is won by fewer of them.
-    let free = Machine { phase_ps: 0, cache_bytes_per_s: u64::MAX, ..Machine::default() };
-    let result = optimise(&graph, &Options::default(), &free).unwrap();
+    let machine = Machine { phase_ps: 0, cache_bytes_per_s: u64::MAX, ..Machine::default() };
+    let free = Costs { machine, ..Costs::default() };
+    let result = optimise(&graph, &Facts::new(), &Options::default(), &free).unwrap();
     assert!(!has(&ops_of(&result.graph, Some(0)), "ternary_linear_cat"), "{}", result.report.regions[1]);
     verify_compiled(&result.graph).unwrap();
 }

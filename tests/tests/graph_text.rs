@@ -5,6 +5,7 @@
 
 use proptest::prelude::*;
 use tern_compiler::generated::ops::OPS;
+use tern_compiler::graph::Strategy as Computed;
 use tern_compiler::graph::infer::{infer, operand_types};
 use tern_compiler::graph::parse::parse;
 use tern_compiler::graph::verify::{verify, verify_compiled};
@@ -85,6 +86,7 @@ fn well_typed(graph: &Graph, op_index: usize, block: Option<u8>, rng: &mut Rng) 
                 AttrKind::U32 => Attr::U32([0, 1, 2, 4][rng.below(4)]),
                 AttrKind::F32 => Attr::F32(rng.real()),
                 AttrKind::Act => Attr::Act([Act::Relu2, Act::Silu][rng.below(2)]),
+                AttrKind::Strategy => Attr::Strategy([Computed::Any, Computed::Dot2, Computed::Lut5][rng.below(3)]),
             })
             .collect();
         let op = Op::from_parts(spec.name, &attrs)?;

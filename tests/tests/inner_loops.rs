@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use machine::{Flow, Instruction, decode};
+use tern_compiler::codegen::candidates::{self, Candidate};
 use tern_compiler::codegen::module::kernel_code;
-use tern_compiler::codegen::{Arch, EmitterChoice, Isa, Target, candidates};
+use tern_compiler::codegen::{Arch, EmitterChoice, Isa, Target};
 use tern_compiler::graph::{Act, DenseType, F32};
 use tern_compiler::schedule::RowKind;
 use tern_compiler::schedule::kernel::{Epilogue, KernelKind, KvElem, MapOp, Regime};
@@ -65,10 +66,11 @@ fn kinds(target: &Target) -> Vec<KernelKind> {
         kinds.push(KernelKind::Dense { dtype, rows: 1000, cols: 2560, out_row_bytes: 4000 });
         kinds.push(KernelKind::HeadRescore { dtype, cols: 2560 });
     }
-    for (packing, regime) in candidates::ternary(target) {
+    for Candidate { strategy, packing, regime, variant } in candidates::all(target.isa, target.emitter) {
         let all = [Epilogue::Scale, Epilogue::ScaleAdd, Epilogue::Glu(Act::Relu2), Epilogue::Glu(Act::Silu)];
-        for epilogue in all.into_iter().filter(|epilogue| candidates::takes(packing, *epilogue)) {
-            kinds.push(KernelKind::Ternary { packing, rows: 2560, cols: 6912, epilogue, regime });
+        let is_there = |e: &Epilogue| candidates::has_gated(strategy) || !matches!(e, Epilogue::Glu(_));
+        for epilogue in all.into_iter().filter(is_there) {
+            kinds.push(KernelKind::Ternary { packing, rows: 2560, cols: 6912, epilogue, regime, variant });
         }
     }
     for elem in [KvElem::F32, KvElem::F16] {
@@ -85,7 +87,7 @@ fn inner_loops_do_not_touch_the_stack() {
         for &emitter in EmitterChoice::ALL {
             let target = Target::new(isa, isa.default_profile(), emitter).expect("a target");
             for kind in kinds(&target) {
-                let code = reachable(isa.arch(), &kernel_code(&kind, &target).expect("a kernel compiles"));
+                let code = reachable(isa.arch(), &kernel_code(&kind, &[], &target).expect("a kernel compiles"));
                 let loops = inner_loops(&code);
                 assert!(!loops.is_empty(), "{kind}: a kernel without loops");
                 for span in loops {
@@ -110,7 +112,7 @@ fn bytes_are_multiplied_by_the_instruction_for_it() {
             kind => matches!(kind, KernelKind::HeadScan { .. }),
         });
         let count = dots.map(|kind| {
-            let code = reachable(isa.arch(), &kernel_code(&kind, &target).expect("a kernel compiles"));
+            let code = reachable(isa.arch(), &kernel_code(&kind, &[], &target).expect("a kernel compiles"));
             let has = |i: fn(&Instruction) -> bool| code.values().any(i);
             (kind, has(|i| i.is_dot()), has(|i| i.is_widening_product()))
         });

@@ -7,14 +7,14 @@
 
 #![expect(unsafe_code, reason = "kernels are called through their argument structs")]
 
-use tern_compiler::codegen::{Target, candidates};
+use tern_compiler::codegen::Target;
+use tern_compiler::codegen::candidates::{self, Candidate};
 use tern_compiler::graph::DenseType;
 use tern_compiler::graph::arith::{self, Profile};
 use tern_compiler::graph::{Act, F32};
-use tern_compiler::schedule::columns::ColumnScratch;
-use tern_compiler::schedule::kernel::{Epilogue, KernelKind, MapOp, Regime, TritPacking};
+use tern_compiler::schedule::kernel::{Epilogue, KernelKind, MapOp, Regime, TritPacking, Variant};
 use tern_compiler::schedule::packing::{dense_row_bytes, pack_matrix};
-use tern_compiler::schedule::table::{TABLE_PARTS, TableScratch};
+use tern_compiler::schedule::table::TABLE_PARTS;
 use tern_compiler::schedule::{RowKind, layout};
 use tern_compiler::weights::Trits;
 use tern_runtime::memory::{Block, HugePages};
@@ -27,9 +27,21 @@ fn run(target: &Target, kind: KernelKind, args: &mut [Arg<'_>]) {
     unsafe { Kernel::compile(&kind, target).call(args) };
 }
 
-/// One ternary product of every epilogue, against plain sums; of all packings, or only one.
-fn check_ternary(target: &Target, only: Option<TritPacking>, x: &Quantised, gate: &Trits, up: &Trits, rng: &mut Rng) {
-    let (n, k) = (gate.rows, gate.cols);
+/// One ternary product of every epilogue, against plain sums.
+fn check_ternary(target: &Target, n: usize, k: usize, x: &Quantised, gate: &Trits, up: &Trits, rng: &mut Rng) {
+    let default = candidates::all(target.isa, target.emitter).into_iter().filter(|c| c.variant == Variant::default());
+    check_candidates(target, default, (n, k), x, [gate, up], rng);
+}
+
+/// The same of the kernels given.
+fn check_candidates(
+    target: &Target,
+    candidates: impl Iterator<Item = Candidate>,
+    (n, k): (usize, usize),
+    x: &Quantised,
+    [gate, up]: [&Trits; 2],
+    rng: &mut Rng,
+) {
     let (s_gate, s_up) = (rng.unit().abs() + 0.01, rng.unit().abs() + 0.01);
     let tokens = x.rows.len();
     let residual = random_rows(rng, tokens, n, 3.0);
@@ -41,8 +53,8 @@ fn check_ternary(target: &Target, only: Option<TritPacking>, x: &Quantised, gate
             })
             .collect()
     };
-    for (packing, regime) in candidates::ternary(target) {
-        if (regime == Regime::Gemv && tokens > 1) || only.is_some_and(|only| only != packing) {
+    for Candidate { strategy, packing, regime, variant } in candidates {
+        if regime == Regime::Gemv && tokens > 1 {
             continue;
         }
         let tile = layout::trit_tile_bytes(packing, k as u32) as usize;
@@ -50,10 +62,10 @@ fn check_ternary(target: &Target, only: Option<TritPacking>, x: &Quantised, gate
         for epilogue in
             [Epilogue::Sums, Epilogue::Scale, Epilogue::ScaleAdd, Epilogue::Glu(Act::Relu2), Epilogue::Glu(Act::Silu)]
         {
-            if !candidates::takes(packing, epilogue) {
+            let glu = matches!(epilogue, Epilogue::Glu(_));
+            if glu && !candidates::has_gated(strategy) {
                 continue;
             }
-            let glu = matches!(epilogue, Epilogue::Glu(_));
             let matrices = if glu { 2 } else { 1 };
             let stride = matrices * tile;
             // To the last byte: nothing may be read behind the weights.
@@ -85,17 +97,12 @@ fn check_ternary(target: &Target, only: Option<TritPacking>, x: &Quantised, gate
                         .collect::<Vec<_>>(),
                 ),
             };
-            let kind = KernelKind::Ternary { packing, rows: n as u32, cols: k as u32, epilogue, regime };
-            let (units, scratch_bytes) = match (regime, packing) {
-                (Regime::Gemv | Regime::Gemm, TritPacking::C2) => {
-                    (u64::from(tiles), ColumnScratch::new(k as u32).bytes as usize)
-                }
-                (Regime::Gemv | Regime::Gemm, TritPacking::T2 | TritPacking::T5) => (u64::from(tiles), 0),
-                (Regime::Table { tokens: batch }, _) => {
-                    let scratch = TableScratch::new(packing, batch, k as u32, matrices as u32 * tiles);
-                    (tokens.div_ceil(batch as usize) as u64 * u64::from(TABLE_PARTS), scratch.bytes as usize)
-                }
+            let kind = KernelKind::Ternary { packing, rows: n as u32, cols: k as u32, epilogue, regime, variant };
+            let units = match regime {
+                Regime::Gemv | Regime::Gemm => u64::from(tiles),
+                Regime::Table { tokens: batch } => tokens.div_ceil(batch as usize) as u64 * u64::from(TABLE_PARTS),
             };
+            let scratch_bytes = kind.scratch_bytes() as usize;
             let mut scratch = Block::zeroed(scratch_bytes, 64, HugePages::Off, "scratch").expect("memory");
             let mut out = Rows::garbage(tokens, n);
             // In two parts, as two threads would.
@@ -152,7 +159,7 @@ fn ternary_products_on_awkward_shapes() {
             let up = Trits { rows: n, cols: k, data: rng.trits(n * k) };
             let codes = (0..tokens).map(|_| rng.codes(k)).collect();
             let x = Quantised::from_codes(codes, &mut rng);
-            check_ternary(&target, None, &x, &gate, &up, &mut rng);
+            check_ternary(&target, n, k, &x, &gate, &up, &mut rng);
         }
     }
 }
@@ -166,9 +173,27 @@ fn ternary_products_at_the_extremes() {
             for code in [-128i8, 127] {
                 let w = Trits { rows: n, cols: k, data: vec![weight; n * k] };
                 let x = Quantised::from_codes(vec![vec![code; k]; 2], &mut rng);
-                check_ternary(&target, None, &x, &w, &w, &mut rng);
+                check_ternary(&target, n, k, &x, &w, &w, &mut rng);
             }
         }
+    }
+}
+
+#[test]
+fn variants_compute_the_same_products() {
+    let mut rng = Rng::new(3);
+    for target in targets_with_foreign() {
+        let others =
+            || candidates::all(target.isa, target.emitter).into_iter().filter(|c| c.variant != Variant::default());
+        assert!(others().count() > 0, "{}", name(&target, "no variants"));
+        for (n, k, tokens) in [(33, 1000, 1), (9, 313, 7), (2900, 21, 17)] {
+            let [gate, up] = [(); 2].map(|()| Trits { rows: n, cols: k, data: rng.trits(n * k) });
+            let x = Quantised::from_codes((0..tokens).map(|_| rng.codes(k)).collect(), &mut rng);
+            check_candidates(&target, others(), (n, k), &x, [&gate, &up], &mut rng);
+        }
+        let w = Trits { rows: 9, cols: 2560, data: vec![1; 9 * 2560] };
+        let x = Quantised::from_codes(vec![vec![-128; 2560]; 2], &mut rng);
+        check_candidates(&target, others(), (9, 2560), &x, [&w, &w], &mut rng);
     }
 }
 
@@ -178,8 +203,9 @@ fn ternary_products_of_sparse_rows() {
     let mut rng = Rng::new(7);
     let shapes = [(1, 1), (16, 15), (250, 64), (257, 65), (600, 420), (1, 420)];
     for target in targets_with_foreign() {
+        let skip = || candidates::all(target.isa, target.emitter).into_iter().filter(|c| c.packing == TritPacking::C2);
         for (i, (n, k)) in shapes.into_iter().enumerate() {
-            let gate = Trits { rows: n, cols: k, data: rng.trits(n * k) };
+            let w = Trits { rows: n, cols: k, data: rng.trits(n * k) };
             for (tokens, per_mille) in [(1, 0), (1, 500), (1, 970), (1, 1000), (3, [0, 500, 970, 1000][i % 4])] {
                 let mut row = || {
                     let codes = rng.codes(k).into_iter();
@@ -187,7 +213,7 @@ fn ternary_products_of_sparse_rows() {
                 };
                 let codes = (0..tokens).map(|_| row()).collect();
                 let x = Quantised::from_codes(codes, &mut rng);
-                check_ternary(&target, Some(TritPacking::C2), &x, &gate, &gate, &mut rng);
+                check_candidates(&target, skip(), (n, k), &x, [&w, &w], &mut rng);
             }
         }
     }
@@ -430,7 +456,7 @@ fn largest_logits() {
 fn kernels_name_their_weights_by_argument_only() {
     // Two matrices of one shape share one symbol, whatever their ids.
     let (packing, epilogue, regime) = (TritPacking::T5, Epilogue::Scale, Regime::Gemv);
-    let kind = KernelKind::Ternary { packing, rows: 8, cols: 64, epilogue, regime };
+    let kind = KernelKind::Ternary { packing, rows: 8, cols: 64, epilogue, regime, variant: Variant::default() };
     assert_eq!(kind.to_string(), "gemv_q8xt5_16x20_scale__8x64");
 }
 

@@ -22,6 +22,19 @@ impl Progress {
         Self { bar }
     }
 
+    /// The same of work that takes minutes: it also says how long it will still take.
+    pub fn long(what: &'static str, total: u64) -> Self {
+        let progress = Self::new(what, total);
+        let style = ProgressStyle::with_template("{msg} [{bar:30}] {pos} of {len}  {elapsed}, {eta} left");
+        if let Ok(style) = style {
+            progress.bar.set_style(style.progress_chars("=> "));
+        }
+        if stderr().is_terminal() {
+            progress.bar.enable_steady_tick(Duration::from_millis(500));
+        }
+        progress
+    }
+
     /// Work of unknown length.
     pub fn spinner(what: &'static str) -> Self {
         let bar = ProgressBar::with_draw_target(None, target());

@@ -41,7 +41,7 @@ fn run_ppl(args: &PplArgs) -> Result<ExitCode> {
     let options = Options { head: HeadMode::Exact, ..load::options(&args.compile, args.engine.ctx.as_deref())? };
     let text = prompt::read(&args.file)?;
     // What compiles another head than `tern run` does is not kept.
-    let mut source = load::source(args.model.as_deref(), options, &args.compile, None)?;
+    let mut source = load::source(args.model.as_deref(), options.clone(), &args.compile, None)?;
     source.set_huge_pages(options.huge_pages);
     let ids = source.tokenizer()?.encode(&text)?;
     if ids.len() < 2 {

@@ -34,7 +34,7 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<ExitCode> {
     let ids = read_ids(&args.ids, &args.tensor)?;
     let (engine, start, logits, vocab) = match args.engine {
         EngineKind::Jit => {
-            let mut source = load::source(args.model.as_deref(), options, &args.compile, None)?;
+            let mut source = load::source(args.model.as_deref(), options.clone(), &args.compile, None)?;
             source.set_huge_pages(options.huge_pages);
             let facts = source.facts().clone();
             // The same for both engines, before anything is compiled.

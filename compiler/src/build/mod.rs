@@ -54,7 +54,7 @@ impl Built {
 /// An op that nothing computes, a profile that a level lacks, or a bug.
 pub fn compile(imported: &Imported, options: &Options, levels: &[Isa]) -> Result<Built, pipeline::Error> {
     let mut timings = Timings::default();
-    let schedules = pipeline::lower_levels(&imported.graph, options, levels, &mut timings)?;
+    let schedules = pipeline::lower_levels(&imported.graph, &imported.weights, options, levels, &mut timings)?;
     let targets = levels.iter().map(|isa| Target::new(*isa, options.profile, options.emitter));
     let targets = targets.collect::<Result<Vec<_>, codegen::Error>>()?;
     let each: Vec<_> = schedules.iter().zip(&targets).map(|(schedule, target)| Level { schedule, target }).collect();

@@ -60,7 +60,7 @@ impl Arch {
 }
 
 /// A set of CPU features.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum Isa {
     /// x86-64 with SSSE3 and SSE4.1: the least that tern compiles for.
     Sse41,
@@ -263,7 +263,7 @@ impl Isa {
 }
 
 /// Which emitter writes a kernel.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
 pub enum EmitterChoice {
     /// The wide one where it has the kernel at the level, else Cranelift.
     #[default]

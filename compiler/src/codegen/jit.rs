@@ -10,6 +10,7 @@ use tern_runtime::model::{EntryPoints, Model, ModelInfo};
 
 use super::module::{self, Compiled, Level, Listed, Listing};
 use super::{Error, Isa, Target};
+use crate::addsub::Programs;
 use crate::schedule::Schedule;
 use crate::schedule::kernel::KernelKind;
 
@@ -104,8 +105,16 @@ impl JitKernel {
     /// # Errors
     /// [`Error::IsaNotHere`] if this CPU cannot run it; [`Error::Memory`] if the system gives no pages; [`Error::Bug`]: a kernel must compile.
     pub fn compile(kind: &KernelKind, target: &Target) -> Result<JitKernel, Error> {
+        Self::compile_with(kind, &[], target)
+    }
+
+    /// Compiles one kernel that may name one of `programs`.
+    ///
+    /// # Errors
+    /// As [`JitKernel::compile`].
+    pub fn compile_with(kind: &KernelKind, programs: &Programs, target: &Target) -> Result<JitKernel, Error> {
         check_runs_here(target.isa)?;
-        let image = module::compile_kernel(kind, target)?;
+        let image = module::compile_kernel(kind, programs, target)?;
         let code = Code::map(&image.bytes, image.symbols)?;
         // SAFETY: the image is one kernel, which takes one pointer and gives nothing, in the system's C calling convention.
         let entry = unsafe { std::mem::transmute::<*const u8, KernelFn>(code.address(0)?) };
@@ -115,6 +124,11 @@ impl JitKernel {
     /// Its symbol: the level, the width in bits if the wide emitter wrote it, what it computes.
     pub fn symbol(&self) -> &str {
         self.code.symbols().first().map_or("", |symbol| &symbol.name)
+    }
+
+    /// Bytes of its code, constants included.
+    pub fn code_bytes(&self) -> usize {
+        self.code.symbols().first().map_or(0, |symbol| symbol.bytes as usize)
     }
 
     /// Its address, valid as long as `self` lives: for threads, which share no more than that.

@@ -273,7 +273,12 @@ impl Step<'_> {
         let (lo, hi) = self.range(b, call);
         for (slot, arg) in call.args.iter().enumerate() {
             if !matches!(arg, Arg::Lo | Arg::Hi) {
-                let value = self.arg(b, *arg);
+                let mut value = self.arg(b, *arg);
+                if let (Arg::Weights { .. }, Some(single)) = (arg, call.single) {
+                    let own = b.ins().iadd_imm_s(self.model, single.weights as i64);
+                    let is_single = self.is_single(b, call);
+                    value = b.ins().select(is_single, own, value);
+                }
                 b.ins().store(flags(), value, self.args, 8 * slot as i32);
             }
         }

@@ -7,8 +7,10 @@
 use egg::{Analysis, DidMerge, EGraph, Id};
 
 use super::language::{ENode, Head};
+use super::products::{keeps_zeros, makes_zeros};
 use crate::graph::infer::{OperandType, infer};
 use crate::graph::{Attr, Op, TensorType, Type};
+use crate::strategy::{Offers, WeightFacts};
 
 /// How many faults are kept; the first one says what is wrong.
 const MAX_FAULTS: usize = 8;
@@ -35,6 +37,10 @@ pub struct Types {
     pub inputs: Vec<Type>,
     /// Types of the weights; `@0` indexes it.
     pub weights: Vec<TensorType>,
+    /// What else is known of them; nothing of those that are missing.
+    pub facts: Vec<WeightFacts>,
+    /// Which strategies there are.
+    pub offers: Offers,
     /// Mistakes of rules, the first few.
     pub faults: Vec<String>,
 }
@@ -69,6 +75,40 @@ pub fn operand_types<'e>(egraph: &'e EGraph<ENode, Types>, node: &ENode) -> Opti
         Fact::Attr(_) | Fact::Outputs | Fact::Broken => None,
     };
     operands.iter().map(one).collect()
+}
+
+/// The facts of the weights of `node`, in order.
+pub fn weight_facts(egraph: &EGraph<ENode, Types>, node: &ENode) -> Vec<WeightFacts> {
+    let (operands, _) = node.split();
+    let one = |id: &Id| match egraph[*id].data {
+        Fact::Weight(index) => Some(egraph.analysis.facts.get(index as usize).copied().unwrap_or_default()),
+        Fact::Value(_) | Fact::Attr(_) | Fact::Outputs | Fact::Broken => None,
+    };
+    operands.iter().filter_map(one).collect()
+}
+
+/// How many ops an activation may be away from the relu2 that made most of it zero.
+const SPARSE_DEPTH: u32 = 6;
+
+/// Whether most elements of what `node` reads first are zero, since a relu2 stands behind it: quantising and scaling keep
+/// zeros, and so does a product with anything finite.
+pub fn reads_zeros(egraph: &EGraph<ENode, Types>, node: &ENode) -> bool {
+    node.split().0.first().is_some_and(|x| is_sparse(egraph, *x, SPARSE_DEPTH))
+}
+
+fn is_sparse(egraph: &EGraph<ENode, Types>, class: Id, depth: u32) -> bool {
+    let below = |id: Option<&Id>| depth > 0 && id.is_some_and(|id| is_sparse(egraph, *id, depth - 1));
+    let by = |node: &ENode| {
+        let (operands, _) = node.split();
+        match node.op() {
+            // The activation is a child of its own.
+            Some(Op::Glu { .. } | Op::TernaryGlu { .. }) => full_op(egraph, node).is_some_and(makes_zeros),
+            Some(Op::Mul) => below(operands.first()) || below(operands.get(1)),
+            Some(op) => makes_zeros(op) || keeps_zeros(op) && below(operands.first()),
+            None => false,
+        }
+    };
+    egraph[class].nodes.iter().any(by)
 }
 
 /// The fact of an op's e-node, or what is wrong with it.

@@ -7,6 +7,7 @@
 use std::fmt;
 
 use crate::graph::{Op, TensorType, Type};
+use crate::strategy::WeightFacts;
 
 /// Where an operand or an output of a body comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -47,6 +48,8 @@ pub struct Body {
     pub inputs: Vec<Type>,
     /// Types of the weights, by first use.
     pub weights: Vec<TensorType>,
+    /// What else is known of them; empty if nothing is known of any.
+    pub facts: Vec<WeightFacts>,
     /// The operations, operands before users.
     pub nodes: Vec<BodyNode>,
     /// What the outside uses.
@@ -66,7 +69,7 @@ impl fmt::Display for Body {
             for operand in &node.operands {
                 write!(f, " {operand}")?;
             }
-            for (_, attr) in node.op.attrs() {
+            for (_, attr) in node.op.attrs().into_iter().filter(|(_, attr)| !attr.is_any()) {
                 write!(f, " {attr}")?;
             }
             writeln!(f, ") : {}", node.ty)?;

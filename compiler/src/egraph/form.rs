@@ -11,6 +11,7 @@ use super::body::Body;
 use super::distinct::Distinct;
 use super::error::Error;
 use super::language::ENode;
+use super::optimise::Facts;
 use super::readback;
 use super::regions::{self, Region};
 use super::report::Stop;
@@ -18,6 +19,7 @@ use super::rules::{self, Rewrite};
 use super::saturate::{Limits, saturate};
 use crate::graph::{Graph, Op};
 use crate::spec::Class;
+use crate::strategy::Offers;
 
 /// The compiled form of `graph`: every rule of class `real` applied until none applies, and no op left that has no
 /// kernel. A graph in compiled form comes back as it is but for nodes that nothing uses.
@@ -26,7 +28,7 @@ use crate::spec::Class;
 /// [`Error::NoKernel`] names a node for which the rules give no kernel.
 pub fn compile_form(graph: &Graph) -> Result<Graph, Error> {
     let rules = rules::of_class(Class::Real)?;
-    let regions = regions::split(graph)?;
+    let regions = regions::split(graph, &Facts::new())?;
     let mut distinct = Distinct::new(&regions);
     for kind in 0..distinct.members.len() {
         let region = &regions[distinct.members[kind][0]];
@@ -44,7 +46,7 @@ fn compiled_body(region: &Region, rules: &[Rewrite]) -> Result<Body, Error> {
         return Ok(body.clone());
     }
     let name = regions::name(region.block);
-    let saturated = saturate(&name, body, rules, LIMITS)?;
+    let saturated = saturate(&name, body, rules, &Offers::default(), LIMITS)?;
     if saturated.stop != Stop::Saturated {
         return Err(Error::NotSaturated { region: name, stop: saturated.stop });
     }

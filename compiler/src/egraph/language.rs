@@ -11,7 +11,7 @@ use std::fmt;
 use egg::Id;
 
 use crate::generated::op_specs::OPS;
-use crate::graph::{Act, Attr, F32, Op};
+use crate::graph::{Act, Attr, F32, Op, Strategy};
 use crate::spec::{AttrKind, Repeat};
 
 /// What an e-node is, without its children.
@@ -83,6 +83,7 @@ fn without_attrs(op: Op) -> Op {
             Attr::U32(_) => zero(AttrKind::U32),
             Attr::F32(_) => zero(AttrKind::F32),
             Attr::Act(_) => zero(AttrKind::Act),
+            Attr::Strategy(_) => zero(AttrKind::Strategy),
         })
         .collect();
     Op::from_parts(op.name(), &zeros).unwrap_or(op)
@@ -94,6 +95,7 @@ fn zero(kind: AttrKind) -> Attr {
         AttrKind::U32 => Attr::U32(0),
         AttrKind::F32 => Attr::F32(F32::from_bits(0)),
         AttrKind::Act => Attr::Act(Act::Relu2),
+        AttrKind::Strategy => Attr::Strategy(Strategy::Any),
     }
 }
 
@@ -195,6 +197,9 @@ fn parse_leaf(word: &str) -> Option<Head> {
     if let Some(act) = Act::from_name(word) {
         return Some(Head::Attr(Attr::Act(act)));
     }
+    if let Some(strategy) = Strategy::from_name(word) {
+        return Some(Head::Attr(Attr::Strategy(strategy)));
+    }
     if !word.starts_with(|c: char| c.is_ascii_digit() || c == '-') {
         return None;
     }
@@ -220,7 +225,7 @@ mod tests {
     fn expressions_print_as_they_parse() {
         check("(quantize (rmsnorm %in0 @0 1e-5))");
         check("(glu (relu2 %in0) %in1 relu2)");
-        check("(get (ternary_linear_cat (quantize %in0) @0 @1 @2) 2)");
+        check("(get (ternary_linear_cat (quantize %in0) @0 @1 @2 any lut5) 2)");
         check("(outputs (kv_write %in0 %in1 %in1 %in2) (attention %in1 %in0 %in2 0.125))");
         check("(kv_cache 3 5 64)");
     }

@@ -15,20 +15,22 @@ pub mod body;
 pub mod cost;
 mod distinct;
 mod error;
+pub mod explain;
 pub mod extract;
 mod form;
 pub mod language;
 mod optimise;
+pub mod products;
 mod readback;
 pub mod regions;
 mod report;
 pub mod rules;
 pub mod saturate;
 
-pub use cost::Machine;
+pub use cost::{Costs, Machine, Mix};
 pub use error::Error;
 pub use form::compile_form;
-pub use optimise::{Optimised, optimise};
+pub use optimise::{Facts, Optimised, optimise};
 pub use report::{Fired, RegionReport, Report, Stop};
 
 use tern_runtime::generated::knobs::default;

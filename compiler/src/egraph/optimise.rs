@@ -3,22 +3,29 @@
 //! In: a graph in compiled form, limits, a machine. Out: a graph of the same bits that costs no more, and a report. Each
 //! distinct region is rewritten once.
 
-use egg::EGraph;
+use egg::{EGraph, Id};
 
-use super::analysis::{Fact, Types, full_op, operand_types};
+use super::analysis::{Fact, Types, full_op, operand_types, reads_zeros, weight_facts};
 use super::body::{Body, BodyNode, Place};
-use super::cost::{self, Machine};
+use super::cost::{Costs, Known, strategies};
 use super::distinct::Distinct;
 use super::error::Error;
 use super::language::{ENode, Head};
+use super::products::{keeps_zeros, makes_zeros};
 use super::regions::{self, Region};
-use super::report::{RegionReport, Report};
+use super::report::{Held, RegionReport, Report};
 use super::rules::{self, Rewrite};
-use super::saturate::{Limits, saturate};
+use super::saturate::{Limits, Saturated, saturate};
 use super::{Options, readback};
-use crate::graph::Graph;
+use std::collections::BTreeMap;
+
 use crate::graph::infer::OperandType;
+use crate::graph::{Graph, Op, Strategy, WeightId};
 use crate::spec::Class;
+use crate::strategy::WeightFacts;
+
+/// What is known of ternary weights beyond their shapes; nothing of those that are missing.
+pub type Facts = BTreeMap<WeightId, WeightFacts>;
 
 /// An optimised graph and how it came about.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -29,23 +36,25 @@ pub struct Optimised {
     pub report: Report,
 }
 
-/// `graph`, which is in compiled form, rewritten by the `bitwise` rules and extracted at least cost.
+/// `graph`, which is in compiled form, rewritten by the `bitwise` rules and extracted at least cost, given the `facts` of
+/// its weights.
 ///
 /// # Errors
 /// Only for a graph that is not verified, or a bug.
-pub fn optimise(graph: &Graph, options: &Options, machine: &Machine) -> Result<Optimised, Error> {
+pub fn optimise(graph: &Graph, facts: &Facts, options: &Options, costs: &Costs) -> Result<Optimised, Error> {
     if !options.optimise {
         return Ok(Optimised { graph: graph.clone(), report: Report::default() });
     }
     let rules = rules::of_class(Class::Bitwise)?;
-    let regions = regions::split(graph)?;
+    let regions = regions::split(graph, facts)?;
     let mut distinct = Distinct::new(&regions);
     let mut report = Report::default();
     for kind in 0..distinct.members.len() {
         let members = &distinct.members[kind];
         let name = describe(&regions, members);
-        let (body, mut region) = optimised_body(name, &regions[members[0]].body, &rules, options, machine)?;
+        let (body, mut region) = optimised_body(name, &regions[members[0]].body, &rules, options, costs)?;
         region.shared_by = members.len();
+        region.blocks = members.iter().filter_map(|member| regions[*member].block).collect();
         distinct.bodies[kind] = body;
         report.regions.push(region);
     }
@@ -58,17 +67,18 @@ fn optimised_body(
     before: &Body,
     rules: &[Rewrite],
     options: &Options,
-    machine: &Machine,
+    costs: &Costs,
 ) -> Result<(Body, RegionReport), Error> {
     let limits = Limits { iterations: options.iterations, nodes: options.nodes };
-    let saturated = saturate(&name, before, rules, limits)?;
-    let cost = |egraph: &EGraph<ENode, Types>, node: &ENode| node_cost(machine, egraph, node);
+    let saturated = saturate(&name, before, rules, &costs.offers, limits)?;
+    let cost = |egraph: &EGraph<ENode, Types>, node: &ENode| node_cost(costs, egraph, node);
     let extracted = readback::extract(&name, before, &saturated, cost, options.extract_budget)?
         .ok_or_else(|| Error::Extract { region: name.clone(), reason: "it is not in compiled form".to_owned() })?;
-    let (cost_before_ps, cost_after_ps) = (body_cost(machine, before), body_cost(machine, &extracted.body));
+    let (cost_before_ps, cost_after_ps) = (body_cost(costs, before), body_cost(costs, &extracted.body));
     // Out of budget, the search may have found less than what was there.
     let keep = cost_after_ps > cost_before_ps;
     let (body, cost_after_ps) = if keep { (before.clone(), cost_before_ps) } else { (extracted.body, cost_after_ps) };
+    let products = if keep { Vec::new() } else { held(&saturated, &body, &extracted.classes) };
     let report = RegionReport {
         name,
         shared_by: 1,
@@ -83,24 +93,53 @@ fn optimised_body(
         cost_after_ps,
         exact: extracted.exact,
         extract_steps: extracted.steps,
+        products,
+        blocks: Vec::new(),
     };
     Ok((body, report))
 }
 
+/// The strategies that the e-class of each ternary product of `body` holds; `classes` are those of its nodes.
+fn held(saturated: &Saturated, body: &Body, classes: &[Id]) -> Vec<Held> {
+    let egraph = &saturated.egraph;
+    let one = |(index, (node, class)): (usize, (&BodyNode, &Id))| {
+        strategies(node.op)?;
+        let mut found = Held { node: index, strategies: [Vec::new(), Vec::new()] };
+        for other in egraph[*class].iter() {
+            // The same product: of other ops in the class the strategies are their own.
+            let Some((named, _)) = full_op(egraph, other).filter(|op| op.name() == node.op.name()).and_then(strategies)
+            else {
+                continue;
+            };
+            for (slot, strategy) in named.into_iter().enumerate() {
+                if strategy != Strategy::Any && !found.strategies[slot].contains(&strategy) {
+                    found.strategies[slot].push(strategy);
+                }
+            }
+        }
+        found.strategies.iter_mut().for_each(|all| all.sort_unstable());
+        Some(found)
+    };
+    body.nodes.iter().zip(classes).enumerate().filter_map(one).collect()
+}
+
 /// The cost of an e-node; leaves and the root are free.
-fn node_cost(machine: &Machine, egraph: &EGraph<ENode, Types>, node: &ENode) -> Option<u64> {
+fn node_cost(costs: &Costs, egraph: &EGraph<ENode, Types>, node: &ENode) -> Option<u64> {
     match node.head() {
         Head::Attr(_) | Head::Weight(_) | Head::Input(_) | Head::Outputs => Some(0),
         Head::Op(_) => {
             let (op, operands) = (full_op(egraph, node)?, operand_types(egraph, node)?);
             let Fact::Value(ty) = &egraph[egraph.lookup(node.clone())?].data else { return None };
-            cost::cost_ps(machine, op, &operands, ty)
+            let facts = weight_facts(egraph, node);
+            let known = Known { facts: &facts, is_sparse: reads_zeros(egraph, node) };
+            costs.cost_ps(op, &operands, ty, known)
         }
     }
 }
 
 /// The cost of all nodes of a body.
-fn body_cost(machine: &Machine, body: &Body) -> u64 {
+fn body_cost(costs: &Costs, body: &Body) -> u64 {
+    let sparse = sparse_nodes(body);
     let one = |node: &BodyNode| {
         let operand = |place: &Place| match *place {
             Place::Node(i) => OperandType::Value(&body.nodes[i as usize].ty),
@@ -108,9 +147,26 @@ fn body_cost(machine: &Machine, body: &Body) -> u64 {
             Place::Weight(i) => OperandType::Weight(&body.weights[i as usize]),
         };
         let operands: Vec<OperandType<'_>> = node.operands.iter().map(operand).collect();
-        cost::cost_ps(machine, node.op, &operands, &node.ty).unwrap_or(u64::MAX)
+        let fact = |place: &Place| match *place {
+            Place::Weight(i) => Some(body.facts.get(i as usize).copied().unwrap_or_default()),
+            Place::Node(_) | Place::Input(_) => None,
+        };
+        let facts: Vec<WeightFacts> = node.operands.iter().filter_map(fact).collect();
+        let is_sparse = matches!(node.operands.first(), Some(Place::Node(i)) if sparse[*i as usize]);
+        costs.cost_ps(node.op, &operands, &node.ty, Known { facts: &facts, is_sparse }).unwrap_or(u64::MAX)
     };
     body.nodes.iter().fold(0, |sum, node| sum.saturating_add(one(node)))
+}
+
+/// Of which nodes most elements are zero; as `analysis::reads_zeros` has it of classes.
+fn sparse_nodes(body: &Body) -> Vec<bool> {
+    let mut sparse: Vec<bool> = Vec::with_capacity(body.nodes.len());
+    for node in &body.nodes {
+        let at = |i: usize| matches!(node.operands.get(i), Some(Place::Node(n)) if sparse[*n as usize]);
+        let is_sparse = makes_zeros(node.op) || keeps_zeros(node.op) && at(0) || node.op == Op::Mul && (at(0) || at(1));
+        sparse.push(is_sparse);
+    }
+    sparse
 }
 
 /// `prologue`, `blocks 0-3, 5`, `epilogue`.

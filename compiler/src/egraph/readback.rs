@@ -18,6 +18,8 @@ use super::saturate::Saturated;
 pub(super) struct Extracted {
     /// The nodes chosen.
     pub(super) body: Body,
+    /// The class of each.
+    pub(super) classes: Vec<Id>,
     /// Whether no cheaper choice exists.
     pub(super) exact: bool,
     /// Steps of the search.
@@ -40,8 +42,10 @@ pub(super) fn extract(
     let Some(solution) = extract::solve(&alternatives.problem, budget) else { return Ok(None) };
     let fail = |reason: &str| Error::Extract { region: region.to_owned(), reason: reason.to_owned() };
     let order = extract::order(&alternatives.problem, &solution.choice).ok_or_else(|| fail("it has a cycle"))?;
-    let mut body = Body { inputs: before.inputs.clone(), weights: before.weights.clone(), ..Body::default() };
+    let (inputs, weights, facts) = (before.inputs.clone(), before.weights.clone(), before.facts.clone());
+    let mut body = Body { inputs, weights, facts, ..Body::default() };
     let mut places: Vec<Option<Place>> = vec![None; solution.choice.len()];
+    let mut classes = Vec::new();
     let at = |id: &Id, places: &[Option<Place>]| alternatives.index(egraph, *id).and_then(|class| places[class]);
     for class in order {
         let index = solution.choice[class].ok_or_else(|| fail("a class has no choice"))?;
@@ -63,11 +67,12 @@ pub(super) fn extract(
                     return Err(fail("an op has no type"));
                 };
                 body.nodes.push(BodyNode { op, operands: resolved, ty: ty.clone() });
+                classes.push(alternatives.ids[class]);
                 Some(Place::Node((body.nodes.len() - 1) as u32))
             }
         };
     }
-    Ok(Some(Extracted { body, exact: solution.exact, steps: solution.steps }))
+    Ok(Some(Extracted { body, classes, exact: solution.exact, steps: solution.steps }))
 }
 
 /// The node of the body to name when nothing can be extracted: on the way down from the outputs along what has a cost,

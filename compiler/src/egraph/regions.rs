@@ -10,6 +10,7 @@ use std::collections::HashMap;
 
 use super::body::{Body, BodyNode, Place};
 use super::error::Error;
+use super::optimise::Facts;
 use crate::graph::{Graph, Node, Operand, ValueId, WeightId};
 
 /// One part of a graph.
@@ -31,11 +32,11 @@ pub struct Region {
     pub body: Body,
 }
 
-/// The regions of `graph`, in order.
+/// The regions of `graph`, in order, with what is known of their weights.
 ///
 /// # Errors
 /// [`Error::Malformed`] if an operand or an output is not there; a verified graph has none such.
-pub fn split(graph: &Graph) -> Result<Vec<Region>, Error> {
+pub fn split(graph: &Graph, facts: &Facts) -> Result<Vec<Region>, Error> {
     check_operands(graph)?;
     let live = live_nodes(graph);
     let runs = runs(graph, &live);
@@ -56,7 +57,7 @@ pub fn split(graph: &Graph) -> Result<Vec<Region>, Error> {
             }
         }
     }
-    Ok(runs.into_iter().map(|run| region(graph, run, &used_outside)).collect())
+    Ok(runs.into_iter().map(|run| region(graph, facts, run, &used_outside)).collect())
 }
 
 /// The graph made of `regions` of `graph` with their bodies replaced: `body_of(i)` is that of region `i`, with the same
@@ -211,7 +212,7 @@ impl<T: Copy + Eq + std::hash::Hash> Numbering<T> {
     }
 }
 
-fn region(graph: &Graph, run: Run, used_outside: &[bool]) -> Region {
+fn region(graph: &Graph, facts: &Facts, run: Run, used_outside: &[bool]) -> Region {
     let (mut inputs, mut weights) = (Numbering::new(), Numbering::new());
     let mut local: HashMap<ValueId, u32> = HashMap::new();
     let mut body = Body::default();
@@ -235,6 +236,9 @@ fn region(graph: &Graph, run: Run, used_outside: &[bool]) -> Region {
     }
     body.inputs = inputs.order.iter().map(|value| graph.node(*value).ty.clone()).collect();
     body.weights = weights.order.iter().map(|weight| graph.weight(*weight).ty.clone()).collect();
+    if weights.order.iter().any(|weight| facts.contains_key(weight)) {
+        body.facts = weights.order.iter().map(|weight| facts.get(weight).copied().unwrap_or_default()).collect();
+    }
     Region {
         block: run.block,
         sources: run.sources,

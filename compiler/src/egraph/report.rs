@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::graph::Strategy;
+
 /// Why rewriting stopped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -37,6 +39,15 @@ pub struct Fired {
     pub count: usize,
 }
 
+/// The strategies that the e-class of a ternary product held.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Held {
+    /// Its node of the region as it was extracted.
+    pub node: usize,
+    /// For one token, for many.
+    pub strategies: [Vec<Strategy>; 2],
+}
+
 /// One distinct region: rewritten once, used wherever the graph has an equal one.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct RegionReport {
@@ -66,6 +77,10 @@ pub struct RegionReport {
     pub exact: bool,
     /// Steps of the extractor's search.
     pub extract_steps: u64,
+    /// What the classes of its ternary products held.
+    pub products: Vec<Held>,
+    /// The blocks that share it.
+    pub blocks: Vec<u32>,
 }
 
 /// What the optimiser did to a graph.

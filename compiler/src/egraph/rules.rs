@@ -7,6 +7,8 @@
 //!
 //! Legality is in the guards alone; nothing is filtered after extraction.
 
+mod family;
+
 use egg::{Applier, EGraph, ENodeOrVar, Id, PatternAst, SearchMatches, Searcher, Subst, Symbol, Var};
 
 use super::analysis::{Fact, Types};
@@ -40,6 +42,9 @@ pub fn compile(rule: &RuleSpec) -> Result<Rewrite, Error> {
     if lhs.is_empty() {
         return Err(fail("it has no left side".to_owned()));
     }
+    if rule.family {
+        return family::compile(rule).map_err(fail);
+    }
     let patterns = lhs.into_iter().map(|(var, ast)| (var, egg::Pattern::new(ast))).collect();
     let search = Join { roots: patterns, guards };
     let bound = search.vars();
@@ -70,6 +75,7 @@ enum BoundGuard {
     Ascending(Vec<Var>),
     SameShape(Var, Var),
     IsTrit(Var),
+    HasKernel(Var),
 }
 
 impl BoundGuard {
@@ -79,6 +85,7 @@ impl BoundGuard {
             Guard::Ascending(names) => Self::Ascending(names.iter().map(|n| var(n)).collect::<Result<_, _>>()?),
             Guard::SameShape(a, b) => Self::SameShape(var(a)?, var(b)?),
             Guard::IsTrit(a) => Self::IsTrit(var(a)?),
+            Guard::HasKernel(a) => Self::HasKernel(var(a)?),
         })
     }
 
@@ -86,7 +93,7 @@ impl BoundGuard {
         match self {
             Self::Ascending(vars) => vars.clone(),
             Self::SameShape(a, b) => vec![*a, *b],
-            Self::IsTrit(a) => vec![*a],
+            Self::IsTrit(a) | Self::HasKernel(a) => vec![*a],
         }
     }
 
@@ -111,6 +118,8 @@ impl BoundGuard {
                 (Some(None), _) | (_, Some(None)) => false,
                 (None, _) | (_, None) => true,
             },
+            // Asked of the whole product: `family`.
+            Self::HasKernel(_) => true,
             Self::IsTrit(a) => match weight(a) {
                 Some(Some(a)) => ty(a).is_some_and(|ty| ty.dtype == DType::Trit),
                 Some(None) => false,
@@ -245,7 +254,8 @@ mod tests {
     use crate::egraph::Stop;
     use crate::egraph::body::{Body, BodyNode, Place};
     use crate::egraph::saturate::{Limits, Saturated, saturate};
-    use crate::graph::{Dim, Op, TensorType, Type};
+    use crate::graph::{Dim, Op, Strategy, TensorType, Type};
+    use crate::strategy::Offers;
 
     const LIMITS: Limits = Limits { iterations: 16, nodes: 10_000 };
 
@@ -257,7 +267,7 @@ mod tests {
     fn products(weight_rows: &[u32]) -> Body {
         let weights = weight_rows.iter().map(|&n| TensorType::new(DType::Trit, [Dim::Const(n), Dim::Const(8)]));
         let nodes = weight_rows.iter().enumerate().map(|(i, &n)| BodyNode {
-            op: Op::TernaryLinear,
+            op: Op::TernaryLinear { decode: Strategy::Any, prefill: Strategy::Any },
             operands: vec![Place::Input(0), Place::Weight(i as u32)],
             ty: rows(DType::F32, n),
         });
@@ -266,6 +276,7 @@ mod tests {
             weights: weights.collect(),
             nodes: nodes.collect(),
             outputs: (0..weight_rows.len() as u32).map(Place::Node).collect(),
+            ..Body::default()
         }
     }
 
@@ -280,20 +291,20 @@ mod tests {
     }
 
     fn rule(lhs: &'static [&'static str], rhs: &'static [&'static str], guards: &'static [Guard]) -> RuleSpec {
-        RuleSpec { name: "test/rule", why: "a test", lhs, rhs, guards, class: Class::Bitwise }
+        RuleSpec { name: "test/rule", why: "a test", lhs, rhs, guards, class: Class::Bitwise, family: false }
     }
 
     fn run(body: &Body, rule: &RuleSpec) -> Saturated {
-        saturate("a test", body, &[compile(rule).unwrap()], LIMITS).unwrap()
+        saturate("a test", body, &[compile(rule).unwrap()], &Offers::default(), LIMITS).unwrap()
     }
 
     fn fired(saturated: &Saturated) -> usize {
         saturated.fired.iter().map(|fired| fired.count).sum()
     }
 
-    const PAIR: &[&str] = &["?a = (ternary_linear ?x ?v)", "?b = (ternary_linear ?x ?w)"];
+    const PAIR: &[&str] = &["?a = (ternary_linear ?x ?v any any)", "?b = (ternary_linear ?x ?w any any)"];
     const PAIR_CAT: &[&str] =
-        &["?a = (get (ternary_linear_cat ?x ?v ?w) 0)", "?b = (get (ternary_linear_cat ?x ?v ?w) 1)"];
+        &["?a = (get (ternary_linear_cat ?x ?v ?w any any) 0)", "?b = (get (ternary_linear_cat ?x ?v ?w any any) 1)"];
 
     #[test]
     fn every_rule_of_the_table_compiles() {
@@ -317,20 +328,22 @@ mod tests {
         assert_eq!(count(&products(&[4, 5]), both), 0);
         let one = |name, guards| {
             let text: &'static [&'static str] = name;
-            fired(&run(&products(&[4]), &rule(text, &["(get (ternary_linear_cat ?x ?w ?w) 0)"], guards)))
+            fired(&run(&products(&[4]), &rule(text, &["(get (ternary_linear_cat ?x ?w ?w any any) 0)"], guards)))
         };
-        assert_eq!(one(&["(ternary_linear ?x ?w)"], &[Guard::IsTrit("?w")]), 1);
+        assert_eq!(one(&["(ternary_linear ?x ?w any any)"], &[Guard::IsTrit("?w")]), 1);
         // The activations are no weight.
-        assert_eq!(one(&["(ternary_linear ?x ?w)"], &[Guard::IsTrit("?x")]), 0);
-        assert_eq!(one(&["(ternary_linear ?x ?w)"], &[Guard::SameShape("?x", "?w")]), 0);
-        assert_eq!(one(&["(ternary_linear ?x ?w)"], &[Guard::Ascending(&["?w", "?x"])]), 0);
+        assert_eq!(one(&["(ternary_linear ?x ?w any any)"], &[Guard::IsTrit("?x")]), 0);
+        assert_eq!(one(&["(ternary_linear ?x ?w any any)"], &[Guard::SameShape("?x", "?w")]), 0);
+        assert_eq!(one(&["(ternary_linear ?x ?w any any)"], &[Guard::Ascending(&["?w", "?x"])]), 0);
     }
 
     #[test]
     fn a_rule_that_breaks_types_is_a_bug_that_is_reported() {
         for rhs in [&["(quantize ?x)"], &["(get ?x 0)"], &["(rmsnorm ?x ?x 1)"]] as [&'static [&'static str]; 3] {
             let rewrite = compile(&rule(&["(relu2 ?x)"], rhs, &[])).unwrap();
-            let Err(error) = saturate("a test", &relu2(), &[rewrite], LIMITS) else { panic!("{rhs:?} passed") };
+            let Err(error) = saturate("a test", &relu2(), &[rewrite], &Offers::default(), LIMITS) else {
+                panic!("{rhs:?} passed")
+            };
             assert!(matches!(error, Error::Fault { .. }), "{error}");
         }
     }
@@ -355,7 +368,7 @@ mod tests {
     fn matches_left_out_are_not_called_saturation() {
         let rewrite = compile(&rule(PAIR, PAIR_CAT, &[Guard::Ascending(&["?v", "?w"])])).unwrap();
         let limits = Limits { iterations: 5, nodes: 100 };
-        let saturated = saturate("a test", &products(&[4; 60]), &[rewrite], limits).unwrap();
+        let saturated = saturate("a test", &products(&[4; 60]), &[rewrite], &Offers::default(), limits).unwrap();
         assert_eq!(saturated.stop, Stop::Nodes);
         assert!(saturated.egraph.total_number_of_nodes() < 1_000);
     }

@@ -15,6 +15,7 @@ use super::error::Error;
 use super::language::{ENode, Head};
 use super::report::{Fired, Stop};
 use super::rules::Rewrite;
+use crate::strategy::Offers;
 
 /// How far rewriting may go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,12 +42,24 @@ pub struct Saturated {
     pub stop: Stop,
 }
 
-/// Rewrites `body`, called `region` in errors, by `rules`.
+/// Rewrites `body`, called `region` in errors, by `rules`; products have the strategies that `offers` admits.
 ///
 /// # Errors
 /// [`Error::Fault`] if a rule breaks types.
-pub fn saturate(region: &str, body: &Body, rules: &[Rewrite], limits: Limits) -> Result<Saturated, Error> {
-    let types = Types { inputs: body.inputs.clone(), weights: body.weights.clone(), faults: Vec::new() };
+pub fn saturate(
+    region: &str,
+    body: &Body,
+    rules: &[Rewrite],
+    offers: &Offers,
+    limits: Limits,
+) -> Result<Saturated, Error> {
+    let types = Types {
+        inputs: body.inputs.clone(),
+        weights: body.weights.clone(),
+        facts: body.facts.clone(),
+        offers: offers.clone(),
+        faults: Vec::new(),
+    };
     let mut egraph = EGraph::new(types.clone());
     let (root, classes) = add(&mut egraph, body);
     let runner = Runner::<ENode, Types>::new(types)

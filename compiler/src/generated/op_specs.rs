@@ -384,7 +384,10 @@ pub static OPS: &[OpSpec] = &[
             weight("w", tensor(DTypePattern::Is(DType::Trit), &[DimPattern::Var("N"), DimPattern::Var("K")])),
         ],
         result: tensor(DTypePattern::Is(DType::I32), &[DimPattern::Row("R"), DimPattern::Var("N")]),
-        attrs: &[],
+        attrs: &[
+            AttrSpec { name: "decode", kind: AttrKind::Strategy, doc: "how it is computed for one token" },
+            AttrSpec { name: "prefill", kind: AttrKind::Strategy, doc: "how it is computed for many" },
+        ],
         constraints: &[Constraint {
             id: "C1",
             text: "K is at most 131072 (2^17), so that integer sums stay exact",
@@ -456,7 +459,10 @@ pub static OPS: &[OpSpec] = &[
             weight("w", tensor(DTypePattern::Is(DType::Trit), &[DimPattern::Var("N"), DimPattern::Var("K")])),
         ],
         result: tensor(DTypePattern::Is(DType::F32), &[DimPattern::Row("R"), DimPattern::Var("N")]),
-        attrs: &[],
+        attrs: &[
+            AttrSpec { name: "decode", kind: AttrKind::Strategy, doc: "how it is computed for one token" },
+            AttrSpec { name: "prefill", kind: AttrKind::Strategy, doc: "how it is computed for many" },
+        ],
         constraints: &[Constraint {
             id: "C1",
             text: "K is at most 131072 (2^17), so that integer sums stay exact",
@@ -476,7 +482,10 @@ pub static OPS: &[OpSpec] = &[
             value("residual", tensor(DTypePattern::Is(DType::F32), &[DimPattern::Row("R"), DimPattern::Var("N")])),
         ],
         result: tensor(DTypePattern::Is(DType::F32), &[DimPattern::Row("R"), DimPattern::Var("N")]),
-        attrs: &[],
+        attrs: &[
+            AttrSpec { name: "decode", kind: AttrKind::Strategy, doc: "how it is computed for one token" },
+            AttrSpec { name: "prefill", kind: AttrKind::Strategy, doc: "how it is computed for many" },
+        ],
         constraints: &[Constraint {
             id: "C1",
             text: "K is at most 131072 (2^17), so that integer sums stay exact",
@@ -503,7 +512,10 @@ pub static OPS: &[OpSpec] = &[
             dtype: DTypePattern::Is(DType::F32),
             dims: &[DimPattern::Row("R"), DimPattern::Each("N")],
         }),
-        attrs: &[],
+        attrs: &[
+            AttrSpec { name: "decode", kind: AttrKind::Strategy, doc: "how it is computed for one token" },
+            AttrSpec { name: "prefill", kind: AttrKind::Strategy, doc: "how it is computed for many" },
+        ],
         constraints: &[Constraint {
             id: "C1",
             text: "K is at most 131072 (2^17), so that integer sums stay exact",
@@ -554,7 +566,11 @@ pub static OPS: &[OpSpec] = &[
             weight("up", tensor(DTypePattern::Is(DType::Trit), &[DimPattern::Var("N"), DimPattern::Var("K")])),
         ],
         result: tensor(DTypePattern::Is(DType::F32), &[DimPattern::Row("R"), DimPattern::Var("N")]),
-        attrs: &[AttrSpec { name: "act", kind: AttrKind::Act, doc: "the activation of the gate: relu2 or silu" }],
+        attrs: &[
+            AttrSpec { name: "act", kind: AttrKind::Act, doc: "the activation of the gate: relu2 or silu" },
+            AttrSpec { name: "decode", kind: AttrKind::Strategy, doc: "how it is computed for one token" },
+            AttrSpec { name: "prefill", kind: AttrKind::Strategy, doc: "how it is computed for many" },
+        ],
         constraints: &[Constraint {
             id: "C1",
             text: "K is at most 131072 (2^17), so that integer sums stay exact",

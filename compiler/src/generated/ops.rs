@@ -2,6 +2,7 @@
 //! Ops, from `ir-specs/ops.toml`.
 
 use crate::graph::attr::{Act, Attr};
+use crate::graph::strategy::Strategy;
 use crate::graph::types::F32;
 use crate::spec::OpSpec;
 
@@ -139,7 +140,12 @@ pub enum Op {
     /// ```text
     /// %3 = ternary_matmul %2, @1 : i32[T, 2]
     /// ```
-    TernaryMatMul,
+    TernaryMatMul {
+        /// `decode`: how it is computed for one token.
+        decode: Strategy,
+        /// `prefill`: how it is computed for many.
+        prefill: Strategy,
+    },
     /// acc times (s_w / s_x).
     ///
     /// ```text
@@ -166,19 +172,34 @@ pub enum Op {
     /// ```text
     /// %3 = ternary_linear %2, @1 : f32[T, 2]
     /// ```
-    TernaryLinear,
+    TernaryLinear {
+        /// `decode`: how it is computed for one token.
+        decode: Strategy,
+        /// `prefill`: how it is computed for many.
+        prefill: Strategy,
+    },
     /// residual + ternary_linear(x, w) in one kernel.
     ///
     /// ```text
     /// %3 = ternary_linear_add %2, @1, %1 : f32[T, 2]
     /// ```
-    TernaryLinearAdd,
+    TernaryLinearAdd {
+        /// `decode`: how it is computed for one token.
+        decode: Strategy,
+        /// `prefill`: how it is computed for many.
+        prefill: Strategy,
+    },
     /// Several ternary_linear of one x in one phase; their results as a tuple.
     ///
     /// ```text
     /// %3 = ternary_linear_cat %2, @1, @2 : (f32[T, 1], f32[T, 2])
     /// ```
-    TernaryLinearCat,
+    TernaryLinearCat {
+        /// `decode`: how it is computed for one token.
+        decode: Strategy,
+        /// `prefill`: how it is computed for many.
+        prefill: Strategy,
+    },
     /// One member of a tuple.
     ///
     /// ```text
@@ -205,6 +226,10 @@ pub enum Op {
     TernaryGlu {
         /// `act`: the activation of the gate: relu2 or silu.
         act: Act,
+        /// `decode`: how it is computed for one token.
+        decode: Strategy,
+        /// `prefill`: how it is computed for many.
+        prefill: Strategy,
     },
 }
 
@@ -230,13 +255,13 @@ impl Op {
             Op::Silu => "silu",
             Op::WantedRows => "wanted_rows",
             Op::Quantize => "quantize",
-            Op::TernaryMatMul => "ternary_matmul",
+            Op::TernaryMatMul { .. } => "ternary_matmul",
             Op::Rescale => "rescale",
             Op::DenseMatMul => "dense_matmul",
             Op::RmsNormQuantize { .. } => "rmsnorm_quantize",
-            Op::TernaryLinear => "ternary_linear",
-            Op::TernaryLinearAdd => "ternary_linear_add",
-            Op::TernaryLinearCat => "ternary_linear_cat",
+            Op::TernaryLinear { .. } => "ternary_linear",
+            Op::TernaryLinearAdd { .. } => "ternary_linear_add",
+            Op::TernaryLinearCat { .. } => "ternary_linear_cat",
             Op::Get { .. } => "get",
             Op::Glu { .. } => "glu",
             Op::TernaryGlu { .. } => "ternary_glu",
@@ -264,13 +289,13 @@ impl Op {
             Op::Silu => 15,
             Op::WantedRows => 16,
             Op::Quantize => 17,
-            Op::TernaryMatMul => 18,
+            Op::TernaryMatMul { .. } => 18,
             Op::Rescale => 19,
             Op::DenseMatMul => 20,
             Op::RmsNormQuantize { .. } => 21,
-            Op::TernaryLinear => 22,
-            Op::TernaryLinearAdd => 23,
-            Op::TernaryLinearCat => 24,
+            Op::TernaryLinear { .. } => 22,
+            Op::TernaryLinearAdd { .. } => 23,
+            Op::TernaryLinearCat { .. } => 24,
             Op::Get { .. } => 25,
             Op::Glu { .. } => 26,
             Op::TernaryGlu { .. } => 27,
@@ -300,16 +325,26 @@ impl Op {
             Op::Silu => vec![],
             Op::WantedRows => vec![],
             Op::Quantize => vec![],
-            Op::TernaryMatMul => vec![],
+            Op::TernaryMatMul { decode, prefill } => {
+                vec![("decode", Attr::from(decode)), ("prefill", Attr::from(prefill))]
+            }
             Op::Rescale => vec![],
             Op::DenseMatMul => vec![],
             Op::RmsNormQuantize { eps } => vec![("eps", Attr::from(eps))],
-            Op::TernaryLinear => vec![],
-            Op::TernaryLinearAdd => vec![],
-            Op::TernaryLinearCat => vec![],
+            Op::TernaryLinear { decode, prefill } => {
+                vec![("decode", Attr::from(decode)), ("prefill", Attr::from(prefill))]
+            }
+            Op::TernaryLinearAdd { decode, prefill } => {
+                vec![("decode", Attr::from(decode)), ("prefill", Attr::from(prefill))]
+            }
+            Op::TernaryLinearCat { decode, prefill } => {
+                vec![("decode", Attr::from(decode)), ("prefill", Attr::from(prefill))]
+            }
             Op::Get { index } => vec![("index", Attr::from(index))],
             Op::Glu { act } => vec![("act", Attr::from(act))],
-            Op::TernaryGlu { act } => vec![("act", Attr::from(act))],
+            Op::TernaryGlu { act, decode, prefill } => {
+                vec![("act", Attr::from(act)), ("decode", Attr::from(decode)), ("prefill", Attr::from(prefill))]
+            }
         }
     }
 
@@ -336,16 +371,26 @@ impl Op {
             ("silu", []) => Op::Silu,
             ("wanted_rows", []) => Op::WantedRows,
             ("quantize", []) => Op::Quantize,
-            ("ternary_matmul", []) => Op::TernaryMatMul,
+            ("ternary_matmul", [Attr::Strategy(a0), Attr::Strategy(a1)]) => {
+                Op::TernaryMatMul { decode: *a0, prefill: *a1 }
+            }
             ("rescale", []) => Op::Rescale,
             ("dense_matmul", []) => Op::DenseMatMul,
             ("rmsnorm_quantize", [Attr::F32(a0)]) => Op::RmsNormQuantize { eps: *a0 },
-            ("ternary_linear", []) => Op::TernaryLinear,
-            ("ternary_linear_add", []) => Op::TernaryLinearAdd,
-            ("ternary_linear_cat", []) => Op::TernaryLinearCat,
+            ("ternary_linear", [Attr::Strategy(a0), Attr::Strategy(a1)]) => {
+                Op::TernaryLinear { decode: *a0, prefill: *a1 }
+            }
+            ("ternary_linear_add", [Attr::Strategy(a0), Attr::Strategy(a1)]) => {
+                Op::TernaryLinearAdd { decode: *a0, prefill: *a1 }
+            }
+            ("ternary_linear_cat", [Attr::Strategy(a0), Attr::Strategy(a1)]) => {
+                Op::TernaryLinearCat { decode: *a0, prefill: *a1 }
+            }
             ("get", [Attr::U32(a0)]) => Op::Get { index: *a0 },
             ("glu", [Attr::Act(a0)]) => Op::Glu { act: *a0 },
-            ("ternary_glu", [Attr::Act(a0)]) => Op::TernaryGlu { act: *a0 },
+            ("ternary_glu", [Attr::Act(a0), Attr::Strategy(a1), Attr::Strategy(a2)]) => {
+                Op::TernaryGlu { act: *a0, decode: *a1, prefill: *a2 }
+            }
             _ => return None,
         })
     }

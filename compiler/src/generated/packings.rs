@@ -36,6 +36,20 @@ pub enum Packing {
     /// Tile 0 of the first matrix, tile 0 of the second, tile 1 of the first, and so on; each tile as in t5_16x20.
     /// Bytes: twice those of t5_16x20.
     T5Tile16x20Pair,
+    /// Two bits per trit in tiles of 16 rows; byte lanes are rows, so that each half of a byte is the index of a byte shuffle.
+    ///
+    /// The code of a trit t is c = t + 1. Rows are padded to a multiple of 16 and cut into tiles of 16; columns are padded to a multiple of 16 and cut into
+    /// blocks of 16; padding is the trit 0 (code 1). For each tile of rows, for each block of columns: one line of 64 bytes in four parts of 16.
+    /// Byte r of part l of line j belongs to row r of the tile and is c0 + 4 c1 + 16 c2 + 64 c3, where cf is the code of column 16 j + 4 l + f.
+    /// An even number of lines would put tiles of some shapes into the same cache sets: a tile of an even number of blocks ends with
+    /// a further line of zeros.
+    /// Bytes: ceil(N / 16) * 64 * (ceil(K / 16), plus 1 if that is even).
+    N4Tile16x16,
+    /// Two matrices of one shape as n4_16x16, tile by tile in turn: a gated unit reads both as one stream.
+    ///
+    /// Tile 0 of the first matrix, tile 0 of the second, tile 1 of the first, and so on; each tile as in n4_16x16.
+    /// Bytes: twice those of n4_16x16.
+    N4Tile16x16Pair,
     /// Two bits per trit, column after column in tiles of 256 rows, a cache line each: a column whose activation is zero is not read.
     ///
     /// The code of a trit t is c = t + 1. Rows are padded to a multiple of 256 with the trit 0 (code 1) and cut into tiles of 256. For each tile of
@@ -76,6 +90,8 @@ impl Packing {
         Packing::T2Tile16x16Pair,
         Packing::T5Tile16x20,
         Packing::T5Tile16x20Pair,
+        Packing::N4Tile16x16,
+        Packing::N4Tile16x16Pair,
         Packing::C2Tile256,
         Packing::DenseRows,
         Packing::F32Vector,
@@ -89,10 +105,12 @@ impl Packing {
             Packing::T2Tile16x16Pair => 1,
             Packing::T5Tile16x20 => 2,
             Packing::T5Tile16x20Pair => 3,
-            Packing::C2Tile256 => 4,
-            Packing::DenseRows => 5,
-            Packing::F32Vector => 6,
-            Packing::H6Tile16x16 => 7,
+            Packing::N4Tile16x16 => 4,
+            Packing::N4Tile16x16Pair => 5,
+            Packing::C2Tile256 => 6,
+            Packing::DenseRows => 7,
+            Packing::F32Vector => 8,
+            Packing::H6Tile16x16 => 9,
         }]
     }
 
@@ -152,6 +170,28 @@ pub static PACKINGS: &[PackingSpec] = &[
         block_bytes: Some(64),
         align_bytes: 64,
         layout: "Tile 0 of the first matrix, tile 0 of the second, tile 1 of the first, and so on; each tile as in t5_16x20.\nBytes: twice those of t5_16x20.",
+    },
+    PackingSpec {
+        name: "n4_16x16",
+        summary: "Two bits per trit in tiles of 16 rows; byte lanes are rows, so that each half of a byte is the index of a byte shuffle.",
+        weights: DTypePattern::Is(DType::Trit),
+        tile_rows: 16,
+        rows_multiple: 16,
+        block_cols: 16,
+        block_bytes: Some(64),
+        align_bytes: 64,
+        layout: "The code of a trit t is c = t + 1. Rows are padded to a multiple of 16 and cut into tiles of 16; columns are padded to a multiple of 16 and cut into\nblocks of 16; padding is the trit 0 (code 1). For each tile of rows, for each block of columns: one line of 64 bytes in four parts of 16.\nByte r of part l of line j belongs to row r of the tile and is c0 + 4 c1 + 16 c2 + 64 c3, where cf is the code of column 16 j + 4 l + f.\nAn even number of lines would put tiles of some shapes into the same cache sets: a tile of an even number of blocks ends with\na further line of zeros.\nBytes: ceil(N / 16) * 64 * (ceil(K / 16), plus 1 if that is even).",
+    },
+    PackingSpec {
+        name: "n4_16x16_pair",
+        summary: "Two matrices of one shape as n4_16x16, tile by tile in turn: a gated unit reads both as one stream.",
+        weights: DTypePattern::Is(DType::Trit),
+        tile_rows: 16,
+        rows_multiple: 16,
+        block_cols: 16,
+        block_bytes: Some(64),
+        align_bytes: 64,
+        layout: "Tile 0 of the first matrix, tile 0 of the second, tile 1 of the first, and so on; each tile as in n4_16x16.\nBytes: twice those of n4_16x16.",
     },
     PackingSpec {
         name: "c2_256",

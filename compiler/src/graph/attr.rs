@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::strategy::Strategy;
 use super::types::F32;
 
 /// The activation function of a gated linear unit.
@@ -40,6 +41,15 @@ pub enum Attr {
     F32(F32),
     /// An activation function.
     Act(Act),
+    /// A way to compute a ternary product.
+    Strategy(Strategy),
+}
+
+impl Attr {
+    /// Whether it is the strategy that is chosen where none is written.
+    pub const fn is_any(self) -> bool {
+        matches!(self, Attr::Strategy(Strategy::Any))
+    }
 }
 
 impl From<u32> for Attr {
@@ -60,12 +70,19 @@ impl From<Act> for Attr {
     }
 }
 
+impl From<Strategy> for Attr {
+    fn from(v: Strategy) -> Self {
+        Attr::Strategy(v)
+    }
+}
+
 impl fmt::Display for Attr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Attr::U32(v) => write!(f, "{v}"),
             Attr::F32(v) => write!(f, "{v}"),
             Attr::Act(v) => f.write_str(v.name()),
+            Attr::Strategy(v) => f.write_str(v.name()),
         }
     }
 }

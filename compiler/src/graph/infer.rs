@@ -87,6 +87,9 @@ mod tests {
     //! Types are written in the text form; a weight has an `@` in front.
 
     use super::*;
+    use crate::graph::Strategy;
+
+    const ANY: Strategy = Strategy::Any;
     use crate::graph::parse::parse;
     use crate::graph::{Act, F32};
 
@@ -126,10 +129,18 @@ mod tests {
         check(Op::Attention { scale: eps }, &["f32[T, 640]", "kv[5, 64]", "i32[T]"], "f32[T, 640]");
         check(Op::WantedRows, &["f32[T, 4]"], "f32[W, 4]");
         check(Op::Rescale, &["i32[T, 4]", "q8[T, 9]", "@trit[4, 9]"], "f32[T, 4]");
-        check(Op::TernaryLinearAdd, &["q8[T, 9]", "@trit[4, 9]", "f32[T, 4]"], "f32[T, 4]");
-        check(Op::TernaryGlu { act: Act::Silu }, &["q8[T, 9]", "@trit[4, 9]", "@trit[4, 9]"], "f32[T, 4]");
+        check(
+            Op::TernaryLinearAdd { decode: ANY, prefill: ANY },
+            &["q8[T, 9]", "@trit[4, 9]", "f32[T, 4]"],
+            "f32[T, 4]",
+        );
+        check(
+            Op::TernaryGlu { act: Act::Silu, decode: ANY, prefill: ANY },
+            &["q8[T, 9]", "@trit[4, 9]", "@trit[4, 9]"],
+            "f32[T, 4]",
+        );
         let three = ["q8[W, 9]", "@trit[4, 9]", "@trit[5, 9]", "@trit[4, 9]"];
-        check(Op::TernaryLinearCat, &three, "(f32[W, 4], f32[W, 5], f32[W, 4])");
+        check(Op::TernaryLinearCat { decode: ANY, prefill: ANY }, &three, "(f32[W, 4], f32[W, 5], f32[W, 4])");
         check(Op::Get { index: 1 }, &["(f32[W, 4], f32[W, 5])"], "f32[W, 5]");
     }
 
@@ -138,7 +149,7 @@ mod tests {
         let eps = F32::new(1e-5);
         check(Op::InputIds, &["i32[T]"], "input_ids takes 0 operands, found 1");
         check(
-            Op::TernaryLinearCat,
+            Op::TernaryLinearCat { decode: ANY, prefill: ANY },
             &["q8[T, 9]", "@trit[4, 9]"],
             "ternary_linear_cat takes 3 or more operands, found 2",
         );
@@ -148,7 +159,7 @@ mod tests {
             "operand 1 (g) of rmsnorm must be the weight dense[320], found the weight f32[321]",
         );
         check(
-            Op::TernaryLinear,
+            Op::TernaryLinear { decode: ANY, prefill: ANY },
             &["f32[T, 9]", "@trit[4, 9]"],
             "operand 0 (x) of ternary_linear must be the value q8[R, K], found the value f32[T, 9]",
         );
@@ -178,7 +189,7 @@ mod tests {
             "operand 1 (k) of kv_write must be the value f32[T, H*D], found the value f32[T, 1]",
         );
         check(
-            Op::TernaryGlu { act: Act::Relu2 },
+            Op::TernaryGlu { act: Act::Relu2, decode: ANY, prefill: ANY },
             &["q8[T, 9]", "@trit[4, 9]", "@trit[5, 9]"],
             "operand 2 (up) of ternary_glu must be the weight trit[4, 9], found the weight trit[5, 9]",
         );

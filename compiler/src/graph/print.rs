@@ -77,14 +77,17 @@ impl Display for Node {
         for (i, operand) in self.operands.iter().enumerate() {
             write!(f, "{}{operand}", if i == 0 { " " } else { ", " })?;
         }
-        for (i, (name, value)) in self.op.attrs().into_iter().enumerate() {
-            write!(f, "{}{name} = ", if i == 0 { " {" } else { ", " })?;
+        let attrs = self.op.attrs().into_iter().filter(|(_, value)| !value.is_any());
+        let mut open = false;
+        for (name, value) in attrs {
+            write!(f, "{}{name} = ", if open { ", " } else { " {" })?;
+            open = true;
             match value {
                 Attr::F32(v) => Number(v).fmt(f)?,
-                Attr::U32(_) | Attr::Act(_) => value.fmt(f)?,
+                Attr::U32(_) | Attr::Act(_) | Attr::Strategy(_) => value.fmt(f)?,
             }
         }
-        f.write_str(if self.op.attrs().is_empty() { "" } else { "}" })?;
+        f.write_str(if open { "}" } else { "" })?;
         write!(f, " : {}", self.ty)
     }
 }

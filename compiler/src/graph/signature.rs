@@ -44,7 +44,7 @@ impl<'a> Bindings<'a> {
     pub(super) fn number(&self, name: &str) -> Option<u32> {
         match self.attrs.iter().find(|(attr, _)| *attr == name) {
             Some((_, Attr::U32(n))) => Some(*n),
-            Some((_, Attr::F32(_) | Attr::Act(_))) => None,
+            Some((_, Attr::F32(_) | Attr::Act(_) | Attr::Strategy(_))) => None,
             None => self.shared.iter().find(|(var, _)| *var == name).and_then(|(_, dim)| dim.as_const()),
         }
     }

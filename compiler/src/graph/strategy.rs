@@ -4,7 +4,8 @@
 //! variants. A graph names one for decoding and one for prompts with each product; `any` leaves the choice to the optimiser.
 
 /// How a ternary product is computed.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Strategy {
     /// Not chosen yet: nothing computes it.
     Any,

@@ -11,8 +11,8 @@ use crate::schedule::kernel::TritPacking;
 /// Columns that a kernel takes at once.
 pub const GROUP: u32 = 4;
 
-/// Columns of the next tile at the end of the list: as far ahead as lines may be fetched.
-pub const AHEAD: u32 = 128;
+/// Columns of the next tile at the end of the list, at most: as far ahead as lines may be fetched.
+pub const MOST_AHEAD: u32 = u8::MAX as u32;
 
 /// Entries that may be written behind the last one: the list is made with whole vectors.
 const SPARE: u32 = 16;
@@ -33,7 +33,7 @@ pub struct ColumnScratch {
 impl ColumnScratch {
     /// The areas for a matrix of `cols` columns.
     pub const fn new(cols: u32) -> Self {
-        let entries = round_up((cols + AHEAD + SPARE) as u64, ALIGN_BYTES) as u32;
+        let entries = round_up((cols + GROUP + MOST_AHEAD + SPARE) as u64, ALIGN_BYTES) as u32;
         let sums = 0;
         let codes = sums + 4 * TritPacking::C2.tile_rows();
         let offsets = codes + entries;
@@ -43,7 +43,7 @@ impl ColumnScratch {
 
 // No offset in the list wraps around: every `GROUP` entries or later it moves on by one tile.
 const _: () =
-    assert!((AHEAD / GROUP + 1) as u64 * trit_tile_bytes(TritPacking::C2, crate::graph::arith::MAX_K) < 1 << 31);
+    assert!((MOST_AHEAD / GROUP + 1) as u64 * trit_tile_bytes(TritPacking::C2, crate::graph::arith::MAX_K) < 1 << 31);
 
 #[cfg(test)]
 mod tests {
@@ -54,7 +54,7 @@ mod tests {
         for cols in [1, 15, 64, 420, 6912, crate::graph::arith::MAX_K] {
             let s = ColumnScratch::new(cols);
             assert!([s.sums, s.codes, s.offsets, s.bytes].iter().all(|area| area.is_multiple_of(64)), "{s:?}");
-            let entries = cols.next_multiple_of(GROUP) + AHEAD;
+            let entries = cols.next_multiple_of(GROUP) + MOST_AHEAD;
             assert!(s.codes - s.sums >= 4 * 256 && s.offsets - s.codes >= entries, "{s:?}");
             assert!(s.bytes - s.offsets >= 4 * entries, "{s:?}");
         }

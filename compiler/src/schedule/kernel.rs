@@ -5,6 +5,10 @@
 use std::fmt;
 
 use super::RowKind;
+use super::columns::ColumnScratch;
+use super::layout::trit_tiles;
+use super::lut::LutScratch;
+use super::table::TableScratch;
 use crate::generated::packings::Packing;
 use crate::graph::DenseType;
 use crate::graph::{Act, F32};
@@ -42,25 +46,27 @@ pub enum TritPacking {
     T2,
     /// `t5_16x20`: five trits a byte, 20 columns of 16 rows in a cache line.
     T5,
+    /// `n4_16x16`: two bits a trit, 16 columns of 16 rows in a cache line, byte lanes are rows.
+    N4,
     /// `c2_256`: two bits a trit, one column of 256 rows in a cache line.
     C2,
 }
 
 impl TritPacking {
     /// All of them.
-    pub const ALL: [TritPacking; 3] = [TritPacking::T2, TritPacking::T5, TritPacking::C2];
+    pub const ALL: [TritPacking; 4] = [TritPacking::T2, TritPacking::T5, TritPacking::N4, TritPacking::C2];
 
     /// Rows of a tile.
     pub const fn tile_rows(self) -> u32 {
         match self {
-            TritPacking::T2 | TritPacking::T5 => 16,
+            TritPacking::T2 | TritPacking::T5 | TritPacking::N4 => 16,
             TritPacking::C2 => 256,
         }
     }
     /// Columns of a block.
     pub const fn block_cols(self) -> u32 {
         match self {
-            TritPacking::T2 => 16,
+            TritPacking::T2 | TritPacking::N4 => 16,
             TritPacking::T5 => 20,
             TritPacking::C2 => 1,
         }
@@ -68,14 +74,14 @@ impl TritPacking {
     /// Trits of a byte: its fields.
     pub const fn fields(self) -> u32 {
         match self {
-            TritPacking::T2 | TritPacking::C2 => 4,
+            TritPacking::T2 | TritPacking::N4 | TritPacking::C2 => 4,
             TritPacking::T5 => 5,
         }
     }
     /// What the code of one field is multiplied by to make it that of the next.
     pub const fn base(self) -> u32 {
         match self {
-            TritPacking::T2 | TritPacking::C2 => 4,
+            TritPacking::T2 | TritPacking::N4 | TritPacking::C2 => 4,
             TritPacking::T5 => 3,
         }
     }
@@ -86,6 +92,8 @@ impl TritPacking {
             (TritPacking::T2, true) => Packing::T2Tile16x16Pair,
             (TritPacking::T5, false) => Packing::T5Tile16x20,
             (TritPacking::T5, true) => Packing::T5Tile16x20Pair,
+            (TritPacking::N4, false) => Packing::N4Tile16x16,
+            (TritPacking::N4, true) => Packing::N4Tile16x16Pair,
             (TritPacking::C2, _) => Packing::C2Tile256,
         }
     }
@@ -104,6 +112,19 @@ pub enum Epilogue {
     Glu(Act),
 }
 
+impl Epilogue {
+    /// Its part of a symbol.
+    const fn name(self) -> &'static str {
+        match self {
+            Epilogue::Sums => "i32",
+            Epilogue::Scale => "scale",
+            Epilogue::ScaleAdd => "scale_add",
+            Epilogue::Glu(Act::Relu2) => "relu2_mul",
+            Epilogue::Glu(Act::Silu) => "silu_mul",
+        }
+    }
+}
+
 /// How many rows of activations a ternary kernel is made for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Regime {
@@ -117,6 +138,8 @@ pub enum Regime {
         tokens: u32,
     },
 }
+
+pub use super::variant::{Variant, Vectors};
 
 /// One element-by-element operation.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -141,6 +164,10 @@ impl MapOp {
     }
 }
 
+/// Names a program of one schedule.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct ProgramId(pub u32);
+
 /// What a kernel computes. All numbers are constants in its code.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum KernelKind {
@@ -161,8 +188,8 @@ pub enum KernelKind {
         cols: u32,
     },
     /// i8 codes times trits. Args: w, codes, scales, sums, out, rows, lo, hi, s_w, then residual or s_w of up, scratch.
-    /// `lo` and `hi` count tiles; of tables, `TABLE_PARTS` parts of each batch of tokens. Only tables and kernels of
-    /// `c2_256` use the scratch.
+    /// `lo` and `hi` count tiles; of tables, `TABLE_PARTS` parts of each batch of tokens. The scratch memory is
+    /// [`KernelKind::scratch_bytes`] long.
     Ternary {
         /// How the trits lie.
         packing: TritPacking,
@@ -174,6 +201,22 @@ pub enum KernelKind {
         epilogue: Epilogue,
         /// One row of activations or several.
         regime: Regime,
+        /// How its loops are cut.
+        variant: Variant,
+    },
+    /// i8 codes times trits that are part of the code ([`crate::addsub`]). Args as of `Ternary`, of which w and the sums are
+    /// not read; `lo` and `hi` count batches of `tokens`, and there is scratch memory.
+    AddSub {
+        /// The additions that its matrix is; of N rows and K columns.
+        program: ProgramId,
+        /// N.
+        rows: u32,
+        /// K.
+        cols: u32,
+        /// What follows the sums; a gated unit has no such kernel.
+        epilogue: Epilogue,
+        /// Tokens of a batch: lanes of a vector of i16. One token is a batch of its own.
+        tokens: u32,
     },
     /// acc * (s_w / s_x). Args: acc, scales, out, s_w, lo, hi (rows).
     Rescale {
@@ -259,6 +302,28 @@ pub enum KernelKind {
     },
 }
 
+impl KernelKind {
+    /// Whether a thread needs scratch memory for it.
+    pub const fn prepares(&self) -> bool {
+        // What a program needs only the program knows.
+        matches!(self, KernelKind::AddSub { .. }) || self.scratch_bytes() > 0
+    }
+
+    /// Scratch memory that a thread needs for it, in bytes.
+    pub const fn scratch_bytes(&self) -> u32 {
+        let KernelKind::Ternary { packing, rows, cols, epilogue, regime, variant } = *self else { return 0 };
+        match (packing, regime) {
+            (_, Regime::Table { tokens }) => {
+                let matrices = if matches!(epilogue, Epilogue::Glu(_)) { 2 } else { 1 };
+                TableScratch::of_variant(packing, tokens, cols, matrices * trit_tiles(packing, rows), variant).bytes
+            }
+            (TritPacking::N4, Regime::Gemv | Regime::Gemm) => LutScratch::new(cols).bytes,
+            (TritPacking::C2, Regime::Gemv | Regime::Gemm) => ColumnScratch::new(cols).bytes,
+            (TritPacking::T2 | TritPacking::T5, Regime::Gemv | Regime::Gemm) => 0,
+        }
+    }
+}
+
 /// The symbol without ISA and prefix: op, types, tile, shape.
 impl fmt::Display for KernelKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -276,20 +341,22 @@ impl fmt::Display for KernelKind {
                     None => Ok(()),
                 }
             }
-            KernelKind::Ternary { packing, rows, cols, epilogue, regime } => {
+            KernelKind::Ternary { packing, rows, cols, epilogue, regime, variant } => {
                 let regime = match regime {
                     Regime::Gemv => "gemv",
                     Regime::Gemm => "gemm",
                     Regime::Table { .. } => "table",
                 };
-                let epilogue = match epilogue {
-                    Epilogue::Sums => "i32",
-                    Epilogue::Scale => "scale",
-                    Epilogue::ScaleAdd => "scale_add",
-                    Epilogue::Glu(Act::Relu2) => "relu2_mul",
-                    Epilogue::Glu(Act::Silu) => "silu_mul",
-                };
-                write!(f, "{regime}_q8x{}_{epilogue}__{rows}x{cols}", packing.packing(false).name())
+                write!(
+                    f,
+                    "{regime}_q8x{}_{}{}__{rows}x{cols}",
+                    packing.packing(false).name(),
+                    epilogue.name(),
+                    variant.suffix()
+                )
+            }
+            KernelKind::AddSub { program: ProgramId(id), rows, cols, epilogue, tokens } => {
+                write!(f, "addsub{tokens}_q8_{}__{rows}x{cols}_p{id}", epilogue.name())
             }
             KernelKind::Rescale { cols } => write!(f, "rescale_i32_f32__{cols}"),
             KernelKind::Dense { dtype, rows, cols, out_row_bytes } => {

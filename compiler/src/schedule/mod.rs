@@ -5,7 +5,7 @@
 //! another thread writes ([`check`] proves it anew for every schedule; the coarse head's own memory, and the meetings within
 //! its phase, are `codegen::step::head`'s). It knows no instructions and no addresses.
 //!
-//! Read [`layout`] (rows and tiles to bytes), [`kernel`] (what there is to call), [`table`] and [`columns`] (scratch memory), [`plan`]
+//! Read [`layout`] (rows and tiles to bytes), [`kernel`] (what there is to call), [`variant`] (how its loops are cut), [`table`], [`lut`], [`columns`] (scratch memory), [`plan`]
 //! (node to calls), [`phases`] (calls to phases), [`buffers`] (liveness to offsets), [`packing`] (weights to bytes), [`head`] and [`coarse`] (the head's second copy, and why it may be trusted), [`mod@print`], [`traffic`] (bytes
 //! and products of a step).
 
@@ -16,16 +16,23 @@ pub mod columns;
 pub mod head;
 pub mod kernel;
 pub mod layout;
+pub mod lut;
 pub mod packing;
 pub mod phases;
 pub mod plan;
 pub mod print;
 pub mod table;
 pub mod traffic;
+pub mod variant;
 
-use crate::graph::{F32, Graph, ValueId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::addsub::Program;
+use crate::graph::{F32, Graph, Strategy, ValueId, WeightId};
+use crate::strategy::Slot;
 pub use head::{CoarseHead, HeadMode};
-use kernel::{KernelKind, TritPacking};
+use kernel::{KernelKind, TritPacking, Variant};
 use packing::WeightLayout;
 
 /// Names a kernel of one schedule.
@@ -161,8 +168,10 @@ pub enum Split {
 pub struct Many {
     /// The kernel.
     pub kernel: KernelId,
-    /// Rows of a batch; its units of work are `TABLE_PARTS` parts of each batch.
+    /// Rows of a batch.
     pub tokens: u32,
+    /// Units of work of a batch.
+    pub parts: u32,
     /// The least rows for which it is chosen.
     pub from: u32,
 }
@@ -205,6 +214,19 @@ pub struct Call {
     pub reads: Vec<BufferId>,
     /// The buffer that it writes, unless that is the cache or the caller's logits.
     pub writes: Option<BufferId>,
+    /// What is otherwise for a single row, if anything is.
+    pub single: Option<Single>,
+}
+
+/// What a call that chooses its kernel by rows does otherwise for a single one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Single {
+    /// Where the packed weights lie that it reads instead of those among its arguments.
+    pub weights: u64,
+    /// How threads share it instead.
+    pub split: Split,
+    /// Whether a thread does its share as a whole: what the kernel prepares must serve all of it.
+    pub is_whole: bool,
 }
 
 /// Calls between two meetings of the threads.
@@ -218,6 +240,14 @@ pub struct Phase {
 }
 
 impl Call {
+    /// Where the packed weights lie that it reads for one row, or for several; `None` if it reads none.
+    pub fn weights(&self, slot: Slot) -> Option<u64> {
+        match (self.single, slot) {
+            (Some(single), Slot::Decode) => Some(single.weights),
+            _ => self.args.iter().find_map(|arg| if let Arg::Weights { offset } = arg { Some(*offset) } else { None }),
+        }
+    }
+
     /// The rows that it works on.
     pub fn space(&self) -> RowSpace {
         let counted =
@@ -253,6 +283,8 @@ pub struct KvLayer {
 pub struct Schedule {
     /// Distinct kernels; `KernelId` indexes it.
     pub kernels: Vec<KernelKind>,
+    /// Matrices that are code; `ProgramId` indexes it.
+    pub programs: Vec<Arc<Program>>,
     /// The step.
     pub phases: Vec<Phase>,
     /// `BufferId` indexes it.
@@ -277,9 +309,40 @@ pub struct Schedule {
     pub scratch_bytes: u32,
 }
 
+/// How the loops of a ternary product's kernels are cut, where that is not the default.
+pub type Variants = BTreeMap<ProductKey, Variant>;
+
+/// Weights that can be code.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Code {
+    /// Their programs.
+    pub programs: BTreeMap<WeightId, Arc<Program>>,
+    /// Tokens that a kernel computes at a time.
+    pub tokens: u32,
+}
+
+/// A kernel of a ternary product, whatever follows its sums.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct ProductKey {
+    /// For one token or for many.
+    pub slot: Slot,
+    /// How it is computed.
+    pub strategy: Strategy,
+    /// N.
+    pub rows: u32,
+    /// K.
+    pub cols: u32,
+    /// Whether it is a gated unit.
+    pub is_gated: bool,
+}
+
 /// What the caller decides.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options {
+    /// How the loops of kernels are cut.
+    pub variants: Variants,
+    /// The weights that can be code.
+    pub code: Code,
     /// The most tokens of one step: sizes the arena.
     pub max_step_tokens: u32,
     /// How ternary products are computed.
@@ -291,10 +354,24 @@ pub struct Options {
 /// How ternary products are computed on a target.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Ternary {
-    /// How their weights lie.
+    /// How the weights lie of products for which no strategy is named.
     pub packing: TritPacking,
     /// The kernel for many tokens, if there is one.
     pub table: Option<Table>,
+}
+
+impl Ternary {
+    /// What computes a product for which the graph names no strategy.
+    pub fn default_of(&self, slot: Slot) -> Strategy {
+        match (self.packing, slot, self.table) {
+            (TritPacking::T2, Slot::Prefill, Some(_)) => Strategy::Lut2,
+            (TritPacking::T5, Slot::Prefill, Some(_)) => Strategy::Lut5,
+            (TritPacking::T2, ..) => Strategy::Dot2,
+            (TritPacking::T5, ..) => Strategy::Dot5,
+            (TritPacking::N4, ..) => Strategy::Lut,
+            (TritPacking::C2, ..) => Strategy::ColSkip,
+        }
+    }
 }
 
 /// When the table product is chosen.

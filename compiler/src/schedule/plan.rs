@@ -4,18 +4,17 @@
 //! distinct kernels. Not decided here: when a call runs (`phases`) and where a buffer lies (`buffers`).
 
 mod lookup;
+mod ternary;
 
 use std::collections::BTreeMap;
 
-use super::kernel::{Epilogue, KernelKind, MapOp, Regime};
+use super::kernel::{Epilogue, KernelKind, MapOp};
 use super::packing::Layout;
-use super::table::TableScratch;
 use super::{
-    Arg, Buffer, BufferId, Call, Choice, Error, KvLayer, Many, Options, Part, RowKind, RowSpace, Schedule, Split,
-    Ternary, layout,
+    Arg, Buffer, BufferId, Call, Choice, Error, KvLayer, Options, Part, RowKind, RowSpace, Schedule, Split, layout,
 };
 use crate::graph::DenseType;
-use crate::graph::{Act, F32, Graph, Op, Operand, ValueId, WeightId};
+use crate::graph::{Act, F32, Graph, Op, Operand, ValueId};
 
 /// A schedule in the making.
 #[derive(Debug)]
@@ -112,11 +111,11 @@ impl Planner<'_> {
             Op::Relu2 => self.map(id, MapOp::Act(Act::Relu2))?,
             Op::Silu => self.map(id, MapOp::Act(Act::Silu))?,
             Op::Glu { act } => self.map(id, MapOp::Glu(act))?,
-            Op::TernaryMatMul => self.ternary(id, Epilogue::Sums)?,
-            Op::TernaryLinear => self.ternary(id, Epilogue::Scale)?,
-            Op::TernaryLinearAdd => self.ternary(id, Epilogue::ScaleAdd)?,
-            Op::TernaryGlu { act } => self.ternary(id, Epilogue::Glu(act))?,
-            Op::TernaryLinearCat => self.ternary_cat(id)?,
+            Op::TernaryMatMul { decode, prefill } => self.ternary(id, Epilogue::Sums, [decode, prefill])?,
+            Op::TernaryLinear { decode, prefill } => self.ternary(id, Epilogue::Scale, [decode, prefill])?,
+            Op::TernaryLinearAdd { decode, prefill } => self.ternary(id, Epilogue::ScaleAdd, [decode, prefill])?,
+            Op::TernaryGlu { act, decode, prefill } => self.ternary(id, Epilogue::Glu(act), [decode, prefill])?,
+            Op::TernaryLinearCat { decode, prefill } => self.ternary_cat(id, [decode, prefill])?,
             Op::Rescale => self.rescale(id)?,
             Op::DenseMatMul => self.dense(id)?,
             Op::FakeQuant | Op::Dequant | Op::Widen | Op::MatMul => {
@@ -249,152 +248,6 @@ impl Planner<'_> {
         let kernel = self.kernel(KernelKind::Map { op, cols });
         self.call(id, Choice::One(kernel), args, Split::Rows(space), reads, Some(out));
         Ok(vec![here(out)])
-    }
-
-    fn ternary(&mut self, id: ValueId, epilogue: Epilogue) -> Result<Vec<Place>, Error> {
-        let w = self.weight(id, 1)?;
-        let (rows, cols, scale) = self.trit_shape(id, w)?;
-        let (offset, last) = match epilogue {
-            Epilogue::Sums | Epilogue::Scale => (
-                self.plan.model.weights.place(Layout::Tiles {
-                    packing: self.options.ternary.packing,
-                    weight: w,
-                    rows,
-                    cols,
-                }),
-                Arg::F32(F32::new(0.0)),
-            ),
-            Epilogue::ScaleAdd => {
-                let (_, arg) = self.input(id, 2)?;
-                (
-                    self.plan.model.weights.place(Layout::Tiles {
-                        packing: self.options.ternary.packing,
-                        weight: w,
-                        rows,
-                        cols,
-                    }),
-                    arg,
-                )
-            }
-            Epilogue::Glu(_) => {
-                let up = self.weight(id, 2)?;
-                let (_, _, up_scale) = self.trit_shape(id, up)?;
-                (
-                    self.plan.model.weights.place(Layout::TilePairs {
-                        packing: self.options.ternary.packing,
-                        first: w,
-                        second: up,
-                        rows,
-                        cols,
-                    }),
-                    Arg::F32(up_scale),
-                )
-            }
-        };
-        let mut extra_reads = Vec::new();
-        if epilogue == Epilogue::ScaleAdd {
-            extra_reads.push(self.input(id, 2)?.0);
-        }
-        let kind = if epilogue == Epilogue::Sums { RowKind::I32 } else { RowKind::F32 };
-        let tiles = layout::trit_tiles(self.options.ternary.packing, rows);
-        let split = Split::Units { start: 0, count: tiles, total: tiles };
-        let out = self.ternary_call(id, 0, kind, epilogue, (rows, cols), offset, scale, last, split, extra_reads)?;
-        Ok(vec![out])
-    }
-
-    fn ternary_cat(&mut self, id: ValueId) -> Result<Vec<Place>, Error> {
-        let members = self.graph.node(id).operands.len() - 1;
-        let weights: Vec<WeightId> = (1..=members).map(|i| self.weight(id, i)).collect::<Result<_, _>>()?;
-        let mut total = 0;
-        for w in &weights {
-            total += layout::trit_tiles(self.options.ternary.packing, self.trit_shape(id, *w)?.0);
-        }
-        let (mut start, mut places) = (0, Vec::new());
-        for (member, w) in weights.into_iter().enumerate() {
-            let (rows, cols, scale) = self.trit_shape(id, w)?;
-            let offset = self.plan.model.weights.place(Layout::Tiles {
-                packing: self.options.ternary.packing,
-                weight: w,
-                rows,
-                cols,
-            });
-            let count = layout::trit_tiles(self.options.ternary.packing, rows);
-            let split = Split::Units { start, count, total };
-            let last = Arg::F32(F32::new(0.0));
-            let (member, shape) = (member as u32, (rows, cols));
-            places.push(self.ternary_call(
-                id,
-                member,
-                RowKind::F32,
-                Epilogue::Scale,
-                shape,
-                offset,
-                scale,
-                last,
-                split,
-                vec![],
-            )?);
-            start += count;
-        }
-        Ok(places)
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "one slot of the kernel's argument struct each")]
-    fn ternary_call(
-        &mut self,
-        id: ValueId,
-        member: u32,
-        kind: RowKind,
-        epilogue: Epilogue,
-        (rows, cols): (u32, u32),
-        offset: u64,
-        scale: F32,
-        last: Arg,
-        split: Split,
-        extra_reads: Vec<BufferId>,
-    ) -> Result<Place, Error> {
-        let (x, space) = match self.place(id, 0, 0)? {
-            Place::Buffer { id, wanted: false } => (id, self.buffer_space(id)),
-            Place::Buffer { .. } | Place::Kv(_) | Place::Caller => {
-                return Err(self.unsupported(id, "x must be a whole quantised buffer"));
-            }
-        };
-        let part = |part| Arg::Rows { buffer: x, part, wanted: false };
-        let out = self.buffer(id, member, kind, rows, space);
-        let Ternary { packing, table } = self.options.ternary;
-        let kind_of = |regime| KernelKind::Ternary { packing, rows, cols, epilogue, regime };
-        let many = table.map(|table| (table.tokens, table.from));
-        if let Some(table) = table {
-            let tiles = layout::trit_tiles(packing, rows) * if matches!(epilogue, Epilogue::Glu(_)) { 2 } else { 1 };
-            let bytes = TableScratch::new(packing, table.tokens, cols, tiles).bytes;
-            self.plan.model.scratch_bytes = self.plan.model.scratch_bytes.max(bytes);
-        }
-        let kernel = Choice::ByRows {
-            one: self.kernel(kind_of(Regime::Gemv)),
-            few: self.kernel(kind_of(Regime::Gemm)),
-            many: many.map(|(tokens, from)| Many {
-                kernel: self.kernel(kind_of(Regime::Table { tokens })),
-                tokens,
-                from,
-            }),
-        };
-        let args = vec![
-            Arg::Weights { offset },
-            part(Part::Data),
-            part(Part::Scale),
-            part(Part::Sum),
-            rows_of(out),
-            Arg::RowCount(space),
-            Arg::Lo,
-            Arg::Hi,
-            Arg::F32(scale),
-            last,
-            Arg::Scratch,
-        ];
-        let mut reads = vec![x];
-        reads.extend(extra_reads);
-        self.call(id, kernel, args, split, reads, Some(out));
-        Ok(here(out))
     }
 
     fn rescale(&mut self, id: ValueId) -> Result<Vec<Place>, Error> {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Arg, Buffer, Call, Choice, Many, Part, RowKind, RowSpace, Schedule, Split};
+use super::{Arg, Buffer, Call, Choice, Many, Part, RowKind, RowSpace, Schedule, Single, Split};
 
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -55,7 +55,7 @@ impl Schedule {
             Choice::One(k) => write!(f, "{}", self.kernels[k.0 as usize])?,
             Choice::ByRows { one, few, many } => {
                 write!(f, "{} | {}", self.kernels[one.0 as usize], self.kernels[few.0 as usize])?;
-                if let Some(Many { kernel, tokens, from }) = many {
+                if let Some(Many { kernel, tokens, from, .. }) = many {
                     write!(f, " | from {from} rows, {tokens} at a time: {}", self.kernels[kernel.0 as usize])?;
                 }
             }
@@ -63,10 +63,9 @@ impl Schedule {
                 write!(f, "{} | {}", self.kernels[f32.0 as usize], self.kernels[f16.0 as usize])?;
             }
         }
-        match call.split {
-            Split::Rows(space) => write!(f, "  by rows of {}", letter(space))?,
-            Split::Units { start, count, total } => write!(f, "  units {start}..{} of {total}", start + count)?,
-            Split::RowHeads { heads } => write!(f, "  by rows of T x {heads} heads")?,
+        write!(f, "  {}", Shown(call.split))?;
+        if let Some(Single { weights, split, is_whole }) = call.single {
+            write!(f, ", of one row w+{weights} {}{}", Shown(split), if is_whole { ", whole shares" } else { "" })?;
         }
         f.write_str("  (")?;
         for (i, arg) in call.args.iter().enumerate() {
@@ -76,6 +75,19 @@ impl Schedule {
             write_arg(f, *arg)?;
         }
         f.write_str(")\n")
+    }
+}
+
+/// A split in words.
+struct Shown(Split);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Split::Rows(space) => write!(f, "by rows of {}", letter(space)),
+            Split::Units { start, count, total } => write!(f, "units {start}..{} of {total}", start + count),
+            Split::RowHeads { heads } => write!(f, "by rows of T x {heads} heads"),
+        }
     }
 }
 

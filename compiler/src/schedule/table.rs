@@ -5,6 +5,7 @@
 
 use super::kernel::TritPacking;
 use super::layout::{ALIGN_BYTES, round_up};
+use super::variant::Variant;
 
 /// Threads that may run a table kernel at once: the state has scratch memory for so many, untouched where there are
 /// fewer.
@@ -66,10 +67,23 @@ impl TableScratch {
 
     /// The areas for batches of `tokens` (8 or 16), matrices of `cols` columns and `tiles` tiles (both of a pair counted).
     pub const fn new(packing: TritPacking, tokens: u32, cols: u32, tiles: u32) -> Self {
+        Self::of_blocks(packing, tokens, cols, tiles, MOST_TILES)
+    }
+
+    /// The same for a kernel of its own variant: never more bytes than [`TableScratch::new`] says.
+    pub const fn of_variant(packing: TritPacking, tokens: u32, cols: u32, tiles: u32, variant: Variant) -> Self {
+        let most = match variant.block_tiles {
+            Some(tiles) if (tiles as u32) < MOST_TILES => tiles as u32,
+            Some(_) | None => MOST_TILES,
+        };
+        Self::of_blocks(packing, tokens, cols, tiles, most)
+    }
+
+    const fn of_blocks(packing: TritPacking, tokens: u32, cols: u32, tiles: u32, most_tiles: u32) -> Self {
         let pass_lines = 32 / tokens;
         let line_tables = packing.fields();
         let block_cols = packing.block_cols();
-        let most = if tiles < MOST_TILES { tiles } else { MOST_TILES };
+        let most = if tiles < most_tiles { tiles } else { most_tiles };
         let block_tiles = most + most % 2;
         let factors = Self::VARIABLES_BYTES;
         let gate = factors + 2 * 4 * tokens;
@@ -141,6 +155,12 @@ mod tests {
                 }
             }
         }
+        let few = Variant { block_tiles: Some(44), ..Variant::default() };
+        let (all, few) = (
+            TableScratch::new(TritPacking::T2, 16, 640, 160),
+            TableScratch::of_variant(TritPacking::T2, 16, 640, 160, few),
+        );
+        assert!(few.block_tiles == 44 && few.bytes < all.bytes && few.sums16 == all.sums16);
         let s = TableScratch::new(TritPacking::T5, 16, 6912, 160);
         assert!(s.chunk < 512 << 10, "without whole chunks of indices");
         assert!(s.bytes < 640 << 10, "with them");

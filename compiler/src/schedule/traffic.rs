@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 
 use super::kernel::{KernelKind, KvElem};
 use super::packing::{Layout, dense_row_bytes};
-use super::{Arg, Call, Choice, KernelId, Phase, Schedule};
+use super::{Call, Choice, KernelId, Phase, Schedule};
+use crate::strategy::Slot;
 
 /// A class of kernels; a phase of several classes counts as the last of them in this order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -49,7 +50,7 @@ impl Class {
         match kind {
             KernelKind::Embed { .. } => Class::Embed,
             KernelKind::Norm { .. } => Class::Norm,
-            KernelKind::Ternary { .. } => Class::Matmul,
+            KernelKind::Ternary { .. } | KernelKind::AddSub { .. } => Class::Matmul,
             KernelKind::Dense { .. }
             | KernelKind::HeadQuantise { .. }
             | KernelKind::HeadScan { .. }
@@ -71,6 +72,16 @@ impl Class {
     }
 }
 
+/// Whether a call's weights are code for one row, or for many.
+fn is_code(schedule: &Schedule, call: &Call, slot: Slot) -> bool {
+    let kernel = match (call.kernel, slot) {
+        (Choice::ByRows { one, .. }, Slot::Decode) => one,
+        (Choice::ByRows { few, .. }, Slot::Prefill) => few,
+        (Choice::One(_) | Choice::ByKv { .. }, _) => return false,
+    };
+    matches!(schedule.kernels.get(kernel.0 as usize), Some(KernelKind::AddSub { .. }))
+}
+
 /// The kernel of a call that one row takes.
 fn kernel_of<'s>(schedule: &'s Schedule, call: &Call) -> Option<&'s KernelKind> {
     let KernelId(id) = match call.kernel {
@@ -84,8 +95,10 @@ fn kernel_of<'s>(schedule: &'s Schedule, call: &Call) -> Option<&'s KernelKind> 
 /// What a step reads from memory and multiplies.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Traffic {
-    /// Packed trits of all ternary matrices.
+    /// Packed trits of all ternary matrices, as one token reads them.
     pub body_bytes: u64,
+    /// The same, as several tokens read them.
+    pub prompt_body_bytes: u64,
     /// Trits of all ternary matrices, padding not counted: also the products of one token.
     pub body_weights: u64,
     /// What the head reads for one row of logits: its coarse copy, or the whole matrix where there is none.
@@ -111,16 +124,23 @@ impl Traffic {
         let mut looked_up = BTreeSet::new();
         for call in schedule.phases.iter().flat_map(|phase| &phase.calls) {
             let Some(kernel) = kernel_of(schedule, call) else { continue };
-            for arg in &call.args {
-                let Arg::Weights { offset } = arg else { continue };
-                let placed = schedule.weights.placed.iter().find(|placed| placed.offset == *offset);
-                if let Some(placed) = placed {
-                    let is_lookup = Class::of(kernel) != Class::Head && matches!(placed.layout, Layout::Rows { .. });
-                    if is_lookup && !looked_up.insert(placed.offset) {
-                        continue;
-                    }
-                    traffic.add(kernel, &placed.layout);
+            let placed = |slot| {
+                // Weights that are code are fetched, not read.
+                let offset = call.weights(slot).filter(|_| !is_code(schedule, call, slot))?;
+                schedule.weights.placed.iter().find(|placed| placed.offset == offset)
+            };
+            if let KernelKind::AddSub { rows, cols, .. } = kernel {
+                traffic.body_weights += u64::from(*rows) * u64::from(*cols);
+            }
+            if Class::of(kernel) == Class::Matmul {
+                traffic.prompt_body_bytes += placed(Slot::Prefill).map_or(0, |placed| placed.layout.bytes());
+            }
+            if let Some(placed) = placed(Slot::Decode) {
+                let is_lookup = Class::of(kernel) != Class::Head && matches!(placed.layout, Layout::Rows { .. });
+                if is_lookup && !looked_up.insert(placed.offset) {
+                    continue;
                 }
+                traffic.add(kernel, &placed.layout);
             }
         }
         // Few of the largest logits are found in the coarse copy; rows in doubt come on top.
@@ -177,7 +197,7 @@ impl Traffic {
         let steps = tokens.div_ceil(step_tokens.max(1));
         let positions: u64 = (1..=steps).map(|step| step.saturating_mul(step_tokens).min(tokens)).sum();
         let cache = positions * self.kv_elems * u64::from(kv.bytes());
-        steps * (self.body_bytes + self.vector_bytes) + self.head_bytes + tokens * self.row_bytes + cache
+        steps * (self.prompt_body_bytes + self.vector_bytes) + self.head_bytes + tokens * self.row_bytes + cache
     }
 }
 
@@ -200,6 +220,7 @@ mod tests {
     fn a_prompt_reads_weights_once_per_step_and_a_token_reads_all() {
         let traffic = Traffic {
             body_bytes: 1000,
+            prompt_body_bytes: 1100,
             body_weights: 4000,
             head_bytes: 500,
             head_row_bytes: 20,
@@ -213,7 +234,7 @@ mod tests {
         assert_eq!(traffic.decode_bytes(99, KvElem::F32), 1517 + 100 * 12);
         assert_eq!(traffic.with_rescored_rows(2.5).decode_bytes(0, KvElem::F16), 1567 + 6);
         // Steps of 4, 4 and 2 tokens see 4, 8 and 10 positions.
-        assert_eq!(traffic.prefill_bytes(10, 4, KvElem::F16), 3 * 1010 + 500 + 70 + 22 * 6);
-        assert_eq!(traffic.prefill_bytes(4, 4, KvElem::F16), 1010 + 500 + 28 + 4 * 6);
+        assert_eq!(traffic.prefill_bytes(10, 4, KvElem::F16), 3 * 1110 + 500 + 70 + 22 * 6);
+        assert_eq!(traffic.prefill_bytes(4, 4, KvElem::F16), 1110 + 500 + 28 + 4 * 6);
     }
 }

@@ -6,19 +6,22 @@
 
 #![expect(unsafe_code, reason = "kernels are called through their argument structs")]
 
+mod addsub;
 mod operands;
 
 use tern_runtime::memory::HugePages;
 use tern_runtime::threads::{MAX_THREADS, ThreadPool};
 
+use crate::codegen::candidates::Candidate;
 use crate::codegen::jit::JitKernel;
 use crate::codegen::{self, Target, candidates};
+use crate::graph::Act;
 use crate::graph::arith::{MAX_K, MAX_N};
-use crate::schedule::columns::ColumnScratch;
-use crate::schedule::kernel::{Epilogue, KernelKind, Regime, TritPacking};
-use crate::schedule::table::{TABLE_PARTS, TableScratch};
+use crate::schedule::kernel::{Epilogue, KernelKind, Regime, TritPacking, Variant};
+use crate::schedule::table::TABLE_PARTS;
 use crate::schedule::{RowKind, layout};
-use operands::{Arena, Weights};
+use addsub::AddSub;
+use operands::{Arena, Turns, Weights};
 
 pub use operands::{COLD_BYTES, Reads};
 
@@ -35,8 +38,10 @@ pub struct Shape {
     pub tokens: u32,
     /// K.
     pub cols: u32,
-    /// N.
+    /// N: of a gated unit, rows of each of its two matrices.
     pub rows: u32,
+    /// Whether it is a gated unit: two matrices, interleaved, and an activation between.
+    pub pair: bool,
 }
 
 impl Shape {
@@ -45,7 +50,7 @@ impl Shape {
     /// # Errors
     /// [`Error::Shape`] if a number is 0, K is above [`MAX_K`], N above [`MAX_N`], or the operands would be larger than a GiB.
     pub fn new(tokens: u32, cols: u32, rows: u32) -> Result<Self, Error> {
-        let shape = Self { tokens, cols, rows };
+        let shape = Self { tokens, cols, rows, pair: false };
         let row_bytes = layout::row_bytes(RowKind::Q8, cols.min(MAX_K)) + layout::row_bytes(RowKind::F32, rows);
         let fits = tokens > 0
             && (1..=MAX_N).contains(&rows)
@@ -55,19 +60,37 @@ impl Shape {
         if fits { Ok(shape) } else { Err(Error::Shape { tokens, cols, rows }) }
     }
 
-    /// Multiply-adds of one product.
-    pub fn macs(self) -> u64 {
-        u64::from(self.tokens) * u64::from(self.cols) * u64::from(self.rows)
+    /// The same product, or the gated unit of two such.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if both matrices together would be larger than a GiB.
+    pub fn gated(self, pair: bool) -> Result<Self, Error> {
+        let Self { tokens, cols, rows, .. } = self;
+        let shape = Self { pair, ..self };
+        let fits = TritPacking::ALL.iter().all(|packing| shape.matrix_bytes(*packing) <= MAX_BYTES);
+        if fits { Ok(shape) } else { Err(Error::Shape { tokens, cols, rows }) }
     }
 
-    /// Bytes of the matrix, packed.
+    /// 2 of a gated unit, else 1.
+    fn matrices(self) -> u32 {
+        if self.pair { 2 } else { 1 }
+    }
+
+    /// Multiply-adds of one product.
+    pub fn macs(self) -> u64 {
+        u64::from(self.tokens) * u64::from(self.cols) * u64::from(self.rows) * u64::from(self.matrices())
+    }
+
+    /// Bytes of the matrix, or of both, packed.
     pub fn matrix_bytes(self, packing: TritPacking) -> u64 {
-        u64::from(layout::trit_tiles(packing, self.rows)) * layout::trit_tile_bytes(packing, self.cols)
+        let tiles = u64::from(layout::trit_tiles(packing, self.rows)) * u64::from(self.matrices());
+        tiles * layout::trit_tile_bytes(packing, self.cols)
     }
 
     /// Bits that the packed matrix takes per weight.
     pub fn bits_per_weight(self, packing: TritPacking) -> f64 {
-        8.0 * self.matrix_bytes(packing) as f64 / (f64::from(self.rows) * f64::from(self.cols))
+        let weights = f64::from(self.matrices()) * f64::from(self.rows) * f64::from(self.cols);
+        8.0 * self.matrix_bytes(packing) as f64 / weights
     }
 }
 
@@ -91,6 +114,9 @@ pub enum Error {
     /// A kernel did not compile.
     #[error(transparent)]
     Code(#[from] codegen::Error),
+    /// A matrix did not become code.
+    #[error(transparent)]
+    AddSub(#[from] crate::addsub::Error),
     /// Memory or threads are missing.
     #[error(transparent)]
     Runtime(#[from] tern_runtime::error::Error),
@@ -108,25 +134,47 @@ pub enum Error {
 pub struct Trial {
     kernel: JitKernel,
     shape: Shape,
-    packing: TritPacking,
-    regime: Regime,
+    way: Way,
+}
+
+/// Where a kernel has its weights from.
+enum Way {
+    /// From memory.
+    Packed { kind: KernelKind, packing: TritPacking, regime: Regime, variant: Variant },
+    /// They are its code.
+    Code(Box<AddSub>),
 }
 
 impl Trial {
-    /// Every kernel for products of `shape` on `target`; those for one row of activations only if there is one.
+    /// Every kernel for products of `shape` on `target`, as it is by default; those for one row of activations only if there
+    /// is one.
     ///
     /// # Errors
     /// [`Error::Code`].
     pub fn all(shape: Shape, target: &Target) -> Result<Vec<Trial>, Error> {
-        candidates::ternary(target)
-            .into_iter()
-            .filter(|(_, regime)| *regime != Regime::Gemv || shape.tokens == 1)
-            .map(|(packing, regime)| {
-                let (rows, cols) = (shape.rows, shape.cols);
-                let kind = KernelKind::Ternary { packing, rows, cols, epilogue: Epilogue::Scale, regime };
-                Ok(Trial { kernel: JitKernel::compile(&kind, target)?, shape, packing, regime })
-            })
+        let all = candidates::all(target.isa, target.emitter).into_iter();
+        all.filter(|candidate| candidate.variant == Variant::default() && Self::suits(shape, candidate))
+            .map(|candidate| Self::new(shape, target, &candidate))
             .collect()
+    }
+
+    /// Whether the candidate is made for as many rows of activations as the shape has, and for as many matrices.
+    pub fn suits(shape: Shape, candidate: &Candidate) -> bool {
+        (candidate.regime != Regime::Gemv || shape.tokens == 1)
+            && (!shape.pair || candidates::has_gated(candidate.strategy))
+    }
+
+    /// One candidate for products of `shape` on `target`, which has it.
+    ///
+    /// # Errors
+    /// [`Error::Code`].
+    pub fn new(shape: Shape, target: &Target, candidate: &Candidate) -> Result<Trial, Error> {
+        let Shape { rows, cols, pair, .. } = shape;
+        let Candidate { packing, regime, variant, .. } = *candidate;
+        let epilogue = if pair { Epilogue::Glu(Act::Relu2) } else { Epilogue::Scale };
+        let kind = KernelKind::Ternary { packing, rows, cols, epilogue, regime, variant };
+        let way = Way::Packed { kind, packing, regime, variant };
+        Ok(Trial { kernel: JitKernel::compile(&kind, target)?, shape, way })
     }
 
     /// The kernel's symbol.
@@ -134,30 +182,68 @@ impl Trial {
         self.kernel.symbol()
     }
 
-    /// How its weights are packed.
-    pub fn packing(&self) -> TritPacking {
-        self.packing
+    /// The kernel whose weights are its code, for a random matrix of `shape` of whose trits a share of `density` is not
+    /// zero; `None` if the matrix is too large for it.
+    ///
+    /// # Errors
+    /// [`Error::Code`], [`Error::AddSub`].
+    pub fn addsub(shape: Shape, density: f64, target: &Target) -> Result<Option<Trial>, Error> {
+        let Some(code) = AddSub::new(shape, density, target)? else { return Ok(None) };
+        let kernel = JitKernel::compile_with(&code.kind(shape), &code.programs, target)?;
+        Ok(Some(Trial { kernel, shape, way: Way::Code(Box::new(code)) }))
     }
 
-    /// What it is made for.
-    pub fn regime(&self) -> Regime {
-        self.regime
+    /// How its weights are packed, if they lie in memory.
+    pub fn packing(&self) -> Option<TritPacking> {
+        match self.way {
+            Way::Packed { packing, .. } => Some(packing),
+            Way::Code(_) => None,
+        }
+    }
+
+    /// What it is made for, if its weights lie in memory.
+    pub fn regime(&self) -> Option<Regime> {
+        match self.way {
+            Way::Packed { regime, .. } => Some(regime),
+            Way::Code(_) => None,
+        }
+    }
+
+    /// What its weights became, if they are its code.
+    pub fn addsub_report(&self) -> Option<&crate::addsub::Report> {
+        match &self.way {
+            Way::Packed { .. } => None,
+            Way::Code(code) => Some(&code.report),
+        }
+    }
+
+    /// Bytes that hold the weights: a packed matrix, or all of the code.
+    pub fn weight_bytes(&self) -> u64 {
+        match self.way {
+            Way::Packed { packing, .. } => self.shape.matrix_bytes(packing),
+            Way::Code(_) => self.kernel.code_bytes() as u64,
+        }
+    }
+
+    /// How its loops are cut.
+    pub fn variant(&self) -> Variant {
+        match self.way {
+            Way::Packed { variant, .. } => variant,
+            Way::Code(_) => Variant::default(),
+        }
     }
 
     /// Units of work that threads share, and bytes of scratch memory of each thread.
     fn units_and_scratch_bytes(&self) -> (u64, u64) {
-        let tiles = layout::trit_tiles(self.packing, self.shape.rows);
-        match (self.regime, self.packing) {
-            (Regime::Gemv | Regime::Gemm, TritPacking::C2) => {
-                (u64::from(tiles), u64::from(ColumnScratch::new(self.shape.cols).bytes))
-            }
-            (Regime::Gemv | Regime::Gemm, TritPacking::T2 | TritPacking::T5) => (u64::from(tiles), 0),
-            (Regime::Table { tokens }, _) => {
-                let scratch = TableScratch::new(self.packing, tokens, self.shape.cols, tiles);
-                let batches = u64::from(self.shape.tokens.div_ceil(tokens));
-                (batches * u64::from(TABLE_PARTS), u64::from(scratch.bytes))
-            }
-        }
+        let (kind, packing, regime) = match &self.way {
+            Way::Packed { kind, packing, regime, .. } => (kind, *packing, *regime),
+            Way::Code(code) => return code.units_and_scratch_bytes(self.shape),
+        };
+        let units = match regime {
+            Regime::Gemv | Regime::Gemm => u64::from(layout::trit_tiles(packing, self.shape.rows)),
+            Regime::Table { tokens } => u64::from(self.shape.tokens.div_ceil(tokens)) * u64::from(TABLE_PARTS),
+        };
+        (units, u64::from(kind.scratch_bytes()))
     }
 }
 
@@ -187,10 +273,11 @@ impl Operands {
             return Err(count.into());
         }
         let scratch_bytes = trials.iter().map(|trial| trial.units_and_scratch_bytes().1).max().unwrap_or(0);
-        let wanted = TritPacking::ALL.into_iter().filter(|packing| trials.iter().any(|t| t.packing == *packing));
+        let wanted =
+            TritPacking::ALL.into_iter().filter(|packing| trials.iter().any(|t| t.packing() == Some(*packing)));
         // Copies of which little is read must be more: what is read of them all must not stay in the caches.
         let cold_bytes = |packing| match packing {
-            TritPacking::T2 | TritPacking::T5 => cold_bytes,
+            TritPacking::T2 | TritPacking::T5 | TritPacking::N4 => cold_bytes,
             TritPacking::C2 => (cold_bytes as f64 / (1.0 - zeros).max(LEAST_READ)) as u64,
         };
         let weights = wanted.map(|packing| Weights::random(packing, shape, cold_bytes(packing), huge));
@@ -208,17 +295,25 @@ impl Operands {
         let n_threads = pool.n_threads();
         let serves =
             trial.shape == self.shape && scratch_bytes <= stride_bytes as u64 && n_threads <= self.arena.n_threads;
-        let weights = self.weights.iter_mut().find(|weights| serves && weights.packing == trial.packing);
-        let Some(weights) = weights else {
+        let turns = match trial.way {
+            // Nothing is read; the code is wherever it was left.
+            Way::Code(_) => serves.then_some(Turns { base: 0, first: 0, copies: 1, stride_bytes: 0 }),
+            Way::Packed { packing, .. } => {
+                let weights = self.weights.iter_mut().find(|weights| serves && weights.packing == packing);
+                weights.map(|weights| weights.turns(reads, calls))
+            }
+        };
+        let Some(turns) = turns else {
             return Err(Error::OtherOperands {
                 expected: format!("{:?} for {} threads", self.shape, self.arena.n_threads),
                 found: format!("{} of {:?} on {n_threads} threads", trial.symbol(), trial.shape),
             });
         };
-        let turns = weights.turns(reads, calls);
         let [codes, scales, sums, out, scratch] = self.arena.addresses();
         let (entry, tokens) = (trial.kernel.entry(), u64::from(self.shape.tokens));
         let one = u64::from(1f32.to_bits());
+        // The scale of a second matrix.
+        let one_if_pair = if self.shape.pair { one } else { 0 };
         pool.run(move |tid, barrier| {
             let tid = u64::from(tid);
             // As the step shares out units, up to 64 threads.
@@ -227,11 +322,11 @@ impl Operands {
             let mut copy = turns.first;
             for _ in 0..calls {
                 let w = turns.base + (copy * turns.stride_bytes) as u64;
-                let args = [w, codes, scales, sums, out, tokens, lo, hi, one, 0, scratch];
+                let args = [w, codes, scales, sums, out, tokens, lo, hi, one, one_if_pair, scratch];
                 // Checked above: the weights are of the kernel's packing and the arena of its shape, with scratch memory
                 // for this thread; `copy` is below `copies`, so `w` is a whole matrix of valid bytes.
-                // SAFETY: this is the argument struct of a ternary kernel that scales, with memory as it demands; threads
-                // write different tiles or parts; memory and code are borrowed until `run` returns, after all threads.
+                // SAFETY: this is the argument struct of a ternary kernel that scales, with memory as it demands (one whose
+                // weights are its code reads none); threads write different tiles, parts or batches; memory and code are borrowed until `run` returns, after all threads.
                 unsafe { entry(args.as_ptr()) };
                 copy = if copy + 1 == turns.copies { 0 } else { copy + 1 };
                 barrier.wait();
@@ -240,12 +335,12 @@ impl Operands {
         Ok(())
     }
 
-    /// Bytes of packed weights that a product of `trial` reads: all, unless it skips columns.
+    /// Bytes that hold weights and are read by a product of `trial`: all, unless it skips columns.
     pub fn weight_bytes_read(&self, trial: &Trial) -> u64 {
-        match trial.packing {
-            TritPacking::T2 | TritPacking::T5 => self.shape.matrix_bytes(trial.packing),
-            TritPacking::C2 => {
-                let tiles = u64::from(layout::trit_tiles(trial.packing, self.shape.rows));
+        match trial.packing() {
+            Some(TritPacking::T2 | TritPacking::T5 | TritPacking::N4) | None => trial.weight_bytes(),
+            Some(packing @ TritPacking::C2) => {
+                let tiles = u64::from(layout::trit_tiles(packing, self.shape.rows));
                 tiles * layout::ALIGN_BYTES * self.arena.nonzero_columns(self.shape)
             }
         }

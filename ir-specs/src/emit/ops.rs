@@ -10,7 +10,7 @@ use crate::tables::{AttrKindRow, AttrRow, CheckRow, FormRow, OpRow, Tables};
 /// `compiler/src/generated/ops.rs`.
 pub(super) fn rust_enum(ops: &[OpRow]) -> String {
     let mut out = rust_header("Ops", "ops.toml");
-    out += "use crate::graph::attr::{Act, Attr};\nuse crate::graph::types::F32;\nuse crate::spec::OpSpec;\n\n";
+    out += "use crate::graph::attr::{Act, Attr};\nuse crate::graph::strategy::Strategy;\nuse crate::graph::types::F32;\nuse crate::spec::OpSpec;\n\n";
     out += "pub use super::op_specs::OPS;\n\n";
     out += "/// An operation with its attributes.\n#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]\npub enum Op {\n";
     for op in ops {
@@ -67,6 +67,7 @@ fn rust_type(attr: &AttrRow) -> &'static str {
         AttrKindRow::U32 => "u32",
         AttrKindRow::F32 => "F32",
         AttrKindRow::Act => "Act",
+        AttrKindRow::Strategy => "Strategy",
     }
 }
 
@@ -75,6 +76,7 @@ fn kind(kind: AttrKindRow) -> &'static str {
         AttrKindRow::U32 => "U32",
         AttrKindRow::F32 => "F32",
         AttrKindRow::Act => "Act",
+        AttrKindRow::Strategy => "Strategy",
     }
 }
 

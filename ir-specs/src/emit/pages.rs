@@ -41,6 +41,7 @@ fn op_section(op: &OpRow) -> String {
             AttrKindRow::U32 => "u32",
             AttrKindRow::F32 => "f32",
             AttrKindRow::Act => "act",
+            AttrKindRow::Strategy => "strategy",
         };
         let _ = writeln!(out, "- Attribute `{}` ({kind}): {}", a.name, a.doc);
     }
@@ -143,6 +144,9 @@ pub(super) fn rules(rules: &[RuleRow]) -> String {
         if !rule.guards.is_empty() {
             let _ = writeln!(out, "- Guards: `{}`", rule.guards.join("`, `"));
         }
+        if rule.family {
+            out += "- Family: the same for every op with the attributes `decode` and `prefill`\n";
+        }
     }
     out
 }
@@ -175,6 +179,7 @@ pub(super) fn knobs(rows: &[KnobRow]) -> String {
             KnobKindRow::Choice => row.choices.join(", "),
             KnobKindRow::Number => range(),
             KnobKindRow::NumberOrAuto => format!("auto, {}", range()),
+            KnobKindRow::FileOrChoice => format!("{}, or a file", row.choices.join(", ")),
             KnobKindRow::FolderOrAuto => "auto, or a folder".to_owned(),
         };
         let _ = writeln!(out, "| `--{}` | `{}` | {values} | {} | {} |", row.name, row.env, row.default, cell(&row.doc));

@@ -88,6 +88,7 @@ pub(super) fn rules(rows: &[RuleRow]) -> Result<String> {
             guards.push(match g.name.as_str() {
                 "ascending" => format!("Guard::Ascending({})", slice(vars)),
                 "same_shape" => format!("Guard::SameShape({})", vars.join(", ")),
+                "has_kernel" => format!("Guard::HasKernel({})", vars.join(", ")),
                 "is_trit" => format!("Guard::IsTrit({})", vars.join(", ")),
                 other => return Err(bug(format!("no guard is called {other}"))),
             });
@@ -95,12 +96,13 @@ pub(super) fn rules(rows: &[RuleRow]) -> Result<String> {
         let side = |patterns: &[String]| slice(patterns.iter().map(|p| quote(p)));
         let _ = writeln!(
             out,
-            "RuleSpec {{\nname: {},\nwhy: {},\nlhs: {},\nrhs: {},\nguards: {},\nclass: Class::{class},\n}},",
+            "RuleSpec {{\nname: {},\nwhy: {},\nlhs: {},\nrhs: {},\nguards: {},\nclass: Class::{class},\nfamily: {},\n}},",
             quote(&row.name),
             quote(&row.why),
             side(row.lhs.patterns()),
             side(row.rhs.patterns()),
             slice(guards),
+            row.family,
         );
     }
     Ok(out + "];\n")
@@ -119,6 +121,9 @@ pub(super) fn knobs(rows: &[KnobRow]) -> String {
             }
             KnobKindRow::Number => format!("Number {{ min: {min}, max: {max} }}"),
             KnobKindRow::NumberOrAuto => format!("NumberOrAuto {{ min: {min}, max: {max} }}"),
+            KnobKindRow::FileOrChoice => {
+                format!("FileOrChoice({})", slice(row.choices.iter().map(|c| quote(c))))
+            }
             KnobKindRow::FolderOrAuto => "FolderOrAuto".to_owned(),
         };
         let _ = writeln!(

@@ -10,7 +10,8 @@ use crate::tables::{AttrKindRow, OpRow, RuleRow, Tables};
 const TABLE: &str = "rules.toml";
 
 /// The closed list of guards with their least and largest number of variables.
-const GUARDS: [(&str, usize, usize); 3] = [("ascending", 2, usize::MAX), ("same_shape", 2, 2), ("is_trit", 1, 1)];
+const GUARDS: [(&str, usize, usize); 4] =
+    [("ascending", 2, usize::MAX), ("same_shape", 2, 2), ("is_trit", 1, 1), ("has_kernel", 1, 1)];
 
 /// What stands at a place of a pattern.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,6 +80,7 @@ fn kinds(tables: &Tables, lhs: &[Root], rhs: &[Root], report: &mut Report<'_>) -
                         Kind::Attr(AttrKindRow::U32) => leaf.parse::<u32>().is_ok(),
                         Kind::Attr(AttrKindRow::F32) => leaf.parse::<f32>().is_ok_and(f32::is_finite),
                         Kind::Attr(AttrKindRow::Act) => leaf == "relu2" || leaf == "silu",
+                        Kind::Attr(AttrKindRow::Strategy) => is_snake_case(leaf),
                         Kind::Value | Kind::Weight => false,
                     };
                     report.expect(good, "kind", || format!("`{leaf}` cannot stand for {kind:?} of `{name}`"));
@@ -164,9 +166,9 @@ mod tests {
     fn ops_exist_with_their_arity() {
         breaks("op", |t| rule(t, "fuse/glu_silu").rhs = Side::One("(gelu ?a ?b)".into()));
         breaks("arity", |t| rule(t, "fuse/glu_silu").rhs = Side::One("(glu ?a ?b)".into()));
-        breaks("arity", |t| rule(t, "fuse/rescale").rhs = Side::One("(ternary_linear_cat ?x ?w)".into()));
+        breaks("arity", |t| rule(t, "fuse/rescale").rhs = Side::One("(ternary_linear_cat ?x ?w any any)".into()));
         breaks("kind", |t| rule(t, "fuse/glu_silu").rhs = Side::One("(glu ?a ?b gelu)".into()));
-        breaks("kind", |t| rule(t, "fuse/rescale").rhs = Side::One("(ternary_linear ?w ?x)".into()));
+        breaks("kind", |t| rule(t, "fuse/rescale").rhs = Side::One("(ternary_linear ?w ?x any any)".into()));
         breaks("kind", |t| rule(t, "algebra/add_comm").rhs = Side::One("(add ?b (embed ?a (silu ?b)))".into()));
     }
 

@@ -44,6 +44,20 @@ pub static KNOBS: &[KnobSpec] = &[
         doc: "How the largest logits are found: `coarse` scans a 6-bit copy of the vocabulary matrix and computes exactly only the rows that its error bound leaves in doubt, `exact` computes every row and packs no copy; both give the same bits. `auto` makes a copy of a large matrix.",
     },
     KnobSpec {
+        name: "decode",
+        env: "TERN_DECODE",
+        kind: KnobKind::Choice(&["auto", "dot2", "dot5", "lut", "addsub", "colskip", "dup"]),
+        default: "auto",
+        doc: "The strategy that computes ternary products of one token, wherever a product has it; `auto` lets the optimiser choose by cost. Results are bit-identical.",
+    },
+    KnobSpec {
+        name: "prefill",
+        env: "TERN_PREFILL",
+        kind: KnobKind::Choice(&["auto", "dot2", "dot5", "lut", "lut2", "lut5", "addsub", "colskip", "dup"]),
+        default: "auto",
+        doc: "The strategy that computes ternary products of many tokens, wherever a product has it; `auto` lets the optimiser choose by cost. Results are bit-identical.",
+    },
+    KnobSpec {
         name: "threads",
         env: "TERN_THREADS",
         kind: KnobKind::NumberOrAuto { min: 1, max: 1024 },
@@ -105,6 +119,13 @@ pub static KNOBS: &[KnobSpec] = &[
         kind: KnobKind::NumberOrAuto { min: 0, max: 10000000 },
         default: "auto",
         doc: "The most turns that a waiting thread spins before it sleeps; `auto` is many where every thread has a core of its own, and few where not.",
+    },
+    KnobSpec {
+        name: "tune",
+        env: "TERN_TUNE",
+        kind: KnobKind::FileOrChoice(&["auto", "off"]),
+        default: "auto",
+        doc: "Which figures the optimiser chooses by: `auto` takes what `tern tune` measured on this CPU where code is made for it, and elsewhere what is built in; `off` takes neither, and the roofline decides; a file of `tern tune` is taken as it is.",
     },
     KnobSpec {
         name: "cache",

@@ -9,7 +9,7 @@ use tern_compiler::graph::arith::QuantRow;
 use tern_compiler::graph::infer::{infer, operand_types};
 use tern_compiler::graph::interp::{Array, Value};
 use tern_compiler::graph::{
-    Act, Attr, DType, Dim, F32, Graph, Node, Op, Operand, Origin, TensorType, Type, ValueId, WeightDecl,
+    Act, Attr, DType, Dim, F32, Graph, Node, Op, Operand, Origin, Strategy, TensorType, Type, ValueId, WeightDecl,
 };
 use tern_compiler::spec::{AttrKind, DTypePattern, Guard, OperandKind};
 use tern_compiler::weights::MemoryWeights;
@@ -89,7 +89,7 @@ fn constrain(solver: &mut Solver, guards: &[Guard]) -> Vec<String> {
                 let (a, b) = (weight(solver, a), weight(solver, b));
                 solver.same_dims(&a, &b);
             }
-            Guard::IsTrit(v) => {
+            Guard::IsTrit(v) | Guard::HasKernel(v) => {
                 let dtype = weight(solver, v).dtype;
                 assert_eq!(dtype, DTypePattern::Is(DType::Trit), "{v} must be of a type that is trit anyway");
             }
@@ -130,6 +130,9 @@ impl Builder<'_> {
     fn variable(&mut self, name: &str) -> Bound {
         match self.solver.vars[name].clone() {
             Var::Attr(AttrKind::Act) => Bound::Attr([Act::Relu2, Act::Silu][self.rng.below(2)].into()),
+            Var::Attr(AttrKind::Strategy) => {
+                Bound::Attr([Strategy::Any, Strategy::Dot2, Strategy::AddSub][self.rng.below(3)].into())
+            }
             Var::Attr(AttrKind::F32) => Bound::Attr(F32::new([1e-6, 1e-5, 1.0][self.rng.below(3)]).into()),
             Var::Attr(AttrKind::U32) => panic!("{name}: no rule has a u32 variable yet"),
             Var::Operand(OperandKind::Weight, term) => Bound::Operand(self.weight(name, &term)),
@@ -257,6 +260,9 @@ fn tensor(dtype: DType, dims: Vec<Dim>) -> Type {
 
 /// The value of an attribute as rules write it.
 fn attr(leaf: &str) -> Attr {
+    if let Some(strategy) = Strategy::from_name(leaf) {
+        return strategy.into();
+    }
     match (leaf.parse::<u32>(), Act::from_name(leaf), leaf.parse::<f32>()) {
         (Ok(n), ..) => n.into(),
         (_, Some(act), _) => act.into(),

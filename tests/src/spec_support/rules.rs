@@ -108,6 +108,7 @@ mod tests {
         rhs: &["(add ?b ?a)"],
         guards: &[],
         class: Class::Bitwise,
+        family: false,
     };
 
     #[test]
@@ -118,12 +119,15 @@ mod tests {
             RuleSpec { lhs: &["(add (add ?a ?b) ?c)"], rhs: &["(add ?a (add ?b ?c))"], ..SOUND },
             RuleSpec {
                 lhs: &["(matmul (fake_quant ?x) (dequant ?w))"],
-                rhs: &["(rescale (ternary_matmul (quantize ?x) ?w) (quantize ?x) ?w)"],
+                rhs: &["(rescale (ternary_matmul (quantize ?x) ?w any any) (quantize ?x) ?w)"],
                 ..SOUND
             },
             RuleSpec {
-                lhs: &["?a = (ternary_linear ?x ?v)", "?b = (ternary_linear ?x ?w)"],
-                rhs: &["?a = (get (ternary_linear_cat ?x ?v ?w) 1)", "?b = (get (ternary_linear_cat ?x ?v ?w) 0)"],
+                lhs: &["?a = (ternary_linear ?x ?v any any)", "?b = (ternary_linear ?x ?w any any)"],
+                rhs: &[
+                    "?a = (get (ternary_linear_cat ?x ?v ?w any any) 1)",
+                    "?b = (get (ternary_linear_cat ?x ?v ?w any any) 0)",
+                ],
                 guards: &[Guard::SameShape("?v", "?w")],
                 ..SOUND
             },

@@ -62,3 +62,73 @@ fn concat_pair() {
 fn concat_triple() {
     check_rule("concat/triple");
 }
+
+#[test]
+fn decode_dot2() {
+    check_rule("decode/dot2");
+}
+
+#[test]
+fn decode_dot5() {
+    check_rule("decode/dot5");
+}
+
+#[test]
+fn decode_lut() {
+    check_rule("decode/lut");
+}
+
+#[test]
+fn decode_colskip() {
+    check_rule("decode/colskip");
+}
+
+#[test]
+fn decode_addsub() {
+    check_rule("decode/addsub");
+}
+
+#[test]
+fn decode_dup() {
+    check_rule("decode/dup");
+}
+
+#[test]
+fn prefill_dot2() {
+    check_rule("prefill/dot2");
+}
+
+#[test]
+fn prefill_dot5() {
+    check_rule("prefill/dot5");
+}
+
+#[test]
+fn prefill_lut2() {
+    check_rule("prefill/lut2");
+}
+
+#[test]
+fn prefill_lut5() {
+    check_rule("prefill/lut5");
+}
+
+#[test]
+fn prefill_lut() {
+    check_rule("prefill/lut");
+}
+
+#[test]
+fn prefill_colskip() {
+    check_rule("prefill/colskip");
+}
+
+#[test]
+fn prefill_addsub() {
+    check_rule("prefill/addsub");
+}
+
+#[test]
+fn prefill_dup() {
+    check_rule("prefill/dup");
+}

@@ -13,6 +13,7 @@ mod kernel_rows;
 mod kernels;
 mod measure;
 mod memory;
+mod pick;
 mod plot;
 mod rows;
 
@@ -42,6 +43,7 @@ use memory::Peak;
 use rows::{LimitRow, Row, TestRow};
 
 pub(crate) use kernels::{kernel_shape, share};
+pub(crate) use pick::percent;
 
 /// Passes that bring the weights into memory; all others compile.
 const LOADING: [&str; 3] = ["read", "import", "pack"];

@@ -12,17 +12,22 @@ mod map;
 mod norm;
 mod ranking;
 mod rope;
-mod ternary;
+pub(in crate::codegen) mod ternary;
 mod top_k;
 
 use super::emitter::Emitter;
-use crate::schedule::kernel::KernelKind;
+use crate::addsub::Program;
+use crate::schedule::kernel::{Epilogue, KernelKind};
+use crate::schedule::variant::Variant;
 use crate::schedule::{RowKind, layout};
 
 /// Whether there is a kernel of the kind here.
 pub fn exists(kind: &KernelKind) -> bool {
     match *kind {
         KernelKind::Ternary { packing, epilogue, regime, .. } => ternary::exists(packing, epilogue, regime),
+        KernelKind::AddSub { epilogue, tokens, .. } => {
+            tokens == ternary::ADDSUB_TOKENS && !matches!(epilogue, Epilogue::Glu(_))
+        }
         KernelKind::Embed { .. }
         | KernelKind::Norm { .. }
         | KernelKind::Rescale { .. }
@@ -39,13 +44,19 @@ pub fn exists(kind: &KernelKind) -> bool {
     }
 }
 
-/// Writes the body of a kernel that [`exists`].
-pub fn emit(kind: &KernelKind, k: &mut Emitter<'_, '_>) {
+/// Writes the body of a kernel that [`exists`]; `program` is the one that the kind names.
+pub fn emit(kind: &KernelKind, program: Option<&Program>, k: &mut Emitter<'_, '_>) {
     match *kind {
         KernelKind::Embed { dtype, cols } => dense::embed(k, dtype, cols),
         KernelKind::Norm { eps, out, cols } => norm::norm(k, eps.map(|e| e.get()), out, cols),
-        KernelKind::Ternary { packing, rows, cols, epilogue, regime } => {
-            ternary::ternary(k, ternary::Shape { rows, cols, epilogue }, packing, regime);
+        KernelKind::Ternary { packing, rows, cols, epilogue, regime, variant } => {
+            ternary::ternary(k, ternary::Shape { rows, cols, epilogue, variant }, packing, regime);
+        }
+        KernelKind::AddSub { rows, cols, epilogue, .. } => {
+            // Who calls has looked it up: `codegen::module`.
+            if let Some(program) = program {
+                ternary::addsub(k, ternary::Shape { rows, cols, epilogue, variant: Variant::default() }, program);
+            }
         }
         KernelKind::Rescale { cols } => map::rescale(k, cols),
         KernelKind::Dense { dtype, cols, out_row_bytes, .. } => dense::dense(k, dtype, cols, out_row_bytes),

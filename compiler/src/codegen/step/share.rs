@@ -19,7 +19,7 @@ use super::super::state::{CLAIM_BYTES, MAX_CLAIMED_CALLS};
 use super::{Step, space_key};
 use crate::schedule::kernel::KernelKind;
 use crate::schedule::table::{MAX_TABLE_THREADS, TABLE_PARTS};
-use crate::schedule::{Call, Choice, Many, Phase, Split, layout};
+use crate::schedule::{Call, Choice, KernelId, Many, Phase, Single, Split, layout};
 
 /// Chunks of a share, the last of them 1/128 of it or empty.
 const CHUNKS: i64 = 8;
@@ -34,9 +34,11 @@ const LEAST_ROWS: u32 = 64;
 pub(super) enum Share {
     Rows(u8),
     Units(u32),
+    /// The same among the threads that have scratch memory.
+    Prepared(u32),
     RowHeads(u32),
     /// Parts of batches of so many rows.
-    Batches(u8, u32),
+    Batches(u8, u32, u32),
 }
 
 /// A call whose chunks may change hands.
@@ -48,8 +50,11 @@ pub(super) struct Work {
     is_open: Value,
     /// How the units are divided.
     split: Split,
+    share: Share,
     /// The same, if `is_many`.
     many: Option<(Value, Share)>,
+    /// The same, if it is a single row.
+    single: Option<(Value, Split, Share)>,
     /// Chunks begin at multiples of this, counted from the end of the share.
     granule: u32,
 }
@@ -58,7 +63,7 @@ impl Work {
     /// The coarse scan of the head, in tiles, instead of this exact call.
     pub(super) fn of_scan(&self, tiles: u32) -> Work {
         let split = Split::Units { start: 0, count: tiles, total: tiles };
-        Work { split, many: None, granule: LEAST_TILES, ..*self }
+        Work { split, share: Share::of(split), many: None, single: None, granule: LEAST_TILES, ..*self }
     }
 }
 
@@ -77,7 +82,8 @@ impl Step<'_> {
                 Choice::ByRows { many: Some(many), .. } => Some(batches(call, &many)),
                 Choice::ByRows { many: None, .. } | Choice::One(_) | Choice::ByKv { .. } => None,
             };
-            for share in std::iter::once(Share::of(call.split)).chain(many) {
+            let single = call.single.map(|single| self.share_by(call, single.split));
+            for share in std::iter::once(self.share_by(call, call.split)).chain(single).chain(many) {
                 if !self.shares.contains_key(&share) {
                     let ends = self.share(b, share, self.tid);
                     self.shares.insert(share, ends);
@@ -97,14 +103,16 @@ impl Step<'_> {
         let units = match share {
             Share::Rows(space) => self.rows[&space],
             Share::Units(total) => b.ins().iconst(types::I64, i64::from(total)),
+            Share::Prepared(total) => {
+                threads = self.prepared(b, threads);
+                b.ins().iconst(types::I64, i64::from(total))
+            }
             Share::RowHeads(heads) => b.ins().imul_imm_s(self.rows[&0], i64::from(heads)),
-            Share::Batches(space, tokens) => {
-                // Only so many threads have scratch memory.
-                let most = b.ins().iconst(types::I64, i64::from(MAX_TABLE_THREADS));
-                threads = b.ins().umin(threads, most);
+            Share::Batches(space, tokens, parts) => {
+                threads = self.prepared(b, threads);
                 let up = b.ins().iadd_imm_s(self.rows[&space], i64::from(tokens) - 1);
                 let batches = b.ins().udiv_imm_u(up, i64::from(tokens));
-                b.ins().imul_imm_s(batches, i64::from(TABLE_PARTS))
+                b.ins().imul_imm_s(batches, i64::from(parts))
             }
         };
         let next = b.ins().iadd_imm_s(tid, 1);
@@ -116,18 +124,48 @@ impl Step<'_> {
         (ends[0], ends[1])
     }
 
+    /// `threads`, or as many of them as have scratch memory.
+    fn prepared(&self, b: &mut FunctionBuilder<'_>, threads: Value) -> Value {
+        let most = b.ins().iconst(types::I64, i64::from(MAX_TABLE_THREADS));
+        b.ins().umin(threads, most)
+    }
+
+    /// How a split of a call shares its units: kernels that prepare something need memory for it.
+    fn share_by(&self, call: &Call, split: Split) -> Share {
+        let prepares = |kernel: KernelId| self.schedule.kernels[kernel.0 as usize].prepares();
+        match (split, call.kernel) {
+            (Split::Units { total, .. }, Choice::ByRows { one, few, .. }) if prepares(one) || prepares(few) => {
+                Share::Prepared(total)
+            }
+            _ => Share::of(split),
+        }
+    }
+
     /// This thread's units of a call, by the kernel that the number of rows chooses.
     pub(super) fn range(&self, b: &mut FunctionBuilder<'_>, call: &Call) -> (Value, Value) {
-        let (lo, hi) = self.part_of_call(b, call.split, self.shares[&Share::of(call.split)]);
+        let (lo, hi) = self.part_of_call(b, call.split, self.shares[&self.share_by(call, call.split)]);
         if let (Split::Rows(space), Some(_)) = (call.split, call.writes) {
             let first = b.ins().iconst(types::I64, 0);
             let all = self.rows[&space_key(space)];
             return (b.ins().select(self.is_alone, first, lo), b.ins().select(self.is_alone, all, hi));
         }
+        let (lo, hi) = match call.single {
+            Some(Single { split, .. }) => {
+                let is_single = self.is_single(b, call);
+                let (one_lo, one_hi) = self.part_of_call(b, split, self.shares[&self.share_by(call, split)]);
+                (b.ins().select(is_single, one_lo, lo), b.ins().select(is_single, one_hi, hi))
+            }
+            None => (lo, hi),
+        };
         let Choice::ByRows { many: Some(many), .. } = call.kernel else { return (lo, hi) };
         let is_many = self.is_many(b, call, &many);
         let (many_lo, many_hi) = self.shares[&batches(call, &many)];
         (b.ins().select(is_many, many_lo, lo), b.ins().select(is_many, many_hi, hi))
+    }
+
+    /// Whether a call has a single row.
+    pub(super) fn is_single(&self, b: &mut FunctionBuilder<'_>, call: &Call) -> Value {
+        b.ins().icmp_imm_u(IntCC::Equal, self.rows[&space_key(call.space())], 1)
     }
 
     /// Whether a call has so many rows that it works in batches.
@@ -171,13 +209,30 @@ impl Step<'_> {
 
     /// How the chunks of a call change hands, if they do.
     fn work(&self, b: &mut FunctionBuilder<'_>, call: &Call, cell: u32) -> Option<Work> {
-        let whole = |granule| Work { cell, is_open: self.is_shared, split: call.split, many: None, granule };
+        let share = self.share_by(call, call.split);
+        let whole = |granule| Work {
+            cell,
+            is_open: self.is_shared,
+            split: call.split,
+            share,
+            many: None,
+            single: None,
+            granule,
+        };
         match (call.split, call.kernel) {
             // The next call of the phase reads what this thread wrote.
             (Split::Rows(_), _) => None,
             (_, Choice::ByRows { many, .. }) => {
                 let many = many.map(|many| (self.is_many(b, call, &many), batches(call, &many)));
-                Some(Work { many, ..whole(LEAST_TILES.max(TABLE_PARTS)) })
+                let single = call.single.map(|single| (self.is_single(b, call), single));
+                let mut work = Work { many, ..whole(LEAST_TILES.max(TABLE_PARTS)) };
+                if let Some((is_single, Single { split, is_whole, .. })) = single {
+                    work.single = Some((is_single, split, self.share_by(call, split)));
+                    if is_whole {
+                        work.is_open = b.ins().band_not(work.is_open, is_single);
+                    }
+                }
+                Some(work)
             }
             (Split::Units { .. }, _) => Some(whole(LEAST_ROWS)),
             (Split::RowHeads { heads }, Choice::ByKv { f16: kernel, .. } | Choice::One(kernel)) => {
@@ -271,8 +326,16 @@ impl Step<'_> {
 
     /// The units of a call that are a thread's.
     fn share_of(&self, b: &mut FunctionBuilder<'_>, work: &Work, tid: Value) -> (Value, Value) {
-        let ends = self.share(b, Share::of(work.split), tid);
+        let ends = self.share(b, work.share, tid);
         let (lo, hi) = self.part_of_call(b, work.split, ends);
+        let (lo, hi) = match work.single {
+            Some((is_single, split, share)) => {
+                let ends = self.share(b, share, tid);
+                let (one_lo, one_hi) = self.part_of_call(b, split, ends);
+                (b.ins().select(is_single, one_lo, lo), b.ins().select(is_single, one_hi, hi))
+            }
+            None => (lo, hi),
+        };
         let Some((is_many, batches)) = work.many else { return (lo, hi) };
         let (many_lo, many_hi) = self.share(b, batches, tid);
         (b.ins().select(is_many, many_lo, lo), b.ins().select(is_many, many_hi, hi))
@@ -317,5 +380,5 @@ impl Share {
 
 /// The batches of a call with many rows.
 fn batches(call: &Call, many: &Many) -> Share {
-    Share::Batches(space_key(call.space()), many.tokens)
+    Share::Batches(space_key(call.space()), many.tokens, many.parts)
 }

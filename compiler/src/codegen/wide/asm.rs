@@ -73,8 +73,17 @@ impl Asm {
     /// [`Error::Bug`] if there is no assembler.
     pub fn new(target: &Target, symbol: String) -> Result<Option<Self>, Error> {
         let Some(width) = target.isa.width() else { return Ok(None) };
+        Self::of_width(target, width, symbol).map(Some)
+    }
+
+    /// Starts a kernel with vectors of `width`, which the level has; below its widest it keeps to the registers that every
+    /// instruction can name.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] if there is no assembler.
+    pub fn of_width(target: &Target, width: Width, symbol: String) -> Result<Self, Error> {
         let n_vectors = if width == Width::W512 { 32 } else { 16 };
-        Ok(Some(Self {
+        Ok(Self {
             symbol,
             isa: target.isa,
             profile: target.profile,
@@ -85,7 +94,7 @@ impl Asm {
             stack_bytes: 0,
             labelled: None,
             error: None,
-        }))
+        })
     }
 
     // ---- errors ----

@@ -21,7 +21,7 @@ mod map;
 mod norm;
 mod pool;
 mod rope;
-mod ternary;
+pub(in crate::codegen) mod ternary;
 
 pub use asm::{Asm, Code};
 pub use listing::listing;
@@ -29,34 +29,66 @@ pub use listing::listing;
 use super::isa::EmitterChoice;
 use super::kernels::attention::Shape;
 use super::{Error, Target};
-use crate::schedule::kernel::KernelKind;
+use crate::addsub::Program;
+use crate::schedule::kernel::{KernelKind, Vectors};
 use crate::schedule::{RowKind, layout};
+use registers::Width;
 
 /// What the start of a kernel's bytes is aligned to: its constants rely on it.
 pub const ALIGN_BYTES: u64 = pool::ALIGN_BYTES as u64;
 
 /// The symbol of a kernel's wide body: the level, its width in bits, what it computes.
 pub fn symbol(kind: &KernelKind, target: &Target) -> String {
-    let bits = target.isa.width().map_or(0, |w| w.bytes() * 8);
+    let bits = width(kind, target).map_or(0, |w| w.bytes() * 8);
     format!("{}_{bits}_{kind}", target.isa.name())
 }
 
-/// The wide body of a kernel; `None` if it has none at this target, or the target wants none.
+/// The width of the kernel's vectors; `None` if it is to have none of more than 128 bits.
+fn width(kind: &KernelKind, target: &Target) -> Option<Width> {
+    let widest = target.isa.width().filter(|_| target.emitter == EmitterChoice::Auto)?;
+    match kind {
+        KernelKind::Ternary { variant, .. } => match variant.vectors {
+            Vectors::Widest => Some(widest),
+            Vectors::W256 => Some(Width::W256),
+            Vectors::W128 => None,
+        },
+        KernelKind::AddSub { .. }
+        | KernelKind::Embed { .. }
+        | KernelKind::Norm { .. }
+        | KernelKind::Rescale { .. }
+        | KernelKind::Dense { .. }
+        | KernelKind::Rope { .. }
+        | KernelKind::KvWrite { .. }
+        | KernelKind::Attention { .. }
+        | KernelKind::Map { .. }
+        | KernelKind::TopK
+        | KernelKind::HeadQuantise { .. }
+        | KernelKind::HeadScan { .. }
+        | KernelKind::HeadRescore { .. }
+        | KernelKind::HeadMerge { .. } => Some(widest),
+    }
+}
+
+/// The wide body of a kernel, `program` being the one that the kind names; `None` if it has none at this target, or the
+/// target wants none.
 ///
 /// # Errors
 /// [`Error::Bug`]: a kernel that needs more registers than there are, or an instruction that does not exist.
-pub fn emit(kind: &KernelKind, target: &Target) -> Result<Option<Code>, Error> {
-    if target.emitter == EmitterChoice::Clif {
-        return Ok(None);
-    }
-    let Some(mut k) = Asm::new(target, symbol(kind, target))? else { return Ok(None) };
+pub fn emit(kind: &KernelKind, program: Option<&Program>, target: &Target) -> Result<Option<Code>, Error> {
+    let Some(width) = width(kind, target) else { return Ok(None) };
+    let mut k = Asm::of_width(target, width, symbol(kind, target))?;
     match *kind {
-        KernelKind::Ternary { packing, rows, cols, epilogue, regime } => {
-            let t = ternary::Ternary { rows, cols, packing, epilogue, regime };
+        KernelKind::Ternary { packing, rows, cols, epilogue, regime, variant } => {
+            let t = ternary::Ternary { rows, cols, packing, epilogue, regime, variant };
             if !ternary::exists(target.isa, &t) {
                 return Ok(None);
             }
             ternary::emit(&mut k, &t);
+        }
+        KernelKind::AddSub { epilogue, tokens, .. } => {
+            let exists = |program: &&Program| ternary::addsub::exists(target.isa, program, epilogue, tokens);
+            let Some(program) = program.filter(exists) else { return Ok(None) };
+            ternary::addsub::emit(&mut k, program, epilogue, tokens);
         }
         KernelKind::Norm { eps, out, cols } => norm::norm(&mut k, eps.map(|e| e.get()), out, cols),
         KernelKind::Map { op, cols } => map::map(&mut k, op, cols),

@@ -153,6 +153,7 @@ shift! {
     vpsrad: "Each i32 shifted right, the sign kept.",
     vpsllw: "Each i16 shifted left.",
     vpsrlw: "Each u16 shifted right.",
+    vpsraw: "Each i16 shifted right, the sign kept.",
 }
 
 /// Instructions d = op(a, b, immediate).
@@ -237,6 +238,32 @@ impl Asm {
             (Width::W128, Source::Memory(m)) => a.vbroadcastss(d.xmm(), m),
             (Width::W256, Source::Memory(m)) => a.vbroadcastss(d.ymm(), m),
             (Width::W512, Source::Memory(m)) => a.vbroadcastss(d.zmm(), m),
+        };
+        self.note(result);
+    }
+
+    /// The 16 bytes at `m` in every 128-bit lane of `d`.
+    pub fn broadcast_16_bytes(&mut self, d: Vector, m: AsmMemoryOperand) {
+        let result = match d.width() {
+            Width::W128 => form(&mut self.a, d.is_high()).vmovups(d.xmm(), m),
+            Width::W256 if d.is_high() => self.a.vbroadcasti32x4(d.ymm(), m),
+            Width::W256 => self.a.vbroadcasti128(d.ymm(), m),
+            Width::W512 => self.a.vbroadcasti32x4(d.zmm(), m),
+        };
+        self.note(result);
+    }
+
+    /// i16 in a register of half the width, or in memory, to i32.
+    pub fn vpmovsxwd(&mut self, d: Vector, s: impl Into<Source>) {
+        let s = s.into();
+        let a = form(&mut self.a, d.is_high() || s.is_high());
+        let result = match (d.width(), s) {
+            (Width::W128, Source::Register(s)) => a.vpmovsxwd(d.xmm(), s.xmm()),
+            (Width::W256, Source::Register(s)) => a.vpmovsxwd(d.ymm(), s.xmm()),
+            (Width::W512, Source::Register(s)) => a.vpmovsxwd(d.zmm(), s.ymm()),
+            (Width::W128, Source::Memory(m)) => a.vpmovsxwd(d.xmm(), m),
+            (Width::W256, Source::Memory(m)) => a.vpmovsxwd(d.ymm(), m),
+            (Width::W512, Source::Memory(m)) => a.vpmovsxwd(d.zmm(), m),
         };
         self.note(result);
     }

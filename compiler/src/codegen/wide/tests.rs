@@ -4,7 +4,7 @@ use iced_x86::code_asm::ptr;
 use iced_x86::{Code as Form, CpuidFeature, Decoder, DecoderOptions, Instruction, Mnemonic, Register};
 
 use super::asm::{Asm, Code};
-use super::{emit, listing, symbol};
+use super::{listing, symbol};
 use crate::codegen::{EmitterChoice, Isa, Target};
 use crate::graph::arith::Profile;
 use crate::graph::{Act, F32};
@@ -64,7 +64,9 @@ fn a_level_uses_no_instruction_of_another() {
         let allowed = allowed(isa);
         for profile in [Profile::Fma, Profile::Plain] {
             for kind in kinds() {
-                let Some(code) = emit(&kind, &target(isa, profile)).expect("it assembles") else { continue };
+                let Some(code) = super::emit(&kind, None, &target(isa, profile)).expect("it assembles") else {
+                    continue;
+                };
                 for instruction in decoded(&code) {
                     let features = instruction.cpuid_features();
                     let foreign = features.iter().find(|f| !allowed.contains(f));
@@ -79,7 +81,9 @@ fn a_level_uses_no_instruction_of_another() {
 fn a_kernel_returns_with_cleared_vectors_and_restored_registers() {
     for isa in WIDE {
         for kind in kinds() {
-            let Some(code) = emit(&kind, &target(isa, Profile::Fma)).expect("it assembles") else { continue };
+            let Some(code) = super::emit(&kind, None, &target(isa, Profile::Fma)).expect("it assembles") else {
+                continue;
+            };
             let instructions = decoded(&code);
             let of = |m: Mnemonic| -> Vec<Register> {
                 instructions.iter().filter(|i| i.mnemonic() == m).map(|i| i.op0_register()).collect()
@@ -166,9 +170,9 @@ fn listings_show_instructions_and_symbols_their_width() {
     let kind = KernelKind::Norm { eps: None, out: RowKind::Q8, cols: 64 };
     let target = target(Isa::Avx512Vbmi, Profile::Fma);
     assert_eq!(symbol(&kind, &target), "avx512vbmi_512_quantize_f32_q8__64");
-    let code = emit(&kind, &target).expect("it assembles").expect("it is wide");
+    let code = super::emit(&kind, None, &target).expect("it assembles").expect("it is wide");
     let text = listing(&code);
     assert!(text.contains("vpmovdb") && text.contains("zmm") && text.contains("constants"), "{text}");
     let clif = Target::new(Isa::Avx512Vbmi, Profile::Fma, EmitterChoice::Clif).expect("a target");
-    assert_eq!(emit(&kind, &clif).expect("nothing to do"), None);
+    assert_eq!(super::emit(&kind, None, &clif).expect("nothing to do"), None);
 }

@@ -101,16 +101,16 @@ impl<'s, 'w> Step<'s, 'w> {
                 Value::F32(Array::new(x.cols, x.data[first * x.cols..].to_vec()))
             }
             Op::Quantize => Value::Q8(quantize(a.f32(0)?)),
-            Op::TernaryMatMul => Value::I32(ternary_matmul(a.q8(0)?, a.trits(1)?)),
+            Op::TernaryMatMul { .. } => Value::I32(ternary_matmul(a.q8(0)?, a.trits(1)?)),
             Op::Rescale => Value::F32(rescale(a.i32(0)?, a.scale(2)?, a.q8(1)?)),
             Op::DenseMatMul => {
                 let (x, w, [n, _]) = (a.f32(0)?, a.dense(1)?, a.weight_dims(1)?);
                 Value::F32(matmul(p, x, n, |n, row| Weights::widen_row(w, n, row)))
             }
             Op::RmsNormQuantize { eps } => Value::Q8(quantize(&rmsnorm(p, a.f32(0)?, a.dense(1)?, eps.get()))),
-            Op::TernaryLinear => Value::F32(a.ternary_linear(0, 1)?),
-            Op::TernaryLinearAdd => Value::F32(zip(a.f32(2)?, &a.ternary_linear(0, 1)?, |r, y| r + y)),
-            Op::TernaryLinearCat => {
+            Op::TernaryLinear { .. } => Value::F32(a.ternary_linear(0, 1)?),
+            Op::TernaryLinearAdd { .. } => Value::F32(zip(a.f32(2)?, &a.ternary_linear(0, 1)?, |r, y| r + y)),
+            Op::TernaryLinearCat { .. } => {
                 let members = (1..a.node.operands.len()).map(|w| Ok(Value::F32(a.ternary_linear(0, w)?)));
                 Value::Tuple(members.collect::<Result<_, InterpError>>()?)
             }
@@ -119,7 +119,7 @@ impl<'s, 'w> Step<'s, 'w> {
                 _ => return Err(a.unusable(0)),
             },
             Op::Glu { act } => Value::F32(glu(p, act, a.f32(0)?, a.f32(1)?)),
-            Op::TernaryGlu { act } => Value::F32(glu(p, act, &a.ternary_linear(0, 1)?, &a.ternary_linear(0, 2)?)),
+            Op::TernaryGlu { act, .. } => Value::F32(glu(p, act, &a.ternary_linear(0, 1)?, &a.ternary_linear(0, 2)?)),
         })
     }
 

@@ -6,8 +6,8 @@
 use super::Faults;
 use super::lex::{Kind, Token, short};
 use crate::generated::ops::OPS;
-use crate::graph::{Act, Attr, F32, Graph, Node, Op, Operand, ValueId, WeightDecl, WeightId};
-use crate::spec::AttrKind;
+use crate::graph::{Act, Attr, F32, Graph, Node, Op, Operand, Strategy, ValueId, WeightDecl, WeightId};
+use crate::spec::{AttrKind, AttrSpec};
 
 /// A fault was added; the statement is given up.
 pub(super) struct GivenUp;
@@ -194,7 +194,10 @@ impl<'p, 't> Parser<'p, 't> {
                 Some(Kind::Real(v)) => Attr::F32(v),
                 Some(Kind::Word(word)) => match Act::from_name(word) {
                     Some(act) => Attr::Act(act),
-                    None => return Err(self.fail("a number, `relu2` or `silu`")),
+                    None => match Strategy::from_name(word) {
+                        Some(strategy) => Attr::Strategy(strategy),
+                        None => return Err(self.fail("a number, `relu2`, `silu` or a strategy such as dot2")),
+                    },
                 },
                 _ => return Err(self.fail("the value of the attribute")),
             };
@@ -293,23 +296,33 @@ fn build_op(name: &str, attrs: &[(&str, Attr)]) -> Result<Op, String> {
     let Some(spec) = OPS.iter().find(|spec| spec.name == name) else {
         return Err(format!("there is no op `{}`", short(name)));
     };
-    if attrs.iter().map(|(name, _)| *name).ne(spec.attrs.iter().map(|attr| attr.name)) {
+    // A strategy that is not written is `any`.
+    let mut given = attrs.iter().copied().peekable();
+    let value_of = |attr: &AttrSpec| match given.next_if(|(name, _)| *name == attr.name) {
+        None if attr.kind == AttrKind::Strategy => Some(Attr::Strategy(Strategy::Any)),
+        found => found.map(|(_, value)| value),
+    };
+    let values: Option<Vec<Attr>> = spec.attrs.iter().map(value_of).collect();
+    let Some(values) = values.filter(|_| given.next().is_none()) else {
         let names: Vec<&str> = spec.attrs.iter().map(|attr| attr.name).collect();
         let order = if names.len() > 1 { ", in this order" } else { "" };
         return Err(match names[..] {
             [] => format!("`{name}` has no attributes"),
             _ => format!("the attributes of `{name}` are{order}: {}", names.join(", ")),
         });
-    }
-    for (attr, (_, value)) in spec.attrs.iter().zip(attrs) {
+    };
+    for (attr, value) in spec.attrs.iter().zip(&values) {
         let expected = match (attr.kind, value) {
-            (AttrKind::U32, Attr::U32(_)) | (AttrKind::F32, Attr::F32(_)) | (AttrKind::Act, Attr::Act(_)) => continue,
+            (AttrKind::U32, Attr::U32(_))
+            | (AttrKind::F32, Attr::F32(_))
+            | (AttrKind::Act, Attr::Act(_))
+            | (AttrKind::Strategy, Attr::Strategy(_)) => continue,
             (AttrKind::U32, _) => "a whole number",
             (AttrKind::F32, _) => "a real number such as 1.0",
             (AttrKind::Act, _) => "`relu2` or `silu`",
+            (AttrKind::Strategy, _) => "a strategy such as dot2",
         };
         return Err(format!("attribute {} of `{name}` must be {expected}, found {value}", attr.name));
     }
-    let values: Vec<Attr> = attrs.iter().map(|(_, value)| *value).collect();
     Op::from_parts(name, &values).ok_or_else(|| format!("bug in tern: the op table does not build `{name}`"))
 }

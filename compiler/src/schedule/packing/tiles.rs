@@ -5,7 +5,7 @@
 //! at most 0xaa and one of five at most 242. Tiles of columns are turned round a few columns at a time. Unpacking goes by the formula, trit by trit: it is for tests, and slow.
 
 use crate::schedule::kernel::TritPacking;
-use crate::schedule::layout::{trit_tile_bytes, trit_tiles};
+use crate::schedule::layout::{ALIGN_BYTES, trit_tile_bytes, trit_tiles};
 use crate::weights::Trits;
 
 /// Packs the rows whose `codes` are given, `cols` each, as one tile; rows that the tile has beyond them are trit 0.
@@ -39,6 +39,7 @@ pub(super) fn pack_tile(packing: TritPacking, codes: &[u8], cols: usize, tile: &
             match packing {
                 TritPacking::T2 => pack_row::<4, 4, 16>(codes, row, lines),
                 TritPacking::T5 => pack_row::<5, 3, 20>(codes, row, lines),
+                TritPacking::N4 => pack_lane(codes, row, lines),
                 // By columns, above.
                 TritPacking::C2 => {}
             }
@@ -59,6 +60,18 @@ fn pack_row<const FIELDS: usize, const BASE: u32, const COLS: usize>(codes: &[u8
             dword = dword * BASE + u32::from_le_bytes(words[f]);
         }
         line[4 * row..4 * row + 4].copy_from_slice(&dword.to_le_bytes());
+    }
+}
+
+/// One row of a tile of `n4_16x16`: of each 16 codes, four become one byte of each part of a line.
+fn pack_lane(codes: &[u8], row: usize, lines: &mut [u8]) {
+    let (blocks, _) = codes.as_chunks::<16>();
+    let (lines, _) = lines.as_chunks_mut::<64>();
+    for (block, line) in blocks.iter().zip(lines) {
+        let (fours, _) = block.as_chunks::<4>();
+        for (part, [c0, c1, c2, c3]) in fours.iter().enumerate() {
+            line[16 * part + row] = c0 | c1 << 2 | c2 << 4 | c3 << 6;
+        }
     }
 }
 
@@ -90,9 +103,9 @@ fn column_row(place: usize, field: usize) -> usize {
 }
 
 /// The byte and the field of a line of `c2_256` that hold the code of `row` of its tile.
-fn column_place(row: usize) -> (usize, u32) {
+fn column_place(row: usize) -> (usize, usize) {
     let (quarter, field, lane, i) = (row / 64, row / 16 % 4, row / 4 % 4, row % 4);
-    (16 * lane + 4 * quarter + i, field as u32)
+    (16 * lane + 4 * quarter + i, field)
 }
 
 /// Packs a whole matrix, tiles `tile_stride` bytes apart.
@@ -115,22 +128,22 @@ pub fn pack_matrix(packing: TritPacking, trits: &Trits, out: &mut [u8], tile_str
 /// If it lies outside `packed`.
 pub fn trit_at(packing: TritPacking, packed: &[u8], (row, col): (usize, usize), tile_stride: usize) -> i8 {
     let tile_rows = packing.tile_rows() as usize;
-    let (tile, row) = (row / tile_rows, row % tile_rows);
-    let (at, field) = match packing {
+    let block_cols = packing.block_cols() as usize;
+    let (block, col_in_block) = (col / block_cols, col % block_cols);
+    // Of the block's bytes the one that holds the code, and of its fields which.
+    let (byte, field) = match packing {
         TritPacking::T2 | TritPacking::T5 => {
-            let block_cols = packing.block_cols() as usize;
-            // Bytes of one row in one block.
             let row_bytes = block_cols / packing.fields() as usize;
-            let (block, col) = (col / block_cols, col % block_cols);
-            ((block * tile_rows + row) * row_bytes + col % row_bytes, (col / row_bytes) as u32)
+            (row % tile_rows * row_bytes + col_in_block % row_bytes, col_in_block / row_bytes)
         }
-        TritPacking::C2 => {
-            let (place, field) = column_place(row);
-            (64 * col + place, field)
+        TritPacking::N4 => {
+            let fields = packing.fields() as usize;
+            (col_in_block / fields * tile_rows + row % tile_rows, col_in_block % fields)
         }
+        TritPacking::C2 => column_place(row % tile_rows),
     };
-    let byte = packed[tile * tile_stride + at];
-    (u32::from(byte) / packing.base().pow(field) % packing.base()) as i8 - 1
+    let byte = packed[row / tile_rows * tile_stride + block * ALIGN_BYTES as usize + byte];
+    (u32::from(byte) / packing.base().pow(field as u32) % packing.base()) as i8 - 1
 }
 
 /// The trits of a packed matrix.
@@ -218,5 +231,10 @@ mod tests {
         // Rows 0 and 16.
         let byte = code(0, 7) + 4 * code(16, 7) + 16 + 64;
         assert_eq!(u32::from(columns[7 * 64]), byte);
+        let (lanes, stride) = packed(TritPacking::N4, &trits);
+        assert_eq!(stride, 5 * 64);
+        // Row 5, columns 16 + 8 + {0, 1, 2, 3}: line 1, part 2, lane 5.
+        let byte = code(5, 24) | code(5, 25) << 2 | code(5, 26) << 4 | code(5, 27) << 6;
+        assert_eq!(u32::from(lanes[64 + 2 * 16 + 5]), byte);
     }
 }

@@ -108,6 +108,7 @@ impl Planner<'_> {
 
     /// The id of a kernel: equal kinds share one.
     pub(super) fn kernel(&mut self, kind: KernelKind) -> KernelId {
+        self.plan.model.scratch_bytes = self.plan.model.scratch_bytes.max(kind.scratch_bytes());
         let kernels = &mut self.plan.model.kernels;
         let index = kernels.iter().position(|k| *k == kind).unwrap_or_else(|| {
             kernels.push(kind);
@@ -147,7 +148,7 @@ impl Planner<'_> {
         reads: Vec<BufferId>,
         writes: Option<BufferId>,
     ) {
-        self.plan.calls.push(Call { node, kernel, args, split, reads, writes });
+        self.plan.calls.push(Call { node, kernel, args, split, reads, writes, single: None });
     }
 
     pub(super) fn unsupported(&self, id: ValueId, reason: &str) -> Error {

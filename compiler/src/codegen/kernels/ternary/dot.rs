@@ -22,12 +22,14 @@ use crate::codegen::kernels::dot::{self, Narrow, Signed};
 const PARTS: usize = 4;
 /// Fields of a byte.
 const FIELDS: usize = 4;
-/// Lines per turn of the loop.
+/// Lines per turn of the loop, unless the variant says otherwise.
 const UNROLL: i64 = 4;
+/// The most, where sums of a turn grow in i16.
+const MOST_NARROW: i64 = 4;
 
 // So many lines fit an i16 at the largest class: on x86 and riscv64 class 1, two fields of two products; on aarch64 class 2,
 // one of each.
-const _: () = assert!(UNROLL * 4 * 4 * (2 * 128) < 1 << 15 && UNROLL * 16 * (2 * 128) < 1 << 15);
+const _: () = assert!(MOST_NARROW * 4 * 4 * (2 * 128) < 1 << 15 && MOST_NARROW * 16 * (2 * 128) < 1 << 15);
 
 /// How the fields of a line are laid bare.
 #[derive(Clone, Copy)]
@@ -127,8 +129,16 @@ fn block(k: &mut Emitter<'_, '_>, f: &Frame, w: Value, tile: Value, token: Value
     }
 }
 
-/// Stores what becomes of `accs[token][part]`.
-fn finish(k: &mut Emitter<'_, '_>, f: &Frame, accs: &[[Value; PARTS]], tile: Value, token: Value, is_second: bool) {
+/// Stores what becomes of `accs[token][part]`. That of the gate of a gated unit waits in the result's memory until this is
+/// called for the second matrix.
+pub(super) fn finish(
+    k: &mut Emitter<'_, '_>,
+    f: &Frame,
+    accs: &[[Value; PARTS]],
+    tile: Value,
+    token: Value,
+    is_second: bool,
+) {
     for (t, parts) in accs.iter().enumerate() {
         let token = k.at(token, t as i64);
         let row = k.b.ins().imul_imm_s(token, f.shape.out_row_bytes());
@@ -250,19 +260,21 @@ fn each_turn(
     mut body: impl FnMut(&mut Emitter<'_, '_>, Cursor, i64, &[Value]) -> Vec<Value>,
 ) -> Vec<Value> {
     let lines = tile.f.shape.lines();
-    let (whole, rest) = (lines / UNROLL, lines % UNROLL);
+    let unroll = tile.f.shape.variant.unroll_lines.map_or(UNROLL, i64::from);
+    let unroll = if k.isa.has_dot() { unroll } else { unroll.min(MOST_NARROW) };
+    let (whole, rest) = (lines / unroll, lines % unroll);
     let mut carried = carried;
     if whole > 0 {
-        carried = k.fold_bytes(whole * UNROLL * LINE, UNROLL * LINE, &carried, |k, offset, carried| {
+        carried = k.fold_bytes(whole * unroll * LINE, unroll * LINE, &carried, |k, offset, carried| {
             let w = k.b.ins().iadd(tile.w, offset);
             let columns = k.b.ins().ushr_imm_u(offset, i64::from((LINE / LINE_COLS).trailing_zeros()));
             let codes = k.b.ins().iadd(tile.codes, columns);
-            body(k, Cursor { w, codes, line: 0 }, UNROLL, carried)
+            body(k, Cursor { w, codes, line: 0 }, unroll, carried)
         });
     }
     if rest > 0 {
-        let w = k.at(tile.w, whole * UNROLL * LINE);
-        let codes = k.at(tile.codes, whole * UNROLL * LINE_COLS);
+        let w = k.at(tile.w, whole * unroll * LINE);
+        let codes = k.at(tile.codes, whole * unroll * LINE_COLS);
         carried = body(k, Cursor { w, codes, line: 0 }, rest, &carried);
     }
     carried

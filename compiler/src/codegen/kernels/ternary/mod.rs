@@ -1,32 +1,41 @@
 //! i8 codes times trits, exact in i32, with what follows fused behind: the kernels that the model's time goes into.
 //!
-//! Weights are `t2_16x16`: a cache line holds 16 columns of 16 rows, one dword per row, so that dword lanes are rows.
-//! Three regimes read them:
+//! Weights are `t2_16x16`: a cache line holds 16 columns of 16 rows, one dword per row, so that dword lanes are rows. Two
+//! ways read them:
 //! - [`dot`]: a field of a line is multiplied with the dword of activation codes that its four columns have, the same for
 //!   all rows. Sums of 16 rows grow side by side and need no reduction. One token, or two that share the unfolding.
 //! - [`table`]: for many tokens. The sums of every combination of four trits are written to a table once; a row then costs
 //!   one addition per four columns and eight tokens, and no multiplication.
+//! Weights that are code have [`addsub`].
 //!
-//! [`columns`] reads a packing of its own, and of it only the columns whose activation is not zero.
+//! One way reads `n4_16x16`, whose byte lanes are rows:
+//! - [`lut`]: for one token after another. Sixteen rows look up the sum of two columns in one byte shuffle.
 //!
-//! Args: w, codes, scales, sums, out, tokens, lo, hi, s_w, then residual rows or s_w of up, scratch (not for dot).
+//! Args: w, codes, scales, sums, out, tokens, lo, hi, s_w, then residual rows or s_w of up, scratch.
 
+mod addsub;
 mod columns;
 mod dot;
 mod epilogue;
 mod indices;
+mod lut;
 mod table;
 mod tables;
 mod transpose;
 
 use cranelift_codegen::ir::Value;
 
+use crate::addsub::Program;
 use crate::codegen::emitter::Emitter;
-use crate::schedule::kernel::{Epilogue, Regime, TritPacking};
+use crate::schedule::kernel::{Epilogue, Regime, TritPacking, Variant};
 use crate::schedule::{RowKind, layout};
+pub(in crate::codegen) use addsub::{TOKENS as ADDSUB_TOKENS, block_rows as addsub_block_rows};
 
-/// The packing that dot products and tables read.
+/// The packing that most of the kernels here read. [`lut`] has one of its own with the same tiles and lines.
 const PACKING: TritPacking = TritPacking::T2;
+
+const _: () =
+    assert!(TritPacking::N4.tile_rows() == PACKING.tile_rows() && TritPacking::N4.block_cols() == PACKING.block_cols());
 
 /// Rows of a tile.
 const TILE_ROWS: i64 = PACKING.tile_rows() as i64;
@@ -49,6 +58,8 @@ pub(super) struct Shape {
     pub(super) cols: u32,
     /// What follows the sums.
     pub(super) epilogue: Epilogue,
+    /// How the loops are cut.
+    pub(super) variant: Variant,
 }
 
 impl Shape {
@@ -97,13 +108,17 @@ struct Frame {
     scratch: Value,
 }
 
+/// Writes the body of a product whose weights are code.
+pub(super) fn addsub(k: &mut Emitter<'_, '_>, shape: Shape, program: &Program) {
+    let f = frame(k, shape);
+    addsub::addsub(k, &f, program);
+}
+
 /// Writes the body.
 pub(super) fn ternary(k: &mut Emitter<'_, '_>, shape: Shape, packing: TritPacking, regime: Regime) {
-    let [w, codes, scales, sums, out, tokens, lo, hi] = std::array::from_fn(|slot| k.arg(slot));
-    let (weight_scale, residual, up_scale) = (k.arg_f32(8), k.arg(9), k.arg_f32(9));
-    let scratch = k.arg(10);
-    let f = Frame { shape, w, codes, scales, sums, out, tokens, lo, hi, weight_scale, residual, up_scale, scratch };
+    let f = frame(k, shape);
     match (packing, regime) {
+        (TritPacking::N4, _) => lut::lut(k, &f),
         (TritPacking::C2, _) => columns::columns(k, &f, regime),
         (_, Regime::Gemv) => dot::gemv(k, &f),
         (_, Regime::Gemm) => dot::gemm(k, &f),
@@ -111,14 +126,23 @@ pub(super) fn ternary(k: &mut Emitter<'_, '_>, shape: Shape, packing: TritPackin
     }
 }
 
+fn frame(k: &mut Emitter<'_, '_>, shape: Shape) -> Frame {
+    let [w, codes, scales, sums, out, tokens, lo, hi] = std::array::from_fn(|slot| k.arg(slot));
+    let (weight_scale, residual, up_scale) = (k.arg_f32(8), k.arg(9), k.arg_f32(9));
+    let scratch = k.arg(10);
+    Frame { shape, w, codes, scales, sums, out, tokens, lo, hi, weight_scale, residual, up_scale, scratch }
+}
+
 /// Whether there is a kernel for the packing, the epilogue and the regime.
 pub(super) fn exists(packing: TritPacking, epilogue: Epilogue, regime: Regime) -> bool {
     match (packing, regime) {
-        // The inputs of gated units are not sparse.
-        (TritPacking::C2, Regime::Gemv | Regime::Gemm) => !matches!(epilogue, Epilogue::Glu(_)),
         (TritPacking::T2, Regime::Gemv | Regime::Gemm | Regime::Table { tokens: table::TOKENS }) => true,
         // Without a permutation of 128 bytes, unfolding five trits a byte takes longer than 2-bit weights take to arrive.
-        (TritPacking::T5, _) | (TritPacking::T2 | TritPacking::C2, Regime::Table { .. }) => false,
+        (TritPacking::T5, _) | (TritPacking::T2, Regime::Table { .. }) => false,
+        (TritPacking::N4, Regime::Gemv | Regime::Gemm) => true,
+        // The inputs of gated units are not sparse.
+        (TritPacking::C2, Regime::Gemv | Regime::Gemm) => !matches!(epilogue, Epilogue::Glu(_)),
+        (TritPacking::N4 | TritPacking::C2, Regime::Table { .. }) => false,
     }
 }
 

@@ -57,7 +57,7 @@ struct Block {
 pub(super) fn table(k: &mut Emitter<'_, '_>, f: &Frame) {
     let matrix_tiles = i64::from(layout::trit_tiles(PACKING, f.shape.rows));
     let all_tiles = (matrix_tiles * f.shape.matrices()) as u32;
-    let t = Table { f, scratch: TableScratch::new(PACKING, TOKENS, f.shape.cols, all_tiles) };
+    let t = Table { f, scratch: TableScratch::of_variant(PACKING, TOKENS, f.shape.cols, all_tiles, f.shape.variant) };
     let parts = i64::from(TABLE_PARTS);
     let parts_shift = i64::from(parts.trailing_zeros());
     // A thread without work may share its scratch memory with one that has some: it must not enter the loop.

@@ -14,10 +14,10 @@ use crate::codegen::wide::ops::Source;
 use crate::codegen::wide::registers::{General, Vector, Width};
 use crate::schedule::kernel::{Regime, TritPacking};
 
-/// How far ahead of the loads weights are fetched, in bytes.
-const PREFETCH_BYTES: i32 = 4096;
-/// Lines per turn of the loop.
-const UNROLL: i32 = 4;
+/// How far ahead of the loads weights are fetched, in lines, unless the variant says otherwise.
+const PREFETCH_LINES: u8 = 64;
+/// Lines per turn of the loop, likewise.
+const UNROLL: u8 = 4;
 /// Bytes of a cache line: one block.
 const LINE: i32 = 64;
 
@@ -59,7 +59,7 @@ pub(super) fn emit(k: &mut Asm, t: &Ternary) {
         }
         // Fours, then twos, then the odd one.
         for count in [MOST_TOKENS, 2, 1] {
-            if count > most_tokens(k.isa) {
+            if count > most_tokens(k.width) {
                 continue;
             }
             k.load_arg(end, slot::TOKENS);
@@ -72,8 +72,8 @@ pub(super) fn emit(k: &mut Asm, t: &Ternary) {
 }
 
 /// Sixteen registers hold the sums of one token only.
-fn most_tokens(isa: Isa) -> i32 {
-    if isa.width() == Some(Width::W512) { MOST_TOKENS } else { 1 }
+fn most_tokens(width: Width) -> i32 {
+    if width == Width::W512 { MOST_TOKENS } else { 1 }
 }
 
 fn constants(k: &mut Asm, t: &Ternary) -> Constants {
@@ -95,7 +95,7 @@ fn constants(k: &mut Asm, t: &Ternary) -> Constants {
         });
         [c81, c162, low, high]
     });
-    let several = t.regime == Regime::Gemm && most_tokens(k.isa) > 1;
+    let several = t.regime == Regime::Gemm && most_tokens(k.width) > 1;
     let mask = |k: &mut Asm, byte: u8| -> Source {
         if several { dword_bcst(k.constant(&[byte; 4])).into() } else { whole(k, byte).into() }
     };
@@ -159,19 +159,33 @@ fn sums(k: &mut Asm, block: &Block<'_>, w: General, offset: i32, token: General)
     result
 }
 
+/// Lines per turn of the loop.
+fn unroll(t: &Ternary) -> i32 {
+    i32::from(t.variant.unroll_lines.unwrap_or(UNROLL))
+}
+
+/// Fetches what will be wanted later, `line` of this turn being read now.
+fn prefetch(k: &mut Asm, t: &Ternary, p: General, line: i32) {
+    let ahead = i32::from(t.variant.prefetch.unwrap_or(PREFETCH_LINES));
+    if ahead > 0 {
+        k.raw(|a| a.prefetcht0(ptr(p + (line + ahead) * LINE)));
+    }
+}
+
 /// `body(line)` for every line of a tile, `p` and `x` moving along; `line` counts within one turn of the loop.
 fn each_line(k: &mut Asm, t: &Ternary, p: General, x: General, end: General, mut body: impl FnMut(&mut Asm, i32)) {
-    let (whole, rest) = (t.blocks() / UNROLL, t.blocks() % UNROLL);
+    let unroll = unroll(t);
+    let (whole, rest) = (t.blocks() / unroll, t.blocks() % unroll);
     let cols = t.packing.block_cols() as i32;
     if whole > 0 {
-        k.lea(end, p + whole * UNROLL * LINE);
+        k.lea(end, p + whole * unroll * LINE);
         let mut head = k.label();
         k.bind(&mut head);
-        for line in 0..UNROLL {
+        for line in 0..unroll {
             body(k, line);
         }
-        k.raw(|a| a.add(p, UNROLL * LINE));
-        k.raw(|a| a.add(x, UNROLL * cols));
+        k.raw(|a| a.add(p, unroll * LINE));
+        k.raw(|a| a.add(x, unroll * cols));
         k.raw(|a| a.cmp(p, end));
         k.raw(|a| a.jb(head));
     }
@@ -198,7 +212,7 @@ fn vnni_sums(k: &mut Asm, block: &Block<'_>, p: General, x: General, end: Genera
     let embedded = k.width == Width::W512;
     let broadcast = if embedded { packed } else { k.vector() };
     each_line(k, t, p, x, end, |k, line| {
-        k.raw(|a| a.prefetcht0(ptr(p + (line * LINE + PREFETCH_BYTES))));
+        prefetch(k, t, p, line);
         k.vmovups(packed, ptr(p + line * LINE));
         let mut fields_of = packed;
         if let Some([c81, c162, table_low, table_high]) = block.constants.five {
@@ -257,12 +271,15 @@ const INVERSE_OF_81: i32 = {
     x
 };
 
-/// Lines whose i16 sums cannot overflow: field 1 counts 4 times, so a line adds at most 2 * 4 * (2 * 2 * 128) to a sum.
-const I16_LINES: i32 = 7;
+/// Lines whose i16 sums are widened together.
+const I16_LINES: i32 = 4;
+
+// Field 1 counts 4 times, so a line adds at most 2 * 4 * (2 * 2 * 128) to a sum.
+const _: () = assert!(I16_LINES * 2 * 4 * (2 * 2 * 128) < 1 << 15);
 
 /// Without a 32-bit dot product: sums of pairs in i16, widened now and then. Fields 2 and 3 are moved down to 0 and 1.
 fn maddubs_sums(k: &mut Asm, block: &Block<'_>, p: General, x: General, end: General, into: Vector) {
-    let t = block.t;
+    let (t, unroll) = (block.t, unroll(block.t));
     k.clear(into);
     let (ones, [single, fourfold, packed, field, broadcast]) = (k.vector(), k.vectors());
     let from = k.all_i32(0x0001_0001);
@@ -275,7 +292,7 @@ fn maddubs_sums(k: &mut Asm, block: &Block<'_>, p: General, x: General, end: Gen
         k.vpaddd(into, into, fourfold);
     };
     each_line(k, t, p, x, end, |k, line| {
-        k.raw(|a| a.prefetcht0(ptr(p + (line * LINE + PREFETCH_BYTES))));
+        prefetch(k, t, p, line);
         k.vmovups(packed, ptr(p + line * LINE));
         for f in 0..4usize {
             if f == 2 {
@@ -286,20 +303,18 @@ fn maddubs_sums(k: &mut Asm, block: &Block<'_>, p: General, x: General, end: Gen
             k.vbroadcastss(broadcast, dword_ptr(x + (line * t.packing.block_cols() as i32 + 4 * f as i32)));
             k.vpmaddubsw(field, field, broadcast);
             let sum = if f % 2 == 0 { single } else { fourfold };
-            if line == 0 && f < 2 {
+            if line % I16_LINES == 0 && f < 2 {
                 k.vmovups(sum, field);
             } else {
                 k.vpaddw(sum, sum, field);
             }
         }
-        if line == UNROLL - 1 {
+        if (line + 1) % I16_LINES == 0 || line + 1 == unroll {
             flush(k);
         }
     });
-    let rest = t.blocks() % UNROLL;
-    if rest > 0 {
+    let rest = t.blocks() % unroll;
+    if rest % I16_LINES > 0 {
         flush(k);
     }
 }
-
-const _: () = assert!(UNROLL <= I16_LINES);

@@ -32,9 +32,9 @@ pub(super) fn registers(k: &mut Asm, packing: TritPacking) -> Registers {
             [vec![0x0f; lanes], table(1).repeat(lanes / 16), table(9).repeat(lanes / 16), vec![0; lanes]]
         }
         TritPacking::T5 => [vec![81; lanes], vec![162; lanes], vec![3; lanes], [1, 3, 9, 27].repeat(lanes / 4)],
-        TritPacking::C2 => {
-            k.fail(format_args!("no table is looked up with {packing:?}"));
-            Default::default()
+        TritPacking::N4 | TritPacking::C2 => {
+            no_indices(k);
+            std::array::from_fn(|_| vec![0; lanes])
         }
     };
     let constants = constants.map(|bytes| {
@@ -44,6 +44,11 @@ pub(super) fn registers(k: &mut Asm, packing: TritPacking) -> Registers {
         v
     });
     Registers { constants, spare: k.vectors() }
+}
+
+/// Shuffles take the halves of its bytes as they are.
+fn no_indices(k: &mut Asm) {
+    k.fail(format_args!("indices of n4_16x16"));
 }
 
 /// The steps that turn line `line` at `from` into indices at `to`: 64 bytes, then (five trits a byte) 16 dwords times
@@ -89,8 +94,7 @@ pub(super) fn steps(
                 step(Box::new(move |k| k.vpslld(a, a, shift)));
                 step(Box::new(move |k| k.store(ptr(to + (at + LINE + part)), a)));
             }
-            // Refused where the registers were asked for; below too.
-            TritPacking::C2 => {}
+            TritPacking::N4 | TritPacking::C2 => step(Box::new(no_indices)),
         }
     }
     steps
@@ -144,7 +148,7 @@ pub(super) fn pair_steps(
                     step(Box::new(move |k| k.clear(sum)));
                     step(Box::new(move |k| k.dpbusd(sum, c, weights)));
                 }
-                TritPacking::C2 => {}
+                TritPacking::N4 | TritPacking::C2 => step(Box::new(no_indices)),
             }
         }
         step(Box::new(move |k| k.vunpcklps(c, first, b)));

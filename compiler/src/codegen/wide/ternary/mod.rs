@@ -1,6 +1,6 @@
 //! i8 codes times trits with wide vectors: what most of a model's time goes into.
 //!
-//! Three regimes share the packings of 16 rows (`ir-specs/PACKINGS.md`), whose cache lines hold one dword per row:
+//! Two ways share the packings of 16 rows (`ir-specs/PACKINGS.md`) whose cache lines hold one dword per row:
 //! - [`dot`]: a line is a register whose dword lanes are rows. Its trits are unfolded field by field and multiplied with
 //!   the dword of activation codes that the field's four columns have, the same for all rows: sums of 16 rows grow side by
 //!   side and need no reduction. One token (GEMV), or up to four that share the unfolding.
@@ -8,20 +8,29 @@
 //!   side by side; then each group of four trits of a row is an index, and a row costs one addition per four columns: no
 //!   multiplication at all.
 //!
-//! [`columns`] reads a packing of its own, and of it only the columns whose activation is not zero.
+//! Weights that are code have [`addsub`].
 //!
-//! Args: w, codes, scales, sums, out, tokens, lo, hi, s_w, then residual rows or s_w of up, scratch (not for dot).
+//! One way reads `n4_16x16`, whose byte lanes are rows:
+//! - [`lut`]: for one token after another. Sixteen rows look up the sum of two columns in one byte shuffle.
+//!
+//! One way reads `c2_256`, whose cache lines are columns:
+//! - [`columns`]: for one token after another. Columns whose activation is zero are not read.
+//!
+//! Args: w, codes, scales, sums, out, tokens, lo, hi, s_w, then residual rows or s_w of up, scratch.
 
+pub(in crate::codegen) mod addsub;
 mod columns;
 mod dot;
 mod epilogue;
 mod indices;
+mod lut;
 mod table;
 mod transpose;
 
 use super::asm::Asm;
+use super::registers::Width;
 use crate::codegen::isa::Isa;
-use crate::schedule::kernel::{Epilogue, Regime, TritPacking};
+use crate::schedule::kernel::{Epilogue, Regime, TritPacking, Variant, Vectors};
 use crate::schedule::layout;
 
 /// The slots of the argument struct.
@@ -52,9 +61,16 @@ pub(super) struct Ternary {
     pub(super) epilogue: Epilogue,
     /// For how many tokens.
     pub(super) regime: Regime,
+    /// How the loops are cut.
+    pub(super) variant: Variant,
 }
 
 impl Ternary {
+    /// Whether it multiplies 2-bit weights.
+    fn is_plain_dot(&self) -> bool {
+        matches!(self.packing, TritPacking::T2 | TritPacking::C2) && matches!(self.regime, Regime::Gemv | Regime::Gemm)
+    }
+
     /// Cache lines of a tile that hold columns.
     fn blocks(&self) -> i32 {
         self.cols.div_ceil(self.packing.block_cols()) as i32
@@ -83,8 +99,13 @@ impl Ternary {
 
 /// Whether there is a wide kernel of this shape at this level.
 pub(super) fn exists(isa: Isa, t: &Ternary) -> bool {
+    // Of half the width there are dot products of 2-bit weights only.
+    if t.variant.vectors == Vectors::W256 && !(isa.width() == Some(Width::W512) && t.is_plain_dot()) {
+        return false;
+    }
     match (t.packing, t.regime) {
-        (TritPacking::T2, Regime::Gemv | Regime::Gemm | Regime::Table { tokens: 16 }) => isa != Isa::Sse41,
+        (TritPacking::T2, Regime::Gemv | Regime::Gemm | Regime::Table { tokens: 16 })
+        | (TritPacking::N4, Regime::Gemv | Regime::Gemm) => isa != Isa::Sse41,
         // Five trits a byte want the byte permutation of VBMI: without it, unfolding takes longer than 2-bit weights
         // take to arrive.
         (TritPacking::T5, Regime::Gemv | Regime::Gemm | Regime::Table { tokens: 16 }) => isa == Isa::Avx512Vbmi,
@@ -97,6 +118,7 @@ pub(super) fn exists(isa: Isa, t: &Ternary) -> bool {
 /// Writes the body.
 pub(super) fn emit(k: &mut Asm, t: &Ternary) {
     match (t.packing, t.regime) {
+        (TritPacking::N4, _) => lut::emit(k, t),
         (TritPacking::C2, _) => columns::emit(k, t),
         (_, Regime::Gemv | Regime::Gemm) => dot::emit(k, t),
         (_, Regime::Table { .. }) => table::emit(k, t),

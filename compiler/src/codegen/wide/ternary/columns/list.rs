@@ -10,7 +10,7 @@ use super::{Frame, LINE};
 use crate::codegen::wide::asm::Asm;
 use crate::codegen::wide::registers::{General, Width, low32};
 use crate::codegen::wide::ternary::slot;
-use crate::schedule::columns::{AHEAD, GROUP};
+use crate::schedule::columns::GROUP;
 
 /// Lists the columns of the token.
 pub(super) fn list(k: &mut Asm, f: &Frame<'_>) {
@@ -104,10 +104,13 @@ fn close(k: &mut Asm, f: &Frame<'_>, [i, entry]: [General; 2]) {
     k.raw(|a| a.mov(dword_ptr(f.s + f.n + codes), 0));
     k.raw(|a| a.add(f.n, GROUP as i32 - 1));
     k.raw(|a| a.and(f.n, -(GROUP as i32)));
+    if f.ahead == 0 {
+        return;
+    }
     k.lea(entry, f.s + f.n * 4);
     // One by one: a short list repeats itself.
     k.set(i, 0);
-    k.turns(i, AHEAD as i32, 1, |k| {
+    k.turns(i, f.ahead, 1, |k| {
         let offset = k.general();
         k.raw(|a| a.mov(low32(offset), dword_ptr(f.s + i * 4 + offsets)));
         k.raw(|a| a.add(low32(offset), f.t.tile_bytes()));

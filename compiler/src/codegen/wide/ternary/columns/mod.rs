@@ -27,6 +27,9 @@ const GROUP_OUT_BYTES: i32 = 64;
 /// Bytes of a tile's results.
 const TILE_OUT_BYTES: i32 = 16 * GROUP_OUT_BYTES;
 
+/// How many listed columns ahead lines are fetched, unless the variant says.
+const AHEAD: i32 = 128;
+
 /// What the parts of the kernel share.
 struct Frame<'a> {
     t: &'a Ternary,
@@ -42,6 +45,8 @@ struct Frame<'a> {
     /// Behind the last one.
     hi: General,
     token: General,
+    /// How many listed columns ahead lines are fetched; 0 is not at all.
+    ahead: i32,
 }
 
 impl Frame<'_> {
@@ -60,7 +65,8 @@ impl Frame<'_> {
 pub(super) fn emit(k: &mut Asm, t: &Ternary) {
     let (tile, hi, s) = (k.arg(slot::LO), k.arg(slot::HI), k.arg(slot::SCRATCH));
     let [n, w, token] = k.generals();
-    let f = Frame { t, scratch: ColumnScratch::new(t.cols), s, n, w, tile, hi, token };
+    let ahead = t.variant.prefetch.map_or(AHEAD, i32::from);
+    let f = Frame { t, scratch: ColumnScratch::new(t.cols), s, n, w, tile, hi, token, ahead };
     let mut done = k.label();
     // A thread without work may share its scratch memory with one that has some.
     k.raw(|a| a.cmp(tile, hi));
@@ -69,7 +75,9 @@ pub(super) fn emit(k: &mut Asm, t: &Ternary) {
     if t.regime == Regime::Gemv {
         list::list(k, &f);
         weights(k, &f);
-        sums::prefetch_first(k, &f);
+        if f.ahead > 0 {
+            sums::prefetch_first(k, &f);
+        }
     }
     k.turns(tile, hi, 1, |k| {
         weights(k, &f);

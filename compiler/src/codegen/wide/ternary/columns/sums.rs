@@ -10,7 +10,7 @@ use super::{Finish, Frame, GROUP_OUT_BYTES, LINE, TILE_OUT_BYTES};
 use crate::codegen::wide::asm::Asm;
 use crate::codegen::wide::ops::Source;
 use crate::codegen::wide::registers::{General, Vector, Width, low32};
-use crate::schedule::columns::{AHEAD, GROUP};
+use crate::schedule::columns::GROUP;
 use crate::schedule::kernel::Regime;
 
 /// Fields of a byte.
@@ -67,14 +67,14 @@ impl Prefetch {
     /// For one token, behind the last column comes the next tile, unless there is none. Of several the next one has a list
     /// of its own.
     fn new(k: &mut Asm, f: &Frame<'_>, is_first: bool) -> Option<Self> {
-        if !is_first {
+        if !is_first || f.ahead == 0 {
             return None;
         }
         let limit = k.general();
         if f.t.regime == Regime::Gemv {
             k.scope(|k| {
                 let next = k.general();
-                k.lea(limit, f.n + AHEAD as i32);
+                k.lea(limit, f.n + f.ahead);
                 k.lea(next, f.tile + 1);
                 k.raw(|a| a.cmp(next, f.hi));
                 k.raw(|a| a.cmove(limit, f.n));
@@ -85,14 +85,14 @@ impl Prefetch {
         Some(Self { limit })
     }
 
-    /// The group [`AHEAD`] columns behind column `i`; `offset` is spoilt.
+    /// The group that comes `ahead` columns after column `i`; `offset` is spoilt.
     fn group(&self, k: &mut Asm, f: &Frame<'_>, i: General, offset: General) {
         let mut done = k.label();
-        k.lea(offset, i + AHEAD as i32);
+        k.lea(offset, i + f.ahead);
         k.raw(|a| a.cmp(offset, self.limit));
         k.raw(|a| a.jge(done));
         for column in 0..GROUP as i32 {
-            line(k, f, offset, i, AHEAD as i32 + column);
+            line(k, f, offset, i, f.ahead + column);
             k.raw(|a| a.prefetcht1(ptr(f.w + offset)));
         }
         k.bind(&mut done);
@@ -103,7 +103,7 @@ impl Prefetch {
 pub(super) fn prefetch_first(k: &mut Asm, f: &Frame<'_>) {
     k.scope(|k| {
         let [i, end, offset] = k.generals();
-        k.set(end, AHEAD as i32);
+        k.set(end, f.ahead);
         k.raw(|a| a.cmp(f.n, end));
         k.raw(|a| a.cmovl(end, f.n));
         k.set(i, 0);
@@ -289,5 +289,3 @@ fn finish_pairs(k: &mut Asm, f: &Frame<'_>) {
         finish.store(k, v, 0, Some(i));
     });
 }
-
-const _: () = assert!(AHEAD.is_multiple_of(GROUP));

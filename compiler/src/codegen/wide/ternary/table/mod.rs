@@ -35,8 +35,8 @@ const ROW32: i32 = 4 * TOKENS;
 const TABLE: i32 = ENTRY * TABLE_ENTRIES as i32;
 /// Bytes of a cache line: one block of a tile.
 const LINE: i32 = 64;
-/// How many tiles ahead weights are fetched.
-const PREFETCH_TILES: i32 = 8;
+/// How many tiles ahead weights are fetched, unless the variant says otherwise.
+const PREFETCH_TILES: u8 = 8;
 
 /// Variables that live in scratch memory between the inner loops: offsets.
 mod var {
@@ -71,7 +71,8 @@ impl Frame<'_> {
 /// Args as in the module's head; `lo`, `hi` count units: `TABLE_PARTS` per batch of 16 tokens.
 pub(super) fn emit(k: &mut Asm, t: &Ternary) {
     let matrix_tiles = layout_tiles(t);
-    let scratch = TableScratch::new(t.packing, TOKENS as u32, t.cols, (matrix_tiles * t.matrices()) as u32);
+    let scratch =
+        TableScratch::of_variant(t.packing, TOKENS as u32, t.cols, (matrix_tiles * t.matrices()) as u32, t.variant);
     let s = k.arg(slot::SCRATCH);
     let f = Frame { t, scratch, s };
     let mut done = k.label();

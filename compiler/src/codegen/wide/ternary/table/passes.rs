@@ -148,8 +148,9 @@ fn lookups(k: &mut Asm, f: &Frame<'_>, lines: i32, widens: bool) {
         k.lea(next, w + stride);
         k.raw(|a| a.cmp(n, 1));
         k.raw(|a| a.cmove(next, w));
-        for line in 0..lines {
-            k.raw(|a| a.prefetcht0(ptr(w + (PREFETCH_TILES * stride + line * LINE))));
+        let ahead = i32::from(f.t.variant.prefetch.unwrap_or(PREFETCH_TILES));
+        for line in 0..if ahead > 0 { lines } else { 0 } {
+            k.raw(|a| a.prefetcht0(ptr(w + (ahead * stride + line * LINE))));
         }
         let mut steps = line_steps(k, f, constants, lines, next, then).into_iter();
         let per_row = steps.len().div_ceil(TILE_ROWS as usize - 3);

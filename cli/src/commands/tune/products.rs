@@ -1,0 +1,96 @@
+//! What is measured: the ternary products of a model, or a grid of shapes.
+//!
+//! In: a model, or nothing. Out: distinct [`Product`]s, those that matter most first, so that a limit of time leaves out the
+//! least.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result};
+use tern_compiler::pipeline::Options;
+use tern_compiler::schedule::Schedule;
+use tern_compiler::schedule::kernel::{Epilogue, KernelKind};
+use tern_compiler::trial::Shape;
+use tern_compiler::tuning::Work;
+use tern_runtime::cores::physical_cores;
+
+use crate::args::{TuneArgs, Usage};
+use crate::load::Loaded;
+
+/// A product on some threads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Product {
+    pub(super) work: Work,
+    pub(super) threads: usize,
+}
+
+impl Product {
+    /// The same for trials.
+    pub(super) fn shape(&self) -> Result<Shape> {
+        let Work { tokens, cols, rows, pair } = self.work;
+        Ok(Shape::new(tokens, cols, rows)?.gated(pair)?)
+    }
+}
+
+/// Tokens that one step of a short prompt has: where tables begin to pay is between them.
+const FEW_TOKENS: [u32; 2] = [16, 8];
+/// Rows and columns of the grid.
+const GRID: [u32; 6] = [64, 256, 768, 2048, 4096, 8192];
+/// Tokens of the grid.
+const GRID_TOKENS: [u32; 5] = [1, 4, 16, 64, 512];
+
+/// All products of the model.
+pub(super) fn of_model(args: &TuneArgs, options: &Options, step_tokens: u32) -> Result<Vec<Product>> {
+    let loaded = Loaded::new(args.model.as_deref(), options)?;
+    let lowered = loaded.lower(options)?;
+    let matrices = matrices(&lowered.schedule);
+    if matrices.is_empty() {
+        return Err(Usage("the model has no ternary products: there is nothing to measure".to_owned()).into());
+    }
+    let defaults = [1, step_tokens].into_iter().chain(FEW_TOKENS).filter(|tokens| *tokens <= step_tokens);
+    cross(args, defaults.collect(), &matrices)
+}
+
+/// The distinct matrices that a schedule multiplies by: columns, rows, whether they are gated units. The largest first.
+fn matrices(schedule: &Schedule) -> Vec<(u32, u32, bool)> {
+    let distinct: BTreeSet<(u64, u32, u32, bool)> = schedule
+        .kernels
+        .iter()
+        .filter_map(|kind| match *kind {
+            KernelKind::Ternary { rows, cols, epilogue, .. } => {
+                let pair = matches!(epilogue, Epilogue::Glu(_));
+                Some((u64::from(rows) * u64::from(cols) * if pair { 2 } else { 1 }, cols, rows, pair))
+            }
+            _ => None,
+        })
+        .collect();
+    distinct.into_iter().rev().map(|(_, cols, rows, pair)| (cols, rows, pair)).collect()
+}
+
+/// Products of many shapes.
+pub(super) fn of_grid(args: &TuneArgs) -> Result<Vec<Product>> {
+    let matrices: Vec<_> = GRID.iter().flat_map(|cols| GRID.iter().map(|rows| (*cols, *rows, false))).collect();
+    cross(args, GRID_TOKENS.to_vec(), &matrices)
+}
+
+/// All numbers of threads, most first, with all numbers of tokens and all matrices.
+fn cross(args: &TuneArgs, default_tokens: Vec<u32>, matrices: &[(u32, u32, bool)]) -> Result<Vec<Product>> {
+    let threads = if args.threads.is_empty() { vec![physical_cores(), 1] } else { args.threads.clone() };
+    let tokens = if args.tokens.is_empty() { default_tokens } else { args.tokens.clone() };
+    let mut products: Vec<Product> = Vec::new();
+    for threads in threads {
+        if !(1..=tern_runtime::threads::MAX_THREADS).contains(&threads) {
+            let most = tern_runtime::threads::MAX_THREADS;
+            return Err(Usage(format!("--threads {threads}: expected numbers from 1 to {most}")).into());
+        }
+        for &tokens in &tokens {
+            for &(cols, rows, pair) in matrices {
+                let product = Product { work: Work { tokens, cols, rows, pair }, threads };
+                product.shape().with_context(|| format!("{cols} columns and {rows} rows cannot be measured"))?;
+                if !products.contains(&product) {
+                    products.push(product);
+                }
+            }
+        }
+    }
+    Ok(products)
+}

@@ -1,0 +1,151 @@
+//! Which strategies a product has, and why it has not the others.
+//!
+//! In: what the target's kernels are, and a product with its facts. Out: yes, or what is missing. The rules of the families
+//! `decode` and `prefill` ask here, and so does whoever explains a choice.
+
+use std::fmt;
+
+use super::{Product, Slot};
+use crate::graph::Strategy;
+use crate::schedule::kernel::TritPacking;
+
+/// Kernels of a target, by strategy.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Offers {
+    /// Strategies with a kernel for one token.
+    pub decode: Vec<Strategy>,
+    /// Strategies with a kernel for many.
+    pub prefill: Vec<Strategy>,
+    /// Those of them that also have one for gated units.
+    pub gated: Vec<Strategy>,
+    /// What computes a product for which none was chosen: for one token, for many.
+    pub default: [Strategy; 2],
+}
+
+impl Default for Offers {
+    /// What every target has.
+    fn default() -> Self {
+        Self {
+            decode: vec![Strategy::Dot2],
+            prefill: vec![Strategy::Dot2, Strategy::Lut2],
+            gated: vec![Strategy::Dot2, Strategy::Lut2],
+            default: [Strategy::Dot2, Strategy::Lut2],
+        }
+    }
+}
+
+/// Why a product does not have a strategy.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Missing {
+    /// The target has no kernel.
+    Kernel(Slot),
+    /// The target has none for gated units.
+    Gated,
+    /// Nothing makes its activations zero.
+    Zeros,
+    /// A matrix is too large to be code.
+    Program,
+    /// No row or block of it is zero or repeated.
+    Repeats,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Missing::Kernel(Slot::Decode) => "the target has no kernel for one token",
+            Missing::Kernel(Slot::Prefill) => "the target has no kernel for many tokens",
+            Missing::Gated => "there is no kernel for gated units",
+            Missing::Zeros => "no relu2 makes its activations zero",
+            Missing::Program => "the matrix is too large to be code",
+            Missing::Repeats => "too few of its rows and blocks are zero or repeated",
+        })
+    }
+}
+
+impl Offers {
+    /// Whether `product` has `strategy` in `slot`.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn admit(&self, slot: Slot, strategy: Strategy, product: &Product) -> Result<(), Missing> {
+        let there = match slot {
+            Slot::Decode => &self.decode,
+            Slot::Prefill => &self.prefill,
+        };
+        if !there.contains(&strategy) {
+            return Err(Missing::Kernel(slot));
+        }
+        if product.is_gated && !self.gated.contains(&strategy) {
+            return Err(Missing::Gated);
+        }
+        let mut members = product.members.iter();
+        match strategy {
+            Strategy::ColSkip if !product.is_sparse => Err(Missing::Zeros),
+            Strategy::AddSub if !members.all(|member| member.facts.program.is_some()) => Err(Missing::Program),
+            Strategy::Dup if !members.all(|member| member.facts.repeats.is_some()) => Err(Missing::Repeats),
+            Strategy::Any
+            | Strategy::Dot2
+            | Strategy::Dot5
+            | Strategy::Lut
+            | Strategy::Lut2
+            | Strategy::Lut5
+            | Strategy::AddSub
+            | Strategy::ColSkip
+            | Strategy::Dup => Ok(()),
+        }
+    }
+
+    /// `strategy`, or what stands for it where none was chosen.
+    pub fn resolve(&self, slot: Slot, strategy: Strategy) -> Strategy {
+        match (strategy, slot) {
+            (Strategy::Any, Slot::Decode) => self.default[0],
+            (Strategy::Any, Slot::Prefill) => self.default[1],
+            _ => strategy,
+        }
+    }
+}
+
+/// How the weights lie that a strategy reads; `None` if it reads none, or lists of its own.
+pub const fn packing(strategy: Strategy) -> Option<TritPacking> {
+    match strategy {
+        Strategy::Dot2 | Strategy::Lut2 => Some(TritPacking::T2),
+        Strategy::Dot5 | Strategy::Lut5 => Some(TritPacking::T5),
+        Strategy::Lut => Some(TritPacking::N4),
+        Strategy::ColSkip => Some(TritPacking::C2),
+        Strategy::Any | Strategy::AddSub | Strategy::Dup => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::strategy::{Member, ProgramFacts, RepeatFacts, WeightFacts};
+
+    fn product(facts: WeightFacts, is_sparse: bool, is_gated: bool) -> Product {
+        Product { members: vec![Member { rows: 64, facts }], cols: 64, is_gated, is_sparse }
+    }
+
+    #[test]
+    fn a_strategy_is_offered_only_where_it_is_proved() {
+        let all = Strategy::ALL.to_vec();
+        let offers = Offers { decode: all.clone(), prefill: all, gated: vec![Strategy::Dot2], ..Offers::default() };
+        let plain = product(WeightFacts::default(), false, false);
+        let missing = |product: &Product| -> Vec<(Strategy, Missing)> {
+            let one = |s: &Strategy| offers.admit(Slot::Decode, *s, product).err().map(|missing| (*s, missing));
+            Strategy::ALL.iter().filter_map(one).collect()
+        };
+        let (program, repeats, zeros) = (
+            (Strategy::AddSub, Missing::Program),
+            (Strategy::Dup, Missing::Repeats),
+            (Strategy::ColSkip, Missing::Zeros),
+        );
+        assert_eq!(missing(&plain), [program, zeros, repeats]);
+        let facts = WeightFacts {
+            program: Some(ProgramFacts { adds_before: 9, adds: 5 }),
+            repeats: Some(RepeatFacts { bytes: 64, work_permille: 500 }),
+        };
+        assert_eq!(missing(&product(facts, true, false)), []);
+        assert_eq!(missing(&product(facts, true, true)).len(), 7, "all but dot2 have no gated unit here");
+        assert_eq!(Offers::default().admit(Slot::Decode, Strategy::Lut5, &plain), Err(Missing::Kernel(Slot::Decode)));
+    }
+}

@@ -1,0 +1,198 @@
+//! What a product costs by each strategy.
+//!
+//! In: figures of a CPU or, without, the roofline; a product. Out: picoseconds for one step of one token or of a whole
+//! prompt, and where the number comes from. All threads together share the work.
+
+use std::fmt;
+
+use super::offer::packing;
+use super::roofline::{Engine, time_ps};
+use super::{Member, Product, Slot};
+use crate::codegen::{EmitterChoice, Isa};
+use crate::graph::Strategy;
+use crate::schedule::layout::{trit_tile_bytes, trit_tiles};
+use crate::schedule::variant::Variant;
+use crate::tuning::{self, Figures, Found, Origin, Query, Work};
+
+/// Tokens of a prompt, for which prefill is priced.
+pub const PROMPT_TOKENS: u32 = 512;
+
+/// Prices of one target on one machine.
+#[derive(Clone, Debug)]
+pub struct Prices {
+    /// What was measured.
+    pub figures: Figures,
+    /// The level that code is compiled for.
+    pub engine: Engine,
+    /// How many threads share a product.
+    pub threads: u32,
+    /// Bytes per second of weights, all threads together.
+    pub memory_bytes_per_s: u64,
+    /// Of a thousand activations behind a relu2, how many are zero.
+    pub zeros_permille: u32,
+}
+
+impl Default for Prices {
+    /// Two cores of a small server, and a CPU of ten years ago of which nothing was measured; relu2 zeroes every second
+    /// activation.
+    fn default() -> Self {
+        Self {
+            figures: Figures::none(),
+            engine: Engine { isa: Isa::Avx2, emitter: EmitterChoice::Auto },
+            threads: 2,
+            memory_bytes_per_s: 20_000_000_000,
+            zeros_permille: 500,
+        }
+    }
+}
+
+/// Where a price comes from.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Source {
+    /// Nothing was measured.
+    Roofline,
+    /// The roofline, times how much slower than theirs (of a thousand) the strategies were that were measured.
+    Scaled {
+        /// How much.
+        permille: u64,
+    },
+    /// A measurement: of a product of several matrices that of its largest.
+    Measured(tuning::Source),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Roofline => f.write_str("roofline"),
+            Source::Scaled { permille } => write!(f, "roofline x {}.{:02}", permille / 1000, permille % 1000 / 10),
+            Source::Measured(source) => {
+                let Work { tokens, cols, rows, .. } = source.work;
+                match source.origin {
+                    Origin::Measured => f.write_str("measured")?,
+                    Origin::BuiltIn { class } => write!(f, "built in ({class})")?,
+                }
+                if source.exact { Ok(()) } else { write!(f, ", from M,K,N = {tokens},{cols},{rows}") }
+            }
+        }
+    }
+}
+
+/// What a product costs.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Price {
+    /// Picoseconds of one step.
+    pub ps: u64,
+    /// Where that comes from.
+    pub source: Source,
+    /// How the loops of the kernel are cut that takes so long.
+    pub variant: Variant,
+}
+
+impl Prices {
+    /// The time of `product` by `strategy` in one step of the slot: one token, or [`PROMPT_TOKENS`].
+    pub fn price(&self, slot: Slot, strategy: Strategy, product: &Product) -> Price {
+        let members =
+            if product.is_gated { &product.members[..product.members.len().min(1)] } else { &product.members };
+        let prices = members.iter().map(|member| (member.rows, self.member(slot, strategy, product, member)));
+        let mut all = Price { ps: 0, source: Source::Roofline, variant: Variant::default() };
+        let mut largest = 0;
+        for (rows, price) in prices {
+            let ps = all.ps.saturating_add(price.ps);
+            all = if rows > largest { Price { ps, ..price } } else { Price { ps, ..all } };
+            largest = largest.max(rows);
+        }
+        all
+    }
+
+    /// One matrix of a product, or both of a gated unit.
+    fn member(&self, slot: Slot, strategy: Strategy, product: &Product, member: &Member) -> Price {
+        let matrices = if product.is_gated { 2 } else { 1 };
+        let ideal = self.roofline(slot, strategy, product, member).saturating_mul(matrices);
+        // Facts of a weight say more than a measurement of another one.
+        let of_facts = matches!(strategy, Strategy::AddSub | Strategy::Dup);
+        if let Some(found) = self.find(slot, strategy, product, member).filter(|_| !of_facts) {
+            let ps = (found.ns * 1e3).min(u64::MAX as f64 / 4.0) as u64;
+            return Price { ps, source: Source::Measured(found.source), variant: found.variant };
+        }
+        // What was not measured will be as much slower than it should be as what was.
+        let measured = [Strategy::Dot2, Strategy::Dot5].into_iter().filter_map(|other| {
+            let found = self.find(slot, other, product, member)?;
+            let should_be = self.roofline(slot, other, product, member).saturating_mul(matrices).max(1);
+            Some((found.ns * 1e6 / should_be as f64) as u64)
+        });
+        let variant = Variant::default();
+        match measured.min() {
+            Some(permille) => {
+                let ps = u128::from(ideal) * u128::from(permille.max(1)) / 1000;
+                let ps = u64::try_from(ps).unwrap_or(u64::MAX);
+                Price { ps, source: Source::Scaled { permille }, variant }
+            }
+            None => Price { ps: ideal, source: Source::Roofline, variant },
+        }
+    }
+
+    fn find(&self, slot: Slot, strategy: Strategy, product: &Product, member: &Member) -> Option<Found> {
+        let tokens = match slot {
+            Slot::Decode => 1,
+            Slot::Prefill => PROMPT_TOKENS,
+        };
+        let work = Work { tokens, cols: product.cols, rows: member.rows, pair: product.is_gated };
+        let zeros = if product.is_sparse { f64::from(self.zeros_permille) / 1000.0 } else { 0.0 };
+        let Engine { isa: level, emitter } = self.engine;
+        let query = Query { level, emitter, strategy, work, threads: self.threads, zeros };
+        self.figures.find(&query).filter(|found| found.ns.is_finite() && found.ns > 0.0)
+    }
+
+    fn roofline(&self, slot: Slot, strategy: Strategy, product: &Product, member: &Member) -> u64 {
+        let tokens = match slot {
+            Slot::Decode => 1,
+            Slot::Prefill => u64::from(PROMPT_TOKENS),
+        };
+        let weights = u64::from(member.rows).saturating_mul(u64::from(product.cols));
+        let (mut bytes, mut work) = (member_bytes(strategy, product, member), weights.saturating_mul(tokens));
+        let of_thousand =
+            |n: u64, permille: u32| n / 1000 * u64::from(permille) + n % 1000 * u64::from(permille) / 1000;
+        let mut threads = u64::from(self.threads.max(1));
+        match strategy {
+            Strategy::ColSkip if product.is_sparse => {
+                let left = 1000 - self.zeros_permille.min(1000);
+                (bytes, work) = (of_thousand(bytes, left), of_thousand(work, left));
+            }
+            Strategy::Dup => {
+                let left = member.facts.repeats.map_or(1000, |repeats| repeats.work_permille);
+                work = of_thousand(work, left);
+            }
+            Strategy::AddSub => {
+                work = u64::from(member.facts.program.map_or(u32::MAX, |program| program.adds)).saturating_mul(tokens);
+                // One token is one thread's.
+                threads = if slot == Slot::Decode { 1 } else { threads };
+            }
+            Strategy::Any
+            | Strategy::Dot2
+            | Strategy::Dot5
+            | Strategy::Lut
+            | Strategy::Lut2
+            | Strategy::Lut5
+            | Strategy::ColSkip => {}
+        }
+        let rate = self.engine.weights_per_s(slot, strategy).saturating_mul(threads);
+        time_ps(bytes, self.memory_bytes_per_s).max(time_ps(work, rate))
+    }
+}
+
+/// The bytes of one matrix of a product as `strategy` reads them.
+pub fn member_bytes(strategy: Strategy, product: &Product, member: &Member) -> u64 {
+    match (strategy, packing(strategy)) {
+        (_, Some(packing)) => u64::from(trit_tiles(packing, member.rows)) * trit_tile_bytes(packing, product.cols),
+        (Strategy::Dup, None) => member.facts.repeats.map_or(0, |repeats| repeats.bytes),
+        // Code, no data.
+        (_, None) => 0,
+    }
+}
+
+/// The bytes of a product that is read by `strategy` and by `other`: those of both packings, once if they are the same.
+pub fn product_bytes(strategy: Strategy, other: Strategy, product: &Product) -> u64 {
+    let bytes = |strategy| product.members.iter().map(|member| member_bytes(strategy, product, member)).sum::<u64>();
+    let same = strategy == other || packing(strategy).is_some() && packing(strategy) == packing(other);
+    if same { bytes(strategy) } else { bytes(strategy) + bytes(other) }
+}

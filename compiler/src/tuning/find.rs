@@ -1,0 +1,216 @@
+//! Answers from figures: what a product costs by a strategy, and which variant of its kernel is the one.
+//!
+//! In: sheets and a [`Query`]. Out: [`Found`], with its source. The exact product comes first; else the nearest one that was
+//! measured, by the ratios of its numbers, and its time by as much as there is more to compute. What this machine measured
+//! comes before what is built in. Of strategies that skip zero activations the time is that between the two measured
+//! shares on either side.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Figure, Sheet, Work, builtin, counts_zeros};
+use crate::codegen::{EmitterChoice, Isa};
+use crate::graph::Strategy;
+use crate::schedule::variant::Variant;
+
+/// What is asked for.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Query {
+    /// The level that code is compiled for.
+    pub level: Isa,
+    /// The emitter that is asked for.
+    pub emitter: EmitterChoice,
+    /// How the product is computed.
+    pub strategy: Strategy,
+    /// The product.
+    pub work: Work,
+    /// Threads that share it.
+    pub threads: u32,
+    /// The share of activations that are zero: 0 to 1.
+    pub zeros: f64,
+}
+
+/// Who measured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// Somebody on this CPU.
+    Measured,
+    /// The makers of tern, on a CPU of the class.
+    BuiltIn {
+        /// Its level.
+        class: &'static str,
+    },
+}
+
+/// Which measurement an answer rests on.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Source {
+    /// Who measured.
+    pub origin: Origin,
+    /// What was measured.
+    pub work: Work,
+    /// On how many threads.
+    pub threads: u32,
+    /// Whether that is what was asked for; if not, it is the nearest.
+    pub exact: bool,
+}
+
+/// An answer.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Found {
+    /// Nanoseconds of one product.
+    pub ns: f64,
+    /// The variant that takes them.
+    pub variant: Variant,
+    /// How uncertain the measurement was, by itself.
+    pub spread: f64,
+    /// How often it was measured.
+    pub repeats: u32,
+    /// Which measurement that is.
+    pub source: Source,
+}
+
+/// Figures to be asked. Cheap to copy; a question takes microseconds.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Figures {
+    measured: Arc<Index>,
+    /// Whether what is built in answers where nothing was measured.
+    built_in: bool,
+}
+
+/// What a figure must agree in to answer a question.
+type Class = (Isa, EmitterChoice, Strategy);
+
+/// The best of what was measured of one product with some threads: by share of zeros, in percent.
+#[derive(Clone, PartialEq, Debug)]
+struct Point {
+    work: Work,
+    threads: u32,
+    best: Vec<Figure>,
+}
+
+/// Points by class.
+#[derive(Clone, PartialEq, Debug, Default)]
+struct Index(BTreeMap<Class, Vec<Point>>);
+
+/// No figure is a NaN: sheets have checked them.
+impl Eq for Figures {}
+
+impl Figures {
+    /// What this machine measured, and behind it what is built in.
+    pub fn new(sheet: &Sheet) -> Self {
+        Self { measured: Arc::new(Index::new(sheet)), built_in: true }
+    }
+
+    /// Only what is built in.
+    pub fn built_in() -> Self {
+        Self { measured: Arc::default(), built_in: true }
+    }
+
+    /// No figures: nothing is found.
+    pub fn none() -> Self {
+        Self { measured: Arc::default(), built_in: false }
+    }
+
+    /// What this machine measured, and nothing else.
+    pub fn only(sheet: &Sheet) -> Self {
+        Self { measured: Arc::new(Index::new(sheet)), built_in: false }
+    }
+
+    /// The least time of the strategy.
+    pub fn find(&self, query: &Query) -> Option<Found> {
+        self.measured.find(query, Origin::Measured).or_else(|| {
+            let (class, index) = builtin::of(query.level).filter(|_| self.built_in)?;
+            index.0.find(query, Origin::BuiltIn { class })
+        })
+    }
+}
+
+/// Built-in points; opaque outside.
+#[derive(Debug)]
+pub(super) struct BuiltIn(Index);
+
+impl BuiltIn {
+    pub(super) fn new(sheet: &Sheet) -> Self {
+        Self(Index::new(sheet))
+    }
+}
+
+impl Index {
+    fn new(sheet: &Sheet) -> Self {
+        let mut index = Self::default();
+        for figure in sheet.figures() {
+            let key = figure.key;
+            let points = index.0.entry((key.level, key.emitter, key.strategy)).or_default();
+            let at = points.iter().position(|point| point.work == key.work && point.threads == key.threads);
+            let at = at.unwrap_or_else(|| {
+                points.push(Point { work: key.work, threads: key.threads, best: Vec::new() });
+                points.len() - 1
+            });
+            let best = &mut points[at].best;
+            match best.binary_search_by_key(&key.zeros_percent, |figure| figure.key.zeros_percent) {
+                Ok(i) if handicapped(figure) < handicapped(&best[i]) => best[i] = *figure,
+                Ok(_) => {}
+                Err(i) => best.insert(i, *figure),
+            }
+        }
+        index
+    }
+
+    fn find(&self, query: &Query, origin: Origin) -> Option<Found> {
+        let points = self.0.get(&(query.level, query.emitter, query.strategy))?;
+        // One token and several are computed by different kernels.
+        let of_regime = points.iter().filter(|point| (point.work.tokens == 1) == (query.work.tokens == 1));
+        let nearest = of_regime.min_by(|a, b| a.distance(query).total_cmp(&b.distance(query)))?;
+        let figure = nearest.at_zeros(query)?;
+        let macs = |work: Work| work.padded_macs(query.strategy);
+        let more_threads = f64::from(nearest.threads) / f64::from(query.threads.max(1));
+        let exact = nearest.work == query.work && nearest.threads == query.threads;
+        Some(Found {
+            ns: figure.ns * macs(query.work) / macs(nearest.work) * more_threads,
+            variant: figure.variant,
+            spread: figure.spread,
+            repeats: figure.repeats,
+            source: Source { origin, work: nearest.work, threads: nearest.threads, exact },
+        })
+    }
+}
+
+/// By how much another variant must be faster than the default to be taken: of many that are alike, some look a little
+/// faster by luck.
+const LUCK: f64 = 1.02;
+
+fn handicapped(figure: &Figure) -> f64 {
+    if figure.variant == Variant::default() { figure.ns } else { LUCK * figure.ns }
+}
+
+impl Point {
+    /// How unlike what is asked for it is: powers of two between the numbers. Another number of threads, or of matrices,
+    /// is worse than any other difference, tokens are twice as bad as rows and columns.
+    fn distance(&self, query: &Query) -> f64 {
+        let apart = |a: u32, b: u32| (f64::from(a.max(1)) / f64::from(b.max(1))).log2().abs();
+        let (ours, theirs) = (self.work, query.work);
+        apart(ours.cols, theirs.cols)
+            + apart(ours.rows, theirs.rows)
+            + 2.0 * apart(ours.tokens, theirs.tokens)
+            + 100.0 * apart(self.threads, query.threads)
+            + if ours.pair == theirs.pair { 0.0 } else { 50.0 }
+    }
+
+    /// Its figure at the share of zeros that is asked for.
+    fn at_zeros(&self, query: &Query) -> Option<Figure> {
+        if !counts_zeros(query.strategy) {
+            return self.best.first().copied();
+        }
+        let percent = 100.0 * query.zeros.clamp(0.0, 1.0);
+        let place = |figure: &Figure| f64::from(figure.key.zeros_percent);
+        let after = self.best.partition_point(|figure| place(figure) <= percent);
+        let below = self.best.get(after.saturating_sub(1))?;
+        let above = self.best.get(after).unwrap_or(below);
+        let gap = place(above) - place(below);
+        // Below the least share and above the largest the figure at the end stands.
+        let part = if gap > 0.0 { ((percent - place(below)) / gap).clamp(0.0, 1.0) } else { 0.0 };
+        let nearer = if part < 0.5 { below } else { above };
+        Some(Figure { ns: below.ns + part * (above.ns - below.ns), ..*nearer })
+    }
+}

@@ -1,0 +1,181 @@
+//! Figures are kept, found, read back and chosen from as they say.
+
+use super::choose::{self, Ask};
+use super::*;
+use crate::schedule::variant::Vectors;
+
+fn cpu() -> Cpu {
+    let [vendor, model, brand, level] = ["Maker", "6-1-2", "A \"fast\" one \\ 3", "avx512vbmi"].map(str::to_owned);
+    Cpu { vendor, model, brand, level, cores: 2 }
+}
+
+fn figure(strategy: Strategy, work: Work, threads: u32, ns: f64) -> Figure {
+    let (level, emitter) = (Isa::Avx512Vbmi, EmitterChoice::Auto);
+    let key = Key { level, emitter, strategy, work, threads, zeros_percent: 0 };
+    Figure { key, variant: Variant::default(), ns, spread: 0.01, repeats: 5 }
+}
+
+fn work(tokens: u32, cols: u32, rows: u32) -> Work {
+    Work { tokens, cols, rows, pair: false }
+}
+
+fn sheet(figures: &[Figure]) -> Sheet {
+    let mut sheet = Sheet::new(cpu(), "1.2.3");
+    figures.iter().for_each(|figure| sheet.insert(*figure).expect("a figure in range"));
+    sheet
+}
+
+fn query(strategy: Strategy, work: Work, threads: u32) -> Query {
+    Query { level: Isa::Avx512Vbmi, emitter: EmitterChoice::Auto, strategy, work, threads, zeros: 0.0 }
+}
+
+#[test]
+fn the_exact_product_comes_first_then_the_nearest() {
+    let narrow = Variant { vectors: Vectors::W256, ..Variant::default() };
+    let slow = figure(Strategy::Dot2, work(1, 640, 2560), 1, 100.0);
+    let fast = Figure { variant: narrow, ns: 80.0, ..slow };
+    let all = sheet(&[
+        slow,
+        fast,
+        figure(Strategy::Dot2, work(1, 2560, 2560), 1, 1000.0),
+        figure(Strategy::Dot2, work(1, 640, 2560), 2, 60.0),
+    ]);
+    let figures = Figures::only(&all);
+    let found = figures.find(&query(Strategy::Dot2, work(1, 640, 2560), 1)).expect("measured");
+    assert_eq!((found.ns, found.variant, found.source.exact), (80.0, narrow, true));
+    let found = figures.find(&query(Strategy::Dot2, work(1, 640, 1280), 1)).expect("near");
+    assert_eq!((found.ns, found.variant, found.source.exact), (40.0, narrow, false));
+    assert_eq!((found.source.work, found.source.origin), (work(1, 640, 2560), Origin::Measured));
+    let found = figures.find(&query(Strategy::Dot2, work(1, 5120, 2560), 1)).expect("near");
+    assert_eq!((found.ns, found.variant), (2000.0, Variant::default()));
+    // The gated unit of two such takes twice as long; other threads come last.
+    let gated = Work { pair: true, ..work(1, 640, 2560) };
+    assert_eq!(figures.find(&query(Strategy::Dot2, gated, 1)).map(|found| found.ns), Some(160.0));
+    let four = figures.find(&query(Strategy::Dot2, work(1, 640, 2560), 4)).expect("near");
+    assert_eq!((four.ns, four.source.threads), (30.0, 2));
+    // Another strategy, another regime.
+    assert_eq!(figures.find(&query(Strategy::Dot5, work(1, 640, 2560), 1)), None);
+    assert_eq!(figures.find(&query(Strategy::Dot2, work(2, 640, 2560), 1)), None);
+    assert_eq!(Figures::none().find(&query(Strategy::Dot2, work(1, 640, 2560), 1)), None);
+}
+
+#[test]
+fn batches_of_tokens_cost_what_whole_ones_do() {
+    let figures = Figures::only(&sheet(&[figure(Strategy::Lut5, work(512, 640, 640), 1, 3200.0)]));
+    let ns = |tokens| figures.find(&query(Strategy::Lut5, work(tokens, 640, 640), 1)).map(|found| found.ns);
+    assert_eq!((ns(16), ns(9), ns(17)), (Some(100.0), Some(100.0), Some(200.0)));
+}
+
+#[test]
+fn the_cheapest_is_chosen_and_what_was_not_measured_is_not_taken_for_fast() {
+    let ask = |work| Ask {
+        level: Isa::Avx512Vbmi,
+        emitter: EmitterChoice::Auto,
+        work,
+        threads: 1,
+        zeros: 0.0,
+        program: None,
+    };
+    let shape = work(512, 2560, 2560);
+    let measured = [figure(Strategy::Dot2, shape, 1, 4e9), figure(Strategy::Dot5, shape, 1, 3e9)];
+    let figures = Figures::only(&sheet(&measured));
+    let all = choose::all(&figures, &ask(shape));
+    // Tables by their roofline alone would cost a hundredth of what was measured here.
+    let tables = all.iter().filter(|choice| choice.found.is_none());
+    assert!(tables.clone().count() >= 2 && tables.clone().all(|choice| choice.ns > 1e9), "{all:?}");
+    assert!(all.is_sorted_by(|a, b| a.ns <= b.ns));
+    let measured = [figure(Strategy::Dot2, work(1, 64, 64), 1, 4e5), figure(Strategy::Dot5, work(1, 64, 64), 1, 3e5)];
+    let best = choose::choose(&Figures::only(&sheet(&measured)), &ask(work(1, 2560, 2560))).expect("a strategy");
+    assert_eq!(best.strategy, Strategy::Dot5);
+    let untuned = choose::all(&Figures::none(), &ask(work(512, 2560, 6912)));
+    assert!(matches!(untuned[0].strategy, Strategy::Lut5 | Strategy::Lut2), "{untuned:?}");
+    let untuned = choose::all(&Figures::none(), &ask(work(1, 2560, 2560)));
+    assert!(matches!(untuned[0].strategy, Strategy::Dot5 | Strategy::Dot2), "{untuned:?}");
+}
+
+#[test]
+fn a_sheet_is_read_as_it_was_written() {
+    let gated = Work { pair: true, ..work(512, 2560, 6912) };
+    let narrow = Variant { vectors: Vectors::W128, ..Variant::default() };
+    let full = sheet(&[
+        figure(Strategy::Lut5, gated, 2, 1234567.5),
+        figure(Strategy::Dot2, work(1, 640, 64), 1, 0.1 + 0.2),
+        Figure { variant: narrow, ..figure(Strategy::Dot2, work(1, 640, 64), 1, 1e6) },
+    ]);
+    for sheet in [full.clone(), sheet(&[])] {
+        let text = text::print(&sheet);
+        let read = text::parse(&text, "x.toml").expect("its own text");
+        assert_eq!(read, sheet);
+        assert_eq!(text::print(&read), text);
+    }
+    assert_eq!(text::print(&full).lines().filter(|line| line.contains("strategy")).count(), 3);
+}
+
+#[test]
+fn texts_that_cannot_be_are_refused_with_their_line() {
+    let good = text::print(&sheet(&[figure(Strategy::Dot2, work(1, 640, 64), 1, 100.0)]));
+    let row = good.lines().position(|line| line.contains("dot2")).expect("a figure") + 1;
+    for (from, to, says) in [
+        ("ns = 100.0", "ns = nan", "ns is NaN"),
+        ("ns = 100.0", "ns = -1.0", "ns is -1"),
+        ("ns = 100.0", "ns = inf", "ns is inf"),
+        ("ns = 100.0", "ns = \"fast\"", "invalid type"),
+        ("spread = 0.01", "spread = 1e9", "spread is"),
+        ("repeats = 5", "repeats = 0", "repeats is 0"),
+        ("cols = 640", "cols = 640000", "cols is 640000"),
+        ("rows = 64", "rows = 4294967295", "rows is"),
+        ("rows = 64", "rows = 4294967296", "invalid value"),
+        ("threads = 1", "threads = 0", "threads is 0"),
+        ("tokens = 1", "tokens = 100000", "tokens is"),
+        ("tokens = 1,", "tokens = 1, zeros_percent = 7,", "zeros_percent is 7"),
+        ("tokens = 1,", "tokens = 1, colour = 7,", "unknown field"),
+        ("\"dot2\"", "\"dot3\"", "unknown strategy \"dot3\""),
+        ("\"dot2\"", "\"any\"", "unknown strategy"),
+        ("\"dot2\"", "\"addsub\"", "no kernel"),
+        ("\"auto\"", "\"mine\"", "unknown emitter"),
+        ("level = \"avx512vbmi\", emitter", "level = \"mmx\", emitter", "unknown level"),
+        ("variant = \"default\"", "variant = \"u3\"", "no kernel"),
+        ("variant = \"default\"", "variant = \"u99\"", "found the variant"),
+    ] {
+        assert!(good.contains(from), "{from}");
+        let wrong = text::parse(&good.replace(from, to), "x.toml").expect_err(to).to_string();
+        assert!(wrong.contains(says) && wrong.starts_with(&format!("x.toml:{row}: ")), "{wrong}");
+    }
+    let line = good.lines().nth(row - 1).expect("the figure");
+    let twice = good.replace(line, &format!("{line}\n{line}"));
+    assert!(text::parse(&twice, "x").expect_err("twice").to_string().contains("a second figure"));
+    for (wrong, says) in [
+        ("", "missing field"),
+        ("figures = 1", "expected a file"),
+        ("\u{0}", "expected a file"),
+        (&"[".repeat(100_000), "expected a file"),
+        (&good.replace("cores = 2", "cores = 0"), "cores is 0"),
+        (&good.replace("Maker", &"M".repeat(101)), "plain texts"),
+        (&good.replace("Maker", "M\\u0007"), "plain texts"),
+    ] {
+        let error = text::parse(wrong, "x.toml").expect_err("refused").to_string();
+        assert!(error.contains(says), "{error}");
+    }
+    let long = "#".repeat(text::MAX_BYTES as usize + 1);
+    assert!(matches!(text::parse(&long, "x"), Err(text::TextError::TooLong { .. })));
+}
+
+#[test]
+fn only_figures_of_one_cpu_and_one_tern_are_merged() {
+    let shape = work(1, 640, 64);
+    let old = figure(Strategy::Dot2, shape, 1, 100.0);
+    let other = figure(Strategy::Dot5, shape, 1, 50.0);
+    let mut ours = sheet(&[old]);
+    let better = Figure { ns: 90.0, repeats: 9, ..old };
+    assert_eq!(ours.merge(&sheet(&[better, other])), Ok(2));
+    assert_eq!(ours.get(&old.key, old.variant), Some(&better));
+    assert_eq!(ours.merge(&sheet(&[old])), Ok(0), "fewer repeats");
+    let newer = Figure { ns: 95.0, ..better };
+    assert_eq!(ours.merge(&sheet(&[newer])), Ok(1), "as many: the later one");
+    let before = ours.clone();
+    let moved = Sheet::new(Cpu { model: "6-1-3".to_owned(), ..cpu() }, "1.2.3");
+    assert!(ours.merge(&moved).expect_err("another CPU").to_string().contains("another CPU"));
+    let aged = Sheet::new(cpu(), "1.2.4");
+    assert!(ours.merge(&aged).expect_err("another tern").to_string().contains("found 1.2.4, expected 1.2.3"));
+    assert_eq!(ours, before);
+}
