@@ -29,7 +29,7 @@ pub use listing::listing;
 use super::isa::EmitterChoice;
 use super::kernels::attention::Shape;
 use super::{Error, Target};
-use crate::schedule::kernel::{KernelKind, Vectors};
+use crate::schedule::kernel::{Epilogue, KernelKind, Vectors};
 use crate::schedule::{RowKind, layout};
 use registers::Width;
 
@@ -83,6 +83,9 @@ pub fn emit(kind: &KernelKind, target: &Target) -> Result<Option<Code>, Error> {
             }
             ternary::emit(&mut k, &t);
         }
+        KernelKind::Dup { rows, cols, epilogue, bytes } if !matches!(epilogue, Epilogue::Glu(_)) => {
+            ternary::dup::emit(&mut k, ternary::dup::Dup { rows, cols, epilogue, bytes });
+        }
         KernelKind::Norm { eps, out, cols } => norm::norm(&mut k, eps.map(|e| e.get()), out, cols),
         KernelKind::Map { op, cols } => map::map(&mut k, op, cols),
         KernelKind::Rescale { cols } => map::rescale(&mut k, cols),
@@ -99,9 +102,9 @@ pub fn emit(kind: &KernelKind, target: &Target) -> Result<Option<Code>, Error> {
         }
         KernelKind::HeadScan { cols } => head::scan(&mut k, cols),
         KernelKind::Rope { .. }
+        | KernelKind::Dup { .. }
         | KernelKind::KvWrite { .. }
         | KernelKind::Embed { .. }
-        | KernelKind::Dup { .. }
         | KernelKind::Dense { .. }
         | KernelKind::HeadQuantise { .. }
         | KernelKind::HeadRescore { .. }
