@@ -25,7 +25,7 @@ fn native() -> Options {
 }
 
 fn lower(loaded: &Loaded) -> Lowered {
-    pipeline::lower(&loaded.imported.graph, &native()).expect("a graph that lowers")
+    pipeline::lower(&loaded.imported.graph, &loaded.imported.weights, &native()).expect("a graph that lowers")
 }
 
 /// The `real` rules to completion.
@@ -48,7 +48,13 @@ fn schedule_block(bencher: Bencher<'_, '_>) {
     let optimised = lower(&one_block()).optimised;
     let ternary = native().target().expect("the level is here").ternary();
     let variants = schedule::Variants::new();
-    let options = schedule::Options { max_step_tokens: 128, ternary, head: HeadMode::Auto, variants };
+    let options = schedule::Options {
+        max_step_tokens: 128,
+        ternary,
+        head: HeadMode::Auto,
+        variants,
+        proofs: schedule::Proofs::default(),
+    };
     bencher.bench(|| schedule::schedule(&optimised, &options));
 }
 
@@ -89,7 +95,8 @@ fn whole_demo(bencher: Bencher<'_, '_>) {
     bencher.bench(|| {
         let checkpoint = Checkpoint::open(&dir).expect("the demo model opens");
         let imported = pipeline::import(&checkpoint, &native()).expect("the demo model imports");
-        let mut lowered = pipeline::lower(&imported.graph, &native()).expect("the demo model lowers");
+        let mut lowered =
+            pipeline::lower(&imported.graph, &imported.weights, &native()).expect("the demo model lowers");
         pipeline::compile_jit(&imported, &mut lowered, &native(), &mut |_| {}).expect("the demo model compiles")
     });
 }

@@ -131,6 +131,10 @@ pub(crate) struct CompileArgs {
     /// Whether to ask for 2 MiB pages [default: auto].
     #[arg(long, value_name = "WHEN", value_parser = PossibleValuesParser::new(choices("huge-pages")))]
     pub(crate) huge_pages: Option<String>,
+    /// Figures that the optimiser chooses by: those that `tern tune` measured on this CPU, none, or those of a file
+    /// [default: auto, this CPU's, or else what is built in].
+    #[arg(long, value_name = "auto|off|FILE", value_parser = parser("tune"))]
+    pub(crate) tune: Option<String>,
     /// Most rounds of rewriting.
     #[arg(long, value_name = "N", value_parser = parser("egraph-iterations"), allow_negative_numbers = true)]
     pub(crate) egraph_iterations: Option<String>,
@@ -160,6 +164,7 @@ impl CompileArgs {
             ("--memory", self.memory.is_some()),
             ("--head", self.head.is_some()),
             ("--step-tokens", self.step_tokens.is_some()),
+            ("--tune", self.tune.is_some()),
             ("--egraph-iterations", self.egraph_iterations.is_some()),
             ("--egraph-nodes", self.egraph_nodes.is_some()),
             ("--extract-budget", self.extract_budget.is_some()),
@@ -360,12 +365,18 @@ pub(crate) struct BenchArgs {
     pub(crate) model: Option<PathBuf>,
     /// Measure no model but every kernel for a ternary product: M tokens, K columns, N rows.
     ///
-    /// Without --isa and --emitter at every level and with both emitters, on one thread unless -t says more. Warm is the same
-    /// matrix again and again, cold the one of many copies that was read longest ago; the fastest cold one is marked.
+    /// Without --isa and --emitter at every level and with both emitters, on one thread unless -t says more; at the highest level in
+    /// every variant. Warm is the same matrix again and again, cold the one of many copies that was read longest ago. The
+    /// fastest cold one is marked with a star, the optimiser's pick with an arrow.
     #[arg(long, value_name = "M,K,N", value_parser = crate::commands::bench::kernel_shape,
           conflicts_with_all = ["model", "prompt", "n", "depth", "profile", "plot", "kv", "head", "step_tokens",
                                 "no_optimise", "egraph_iterations", "egraph_nodes", "extract_budget", "timings"])]
     pub(crate) kernels: Option<tern_compiler::trial::Shape>,
+    /// Of the matrix that `addsub` turns into code, the share of trits that are not zero; other kernels take the same time
+    /// whatever their trits are.
+    #[arg(long, value_name = "SHARE", default_value_t = 2.0 / 3.0, value_parser = crate::commands::bench::kernel_density,
+          requires = "kernels")]
+    pub(crate) density: f64,
     /// Tokens of the prompt; 0 leaves it out.
     #[arg(short, long, value_name = "N", default_value_t = 512)]
     pub(crate) prompt: usize,
@@ -378,6 +389,10 @@ pub(crate) struct BenchArgs {
     /// Numbers of threads [default: 1 and one per physical core; of kernels, 1].
     #[arg(short, long, value_name = "N,N,...", value_delimiter = ',')]
     pub(crate) threads: Vec<usize>,
+    /// With --kernels: fail if a kernel of the level, or of one below it, is faster than the optimiser's pick by more than so many
+    /// percent, beyond what noise explains.
+    #[arg(long, value_name = "PERCENT", requires = "kernels", allow_negative_numbers = true, value_parser = crate::commands::bench::percent)]
+    pub(crate) assert: Option<f64>,
     /// Repetitions of each test.
     #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = repeats)]
     pub(crate) repeats: usize,

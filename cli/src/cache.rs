@@ -203,12 +203,24 @@ fn key(model: &Path, options: &Options) -> Result<String> {
         put("program", &stamp(&program).unwrap_or_default());
     }
     let Options {
-        isa, profile, emitter, max_context, max_step_tokens, head, egraph, only, threads, memory_bytes, ..
+        isa,
+        profile,
+        emitter,
+        max_context,
+        max_step_tokens,
+        head,
+        egraph,
+        only,
+        threads,
+        memory_bytes,
+        figures,
+        ..
     } = options;
     let name = model.canonicalize().unwrap_or_else(|_| model.to_owned());
     put("name", &name.file_name().unwrap_or_default().to_string_lossy());
     put("options", &format!("{isa:?} {profile:?} {emitter:?} {max_context:?} {max_step_tokens} {head:?} {egraph:?}"));
     put("strategies", &format!("{only:?} {threads} {memory_bytes:?}"));
+    put("figures", &format!("{figures:?}"));
     let shown = model.display();
     let listing = fs::read_dir(model).with_context(|| format!("cannot list {shown}"))?;
     let files = listing.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<Vec<PathBuf>>>();
@@ -298,6 +310,7 @@ mod tests {
     use tern_compiler::graph::Strategy;
     use tern_compiler::graph::arith::Profile;
     use tern_compiler::schedule::HeadMode;
+    use tern_compiler::tuning::Figures;
 
     use super::*;
 
@@ -326,6 +339,7 @@ mod tests {
             Options { head: HeadMode::Exact, ..options.clone() },
             Options { egraph, ..options.clone() },
             Options { only: [None, Some(Strategy::Dot2)], ..options.clone() },
+            Options { figures: Figures::none(), ..options.clone() },
             Options { threads: options.threads + 1, ..options.clone() },
             Options { memory_bytes: Some(600_000_000), ..options.clone() },
         ];

@@ -29,6 +29,7 @@ use tern_runtime::{Model, Tokenizer};
 
 use crate::args::{CompileArgs, TargetArgs, Usage};
 use crate::cache::{Cache, CacheArgs};
+use crate::commands::tune::store;
 use crate::demo;
 use crate::knobs::{number, number_or_auto, setting};
 use crate::output::note;
@@ -55,7 +56,7 @@ pub(crate) fn checkpoint(model: Option<&Path>) -> Result<Checkpoint> {
 /// The compiler's options from the knobs, for this machine.
 pub(crate) fn options(args: &CompileArgs, ctx: Option<&str>) -> Result<Options> {
     let isa = Isa::from_name(&setting("isa", args.isa.as_deref())?.value)?;
-    options_for(args, ctx, isa, profile(args, &[isa])?)
+    options_for(args, ctx, isa, profile(args, &[isa])?, true)
 }
 
 /// The levels that a build asks for, the least first, and the compiler's options.
@@ -76,7 +77,9 @@ pub(crate) fn build_options(args: &CompileArgs, target: &TargetArgs, ctx: Option
     }
     let profile = profile(args, &levels)?;
     let least = levels.first().copied().context("bug in tern: a build for no level")?;
-    Ok((options_for(args, ctx, least, profile)?, levels))
+    // What is built for a kind of CPU is the same wherever it is built.
+    let is_for_here = request.target.is_none() && request.cpu.is_none_or(|cpu| cpu == "native");
+    Ok((options_for(args, ctx, least, profile, is_for_here)?, levels))
 }
 
 /// The arithmetic that is asked for; left open, fused multiply-add where every level has it.
@@ -95,7 +98,13 @@ fn profile(args: &CompileArgs, levels: &[Isa]) -> Result<Profile> {
     }
 }
 
-fn options_for(args: &CompileArgs, ctx: Option<&str>, isa: Isa, profile: Profile) -> Result<Options> {
+fn options_for(
+    args: &CompileArgs,
+    ctx: Option<&str>,
+    isa: Isa,
+    profile: Profile,
+    is_for_here: bool,
+) -> Result<Options> {
     let emitter = EmitterChoice::from_name(&setting("emitter", args.emitter.as_deref())?.value).unwrap_or_default();
     let head = setting("head", args.head.as_deref())?.value;
     Ok(Options {
@@ -113,7 +122,7 @@ fn options_for(args: &CompileArgs, ctx: Option<&str>, isa: Isa, profile: Profile
         },
         only: [only("decode", args.decode.as_deref())?, only("prefill", args.prefill.as_deref())?],
         threads: u32::try_from(physical_cores()).unwrap_or(1),
-        figures: Figures::built_in(),
+        figures: figures(args, is_for_here)?,
         memory_bytes: args.memory,
         huge_pages: huge_pages(args)?,
         pack_threads: None,
@@ -140,6 +149,31 @@ pub(crate) fn refuse_over_checkpoint(model: Option<&Path>, out: &Path) -> Result
 pub(crate) fn huge_pages(args: &CompileArgs) -> Result<HugePages> {
     let when = setting("huge-pages", args.huge_pages.as_deref())?.value;
     Ok(if when == "off" { HugePages::Off } else { HugePages::Ask })
+}
+
+/// The figures that the optimiser chooses by. `is_for_here`: whether the code is made for the CPU of this machine; only then is
+/// what was measured on it taken by itself.
+pub(crate) fn figures(args: &CompileArgs, is_for_here: bool) -> Result<Figures> {
+    let tune = setting("tune", args.tune.as_deref())?.value;
+    match tune.as_str() {
+        "off" => Ok(Figures::none()),
+        "auto" if is_for_here => Ok(match store::kept(None) {
+            Ok(Some(sheet)) => Figures::new(&sheet),
+            Ok(None) => Figures::built_in(),
+            Err(e) => {
+                note(&format!("the figures of this CPU are of no use: {e:#}"));
+                Figures::built_in()
+            }
+        }),
+        "auto" => Ok(Figures::built_in()),
+        path => {
+            let sheet = store::read(Path::new(path))?;
+            if sheet.tern != store::VERSION {
+                bail!("{path} has figures of tern {}, this is {}: tune again", sheet.tern, store::VERSION);
+            }
+            Ok(Figures::new(&sheet))
+        }
+    }
 }
 
 /// A model on its way to code.
@@ -202,7 +236,7 @@ impl Loaded {
     /// Takes the model down to a schedule.
     pub(crate) fn lower(&self, options: &Options) -> Result<Lowered> {
         let _spinner = Progress::spinner("optimising");
-        Ok(pipeline::lower(&self.imported.graph, options)?)
+        Ok(pipeline::lower(&self.imported.graph, &self.imported.weights, options)?)
     }
 
     /// Compiles the model into memory, and reports how long all took if that is wanted.

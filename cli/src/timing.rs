@@ -49,3 +49,44 @@ pub(crate) fn seconds(
     operands.run(trial, pool, reads, calls)?;
     Ok(start.elapsed().as_secs_f64())
 }
+
+/// Spells of calls, one after the other.
+pub(crate) struct Spells {
+    /// Seconds of all of them.
+    pub(crate) total_seconds: f64,
+    /// Seconds of the shortest: in the others somebody else may have had the core.
+    pub(crate) least_seconds: f64,
+    /// How many there were.
+    pub(crate) count: usize,
+}
+
+/// At least `least` spells, and as many more as `turn` has time for.
+pub(crate) fn spells(least: usize, turn: Duration, mut spell: impl FnMut() -> Result<f64>) -> Result<Spells> {
+    let mut spells = Spells { total_seconds: 0.0, least_seconds: f64::INFINITY, count: 0 };
+    while spells.count < least || spells.total_seconds < turn.as_secs_f64() {
+        let seconds = spell()?;
+        spells.total_seconds += seconds;
+        spells.least_seconds = spells.least_seconds.min(seconds);
+        spells.count += 1;
+        // A clock that stands still ends nothing.
+        if seconds <= 0.0 && spells.count >= least {
+            break;
+        }
+    }
+    Ok(spells)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shortest_spell_counts() {
+        let mut clock = [0.5, 0.1, 0.3, 9.0].into_iter();
+        let spells = spells(2, Duration::from_millis(800), || Ok(clock.next().unwrap_or(9.0))).expect("spells");
+        assert_eq!((spells.count, spells.least_seconds), (3, 0.1));
+        assert!((spells.total_seconds - 0.9).abs() < 1e-9);
+        let still = super::spells(2, Duration::from_secs(1), || Ok(0.0)).expect("spells");
+        assert_eq!(still.count, 2);
+    }
+}

@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::native()?;
     let checkpoint = Checkpoint::open(&folder)?;
     let imported = pipeline::import(&checkpoint, &options)?;
-    let mut lowered = pipeline::lower(&imported.graph, &options)?;
+    let mut lowered = pipeline::lower(&imported.graph, &imported.weights, &options)?;
     let model = Arc::new(pipeline::compile_jit(&imported, &mut lowered, &options, &mut |_| {})?);
 
     // The runtime: text to token ids, a session with its memory and threads, a rule to choose the next token.

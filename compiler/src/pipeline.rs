@@ -5,6 +5,7 @@
 //! verify after import is the user's; after any later pass it is a bug in that pass.
 
 mod fit;
+mod prove;
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -25,10 +26,11 @@ use crate::graph::verify::{VerifyErrors, verify_compiled, verify_model};
 use crate::graph::{Graph, Strategy};
 use crate::import::{self, ImportOptions, Imported};
 use crate::schedule::kernel::TritPacking;
-use crate::schedule::{self, HeadMode, Schedule, Ternary, Variants};
+use crate::schedule::{self, HeadMode, Proofs, Schedule, Ternary, Variants};
 use crate::strategy::Prices;
 use crate::tuning::Figures;
-use crate::weights::WeightError;
+use crate::weights::{WeightData, WeightError};
+use prove::Proved;
 
 /// What the caller decides.
 #[derive(Clone, Debug)]
@@ -142,6 +144,9 @@ pub enum Error {
         /// What is allowed.
         budget_bytes: u64,
     },
+    /// A weight could not be made code.
+    #[error(transparent)]
+    AddSub(#[from] crate::addsub::Error),
     /// The runtime refused the model, or there is no memory for it.
     #[error(transparent)]
     Runtime(#[from] tern_runtime::error::Error),
@@ -206,17 +211,19 @@ pub fn import(checkpoint: &Checkpoint, options: &Options) -> Result<Imported, Er
 ///
 /// # Errors
 /// An op that nothing computes, packed weights that do not fit, or a bug.
-pub fn lower(graph: &Graph, options: &Options) -> Result<Lowered, Error> {
+pub fn lower(graph: &Graph, weights: &dyn WeightData, options: &Options) -> Result<Lowered, Error> {
     let mut timings = Timings::default();
     let target = options.target()?;
     let ternary = target.ternary();
     let costs = costs(options, std::slice::from_ref(&target), ternary);
-    let facts = Facts::new();
-    let (compiled, mut optimised) = optimise(graph, &facts, options, &costs, &mut timings)?;
-    let fit = fit::Fit { facts: &facts, costs: &costs, budget_bytes: options.memory_bytes };
+    let compiled = timings.time("compile_form", || compiled_form(graph))?;
+    let proved = timings.time("prove", || prove::prove(&compiled, weights, &costs, &target))?;
+    let mut optimised = optimise(&compiled, &proved.facts, options, &costs, &mut timings)?;
+    let fit = fit::Fit { facts: &proved.facts, costs: &costs, budget_bytes: options.memory_bytes };
     let schedule = fit.schedule(&mut optimised.graph, &mut |graph, variants| {
-        schedule(graph, options, ternary, variants, &mut timings)
+        schedule(graph, options, ternary, (variants, &proved.proofs), &mut timings)
     })?;
+    let facts = proved.facts;
     let egraph::Optimised { graph: optimised, report } = optimised;
     Ok(Lowered { compiled, optimised, report, facts, costs, schedule, timings })
 }
@@ -228,6 +235,7 @@ pub fn lower(graph: &Graph, options: &Options) -> Result<Lowered, Error> {
 /// As [`lower`].
 pub fn lower_levels(
     graph: &Graph,
+    weights: &dyn WeightData,
     options: &Options,
     levels: &[Isa],
     timings: &mut Timings,
@@ -240,17 +248,19 @@ pub fn lower_levels(
     let packing = packings(first).iter().find(read_by_all).copied();
     let packing = packing.ok_or_else(|| codegen::Error::bug("levels that share no packing"))?;
     let costs = costs(options, &targets, first.ternary_packed(packing));
-    let facts = Facts::new();
-    let (_, mut optimised) = optimise(graph, &facts, options, &costs, timings)?;
+    let compiled = timings.time("compile_form", || compiled_form(graph))?;
+    let Proved { facts, proofs } = timings.time("prove", || prove::prove(&compiled, weights, &costs, first))?;
+    let mut optimised = optimise(&compiled, &facts, options, &costs, timings)?;
     let fit = fit::Fit { facts: &facts, costs: &costs, budget_bytes: options.memory_bytes };
     let least = fit.schedule(&mut optimised.graph, &mut |graph, variants| {
-        schedule(graph, options, first.ternary_packed(packing), variants, timings)
+        schedule(graph, options, first.ternary_packed(packing), (variants, &proofs), timings)
     })?;
     let mut schedules = vec![least];
     for target in others {
         // What was measured at one level says nothing of the loops of another.
         let variants = Variants::new();
-        schedules.push(schedule(&optimised.graph, options, target.ternary_packed(packing), variants, timings)?);
+        let ternary = target.ternary_packed(packing);
+        schedules.push(schedule(&optimised.graph, options, ternary, (variants, &proofs), timings)?);
     }
     let scratch_bytes = schedules.iter().map(|schedule| schedule.scratch_bytes).max().unwrap_or(0);
     schedules.iter_mut().for_each(|schedule| schedule.scratch_bytes = scratch_bytes);
@@ -269,21 +279,24 @@ fn costs(options: &Options, targets: &[Target], ternary: Ternary) -> Costs {
     if let Some(highest) = targets.last() {
         prices.engine = highest.engine();
     }
-    Costs { offers, prices, ..Costs::default() }
+    let mut costs = Costs { offers, prices, ..Costs::default() };
+    if options.only.iter().any(Option::is_some) {
+        costs.chance_ps = Costs::NO_CHANCE_PS;
+    }
+    costs
 }
 
-/// The form that defines the result, and the one that is scheduled.
+/// The form that is scheduled of the one that defines the result.
 fn optimise(
-    graph: &Graph,
+    compiled: &Graph,
     facts: &Facts,
     options: &Options,
     costs: &Costs,
     timings: &mut Timings,
-) -> Result<(Graph, egraph::Optimised), Error> {
-    let compiled = timings.time("compile_form", || compiled_form(graph))?;
-    let optimised = timings.time("optimise", || egraph::optimise(&compiled, facts, &options.egraph, costs))?;
+) -> Result<egraph::Optimised, Error> {
+    let optimised = timings.time("optimise", || egraph::optimise(compiled, facts, &options.egraph, costs))?;
     verify_compiled(&optimised.graph).map_err(|errors| Error::Pass { pass: "the optimiser", errors })?;
-    Ok((compiled, optimised))
+    Ok(optimised)
 }
 
 /// The schedule of an optimised graph for one level.
@@ -291,11 +304,11 @@ fn schedule(
     graph: &Graph,
     options: &Options,
     ternary: Ternary,
-    variants: Variants,
+    (variants, proofs): (Variants, &Proofs),
     timings: &mut Timings,
 ) -> Result<Schedule, Error> {
     let Options { max_step_tokens, head, .. } = *options;
-    let schedule_options = schedule::Options { max_step_tokens, ternary, head, variants };
+    let schedule_options = schedule::Options { max_step_tokens, ternary, head, variants, proofs: proofs.clone() };
     Ok(timings.time("schedule", || schedule::schedule(graph, &schedule_options))?)
 }
 

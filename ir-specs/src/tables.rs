@@ -310,6 +310,8 @@ pub enum KnobKindRow {
     NumberOrAuto,
     /// A folder or `auto`.
     FolderOrAuto,
+    /// The path of a file, or one of `choices`.
+    FileOrChoice,
 }
 
 /// `abi.toml`.

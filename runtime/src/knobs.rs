@@ -39,6 +39,8 @@ pub enum KnobKind {
     },
     /// The path of a folder, or `auto`.
     FolderOrAuto,
+    /// The path of a file, or one of these words.
+    FileOrChoice(&'static [&'static str]),
 }
 
 impl KnobKind {
@@ -49,7 +51,7 @@ impl KnobKind {
             KnobKind::Choice(words) => words.contains(&value),
             KnobKind::Number { min, max } => in_range(min, max),
             KnobKind::NumberOrAuto { min, max } => value == "auto" || in_range(min, max),
-            KnobKind::FolderOrAuto => !value.is_empty(),
+            KnobKind::FolderOrAuto | KnobKind::FileOrChoice(_) => !value.is_empty(),
         }
     }
 }

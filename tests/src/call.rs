@@ -7,6 +7,7 @@
 
 use std::ffi::c_void;
 
+use tern_compiler::addsub::Programs;
 use tern_compiler::codegen::Target;
 use tern_compiler::codegen::jit::JitKernel;
 use tern_compiler::codegen::module::kernel_code;
@@ -97,10 +98,22 @@ impl Kernel {
     /// # Panics
     /// If that fails.
     pub fn compile(kind: &KernelKind, target: &Target) -> Self {
+        Self::compile_with(kind, &[], target)
+    }
+
+    /// Compiles one that may name one of `programs`.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn compile_with(kind: &KernelKind, programs: &Programs, target: &Target) -> Self {
         let compiled = if target.isa.is_available() {
-            JitKernel::compile(kind, target).map(|kernel| Where::Here(Box::new(kernel)))
+            JitKernel::compile_with(kind, programs, target).map(|kernel| Where::Here(Box::new(kernel)))
         } else {
-            kernel_code(kind, target).map(|code| Where::Elsewhere { code, target: target.clone(), kind: *kind })
+            kernel_code(kind, programs, target).map(|code| Where::Elsewhere {
+                code,
+                target: target.clone(),
+                kind: *kind,
+            })
         };
         Self(compiled.unwrap_or_else(|e| panic!("{}: {kind}: {e}", target.isa.name())))
     }

@@ -46,8 +46,8 @@ impl Loaded {
     /// # Panics
     /// If that fails.
     pub fn compile(&self, options: &Options) -> (Lowered, Arc<Model>) {
-        let mut lowered =
-            pipeline::lower(&self.imported.graph, options).unwrap_or_else(|e| panic!("{}: {e}", self.name));
+        let mut lowered = pipeline::lower(&self.imported.graph, &self.imported.weights, options)
+            .unwrap_or_else(|e| panic!("{}: {e}", self.name));
         let model = pipeline::compile_jit(&self.imported, &mut lowered, options, &mut |_| {})
             .unwrap_or_else(|e| panic!("{}: {e}", self.name));
         (lowered, Arc::new(model))

@@ -211,6 +211,7 @@ impl Filetest {
             ternary,
             head,
             variants: schedule::Variants::new(),
+            proofs: schedule::Proofs::default(),
         };
         Ok(schedule::schedule(&graph, &options))
     }

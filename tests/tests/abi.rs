@@ -18,7 +18,8 @@ const CANARY: f32 = 12345.5;
 fn model(spec: &Spec) -> RawModel {
     let loaded = Loaded::new("raw", &spec.checkpoint().expect("a synthetic checkpoint"));
     let options = pipeline::Options { max_step_tokens: MAX_STEP, ..options(native(), Profile::Plain) };
-    let lowered = pipeline::lower(&loaded.imported.graph, &options).expect("a graph that schedules");
+    let lowered =
+        pipeline::lower(&loaded.imported.graph, &loaded.imported.weights, &options).expect("a graph that schedules");
     let target = options.target().expect("the level is here");
     RawModel::new(lowered.schedule, &loaded.imported.weights, &target)
 }

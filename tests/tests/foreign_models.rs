@@ -30,7 +30,8 @@ fn models() -> Vec<Loaded> {
 /// The schedule of a model at a level, and the level's target.
 fn lowered(loaded: &Loaded, (isa, profile, emitter): (Isa, Profile, EmitterChoice)) -> (Lowered, Target) {
     let options = pipeline::Options { max_step_tokens: 20, ..options_for((isa, profile, emitter)) };
-    let lowered = pipeline::lower(&loaded.imported.graph, &options).expect("a graph that schedules");
+    let lowered =
+        pipeline::lower(&loaded.imported.graph, &loaded.imported.weights, &options).expect("a graph that schedules");
     (lowered, options.target().expect("a target"))
 }
 

@@ -71,7 +71,7 @@ impl Heads {
         let imported = &self.loaded.imported;
         let options = options_for((target.isa, target.profile, target.emitter));
         let options = pipeline::Options { head: mode, max_step_tokens: 3, ..options };
-        let lowered = pipeline::lower(&imported.graph, &options).expect("the model lowers");
+        let lowered = pipeline::lower(&imported.graph, &imported.weights, &options).expect("the model lowers");
         let zeros = vec![0.0; head[0].len()];
         let embed: Vec<Vec<f32>> = (0..self.vocab).map(|i| tokens.get(i).unwrap_or(&zeros).clone()).collect();
         let weights = Overridden {

@@ -7,14 +7,18 @@ mod machine;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use machine::{Flow, Instruction, decode};
+use tern_compiler::addsub::{Limits, Program, synthesise};
 use tern_compiler::codegen::candidates::{self, Candidate};
 use tern_compiler::codegen::module::kernel_code;
 use tern_compiler::codegen::{Arch, EmitterChoice, Isa, Target};
 use tern_compiler::graph::{Act, DenseType, F32};
 use tern_compiler::schedule::RowKind;
-use tern_compiler::schedule::kernel::{Epilogue, KernelKind, KvElem, MapOp, Regime, TritPacking};
+use tern_compiler::schedule::kernel::{Epilogue, KernelKind, KvElem, MapOp, ProgramId, Regime, TritPacking};
+use tern_compiler::weights::Trits;
+use tern_tests::rng::Rng;
 
 /// Everything that can run, by its address: decoding straight on would run into constants.
 fn reachable(arch: Arch, code: &[u8]) -> BTreeMap<u64, Instruction> {
@@ -51,6 +55,15 @@ fn inner_loops(code: &BTreeMap<u64, Instruction>) -> Vec<RangeInclusive<u64>> {
     inner.map(|(start, end)| *start..=*end).collect()
 }
 
+/// A matrix of which every level makes blocks of rows, and shared sums that wait in memory.
+fn programs(target: &Target) -> Vec<Arc<Program>> {
+    let mut rng = Rng::new(1);
+    let trits = Trits { rows: 70, cols: 200, data: rng.trits(70 * 200) };
+    let (program, _) = synthesise(&trits, &Limits::new(candidates::addsub(target).registers)).expect("a program");
+    assert!(program.blocks().len() > 1 && program.slots() > 0);
+    vec![Arc::new(program)]
+}
+
 fn kinds(target: &Target) -> Vec<KernelKind> {
     let (scale, eps) = (F32::new(0.088), Some(F32::new(1e-5)));
     let mut kinds = vec![
@@ -71,6 +84,10 @@ fn kinds(target: &Target) -> Vec<KernelKind> {
             kinds.push(KernelKind::Ternary { packing, rows: 2560, cols: 6912, epilogue, regime, variant });
         }
     }
+    for epilogue in [Epilogue::Sums, Epilogue::Scale, Epilogue::ScaleAdd] {
+        let (program, tokens) = (ProgramId(0), candidates::addsub(target).tokens);
+        kinds.push(KernelKind::AddSub { program, rows: 70, cols: 200, epilogue, tokens });
+    }
     for epilogue in [Epilogue::Scale, Epilogue::ScaleAdd] {
         kinds.push(KernelKind::Dup { rows: 2560, cols: 6912, epilogue, bytes: 1 << 20 });
     }
@@ -87,8 +104,9 @@ fn inner_loops_do_not_touch_the_stack() {
     for &isa in Isa::ALL {
         for &emitter in EmitterChoice::ALL {
             let target = Target::new(isa, isa.default_profile(), emitter).expect("a target");
+            let programs = programs(&target);
             for kind in kinds(&target) {
-                let code = reachable(isa.arch(), &kernel_code(&kind, &target).expect("a kernel compiles"));
+                let code = reachable(isa.arch(), &kernel_code(&kind, &programs, &target).expect("a kernel compiles"));
                 let loops = inner_loops(&code);
                 assert!(!loops.is_empty(), "{kind}: a kernel without loops");
                 for span in loops {
@@ -115,7 +133,7 @@ fn bytes_are_multiplied_by_the_instruction_for_it() {
             kind => matches!(kind, KernelKind::HeadScan { .. }),
         });
         let count = dots.map(|kind| {
-            let code = reachable(isa.arch(), &kernel_code(&kind, &target).expect("a kernel compiles"));
+            let code = reachable(isa.arch(), &kernel_code(&kind, &[], &target).expect("a kernel compiles"));
             let has = |i: fn(&Instruction) -> bool| code.values().any(i);
             (kind, has(|i| i.is_dot()), has(|i| i.is_widening_product()))
         });

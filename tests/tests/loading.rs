@@ -31,7 +31,7 @@ fn pages_of_the_checkpoint_are_given_back() {
     let before_kib = resident_kib();
     let checkpoint = Checkpoint::open(dir.path()).expect("it opens");
     let imported = pipeline::import(&checkpoint, &options).expect("it imports");
-    let mut lowered = pipeline::lower(&imported.graph, &options).expect("it lowers");
+    let mut lowered = pipeline::lower(&imported.graph, &imported.weights, &options).expect("it lowers");
     let mut most_kib = 0;
     let mut watch = |_| most_kib = most_kib.max(resident_kib());
     pipeline::compile_jit(&imported, &mut lowered, &options, &mut watch).expect("it compiles");

@@ -145,7 +145,8 @@ fn the_same_input_gives_the_same_code() {
     let loaded = synthetic("twice", &Spec::small(Kind::BitNetPacked));
     let options = options(tern_tests::engines::native(), Profile::Plain);
     let listing = || {
-        let mut lowered = pipeline::lower(&loaded.imported.graph, &options).expect("the model lowers");
+        let mut lowered =
+            pipeline::lower(&loaded.imported.graph, &loaded.imported.weights, &options).expect("the model lowers");
         pipeline::dump(&mut lowered, &options, Stage::Asm).expect("the model compiles")
     };
     assert_eq!(listing(), listing());

@@ -42,10 +42,15 @@ fn schedules_with(loaded: &Loaded, max_step_tokens: u32, head: HeadMode) -> [Sch
     let isa = native();
     let settings = options(isa, isa.default_profile());
     let target = settings.target().expect("a target of this machine");
-    let lowered = pipeline::lower(&loaded.imported.graph, &settings);
+    let lowered = pipeline::lower(&loaded.imported.graph, &loaded.imported.weights, &settings);
     let lowered = lowered.unwrap_or_else(|e| panic!("{}: {e}", loaded.name));
-    let options =
-        schedule::Options { max_step_tokens, ternary: target.ternary(), head, variants: schedule::Variants::new() };
+    let options = schedule::Options {
+        max_step_tokens,
+        ternary: target.ternary(),
+        head,
+        variants: schedule::Variants::new(),
+        proofs: schedule::Proofs::default(),
+    };
     [&lowered.compiled, &lowered.optimised]
         .map(|graph| schedule::schedule(graph, &options).unwrap_or_else(|e| panic!("{}: {e}", loaded.name)))
 }

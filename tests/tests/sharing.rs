@@ -30,7 +30,8 @@ fn model(
     };
     let loaded = Loaded::new("shared", &spec.checkpoint().expect("a synthetic checkpoint"));
     let options = pipeline::Options { max_step_tokens: PROMPT as u32, head: HeadMode::Coarse, ..options_for(target) };
-    let lowered = pipeline::lower(&loaded.imported.graph, &options).expect("a graph that schedules");
+    let lowered =
+        pipeline::lower(&loaded.imported.graph, &loaded.imported.weights, &options).expect("a graph that schedules");
     RawModel::new(lowered.schedule, &loaded.imported.weights, &options.target().expect("the level is here"))
 }
 

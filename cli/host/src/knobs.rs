@@ -55,7 +55,10 @@ pub fn spec(name: &str) -> &'static KnobSpec {
 pub fn choices(name: &str) -> &'static [&'static str] {
     match spec(name).kind {
         KnobKind::Choice(words) => words,
-        KnobKind::Number { .. } | KnobKind::NumberOrAuto { .. } | KnobKind::FolderOrAuto => &[],
+        KnobKind::Number { .. }
+        | KnobKind::NumberOrAuto { .. }
+        | KnobKind::FolderOrAuto
+        | KnobKind::FileOrChoice(_) => &[],
     }
 }
 
@@ -74,6 +77,7 @@ pub fn expected(kind: KnobKind) -> String {
         KnobKind::Number { min, max } => format!("a number from {min} to {max}"),
         KnobKind::NumberOrAuto { min, max } => format!("auto, or a number from {min} to {max}"),
         KnobKind::FolderOrAuto => "auto, or a folder".to_owned(),
+        KnobKind::FileOrChoice(words) => format!("{}, or a file", words.join(", ")),
     }
 }
 

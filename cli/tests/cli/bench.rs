@@ -84,7 +84,7 @@ fn every_kernel_of_a_shape_is_listed() {
         let rows = run(&[&["bench", "--json", "-r", "1", "--kernels"][..], args].concat()).ok();
         rows.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     };
-    for (shape, tokens) in [("2,100,50", 2), ("1,100,50", 1)] {
+    for (shape, tokens) in [("2,100,50", 2u32), ("1,100,50", 1)] {
         let mut rows = lines(&[shape]);
         let limits = rows.pop().expect("a row of limits");
         assert_eq!((&limits["test"], limits["threads"].as_u64()), (&"limits".into(), Some(1)));
@@ -94,10 +94,16 @@ fn every_kernel_of_a_shape_is_listed() {
                 positive(row, key);
             }
             assert!(!cfg!(target_arch = "x86_64") || positive(row, "warm_of_peak") > 0.0);
-            assert!((1.6..4.0).contains(&positive(row, "bits_per_weight")), "{row}");
-            assert_eq!((&row["test"], row["tokens"].as_u64()), (&"kernel".into(), Some(tokens)), "{row}");
+            let code = row["regime"] == "addsub";
+            let bits = if code { 4.0..400.0 } else { 1.6..4.0 };
+            assert!(bits.contains(&positive(row, "bits_per_weight")), "{row}");
+            let adds = |i: usize| row["adds_per_output"][i].as_f64();
+            assert_eq!(adds(0).is_some(), code, "{row}");
+            assert!(adds(1) <= adds(0), "{row}");
+            assert_eq!((&row["test"], row["tokens"].as_u64()), (&"kernel".into(), Some(u64::from(tokens))), "{row}");
         }
         assert_eq!(rows.iter().filter(|row| row["fastest_cold"] == true).count(), 1);
+        assert_eq!(rows.iter().filter(|row| row["pick"] == true).count(), 1);
         let mut found: Vec<_> = rows.iter().map(|row| row["symbol"].as_str().expect("a symbol").to_owned()).collect();
         let mut expected = symbols(tokens);
         expected.sort();
@@ -109,32 +115,32 @@ fn every_kernel_of_a_shape_is_listed() {
     let kernels = rows.iter().filter(|row| row["test"] == "kernel");
     let found: Vec<_> =
         kernels.map(|row| (row["isa"].as_str(), row["emitter"].as_str(), row["threads"].as_u64())).collect();
-    let expected = |threads| [(Some("sse41"), Some("clif"), Some(threads)); 3];
+    let expected = |threads| vec![(Some("sse41"), Some("clif"), Some(threads)); found.len() / 2];
+    assert!(found.len() >= 6);
     assert_eq!(found, [expected(1), expected(2)].concat());
 }
 
-/// The symbols of all kernels of this machine for so many tokens, 100 columns and 50 rows.
-fn symbols(tokens: u64) -> Vec<String> {
+/// The symbols of all kernels of this machine for so many tokens, 100 columns and 50 rows: at the highest level with the
+/// emitter of wide kernels all variants, elsewhere the default ones.
+fn symbols(tokens: u32) -> Vec<String> {
     use tern_compiler::codegen::{EmitterChoice, Isa, Target, candidates};
-    use tern_compiler::schedule::kernel::{Epilogue, KernelKind, Regime, Variant};
+    use tern_compiler::schedule::variant::Variant;
+    use tern_compiler::trial::{Shape, Trial};
+    let shape = Shape::new(tokens, 100, 50).expect("a shape");
+    let best = Isa::native().expect("a level");
     let mut symbols = Vec::new();
     for isa in Isa::ALL.iter().copied().filter(|isa| isa.is_available()) {
-        for emitter in EmitterChoice::ALL {
-            let target = Target::new(isa, isa.default_profile(), *emitter).expect("the level is here");
-            for (packing, regime) in candidates::ternary(&target) {
-                let kind = KernelKind::Ternary {
-                    packing,
-                    rows: 50,
-                    cols: 100,
-                    epilogue: Epilogue::Scale,
-                    regime,
-                    variant: Variant::default(),
-                };
-                let width = isa.width().filter(|_| *emitter == EmitterChoice::Auto);
-                let width = width.map_or(String::new(), |width| format!("_{}", 8 * width.bytes()));
-                let symbol = format!("{}{width}_{kind}", isa.name());
-                if (regime != Regime::Gemv || tokens == 1) && !symbols.contains(&symbol) {
-                    symbols.push(symbol);
+        for emitter in [EmitterChoice::Clif, EmitterChoice::Auto] {
+            let target = Target::new(isa, isa.default_profile(), emitter).expect("the level is here");
+            let all = isa == best && emitter == EmitterChoice::Auto;
+            let listed = candidates::all(isa, emitter).into_iter();
+            let listed = listed.filter(|c| Trial::suits(shape, c) && (all || c.variant == Variant::default()));
+            let mut trials: Vec<Trial> =
+                listed.map(|candidate| Trial::new(shape, &target, &candidate).expect("it compiles")).collect();
+            trials.extend(Trial::addsub(shape, 0.5, &target, 0).expect("it compiles"));
+            for trial in trials {
+                if !symbols.iter().any(|symbol| symbol == trial.symbol()) {
+                    symbols.push(trial.symbol().to_owned());
                 }
             }
         }
@@ -146,16 +152,47 @@ fn symbols(tokens: u64) -> Vec<String> {
 fn people_get_a_table_of_kernels() {
     let text = run(&["bench", "--kernels", "1,100,50", "-r", "1", "--isa", "native"]).ok();
     assert!(text.contains("cold us") && text.contains("1 tokens, 100 columns, 50 rows; threads: 1"), "{text}");
-    assert_eq!(text.lines().filter(|line| line.starts_with("* ")).count(), 1, "{text}");
+    let marked = |at: usize, mark: char| text.lines().filter(|line| line.chars().nth(at) == Some(mark)).count();
+    assert_eq!((marked(0, '*'), marked(1, '>')), (1, 1), "{text}");
     for line in text.lines() {
         assert!(line.chars().count() <= 120, "{line}");
     }
 }
 
 #[test]
+fn a_bad_pick_is_told() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let figures = dir.path().join("figures.toml");
+    let name = crate::support::text(&figures);
+    // 64 tokens of these at the least level: a token at a time takes several times as long as tables do.
+    let shape = ["--kernels", "64,256,256", "--isa", "sse41", "--emitter", "clif"];
+    let tune = ["tune", "-t", "1", "--tokens", "64", "--isa", "sse41", "--emitter", "clif", "-o", &name];
+    run(&tune).ok();
+    let bench = |more: &[&str]| run(&[&["bench", "-r", "5", "--tune", &name], &shape[..], more].concat());
+    bench(&["--assert", "1000"]).ok();
+    // Figures that say the slowest were the fastest.
+    let text = std::fs::read_to_string(&figures).expect("figures");
+    let lie = |line: &str| match line.split_once(", ns = ") {
+        Some((before, _)) => {
+            let ns = if line.contains("\"lut\"") { "1.0" } else { "1e9" };
+            format!("{before}, ns = {ns}, spread = 0.0, repeats = 1 }},\n")
+        }
+        None => format!("{line}\n"),
+    };
+    std::fs::write(&figures, text.lines().map(lie).collect::<String>()).expect("a file");
+    let ran = bench(&["--assert", "5"]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.stderr.contains("the optimiser picks") && ran.stdout.contains("cold us"), "{ran:?}");
+    bench(&["--assert", "-5"]).refused(2, "from 0 to 1000");
+    run(&["bench", "--assert", "5"]).refused(2, "--kernels");
+    run(&["bench", "--kernels", "1,64,64", "--tune", "/no/such/file"]).refused(1, "cannot read");
+}
+
+#[test]
 fn impossible_kernels_are_refused() {
     run(&["bench", "--kernels", "1,2"]).refused(2, "three whole numbers");
     run(&["bench", "--kernels", "1,1000000,1"]).refused(2, "K = 1000000");
+    run(&["bench", "--kernels", "1,64,16", "--density", "2"]).refused(2, "from 0 to 1");
     run(&["bench", "--kernels", "1,64,16", "-p", "3"]).refused(2, "cannot be used with");
     run(&["bench", "--kernels", "1,64,16", "-t", "0"]).refused(1, "thread");
 }

@@ -25,6 +25,8 @@ pub(crate) fn tern() -> Command {
     }
     // What tests compile is nobody's to keep.
     command.env("TERN_CACHE", "off");
+    // Nor does what this machine measured decide what they compile.
+    command.env("TERN_TUNE", "off");
     command
 }
 

@@ -119,6 +119,9 @@ fn sections(
             writer.section(kind, text)?;
         }
     }
+    if let Some(text) = &built.tuning {
+        writer.section(Kind::Tuning, text.as_bytes())?;
+    }
     let layout = &built.schedule.weights;
     // The caller hears of progress and may end it; the sink hears of that before the next window.
     let ended = Cell::new(false);

@@ -19,6 +19,7 @@ use crate::graph::arith::Profile;
 use crate::import::Imported;
 use crate::pipeline::{self, Options, Timings};
 use crate::schedule::Schedule;
+use crate::tuning;
 
 /// A model's code, and how its weights must be packed for it.
 #[derive(Clone, Debug)]
@@ -35,6 +36,8 @@ pub struct Built {
     pub schedule: Schedule,
     /// What a user must know.
     pub info: ModelInfo,
+    /// The figures by which the code was chosen, if they were measured on some machine: the text of their file.
+    pub tuning: Option<String>,
     /// In a cache: by what its artifact will be found there.
     pub key: Option<String>,
     /// How long every pass took; scheduling once for each level.
@@ -54,7 +57,7 @@ impl Built {
 /// An op that nothing computes, a profile that a level lacks, or a bug.
 pub fn compile(imported: &Imported, options: &Options, levels: &[Isa]) -> Result<Built, pipeline::Error> {
     let mut timings = Timings::default();
-    let schedules = pipeline::lower_levels(&imported.graph, options, levels, &mut timings)?;
+    let schedules = pipeline::lower_levels(&imported.graph, &imported.weights, options, levels, &mut timings)?;
     let targets = levels.iter().map(|isa| Target::new(*isa, options.profile, options.emitter));
     let targets = targets.collect::<Result<Vec<_>, codegen::Error>>()?;
     let each: Vec<_> = schedules.iter().zip(&targets).map(|(schedule, target)| Level { schedule, target }).collect();
@@ -63,5 +66,6 @@ pub fn compile(imported: &Imported, options: &Options, levels: &[Isa]) -> Result
     let schedule = schedule.ok_or_else(|| codegen::Error::bug("no level to build for"))?;
     let info = pipeline::model_info(imported, &schedule);
     let (profile, emitter) = (options.profile, options.emitter);
-    Ok(Built { code, levels: levels.to_vec(), profile, emitter, schedule, info, key: None, timings })
+    let tuning = options.figures.sheet().map(tuning::text::print);
+    Ok(Built { code, levels: levels.to_vec(), profile, emitter, schedule, info, tuning, key: None, timings })
 }

@@ -5,12 +5,16 @@
 
 use super::Target;
 use super::isa::{EmitterChoice, Isa};
+use super::kernels::ternary::{ADDSUB_TOKENS, addsub_registers};
 use super::wide::registers::Width;
+use super::wide::ternary::addsub;
+use crate::addsub::{MOST_COLS, MOST_TRITS};
 use crate::graph::Strategy;
 use crate::schedule::kernel::{Regime, TritPacking, Variant, Vectors};
 use crate::schedule::{Table, Ternary};
 use crate::strategy::roofline::Engine;
 use crate::strategy::{Offers, Slot};
+use crate::tuning::Work;
 
 /// Tokens of a batch of the table product.
 pub const TABLE_TOKENS: u32 = 16;
@@ -49,6 +53,11 @@ fn is_wide(isa: Isa, emitter: EmitterChoice) -> bool {
     emitter == EmitterChoice::Auto && isa.width().is_some()
 }
 
+/// Whose kernels run at a level.
+pub fn engine(isa: Isa, emitter: EmitterChoice) -> Engine {
+    Engine { isa, emitter }
+}
+
 /// The packings that the target has kernels for, the preferred one first.
 ///
 /// Five trits a byte want the byte permutations of VBMI: without them, unfolding takes longer than 2-bit weights take to
@@ -75,6 +84,30 @@ fn regimes(packing: TritPacking) -> &'static [Regime] {
     }
 }
 
+/// How a product whose weights are code is computed on a target.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct AddSub {
+    /// Tokens of a batch.
+    pub tokens: u32,
+    /// Vector registers for the sums of rows and for values.
+    pub registers: u32,
+}
+
+/// How the weights of a small matrix become code on the target: always possible but for a gated unit, whose two
+/// products end in one.
+pub fn addsub(target: &Target) -> AddSub {
+    match addsub::room(target.isa).filter(|_| is_wide(target.isa, target.emitter)) {
+        Some((registers, tokens)) => AddSub { tokens, registers },
+        None => AddSub { tokens: ADDSUB_TOKENS, registers: addsub_registers(target.isa) },
+    }
+}
+
+/// Whether a product can be one whose weights are code, and is computed so: of several tokens, with a small matrix.
+pub const fn addsub_suits(work: Work) -> bool {
+    let Work { tokens, cols, rows, pair } = work;
+    tokens > 1 && !pair && cols as usize <= MOST_COLS && cols as u64 * rows as u64 <= MOST_TRITS as u64
+}
+
 /// Every kernel for ternary products on the target.
 pub fn ternary(target: &Target) -> Vec<(TritPacking, Regime)> {
     ternary_of(target.isa, target.emitter)
@@ -82,7 +115,10 @@ pub fn ternary(target: &Target) -> Vec<(TritPacking, Regime)> {
 
 /// The strategies that all of `targets` have kernels for, the defaults those of `ternary`.
 pub fn offers(targets: &[Target], ternary: Ternary) -> Offers {
-    let all = |strategy: Strategy, slot: Slot| targets.iter().all(|target| exists(target, strategy, slot));
+    // A program is made for the registers of one level.
+    let fits = |strategy| targets.len() == 1 || strategy != Strategy::AddSub;
+    let exists = |strategy: Strategy, slot: Slot| targets.iter().all(|target| exists(target, strategy, slot));
+    let all = |strategy: Strategy, slot: Slot| fits(strategy) && exists(strategy, slot);
     let of = |slot| Strategy::ALL.into_iter().filter(|strategy| all(*strategy, slot)).collect();
     let gated = Strategy::ALL.into_iter().filter(|strategy| has_gated(*strategy)).collect();
     let default = Slot::ALL.map(|slot| ternary.default_of(slot));
@@ -97,7 +133,8 @@ fn exists(target: &Target, strategy: Strategy, slot: Slot) -> bool {
         (Strategy::Dot5, _) | (Strategy::Lut5, Slot::Prefill) => packs(TritPacking::T5),
         (Strategy::Lut2 | Strategy::Lut5, Slot::Decode) => false,
         (Strategy::Lut, _) => packs(TritPacking::N4),
-        (Strategy::Any | Strategy::AddSub | Strategy::ColSkip | Strategy::Dup, _) => false,
+        (Strategy::AddSub | Strategy::Dup, _) => true,
+        (Strategy::Any | Strategy::ColSkip, _) => false,
     }
 }
 
@@ -183,7 +220,7 @@ pub fn variants(isa: Isa, emitter: EmitterChoice, packing: TritPacking, regime: 
 impl Target {
     /// Whose kernels it runs.
     pub fn engine(&self) -> Engine {
-        Engine { isa: self.isa, emitter: self.emitter }
+        engine(self.isa, self.emitter)
     }
 
     /// How ternary products are computed on it unless the caller wants another packing.

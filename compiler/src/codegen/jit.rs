@@ -4,14 +4,17 @@
 
 #![expect(unsafe_code, reason = "compiled code is entered through function pointers")]
 
+use std::sync::Arc;
+
 use tern_runtime::code::Code;
 use tern_runtime::memory::Block;
 use tern_runtime::model::{EntryPoints, Model, ModelInfo};
 
 use super::module::{self, Compiled, Level, Listed, Listing};
 use super::{Error, Isa, Target};
-use crate::schedule::Schedule;
+use crate::addsub::Programs;
 use crate::schedule::kernel::KernelKind;
+use crate::schedule::{Schedule, layout};
 
 /// The code of one model in memory.
 pub struct JitCode {
@@ -93,9 +96,10 @@ pub(crate) type KernelFn = unsafe extern "C" fn(*const u64);
 
 /// One kernel in memory: what tests and benches call directly.
 pub struct JitKernel {
-    /// Owns the pages behind `entry`.
+    /// Owns the pages behind `entries`.
     code: Code,
-    entry: KernelFn,
+    /// The kernel, and copies of it.
+    entries: Arc<[KernelFn]>,
 }
 
 impl JitKernel {
@@ -104,12 +108,39 @@ impl JitKernel {
     /// # Errors
     /// [`Error::IsaNotHere`] if this CPU cannot run it; [`Error::Memory`] if the system gives no pages; [`Error::Bug`]: a kernel must compile.
     pub fn compile(kind: &KernelKind, target: &Target) -> Result<JitKernel, Error> {
+        Self::compile_with(kind, &[], target)
+    }
+
+    /// Compiles one kernel that may name one of `programs`.
+    ///
+    /// # Errors
+    /// As [`JitKernel::compile`].
+    pub fn compile_with(kind: &KernelKind, programs: &Programs, target: &Target) -> Result<JitKernel, Error> {
+        Self::compile_copies(kind, programs, target, 0)
+    }
+
+    /// The same, with at least `bytes` of further copies of the code, all alike: to run code that no cache holds.
+    pub(crate) fn compile_copies(
+        kind: &KernelKind,
+        programs: &Programs,
+        target: &Target,
+        bytes: usize,
+    ) -> Result<JitKernel, Error> {
         check_runs_here(target.isa)?;
-        let image = module::compile_kernel(kind, target)?;
-        let code = Code::map(&image.bytes, image.symbols)?;
-        // SAFETY: the image is one kernel, which takes one pointer and gives nothing, in the system's C calling convention.
-        let entry = unsafe { std::mem::transmute::<*const u8, KernelFn>(code.address(0)?) };
-        Ok(JitKernel { code, entry })
+        let mut image = module::compile_kernel(kind, programs, target)?;
+        // Wherever a kernel starts, it starts at a whole line: its constants rely on it.
+        image.bytes.resize(image.bytes.len().next_multiple_of(layout::ALIGN_BYTES as usize), 0);
+        let stride = image.bytes.len();
+        let all = image.bytes.repeat(1 + bytes.div_ceil(stride));
+        let code = Code::map(&all, image.symbols)?;
+        let entry = |at: usize| {
+            let address = code.address(at as u64)?;
+            // SAFETY: at every `stride` lies the image of one kernel, which takes one pointer and gives nothing, in the
+            // system's C calling convention, and has nothing in it that depends on where it lies.
+            Ok(unsafe { std::mem::transmute::<*const u8, KernelFn>(address) })
+        };
+        let entries = (0..all.len()).step_by(stride).map(entry).collect::<Result<_, tern_runtime::error::Error>>()?;
+        Ok(JitKernel { code, entries })
     }
 
     /// Its symbol: the level, the width in bits if the wide emitter wrote it, what it computes.
@@ -117,9 +148,14 @@ impl JitKernel {
         self.code.symbols().first().map_or("", |symbol| &symbol.name)
     }
 
-    /// Its address, valid as long as `self` lives: for threads, which share no more than that.
-    pub(crate) fn entry(&self) -> KernelFn {
-        self.entry
+    /// Bytes of its code, constants included.
+    pub fn code_bytes(&self) -> usize {
+        self.code.symbols().first().map_or(0, |symbol| symbol.bytes as usize)
+    }
+
+    /// Its address and those of its copies, valid as long as `self` lives: for threads, which share no more than that.
+    pub(crate) fn entries(&self) -> Arc<[KernelFn]> {
+        Arc::clone(&self.entries)
     }
 
     /// Runs the kernel.
@@ -129,7 +165,7 @@ impl JitKernel {
     /// the kernel reads and writes.
     pub unsafe fn call(&self, args: &[u64]) {
         // SAFETY: promised by the caller.
-        unsafe { (self.entry)(args.as_ptr()) }
+        unsafe { (self.entries[0])(args.as_ptr()) }
     }
 }
 

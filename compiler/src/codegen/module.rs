@@ -16,8 +16,9 @@ use super::image::{self, Image, ModelImage};
 use super::state::{self, StateLayout};
 use super::step::{self, Callees};
 use super::{Arch, Error, Target, kernels, wide};
+use crate::addsub::{Program, Programs};
 use crate::schedule::Schedule;
-use crate::schedule::kernel::KernelKind;
+use crate::schedule::kernel::{KernelKind, ProgramId};
 
 /// What is compiled beside the code itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -123,13 +124,21 @@ pub fn compile(levels: &[Level<'_>], listing: Listing) -> Result<Compiled, Error
     Ok(Compiled { code: ModelImage { image, entries }, listed })
 }
 
-/// Compiles one kernel; its symbol is the image's only one.
+/// The program that a kernel names, if it names one.
+fn program_of<'p>(kind: &KernelKind, programs: &'p Programs) -> Result<Option<&'p Program>, Error> {
+    let KernelKind::AddSub { program: ProgramId(id), rows, cols, .. } = *kind else { return Ok(None) };
+    let program = programs.get(id as usize).filter(|program| (program.rows(), program.cols()) == (rows, cols));
+    let missing = || Error::Bug { reason: format!("{kind}: none of {} programs is its own", programs.len()) };
+    program.map(|program| Some(&**program)).ok_or_else(missing)
+}
+
+/// Compiles one kernel, the program that it may name being one of `programs`; its symbol is the image's only one.
 ///
 /// # Errors
 /// [`Error::Bug`]: a kernel must compile.
-pub fn compile_kernel(kind: &KernelKind, target: &Target) -> Result<Image, Error> {
+pub fn compile_kernel(kind: &KernelKind, programs: &Programs, target: &Target) -> Result<Image, Error> {
     let mut functions = Functions::new(target, Listing::default());
-    functions.kernel(kind)?;
+    functions.kernel(kind, programs)?;
     Ok(functions.module.link()?.0)
 }
 
@@ -138,8 +147,9 @@ pub fn compile_kernel(kind: &KernelKind, target: &Target) -> Result<Image, Error
 ///
 /// # Errors
 /// [`Error::Bug`]: a kernel must compile, and be a leaf.
-pub fn kernel_code(kind: &KernelKind, target: &Target) -> Result<Vec<u8>, Error> {
-    if let Some(mut code) = wide::emit(kind, target)? {
+pub fn kernel_code(kind: &KernelKind, programs: &Programs, target: &Target) -> Result<Vec<u8>, Error> {
+    let program = program_of(kind, programs)?;
+    if let Some(mut code) = wide::emit(kind, program, target)? {
         code.bytes.truncate(code.code_bytes);
         return Ok(code.bytes);
     }
@@ -149,7 +159,7 @@ pub fn kernel_code(kind: &KernelKind, target: &Target) -> Result<Vec<u8>, Error>
     context.func = Function::with_name_signature(UserFuncName::user(0, 0), signature);
     let mut b = FunctionBuilder::new(&mut context.func, &mut builder);
     let mut kernel = Emitter::new(&mut b, target);
-    kernels::emit(kind, &mut kernel);
+    kernels::emit(kind, program, &mut kernel);
     kernel.finish();
     b.seal_all_blocks();
     b.finalize(target.cranelift.frontend_config());
@@ -199,8 +209,9 @@ impl<'t> Functions<'t> {
 
     /// The kernels of a schedule and the step program that calls them.
     fn step(&mut self, symbol: &str, schedule: &Schedule, layout: &StateLayout) -> Result<FuncId, Error> {
-        let ids = schedule.kernels.iter().map(|kind| self.kernel(kind)).collect::<Result<Vec<_>, _>>()?;
-        let top_k = self.kernel(&KernelKind::TopK)?;
+        let ids =
+            schedule.kernels.iter().map(|kind| self.kernel(kind, &schedule.programs)).collect::<Result<Vec<_>, _>>()?;
+        let top_k = self.kernel(&KernelKind::TopK, &[])?;
         let barrier = self.signature(&[I64], None);
         self.entry(symbol, STEP, I32, |b, module| {
             let mut refer =
@@ -223,10 +234,11 @@ impl<'t> Functions<'t> {
     }
 
     /// A leaf: one pointer in, nothing out. Its wide body if it has one, else its CLIF.
-    fn kernel(&mut self, kind: &KernelKind) -> Result<FuncId, Error> {
+    fn kernel(&mut self, kind: &KernelKind, programs: &Programs) -> Result<FuncId, Error> {
+        let program = program_of(kind, programs)?;
         let signature = self.signature(&[I64], None);
         let target = self.target;
-        if let Some(code) = wide::emit(kind, target)? {
+        if let Some(code) = wide::emit(kind, program, target)? {
             return self.define_wide(&wide::symbol(kind, target), &signature, &code);
         }
         let symbol = format!("{}_{kind}", target.isa.name());
@@ -235,7 +247,7 @@ impl<'t> Functions<'t> {
         }
         self.define(&symbol, Linkage::Local, signature, |b, _| {
             let mut kernel = Emitter::new(b, target);
-            kernels::emit(kind, &mut kernel);
+            kernels::emit(kind, program, &mut kernel);
             kernel.finish();
         })
     }

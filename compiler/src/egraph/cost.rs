@@ -59,8 +59,11 @@ impl Default for Mix {
 }
 
 /// Everything that prices depend on.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Costs {
+    /// What a product costs on top, in picoseconds a step, that is left to the default of the target: a strategy by its name
+    /// is preferred to the same one by default.
+    pub chance_ps: u64,
     /// All but ternary products.
     pub machine: Machine,
     /// What counts.
@@ -69,6 +72,25 @@ pub struct Costs {
     pub offers: Offers,
     /// Ternary products.
     pub prices: Prices,
+}
+
+impl Costs {
+    /// More than any product takes: whoever names strategies gets them wherever they are.
+    pub const NO_CHANCE_PS: u64 = 1_000_000_000_000;
+}
+
+impl Default for Costs {
+    /// What every target has, on a small server.
+    fn default() -> Self {
+        let machine = Machine::default();
+        Self {
+            chance_ps: machine.phase_ps,
+            machine,
+            mix: Mix::default(),
+            offers: Offers::default(),
+            prices: Prices::default(),
+        }
+    }
 }
 
 /// What is known of an op's operands beyond their types.
@@ -99,8 +121,7 @@ impl Costs {
         let Some((product, strategies)) = product(op, operands, known) else { return Some(self.mixed(around)) };
         let times = Slot::ALL.map(|slot| {
             let strategy = strategies[slot as usize];
-            // What is left to chance costs a phase more than the same by name.
-            let chance = if strategy == Strategy::Any { self.machine.phase_ps } else { 0 };
+            let chance = if strategy == Strategy::Any { self.chance_ps } else { 0 };
             let time = self.prices.price(slot, self.offers.resolve(slot, strategy), &product).ps;
             around[slot as usize].saturating_add(time).saturating_add(chance)
         });

@@ -7,16 +7,19 @@
 //! attention reads a layer's cache in a later phase than the one in which the step's rows are written into it, and
 //! both happen once; (K6) a call is given pointers to just the buffers that it is said to read and write; (K7) the coarse
 //! copy of the head is that of the matrix whose logits one call writes, and lies behind it; (K8) threads have rows of their
-//! own in just the buffers that are written row by row, and phases that are alone write nothing else.
+//! own in just the buffers that are written row by row, and phases that are alone write nothing else; (K9) a kernel whose
+//! weights are its code names a program of its shape, and there is scratch memory for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::kernel::KernelKind;
+use crate::addsub::scratch::AddSubScratch;
+
+use super::kernel::{KernelKind, ProgramId};
 use super::layout::ALIGN_BYTES;
 use super::packing::Layout;
 use super::{Arg, BufferId, Call, Choice, Error, Phase, Schedule, Split};
 
-/// Checks K1 to K8.
+/// Checks K1 to K9.
 ///
 /// # Errors
 /// [`Error::Bug`] with the first violation.
@@ -25,6 +28,7 @@ pub fn check(schedule: &Schedule) -> Result<(), Error> {
     weights(schedule)?;
     caches(schedule)?;
     head(schedule)?;
+    programs(schedule)?;
     // Who wrote each range last: disjoint, sorted by start.
     let mut owners: Vec<(u64, u64, BufferId)> = Vec::new();
     // The calls since the threads last met, in phases that are alone.
@@ -193,6 +197,24 @@ fn head(schedule: &Schedule) -> Result<(), Error> {
     let reads_exact = exact.is_some_and(|offset| call.args.first() == Some(&Arg::Weights { offset }));
     if !reads_exact || exact > Some(head.offset) || (rows, cols) != (head.rows, head.cols) || rows != schedule.vocab {
         return Err(bug(format!("K7: the copy at {} is not that of the head %{}", head.offset, call.node.0)));
+    }
+    Ok(())
+}
+
+/// K9.
+fn programs(schedule: &Schedule) -> Result<(), Error> {
+    for (id, kind) in schedule.kernels.iter().enumerate() {
+        let KernelKind::AddSub { program: ProgramId(program), rows, cols, tokens, .. } = *kind else { continue };
+        let found = schedule.programs.get(program as usize);
+        let found = found.filter(|program| (program.rows(), program.cols()) == (rows, cols));
+        let found = found.ok_or_else(|| bug(format!("K9: kernel {id}, {kind}, names no program of its shape")))?;
+        let bytes = AddSubScratch::new(found, tokens).bytes;
+        if bytes > schedule.scratch_bytes {
+            let all = schedule.scratch_bytes;
+            return Err(bug(format!(
+                "K9: kernel {id}, {kind}, wants {bytes} bytes of scratch memory, there are {all}"
+            )));
+        }
     }
     Ok(())
 }

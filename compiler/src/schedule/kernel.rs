@@ -159,6 +159,10 @@ impl MapOp {
     }
 }
 
+/// Names a program of one schedule.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct ProgramId(pub u32);
+
 /// What a kernel computes. All numbers are constants in its code.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum KernelKind {
@@ -194,6 +198,20 @@ pub enum KernelKind {
         regime: Regime,
         /// How its loops are cut.
         variant: Variant,
+    },
+    /// i8 codes times trits that are part of the code ([`crate::addsub`]). Args as of `Ternary`, of which w and the sums are
+    /// not read; `lo` and `hi` count batches of `tokens`, and there is scratch memory.
+    AddSub {
+        /// The additions that its matrix is; of N rows and K columns.
+        program: ProgramId,
+        /// N.
+        rows: u32,
+        /// K.
+        cols: u32,
+        /// What follows the sums; a gated unit has no such kernel.
+        epilogue: Epilogue,
+        /// Tokens of a batch: lanes of a vector of i16. One token is a batch of its own.
+        tokens: u32,
     },
     /// i8 codes times trits of a matrix of which repeats are stored once; not for gated units. Args as those of a ternary
     /// kernel, for one row of activations or several; `lo` and `hi` count bands.
@@ -292,6 +310,12 @@ pub enum KernelKind {
 }
 
 impl KernelKind {
+    /// Whether a thread needs scratch memory for it.
+    pub const fn prepares(&self) -> bool {
+        // What a program needs only the program knows.
+        matches!(self, KernelKind::AddSub { .. }) || self.scratch_bytes() > 0
+    }
+
     /// Scratch memory that a thread needs for it, in bytes.
     pub const fn scratch_bytes(&self) -> u32 {
         let (packing, rows, cols, epilogue, regime, variant) = match *self {
@@ -337,6 +361,9 @@ impl fmt::Display for KernelKind {
                 };
                 let (name, epilogue) = (packing.packing(false).name(), epilogue.name());
                 write!(f, "{regime}_q8x{name}_{epilogue}{}__{rows}x{cols}", variant.suffix())
+            }
+            KernelKind::AddSub { program: ProgramId(id), rows, cols, epilogue, tokens } => {
+                write!(f, "addsub{tokens}_q8_{}__{rows}x{cols}_p{id}", epilogue.name())
             }
             KernelKind::Dup { rows, cols, epilogue, bytes } => {
                 write!(f, "product_q8x{}_{}__{rows}x{cols}_{bytes}", Packing::Dup16x16.name(), epilogue.name())

@@ -26,9 +26,12 @@ pub mod traffic;
 pub mod variant;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::graph::{F32, Graph, Strategy, ValueId};
+use crate::addsub::Program;
+use crate::graph::{F32, Graph, Strategy, ValueId, WeightId};
 use crate::strategy::Slot;
+use crate::weights::repeats::Counts;
 pub use head::{CoarseHead, HeadMode};
 use kernel::{KernelKind, TritPacking, Variant};
 use packing::WeightLayout;
@@ -166,8 +169,10 @@ pub enum Split {
 pub struct Many {
     /// The kernel.
     pub kernel: KernelId,
-    /// Rows of a batch; its units of work are `TABLE_PARTS` parts of each batch.
+    /// Rows of a batch.
     pub tokens: u32,
+    /// Units of work of a batch.
+    pub parts: u32,
     /// The least rows for which it is chosen.
     pub from: u32,
 }
@@ -279,6 +284,8 @@ pub struct KvLayer {
 pub struct Schedule {
     /// Distinct kernels; `KernelId` indexes it.
     pub kernels: Vec<KernelKind>,
+    /// Matrices that are code; `ProgramId` indexes it.
+    pub programs: Vec<Arc<Program>>,
     /// The step.
     pub phases: Vec<Phase>,
     /// `BufferId` indexes it.
@@ -306,6 +313,17 @@ pub struct Schedule {
 /// How the loops of a ternary product's kernels are cut, where that is not the default.
 pub type Variants = BTreeMap<ProductKey, Variant>;
 
+/// What was proved of weights, so that kernels may rely on it.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Proofs {
+    /// How much of a weight is zero or repeated.
+    pub repeats: BTreeMap<WeightId, Counts>,
+    /// The programs of weights that can be code.
+    pub programs: BTreeMap<WeightId, Arc<Program>>,
+    /// Tokens that their kernels compute at a time.
+    pub tokens: u32,
+}
+
 /// A kernel of a ternary product, whatever follows its sums.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct ProductKey {
@@ -326,6 +344,8 @@ pub struct ProductKey {
 pub struct Options {
     /// How the loops of kernels are cut.
     pub variants: Variants,
+    /// What was proved of weights.
+    pub proofs: Proofs,
     /// The most tokens of one step: sizes the arena.
     pub max_step_tokens: u32,
     /// How ternary products are computed.

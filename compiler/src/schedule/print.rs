@@ -20,6 +20,13 @@ impl fmt::Display for Schedule {
         for (id, kernel) in self.kernels.iter().enumerate() {
             writeln!(f, "  k{id} {kernel}")?;
         }
+        if !self.programs.is_empty() {
+            writeln!(f, "\nprograms (rows, columns, additions, instructions)")?;
+        }
+        for (id, program) in self.programs.iter().enumerate() {
+            let (rows, cols) = (program.rows(), program.cols());
+            writeln!(f, "  p{id} {rows:>6} {cols:>6} {:>8} {:>8}", program.adds(), program.instructions())?;
+        }
         writeln!(f, "\nweights (offset, bytes, packing)")?;
         for placed in &self.weights.placed {
             let packing = placed.layout.packing().name();
@@ -55,7 +62,7 @@ impl Schedule {
             Choice::One(k) => write!(f, "{}", self.kernels[k.0 as usize])?,
             Choice::ByRows { one, few, many } => {
                 write!(f, "{} | {}", self.kernels[one.0 as usize], self.kernels[few.0 as usize])?;
-                if let Some(Many { kernel, tokens, from }) = many {
+                if let Some(Many { kernel, tokens, from, .. }) = many {
                     write!(f, " | from {from} rows, {tokens} at a time: {}", self.kernels[kernel.0 as usize])?;
                 }
             }

@@ -50,7 +50,7 @@ impl Class {
         match kind {
             KernelKind::Embed { .. } => Class::Embed,
             KernelKind::Norm { .. } => Class::Norm,
-            KernelKind::Ternary { .. } | KernelKind::Dup { .. } => Class::Matmul,
+            KernelKind::Ternary { .. } | KernelKind::AddSub { .. } | KernelKind::Dup { .. } => Class::Matmul,
             KernelKind::Dense { .. }
             | KernelKind::HeadQuantise { .. }
             | KernelKind::HeadScan { .. }
@@ -70,6 +70,16 @@ impl Class {
         let classes = phase.calls.iter().filter_map(|call| kernel_of(schedule, call)).map(Class::of);
         classes.max().unwrap_or(Class::Elementwise)
     }
+}
+
+/// Whether a call's weights are code for one row, or for many.
+fn is_code(schedule: &Schedule, call: &Call, slot: Slot) -> bool {
+    let kernel = match (call.kernel, slot) {
+        (Choice::ByRows { one, .. }, Slot::Decode) => one,
+        (Choice::ByRows { few, .. }, Slot::Prefill) => few,
+        (Choice::One(_) | Choice::ByKv { .. }, _) => return false,
+    };
+    matches!(schedule.kernels.get(kernel.0 as usize), Some(KernelKind::AddSub { .. }))
 }
 
 /// The kernel of a call that one row takes.
@@ -115,9 +125,13 @@ impl Traffic {
         for call in schedule.phases.iter().flat_map(|phase| &phase.calls) {
             let Some(kernel) = kernel_of(schedule, call) else { continue };
             let placed = |slot| {
-                let offset = call.weights(slot)?;
+                // Weights that are code are fetched, not read.
+                let offset = call.weights(slot).filter(|_| !is_code(schedule, call, slot))?;
                 schedule.weights.placed.iter().find(|placed| placed.offset == offset)
             };
+            if let KernelKind::AddSub { rows, cols, .. } = kernel {
+                traffic.body_weights += u64::from(*rows) * u64::from(*cols);
+            }
             if Class::of(kernel) == Class::Matmul {
                 traffic.prompt_body_bytes += placed(Slot::Prefill).map_or(0, |placed| placed.layout.bytes());
             }

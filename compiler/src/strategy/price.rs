@@ -17,6 +17,9 @@ use crate::tuning::{self, Figures, Found, Origin, Query, Work};
 /// Tokens of a prompt, for which prefill is priced.
 pub const PROMPT_TOKENS: u32 = 512;
 
+/// Elements that a core turns from rows to columns per second.
+const TURNED_PER_S: u64 = 12_000_000_000;
+
 /// Prices of one target on one machine.
 #[derive(Clone, Debug)]
 pub struct Prices {
@@ -108,10 +111,8 @@ impl Prices {
     fn member(&self, slot: Slot, strategy: Strategy, product: &Product, member: &Member) -> Price {
         let matrices = if product.is_gated { 2 } else { 1 };
         let ideal = self.roofline(slot, strategy, product, member).saturating_mul(matrices);
-        // Facts of a weight say more than a measurement of another one.
-        let of_facts = matches!(strategy, Strategy::AddSub | Strategy::Dup);
-        if let Some(found) = self.find(slot, strategy, product, member).filter(|_| !of_facts) {
-            let ps = (found.ns * 1e3).min(u64::MAX as f64 / 4.0) as u64;
+        if let Some(found) = self.find(slot, strategy, product, member).filter(|_| strategy != Strategy::Dup) {
+            let ps = (found.ns * 1e3 * likeness(strategy, product, member)).min(u64::MAX as f64 / 4.0) as u64;
             return Price { ps, source: Source::Measured(found.source), variant: found.variant };
         }
         // What was not measured will be as much slower than it should be as what was.
@@ -176,7 +177,26 @@ impl Prices {
             | Strategy::ColSkip => {}
         }
         let rate = self.engine.weights_per_s(slot, strategy).saturating_mul(threads);
-        time_ps(bytes, self.memory_bytes_per_s).max(time_ps(work, rate))
+        // Lanes are tokens: codes are turned before, results behind.
+        let turned = match (strategy, slot) {
+            (Strategy::AddSub, Slot::Prefill) => {
+                (u64::from(product.cols) + u64::from(member.rows)).saturating_mul(tokens)
+            }
+            _ => 0,
+        };
+        let turning = time_ps(turned, TURNED_PER_S.saturating_mul(threads));
+        time_ps(bytes, self.memory_bytes_per_s).max(time_ps(work, rate)).saturating_add(turning)
+    }
+}
+
+/// How much more there is to do than in the random matrix that was measured, of whose trits two thirds are not zero.
+fn likeness(strategy: Strategy, product: &Product, member: &Member) -> f64 {
+    match (strategy, member.facts.program) {
+        (Strategy::AddSub, Some(program)) => {
+            let of_random = f64::from(member.rows) * (f64::from(product.cols) * 2.0 / 3.0 - 1.0).max(1.0);
+            f64::from(program.adds_before) / of_random
+        }
+        _ => 1.0,
     }
 }
 

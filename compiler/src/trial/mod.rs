@@ -6,6 +6,7 @@
 
 #![expect(unsafe_code, reason = "kernels are called through their argument structs")]
 
+mod addsub;
 mod operands;
 
 use tern_runtime::memory::HugePages;
@@ -19,9 +20,14 @@ use crate::graph::arith::{MAX_K, MAX_N};
 use crate::schedule::kernel::{Epilogue, KernelKind, Regime, TritPacking, Variant};
 use crate::schedule::table::TABLE_PARTS;
 use crate::schedule::{RowKind, layout};
-use operands::{Arena, Weights};
+use addsub::AddSub;
+use operands::{Arena, Turns, Weights};
 
 pub use operands::{COLD_BYTES, Reads};
+
+/// Bytes of the copies of each kernel whose code is its weights that are run cold, at least: more than a core's share of
+/// any cache.
+pub const COLD_CODE_BYTES: usize = 64 << 20;
 
 /// The most bytes of one matrix, and of activations and results together.
 const MAX_BYTES: u64 = 1 << 30;
@@ -109,6 +115,9 @@ pub enum Error {
     /// A kernel did not compile.
     #[error(transparent)]
     Code(#[from] codegen::Error),
+    /// A matrix did not become code.
+    #[error(transparent)]
+    AddSub(#[from] crate::addsub::Error),
     /// Memory or threads are missing.
     #[error(transparent)]
     Runtime(#[from] tern_runtime::error::Error),
@@ -125,11 +134,16 @@ pub enum Error {
 /// A compiled kernel for one shape.
 pub struct Trial {
     kernel: JitKernel,
-    kind: KernelKind,
     shape: Shape,
-    packing: TritPacking,
-    regime: Regime,
-    variant: Variant,
+    way: Way,
+}
+
+/// Where a kernel has its weights from.
+enum Way {
+    /// From memory.
+    Packed { kind: KernelKind, packing: TritPacking, regime: Regime, variant: Variant },
+    /// They are its code.
+    Code(Box<AddSub>),
 }
 
 impl Trial {
@@ -159,7 +173,8 @@ impl Trial {
         let Candidate { packing, regime, variant, .. } = *candidate;
         let epilogue = if pair { Epilogue::Glu(Act::Relu2) } else { Epilogue::Scale };
         let kind = KernelKind::Ternary { packing, rows, cols, epilogue, regime, variant };
-        Ok(Trial { kernel: JitKernel::compile(&kind, target)?, kind, shape, packing, regime, variant })
+        let way = Way::Packed { kind, packing, regime, variant };
+        Ok(Trial { kernel: JitKernel::compile(&kind, target)?, shape, way })
     }
 
     /// The kernel's symbol.
@@ -167,28 +182,69 @@ impl Trial {
         self.kernel.symbol()
     }
 
-    /// How its weights are packed.
-    pub fn packing(&self) -> TritPacking {
-        self.packing
+    /// The kernel whose weights are its code, for a random matrix of `shape` of whose trits a share of `density` is not
+    /// zero, with at least `cold_bytes` of copies of its code (see [`COLD_CODE_BYTES`]); `None` if the matrix is too large
+    /// for it.
+    ///
+    /// # Errors
+    /// [`Error::Code`], [`Error::AddSub`].
+    pub fn addsub(shape: Shape, density: f64, target: &Target, cold_bytes: usize) -> Result<Option<Trial>, Error> {
+        let Some(code) = AddSub::new(shape, density, target)? else { return Ok(None) };
+        let kernel = JitKernel::compile_copies(&code.kind(shape), &code.programs, target, cold_bytes)?;
+        Ok(Some(Trial { kernel, shape, way: Way::Code(Box::new(code)) }))
     }
 
-    /// What it is made for.
-    pub fn regime(&self) -> Regime {
-        self.regime
+    /// How its weights are packed, if they lie in memory.
+    pub fn packing(&self) -> Option<TritPacking> {
+        match self.way {
+            Way::Packed { packing, .. } => Some(packing),
+            Way::Code(_) => None,
+        }
+    }
+
+    /// What it is made for, if its weights lie in memory.
+    pub fn regime(&self) -> Option<Regime> {
+        match self.way {
+            Way::Packed { regime, .. } => Some(regime),
+            Way::Code(_) => None,
+        }
+    }
+
+    /// What its weights became, if they are its code.
+    pub fn addsub_report(&self) -> Option<&crate::addsub::Report> {
+        match &self.way {
+            Way::Packed { .. } => None,
+            Way::Code(code) => Some(&code.report),
+        }
+    }
+
+    /// Bytes that hold the weights: a packed matrix, or all of the code.
+    pub fn weight_bytes(&self) -> u64 {
+        match self.way {
+            Way::Packed { packing, .. } => self.shape.matrix_bytes(packing),
+            Way::Code(_) => self.kernel.code_bytes() as u64,
+        }
     }
 
     /// How its loops are cut.
     pub fn variant(&self) -> Variant {
-        self.variant
+        match self.way {
+            Way::Packed { variant, .. } => variant,
+            Way::Code(_) => Variant::default(),
+        }
     }
 
     /// Units of work that threads share, and bytes of scratch memory of each thread.
     fn units_and_scratch_bytes(&self) -> (u64, u64) {
-        let units = match self.regime {
-            Regime::Gemv | Regime::Gemm => u64::from(layout::trit_tiles(self.packing, self.shape.rows)),
+        let (kind, packing, regime) = match &self.way {
+            Way::Packed { kind, packing, regime, .. } => (kind, *packing, *regime),
+            Way::Code(code) => return code.units_and_scratch_bytes(self.shape),
+        };
+        let units = match regime {
+            Regime::Gemv | Regime::Gemm => u64::from(layout::trit_tiles(packing, self.shape.rows)),
             Regime::Table { tokens } => u64::from(self.shape.tokens.div_ceil(tokens)) * u64::from(TABLE_PARTS),
         };
-        (units, u64::from(self.kind.scratch_bytes()))
+        (units, u64::from(kind.scratch_bytes()))
     }
 }
 
@@ -197,6 +253,8 @@ pub struct Operands {
     shape: Shape,
     weights: Vec<Weights>,
     arena: Arena,
+    /// The copy of a kernel's code that comes next.
+    next_entry: usize,
 }
 
 impl Operands {
@@ -217,10 +275,11 @@ impl Operands {
             return Err(count.into());
         }
         let scratch_bytes = trials.iter().map(|trial| trial.units_and_scratch_bytes().1).max().unwrap_or(0);
-        let wanted = TritPacking::ALL.into_iter().filter(|packing| trials.iter().any(|t| t.packing == *packing));
+        let wanted =
+            TritPacking::ALL.into_iter().filter(|packing| trials.iter().any(|t| t.packing() == Some(*packing)));
         let weights = wanted.map(|packing| Weights::random(packing, shape, cold_bytes, huge));
         let weights = weights.collect::<Result<_, _>>()?;
-        Ok(Self { shape, weights, arena: Arena::new(shape, n_threads, scratch_bytes, huge)? })
+        Ok(Self { shape, weights, arena: Arena::new(shape, n_threads, scratch_bytes, huge)?, next_entry: 0 })
     }
 
     /// Runs the kernel of `trial` `calls` times on all threads of `pool`, which share each product and meet after it.
@@ -233,16 +292,26 @@ impl Operands {
         let n_threads = pool.n_threads();
         let serves =
             trial.shape == self.shape && scratch_bytes <= stride_bytes as u64 && n_threads <= self.arena.n_threads;
-        let weights = self.weights.iter_mut().find(|weights| serves && weights.packing == trial.packing);
-        let Some(weights) = weights else {
+        let turns = match trial.way {
+            Way::Code(_) => serves.then_some(Turns { base: 0, first: 0, copies: 1, stride_bytes: 0 }),
+            Way::Packed { packing, .. } => {
+                let weights = self.weights.iter_mut().find(|weights| serves && weights.packing == packing);
+                weights.map(|weights| weights.turns(reads, calls))
+            }
+        };
+        let Some(turns) = turns else {
             return Err(Error::OtherOperands {
                 expected: format!("{:?} for {} threads", self.shape, self.arena.n_threads),
                 found: format!("{} of {:?} on {n_threads} threads", trial.symbol(), trial.shape),
             });
         };
-        let turns = weights.turns(reads, calls);
         let [codes, scales, sums, out, scratch] = self.arena.addresses();
-        let (entry, tokens) = (trial.kernel.entry(), u64::from(self.shape.tokens));
+        let tokens = u64::from(self.shape.tokens);
+        // Of code, the first copy is run warm, the others cold, in turn.
+        let entries = trial.kernel.entries();
+        let cold = if reads == Reads::Cold && entries.len() > 1 { 1..entries.len() } else { 0..1 };
+        let first_entry = self.next_entry % cold.len();
+        self.next_entry = first_entry + calls % cold.len();
         let one = u64::from(1f32.to_bits());
         // The scale of a second matrix.
         let one_if_pair = if self.shape.pair { one } else { 0 };
@@ -252,13 +321,13 @@ impl Operands {
             let (lo, hi) = (units * tid / n_threads as u64, units * (tid + 1) / n_threads as u64);
             let scratch = scratch + tid * stride_bytes as u64;
             let mut copy = turns.first;
-            for _ in 0..calls {
+            for entry in entries[cold.clone()].iter().cycle().skip(first_entry).take(calls) {
                 let w = turns.base + (copy * turns.stride_bytes) as u64;
                 let args = [w, codes, scales, sums, out, tokens, lo, hi, one, one_if_pair, scratch];
                 // Checked above: the weights are of the kernel's packing and the arena of its shape, with scratch memory
                 // for this thread; `copy` is below `copies`, so `w` is a whole matrix of valid bytes.
-                // SAFETY: this is the argument struct of a ternary kernel that scales, with memory as it demands; threads
-                // write different tiles or parts; memory and code are borrowed until `run` returns, after all threads.
+                // SAFETY: this is the argument struct of a ternary kernel that scales, with memory as it demands (one whose
+                // weights are its code reads none); threads write different tiles, parts or batches; memory and code are borrowed until `run` returns, after all threads.
                 unsafe { entry(args.as_ptr()) };
                 copy = if copy + 1 == turns.copies { 0 } else { copy + 1 };
                 barrier.wait();

@@ -148,6 +148,14 @@ impl Arena {
         &self.block.as_slice()[self.out..][..self.out_bytes]
     }
 
+    /// The codes of every token.
+    #[cfg(test)]
+    pub(super) fn codes(&self, shape: Shape) -> Vec<Vec<i8>> {
+        let stride = row_bytes(RowKind::Q8, shape.cols) as usize;
+        let rows = self.block.as_slice().chunks_exact(stride).take(shape.tokens as usize);
+        rows.map(|row| row[..shape.cols as usize].iter().map(|code| *code as i8).collect()).collect()
+    }
+
     #[cfg(test)]
     pub(super) fn out_mut(&mut self) -> &mut [u8] {
         &mut self.block.as_mut_slice()[self.out..][..self.out_bytes]
@@ -155,10 +163,10 @@ impl Arena {
 }
 
 /// Numbers that look random, the same on every machine.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn below(&mut self, n: u64) -> u64 {
+    pub(super) fn below(&mut self, n: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((self.0 >> 32) * n) >> 32
     }

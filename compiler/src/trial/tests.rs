@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::codegen::{EmitterChoice, Isa};
+use crate::graph::arith::Profile;
 
 fn trials(shape: Shape) -> Vec<Trial> {
     let here = Isa::ALL.iter().filter(|isa| isa.is_available());
@@ -26,12 +27,12 @@ fn all_kernels_of_a_packing_agree_warm_and_cold_on_any_threads() {
     for (tokens, cols, rows) in [(1, 100, 50), (19, 130, 70), (1, 1, 1)] {
         let shape = Shape::new(tokens, cols, rows).expect("a shape");
         let trials = trials(shape);
-        let gemv = trials.iter().any(|trial| trial.regime == Regime::Gemv);
+        let gemv = trials.iter().any(|trial| trial.regime() == Some(Regime::Gemv));
         assert_eq!(gemv, tokens == 1);
         let mut operands = Operands::new(shape, &trials, 3, 10_000, HugePages::Off).expect("memory");
         for packing in TritPacking::ALL {
             let mut want: Option<Vec<Vec<f32>>> = None;
-            for trial in trials.iter().filter(|trial| trial.packing == packing) {
+            for trial in trials.iter().filter(|trial| trial.packing() == Some(packing)) {
                 for (n_threads, reads, calls) in [(1, Reads::Warm, 1), (3, Reads::Cold, 5), (2, Reads::Warm, 2)] {
                     let mut pool = ThreadPool::new(n_threads).expect("threads");
                     operands.arena.out_mut().fill(0xff);
@@ -45,6 +46,42 @@ fn all_kernels_of_a_packing_agree_warm_and_cold_on_any_threads() {
             }
         }
     }
+}
+
+#[test]
+fn weights_that_are_code_give_the_products_of_their_matrix() {
+    for (tokens, cols, rows) in [(1, 100, 50), (70, 130, 70), (300, 20, 3)] {
+        let shape = Shape::new(tokens, cols, rows).expect("a shape");
+        for density in [0.0, 0.1, 2.0 / 3.0, 1.0] {
+            let matrix = addsub::matrix(rows as usize, cols as usize, density);
+            let targets = Isa::ALL.iter().filter(|isa| isa.is_available()).flat_map(|isa| {
+                EmitterChoice::ALL
+                    .iter()
+                    .map(|emitter| Target::new(*isa, isa.default_profile(), *emitter).expect("here"))
+            });
+            let trials: Vec<Trial> = targets
+                .map(|target| Trial::addsub(shape, density, &target, 100_000).expect("it compiles").expect("code"))
+                .collect();
+            let mut operands = Operands::new(shape, &trials, 3, 0, HugePages::Off).expect("memory");
+            let codes = operands.arena.codes(shape);
+            for trial in &trials {
+                let mut pool = ThreadPool::new(3).expect("threads");
+                operands.arena.out_mut().fill(0xff);
+                operands.run(trial, &mut pool, Reads::Cold, 2).expect("it runs");
+                for (row, found) in codes.iter().zip(results(&operands)) {
+                    let of =
+                        |w: &[i8]| w.iter().zip(row).map(|(w, x)| i32::from(*w) * i32::from(*x)).sum::<i32>() as f32;
+                    let want: Vec<f32> = matrix.data.chunks_exact(cols as usize).map(of).collect();
+                    assert_eq!(found, want, "{} {density}", trial.symbol());
+                }
+                let report = trial.addsub_report().expect("it has one");
+                assert!(report.adds_after <= report.adds_before, "{report:?}");
+            }
+        }
+    }
+    let large = Shape::new(1, 1024, 1024).expect("a shape");
+    let target = Target::new(Isa::native().expect("a level"), Profile::Plain, EmitterChoice::Auto).expect("a target");
+    assert!(Trial::addsub(large, 0.5, &target, 0).expect("no error").is_none());
 }
 
 #[test]

@@ -71,9 +71,11 @@ pub struct Found {
 }
 
 /// Figures to be asked. Cheap to copy; a question takes microseconds.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Figures {
     measured: Arc<Index>,
+    /// What was measured, as it was.
+    sheet: Option<Arc<Sheet>>,
     /// Whether what is built in answers where nothing was measured.
     built_in: bool,
 }
@@ -82,7 +84,7 @@ pub struct Figures {
 type Class = (Isa, EmitterChoice, Strategy);
 
 /// The best of what was measured of one product with some threads: by share of zeros, in percent.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 struct Point {
     work: Work,
     threads: u32,
@@ -90,28 +92,36 @@ struct Point {
 }
 
 /// Points by class.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default)]
 struct Index(BTreeMap<Class, Vec<Point>>);
+
+/// No figure is a NaN: sheets have checked them.
+impl Eq for Figures {}
 
 impl Figures {
     /// What this machine measured, and behind it what is built in.
     pub fn new(sheet: &Sheet) -> Self {
-        Self { measured: Arc::new(Index::new(sheet)), built_in: true }
+        Self { measured: Arc::new(Index::new(sheet)), sheet: Some(Arc::new(sheet.clone())), built_in: true }
     }
 
     /// Only what is built in.
     pub fn built_in() -> Self {
-        Self { measured: Arc::default(), built_in: true }
+        Self { measured: Arc::default(), sheet: None, built_in: true }
     }
 
     /// No figures: nothing is found.
     pub fn none() -> Self {
-        Self { measured: Arc::default(), built_in: false }
+        Self { measured: Arc::default(), sheet: None, built_in: false }
     }
 
     /// What this machine measured, and nothing else.
     pub fn only(sheet: &Sheet) -> Self {
-        Self { measured: Arc::new(Index::new(sheet)), built_in: false }
+        Self { measured: Arc::new(Index::new(sheet)), sheet: Some(Arc::new(sheet.clone())), built_in: false }
+    }
+
+    /// What was measured on some machine, all of it.
+    pub fn sheet(&self) -> Option<&Sheet> {
+        self.sheet.as_deref()
     }
 
     /// The least time of the strategy.

@@ -209,6 +209,8 @@ fn check(figure: &Figure) -> Result<(), SheetError> {
     let exists = candidates::all(key.level, key.emitter)
         .iter()
         .any(|c| c.strategy == key.strategy && c.variant == variant && c.suits(key.work.tokens));
+    let is_code = key.strategy == Strategy::AddSub && variant == Variant::default();
+    let exists = exists || is_code && candidates::addsub_suits(key.work);
     if exists {
         return Ok(());
     }

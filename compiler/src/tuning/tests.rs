@@ -68,22 +68,29 @@ fn batches_of_tokens_cost_what_whole_ones_do() {
 
 #[test]
 fn the_cheapest_is_chosen_and_what_was_not_measured_is_not_taken_for_fast() {
-    let ask = |work| Ask { level: Isa::Avx512Vbmi, emitter: EmitterChoice::Auto, work, threads: 1, zeros: 0.0 };
+    let ask = |work| Ask {
+        level: Isa::Avx512Vbmi,
+        emitter: EmitterChoice::Auto,
+        work,
+        threads: 1,
+        zeros: 0.0,
+        program: None,
+    };
     let shape = work(512, 2560, 2560);
     let measured = [figure(Strategy::Dot2, shape, 1, 4e9), figure(Strategy::Dot5, shape, 1, 3e9)];
     let figures = Figures::only(&sheet(&measured));
     let all = choose::all(&figures, &ask(shape));
     // Tables by their roofline alone would cost a hundredth of what was measured here.
     let tables = all.iter().filter(|choice| choice.found.is_none());
-    assert!(tables.clone().count() == 2 && tables.clone().all(|choice| choice.ns > 1e9), "{all:?}");
+    assert!(tables.clone().count() >= 2 && tables.clone().all(|choice| choice.ns > 1e9), "{all:?}");
     assert!(all.is_sorted_by(|a, b| a.ns <= b.ns));
     let measured = [figure(Strategy::Dot2, work(1, 64, 64), 1, 4e5), figure(Strategy::Dot5, work(1, 64, 64), 1, 3e5)];
     let best = choose::choose(&Figures::only(&sheet(&measured)), &ask(work(1, 2560, 2560))).expect("a strategy");
-    assert_eq!(best.candidate.strategy, Strategy::Dot5);
+    assert_eq!(best.strategy, Strategy::Dot5);
     let untuned = choose::all(&Figures::none(), &ask(work(512, 2560, 6912)));
-    assert!(matches!(untuned[0].candidate.strategy, Strategy::Lut5 | Strategy::Lut2), "{untuned:?}");
+    assert!(matches!(untuned[0].strategy, Strategy::Lut5 | Strategy::Lut2), "{untuned:?}");
     let untuned = choose::all(&Figures::none(), &ask(work(1, 2560, 2560)));
-    assert!(matches!(untuned[0].candidate.strategy, Strategy::Dot5 | Strategy::Dot2), "{untuned:?}");
+    assert!(matches!(untuned[0].strategy, Strategy::Dot5 | Strategy::Dot2), "{untuned:?}");
 }
 
 #[test]

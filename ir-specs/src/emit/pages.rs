@@ -179,6 +179,7 @@ pub(super) fn knobs(rows: &[KnobRow]) -> String {
             KnobKindRow::Choice => row.choices.join(", "),
             KnobKindRow::Number => range(),
             KnobKindRow::NumberOrAuto => format!("auto, {}", range()),
+            KnobKindRow::FileOrChoice => format!("{}, or a file", row.choices.join(", ")),
             KnobKindRow::FolderOrAuto => "auto, or a folder".to_owned(),
         };
         let _ = writeln!(out, "| `--{}` | `{}` | {values} | {} | {} |", row.name, row.env, row.default, cell(&row.doc));

@@ -121,6 +121,9 @@ pub(super) fn knobs(rows: &[KnobRow]) -> String {
             }
             KnobKindRow::Number => format!("Number {{ min: {min}, max: {max} }}"),
             KnobKindRow::NumberOrAuto => format!("NumberOrAuto {{ min: {min}, max: {max} }}"),
+            KnobKindRow::FileOrChoice => {
+                format!("FileOrChoice({})", slice(row.choices.iter().map(|c| quote(c))))
+            }
             KnobKindRow::FolderOrAuto => "FolderOrAuto".to_owned(),
         };
         let _ = writeln!(

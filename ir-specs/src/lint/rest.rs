@@ -64,6 +64,7 @@ fn knobs(rows: &[KnobRow], findings: &mut Vec<Finding>) {
             (KnobKindRow::NumberOrAuto, Some(min), Some(max)) => {
                 (row.choices.is_empty(), row.default == "auto" || in_range(min, max))
             }
+            (KnobKindRow::FileOrChoice, None, None) => (!row.choices.is_empty(), row.choices.contains(&row.default)),
             (KnobKindRow::FolderOrAuto, None, None) => (row.choices.is_empty(), !row.default.is_empty()),
             _ => (false, true),
         };

@@ -125,7 +125,7 @@ impl Artifact {
 
     /// Checks every section but the weights (the facts were checked when it was opened), and what lies between; the code.
     fn check_small(&self) -> Result<Vec<u8>, Error> {
-        for kind in [Kind::Tokenizer, Kind::TokenizerConfig, Kind::ChatTemplate] {
+        for kind in [Kind::Tokenizer, Kind::TokenizerConfig, Kind::ChatTemplate, Kind::Tuning] {
             self.text(kind)?;
         }
         self.sections.check_gaps()?;

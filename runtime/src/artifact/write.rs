@@ -81,7 +81,7 @@ impl Writer {
     pub fn section(&mut self, kind: Kind, bytes: &[u8]) -> Result<(), Error> {
         let most = match kind {
             Kind::Code => MAX_CODE_BYTES,
-            Kind::Tokenizer | Kind::TokenizerConfig | Kind::ChatTemplate => MAX_TEXT_BYTES,
+            Kind::Tokenizer | Kind::TokenizerConfig | Kind::ChatTemplate | Kind::Tuning => MAX_TEXT_BYTES,
             Kind::Meta => meta::MAX_BYTES,
             Kind::Weights | Kind::WeightSums => u64::MAX,
         };

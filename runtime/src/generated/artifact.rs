@@ -2,7 +2,7 @@
 //! The layout of an artifact, from `ir-specs/artifact.toml`.
 
 /// The version of the layout that this table describes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What `byte_order` holds; its bytes the other way round mean a file of a big-endian writer.
 pub const BYTE_ORDER: u32 = 16909060;
@@ -90,12 +90,14 @@ pub enum Kind {
     TokenizerConfig = 3,
     /// `chat_template.jinja`, as it is.
     ChatTemplate = 4,
+    /// The figures of `tern tune` by which the code was chosen: the text of their file.
+    Tuning = 5,
     /// The packed weights, as the code reads them.
-    Weights = 5,
+    Weights = 6,
     /// XXH3-64 of each piece of the weights, u64 each: threads read and check pieces on their own.
-    WeightSums = 6,
+    WeightSums = 7,
     /// JSON: the facts that a user of the model needs, how it was built, the entry points and functions of the code.
-    Meta = 7,
+    Meta = 8,
 }
 
 impl Kind {
@@ -105,6 +107,7 @@ impl Kind {
         Kind::Tokenizer,
         Kind::TokenizerConfig,
         Kind::ChatTemplate,
+        Kind::Tuning,
         Kind::Weights,
         Kind::WeightSums,
         Kind::Meta,
@@ -117,6 +120,7 @@ impl Kind {
             Kind::Tokenizer => "tokenizer",
             Kind::TokenizerConfig => "tokenizer_config",
             Kind::ChatTemplate => "chat_template",
+            Kind::Tuning => "tuning",
             Kind::Weights => "weights",
             Kind::WeightSums => "weight_sums",
             Kind::Meta => "meta",
@@ -130,6 +134,7 @@ impl Kind {
             Kind::Tokenizer => false,
             Kind::TokenizerConfig => false,
             Kind::ChatTemplate => false,
+            Kind::Tuning => false,
             Kind::Weights => true,
             Kind::WeightSums => true,
             Kind::Meta => true,

@@ -121,6 +121,13 @@ pub static KNOBS: &[KnobSpec] = &[
         doc: "The most turns that a waiting thread spins before it sleeps; `auto` is many where every thread has a core of its own, and few where not.",
     },
     KnobSpec {
+        name: "tune",
+        env: "TERN_TUNE",
+        kind: KnobKind::FileOrChoice(&["auto", "off"]),
+        default: "auto",
+        doc: "Which figures the optimiser chooses by: `auto` takes what `tern tune` measured on this CPU where code is made for it, and elsewhere what is built in; `off` takes neither, and the roofline decides; a file of `tern tune` is taken as it is.",
+    },
+    KnobSpec {
         name: "cache",
         env: "TERN_CACHE",
         kind: KnobKind::Choice(&["auto", "off"]),

@@ -4,6 +4,8 @@
 //! 120 columns. Every time is a median; every ratio is the median of the turns' own ratios.
 
 use serde::Serialize;
+use tern_compiler::addsub::Report;
+use tern_compiler::graph::Strategy;
 use tern_compiler::schedule::kernel::Regime;
 use tern_compiler::trial::{Shape, Trial};
 use tern_runtime::limits::Sample;
@@ -18,6 +20,7 @@ const MICRO: f64 = 1e6;
 pub(super) struct Place {
     pub(super) isa: &'static str,
     pub(super) emitter: &'static str,
+    pub(super) strategy: Strategy,
 }
 
 /// A kernel. `gmacs` are 10^9 multiply-adds per second, `of_peak` compares them with the dot products of the CPU's widest
@@ -28,8 +31,12 @@ pub(super) struct KernelRow {
     symbol: String,
     isa: &'static str,
     emitter: &'static str,
+    strategy: &'static str,
+    variant: String,
     packing: &'static str,
     regime: &'static str,
+    /// Additions per output of a matrix that is code: without sharing, and with it.
+    adds_per_output: Option<(f64, f64)>,
     threads: usize,
     tokens: u32,
     cols: u32,
@@ -47,11 +54,13 @@ pub(super) struct KernelRow {
     cold_of_peak: Option<f64>,
     /// Whether no other one is faster cold.
     fastest_cold: bool,
+    /// Whether the optimiser would choose it.
+    pub(super) pick: bool,
 }
 
 impl KernelRow {
     pub(super) fn new(shape: Shape, threads: usize, trial: &Trial, place: &Place, turns: &[Turn]) -> Self {
-        let (macs, bytes) = (shape.macs() as f64, shape.matrix_bytes(trial.packing()) as f64);
+        let (macs, bytes) = (shape.macs() as f64, trial.weight_bytes() as f64);
         let warm = median(turns.iter().map(|turn| turn.warm_seconds)).unwrap_or(0.0);
         let cold = median(turns.iter().map(|turn| turn.cold_seconds)).unwrap_or(0.0);
         let of_peak = |seconds: fn(&Turn) -> f64| {
@@ -64,18 +73,22 @@ impl KernelRow {
             symbol: trial.symbol().to_owned(),
             isa: place.isa,
             emitter: place.emitter,
-            packing: trial.packing().packing(false).name(),
+            strategy: place.strategy.name(),
+            variant: trial.variant().to_string(),
+            packing: trial.packing().map_or("code", |packing| packing.packing(false).name()),
             regime: match trial.regime() {
-                Regime::Gemv => "gemv",
-                Regime::Gemm => "gemm",
-                Regime::Table { .. } => "table",
+                Some(Regime::Gemv) => "gemv",
+                Some(Regime::Gemm) => "gemm",
+                Some(Regime::Table { .. }) => "table",
+                None => "addsub",
             },
+            adds_per_output: trial.addsub_report().map(Report::adds_per_output),
             threads,
             tokens: shape.tokens,
             cols: shape.cols,
             rows: shape.rows,
-            bits_per_weight: shape.bits_per_weight(trial.packing()),
-            weight_bytes: shape.matrix_bytes(trial.packing()),
+            bits_per_weight: 8.0 * bytes / (f64::from(shape.rows) * f64::from(shape.cols)),
+            weight_bytes: trial.weight_bytes(),
             repeats: turns.len(),
             warm_us: warm * MICRO,
             warm_gmacs: macs / warm / GIGA,
@@ -86,6 +99,7 @@ impl KernelRow {
             cold_gmacs: macs / cold / GIGA,
             cold_of_peak: of_peak(|turn| turn.cold_seconds),
             fastest_cold: false,
+            pick: false,
         }
     }
 }
@@ -106,13 +120,15 @@ pub(super) fn table(shape: Shape, rows: &[KernelRow], limits: &LimitRow) -> Stri
     // The shape stands above.
     let names: Vec<&str> = rows.iter().map(|row| row.symbol.split("__").next().unwrap_or(&row.symbol)).collect();
     let width = names.iter().map(|name| name.len()).max().unwrap_or(0).max("kernel".len());
-    text += &format!("  {:<width$}   warm us   Gmac/s  of peak   cold us   GB/s of limit   Gmac/s  bits/w\n", "kernel");
+    text +=
+        &format!("   {:<width$}   warm us   Gmac/s  of peak   cold us   GB/s of limit   Gmac/s  bits/w\n", "kernel");
     let mut sorted: Vec<_> = rows.iter().zip(names).collect();
     sorted.sort_by(|(a, _), (b, _)| a.cold_us.total_cmp(&b.cold_us));
     for (row, name) in sorted {
         text += &format!(
-            "{} {name:<width$} {:>9.2} {:>8.1} {:>8} {:>9.2} {:>6.2} {:>8} {:>8.1} {:>7.3}\n",
+            "{}{} {name:<width$} {:>9.2} {:>8.1} {:>8} {:>9.2} {:>6.2} {:>8} {:>8.1} {:>7.3}\n",
             if row.fastest_cold { '*' } else { ' ' },
+            if row.pick { '>' } else { ' ' },
             row.warm_us,
             row.warm_gmacs,
             percent(row.warm_of_peak),

@@ -9,24 +9,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use tern_compiler::codegen::{EmitterChoice, Isa, Target};
+use tern_compiler::codegen::{EmitterChoice, Isa, Target, candidates};
+use tern_compiler::graph::Strategy;
 use tern_compiler::graph::arith::Profile;
-use tern_compiler::trial::{COLD_BYTES, Operands, Reads, Shape, Trial};
+use tern_compiler::schedule::variant::Variant;
+use tern_compiler::strategy::ProgramFacts;
+use tern_compiler::trial::{COLD_BYTES, COLD_CODE_BYTES, Operands, Reads, Shape, Trial};
+use tern_compiler::tuning::choose::Choice;
 use tern_runtime::limits::dot::Dot;
 use tern_runtime::limits::{self, Meter, Sample};
 use tern_runtime::threads::ThreadPool;
 
 use super::kernel_rows::{KernelRow, Place, mark_fastest, table};
+use super::pick;
 use super::rows::LimitRow;
 use crate::args::{BenchArgs, CompileArgs, Usage};
 use crate::knobs::{Source, setting};
 use crate::load;
 use crate::output::{print, print_json};
 use crate::progress::Progress;
-use crate::timing::{calls_of_a_turn, seconds};
+use crate::timing::{calls_of_a_turn, seconds, spells};
 
 /// How long a kernel runs in one turn, about: one call if that takes longer.
 const TURN: Duration = Duration::from_millis(8);
+
+/// Spells of a cold turn, about.
+const COLD_SPELLS: u32 = 5;
 
 /// Parses `M,K,N`.
 pub(crate) fn kernel_shape(text: &str) -> Result<Shape, String> {
@@ -37,31 +45,62 @@ pub(crate) fn kernel_shape(text: &str) -> Result<Shape, String> {
     }
 }
 
+/// Parses a share: 0 to 1.
+pub(crate) fn kernel_density(text: &str) -> Result<f64, String> {
+    match text.trim().parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("expected a number from 0 to 1: the share of trits that are not zero".to_owned()),
+    }
+}
+
 /// One turn of a kernel.
 pub(super) struct Turn {
     /// Seconds of one product from the caches.
     pub(super) warm_seconds: f64,
     /// Seconds of one product whose weights come from memory.
     pub(super) cold_seconds: f64,
+    /// The same in the best part of the turn.
+    pub(super) least_cold_seconds: f64,
     /// What the machine could do about then.
     pub(super) limit: Sample,
 }
 
 /// Measures every kernel.
 pub(super) fn run(shape: Shape, args: &BenchArgs) -> Result<ExitCode> {
+    let targets = targets(&args.compile)?;
+    // The last is the one that code would be made for: the highest level, the emitter that takes the widest kernels.
+    let Some(chosen) = targets.last() else { return Err(Usage("no level to measure".to_owned()).into()) };
+    let figures = load::figures(&args.compile, true)?;
     let mut trials = Vec::new();
     let mut places = Vec::new();
+    let mut levels = Vec::new();
     let spinner = Progress::spinner("compiling");
-    for target in targets(&args.compile)? {
-        for trial in Trial::all(shape, &target)? {
+    for (i, target) in targets.iter().enumerate() {
+        let all = candidates::all(target.isa, target.emitter).into_iter();
+        let is_last = i + 1 == targets.len();
+        let listed = all.filter(|c| Trial::suits(shape, c) && (is_last || c.variant == Variant::default()));
+        let mut of_target = Vec::new();
+        for candidate in listed {
+            of_target.push((candidate.strategy, Trial::new(shape, target, &candidate)?));
+        }
+        of_target.extend(
+            Trial::addsub(shape, args.density, target, COLD_CODE_BYTES)?.map(|trial| (Strategy::AddSub, trial)),
+        );
+        for (strategy, trial) in of_target {
             // What the wide emitter does not have is Cranelift's again.
             if !trials.iter().any(|listed: &Trial| listed.symbol() == trial.symbol()) {
-                places.push(Place { isa: target.isa.name(), emitter: target.emitter.name() });
+                places.push(Place { isa: target.isa.name(), emitter: target.emitter.name(), strategy });
+                levels.push(target.isa);
                 trials.push(trial);
             }
         }
     }
     drop(spinner);
+    // Of the last one: that of the level that code would be made for.
+    let program = trials.iter().rev().find_map(Trial::addsub_report).map(|report| ProgramFacts {
+        adds_before: u32::try_from(report.adds_before).unwrap_or(u32::MAX),
+        adds: u32::try_from(report.adds_after).unwrap_or(u32::MAX),
+    });
     let threads = if args.threads.is_empty() { vec![1] } else { args.threads.clone() };
     let most = threads.iter().copied().max().unwrap_or(1);
     let mut operands = Operands::new(shape, &trials, most, COLD_BYTES, load::huge_pages(&args.compile)?)?;
@@ -76,6 +115,21 @@ pub(super) fn run(shape: Shape, args: &BenchArgs) -> Result<ExitCode> {
         let mut rows: Vec<_> =
             listed.map(|((trial, place), turns)| KernelRow::new(shape, n_threads, trial, place, turns)).collect();
         mark_fastest(&mut rows);
+        let pick = match pick::pick(&figures, shape, chosen, n_threads, program) {
+            Some(Choice { candidate: Some(candidate), .. }) => {
+                // Cranelift's kernel of a level is listed under its own emitter.
+                let trial = Trial::new(shape, chosen, &candidate)?;
+                trials.iter().position(|listed| listed.symbol() == trial.symbol())
+            }
+            Some(Choice { candidate: None, .. }) => {
+                let is_it = |(place, level): (&Place, &Isa)| place.strategy == Strategy::AddSub && *level == chosen.isa;
+                places.iter().zip(&levels).rposition(is_it)
+            }
+            None => None,
+        };
+        if let Some(row) = pick.and_then(|pick| rows.get_mut(pick)) {
+            row.pick = true;
+        }
         let samples: Vec<Sample> = turns.iter().flatten().map(|turn| turn.limit).collect();
         let limits = LimitRow::new(n_threads, &samples, &meter, Dot::widest());
         if args.json {
@@ -83,6 +137,9 @@ pub(super) fn run(shape: Shape, args: &BenchArgs) -> Result<ExitCode> {
             print_json(&limits)?;
         } else {
             print(&table(shape, &rows, &limits))?;
+        }
+        if let (Some(percent), Some(pick)) = (args.assert, pick) {
+            pick::check(percent, pick, chosen, &trials, &levels, &turns)?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -129,8 +186,8 @@ fn take_turns(
 ) -> Result<Vec<Vec<Turn>>> {
     let mut calls = Vec::new();
     for trial in trials {
-        let mut of = |reads| calls_of_a_turn(trial, operands, pool, reads, TURN);
-        calls.push((of(Reads::Warm)?, of(Reads::Cold)?));
+        let mut of = |reads, turn| calls_of_a_turn(trial, operands, pool, reads, turn);
+        calls.push((of(Reads::Warm, TURN)?, of(Reads::Cold, TURN / COLD_SPELLS)?));
     }
     let mut turns: Vec<Vec<Turn>> = trials.iter().map(|_| Vec::new()).collect();
     let mut before = meter.sample();
@@ -139,9 +196,12 @@ fn take_turns(
             // Once unmeasured, so that codes and results are in the caches again.
             operands.run(trial, pool, Reads::Warm, 1)?;
             let warm_seconds = seconds(trial, operands, pool, Reads::Warm, warm)? / warm as f64;
-            let cold_seconds = seconds(trial, operands, pool, Reads::Cold, cold)? / cold as f64;
+            let spell = || seconds(trial, operands, pool, Reads::Cold, cold);
+            let spells = spells(1, TURN, spell)?;
+            let cold_seconds = spells.total_seconds / (spells.count * cold) as f64;
+            let least_cold_seconds = spells.least_seconds / cold as f64;
             let after = meter.sample();
-            turns.push(Turn { warm_seconds, cold_seconds, limit: Sample::mean(&[before, after]) });
+            turns.push(Turn { warm_seconds, cold_seconds, least_cold_seconds, limit: Sample::mean(&[before, after]) });
             before = after;
         }
     }

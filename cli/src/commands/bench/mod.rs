@@ -13,6 +13,7 @@ mod kernel_rows;
 mod kernels;
 mod measure;
 mod memory;
+mod pick;
 mod plot;
 mod rows;
 
@@ -41,7 +42,8 @@ use measure::{Measured, Test};
 use memory::Peak;
 use rows::{LimitRow, Row, TestRow};
 
-pub(crate) use kernels::kernel_shape;
+pub(crate) use kernels::{kernel_density, kernel_shape};
+pub(crate) use pick::percent;
 
 /// Passes that bring the weights into memory; all others compile.
 const LOADING: [&str; 3] = ["read", "import", "pack"];

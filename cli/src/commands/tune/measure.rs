@@ -8,15 +8,16 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use tern_compiler::codegen::candidates::{self, Candidate};
 use tern_compiler::codegen::{EmitterChoice, Isa, Target};
+use tern_compiler::graph::Strategy;
 use tern_compiler::schedule::variant::Variant;
-use tern_compiler::trial::{COLD_BYTES, Operands, Reads, Trial};
-use tern_compiler::tuning::race::{Rules, race};
+use tern_compiler::trial::{COLD_BYTES, COLD_CODE_BYTES, Operands, Reads, Trial};
+use tern_compiler::tuning::race::{Rules, Time, race};
 use tern_compiler::tuning::{Figure, Key};
 use tern_runtime::memory::HugePages;
 use tern_runtime::threads::ThreadPool;
 
 use super::products::Product;
-use crate::timing::{calls_of_a_turn, seconds};
+use crate::timing::{calls_of_a_turn, seconds, spells};
 
 /// How long a candidate runs in one round, about, in several spells: one call each if that takes longer.
 const TURN: Duration = Duration::from_millis(4);
@@ -35,16 +36,19 @@ pub(super) struct Measurer<'a> {
     pub(super) huge: HugePages,
 }
 
+/// Of a matrix that becomes code, the share of trits that are not zero.
+const DENSITY: f64 = 2.0 / 3.0;
+
 /// What a product is measured for: a key of every strategy that there is for it.
 pub(super) fn keys(level: Isa, emitter: EmitterChoice, product: &Product) -> Vec<Key> {
     let listed = candidates::all(level, emitter).into_iter();
     let defaults = listed.filter(|c| c.variant == Variant::default() && c.suits(product.work.tokens));
-    defaults.map(|candidate| key(level, emitter, product, &candidate)).collect()
+    let code = candidates::addsub_suits(product.work).then_some(Strategy::AddSub);
+    defaults.map(|c| c.strategy).chain(code).map(|strategy| key(level, emitter, product, strategy)).collect()
 }
 
-fn key(level: Isa, emitter: EmitterChoice, product: &Product, candidate: &Candidate) -> Key {
-    let (strategy, work) = (candidate.strategy, product.work);
-    Key { level, emitter, strategy, work, threads: product.threads as u32, zeros_percent: 0 }
+fn key(level: Isa, emitter: EmitterChoice, product: &Product, strategy: Strategy) -> Key {
+    Key { level, emitter, strategy, work: product.work, threads: product.threads as u32, zeros_percent: 0 }
 }
 
 impl Measurer<'_> {
@@ -54,13 +58,20 @@ impl Measurer<'_> {
             return Ok(None);
         }
         let (isa, emitter) = (self.target.isa, self.target.emitter);
-        let mut listed = candidates::all(isa, emitter);
+        let mut listed: Vec<Candidate> = candidates::all(isa, emitter);
         listed.retain(|candidate| {
             candidate.suits(product.work.tokens) && (!self.only_defaults || candidate.variant == Variant::default())
         });
         let shape = product.shape()?;
         let trials = listed.iter().map(|candidate| Trial::new(shape, self.target, candidate));
-        let trials = trials.collect::<Result<Vec<Trial>, _>>()?;
+        let mut trials = trials.collect::<Result<Vec<Trial>, _>>()?;
+        let mut strategies: Vec<Strategy> = listed.iter().map(|candidate| candidate.strategy).collect();
+        if candidates::addsub_suits(product.work)
+            && let Some(code) = Trial::addsub(shape, DENSITY, self.target, COLD_CODE_BYTES)?
+        {
+            trials.push(code);
+            strategies.push(Strategy::AddSub);
+        }
         let mut operands = Operands::new(shape, &trials, product.threads, COLD_BYTES, self.huge)?;
         let mut pool = ThreadPool::new(product.threads)?;
         // Calls of a turn, known after a candidate's first.
@@ -77,35 +88,24 @@ impl Measurer<'_> {
                 }
                 None => *calls[i].insert(calls_of_a_turn(&trials[i], &mut operands, &mut pool, Reads::Cold, SPELL)?),
             };
-            shortest_spell(|| Ok(seconds(&trials[i], &mut operands, &mut pool, Reads::Cold, calls)? / calls as f64))
+            let spell = || seconds(&trials[i], &mut operands, &mut pool, Reads::Cold, calls);
+            Ok(Some(spells(SPELLS, TURN, spell)?.least_seconds / calls as f64))
         })?;
         let Some(times) = times else { return Ok(None) };
-        let figure = |(candidate, time): (&Candidate, &tern_compiler::tuning::race::Time)| Figure {
-            key: key(isa, emitter, product, candidate),
-            variant: candidate.variant,
+        let figure = |((strategy, trial), time): ((&Strategy, &Trial), &Time)| Figure {
+            key: key(isa, emitter, product, *strategy),
+            variant: trial.variant(),
             // No clock says 0 of so many calls; if one does, it is a picosecond.
             ns: rounded((time.median * 1e9).max(1e-3)),
             spread: rounded(time.spread),
             repeats: time.repeats as u32,
         };
-        Ok(Some(listed.iter().zip(&times).map(figure).collect()))
+        Ok(Some(strategies.iter().zip(&trials).zip(&times).map(figure).collect()))
     }
 
     fn is_over(&self) -> bool {
         self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
-}
-
-/// The shortest of a round's spells.
-fn shortest_spell(mut spell: impl FnMut() -> Result<f64>) -> Result<Option<f64>> {
-    let start = Instant::now();
-    let mut shortest = f64::INFINITY;
-    let mut spells = 0;
-    while spells < SPELLS || start.elapsed() < TURN {
-        shortest = shortest.min(spell()?);
-        spells += 1;
-    }
-    Ok(Some(shortest))
 }
 
 /// Four digits: more are noise, and hard to read.

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use tern_compiler::tuning::{Cpu, Sheet, text};
+use tern_runtime::artifact::Artifact;
+use tern_runtime::generated::artifact::Kind;
 
 use crate::cache::Cache;
 use crate::output::write_file;
@@ -92,13 +94,19 @@ fn file_in(cache: &Cache, cpu: &Cpu) -> PathBuf {
     cache.folder().join(format!("{}-{VERSION}.toml", cpu.file_name()))
 }
 
-/// The figures in a file, of whatever CPU.
+/// The figures in a file, of whatever CPU: one that `tern tune` wrote, or a model that was built by figures.
 pub(crate) fn read(path: &Path) -> Result<Sheet> {
     let shown = path.display().to_string();
-    let file = File::open(path).with_context(|| format!("cannot read {shown}"))?;
-    let mut bytes = Vec::new();
-    // One more than there may be: then it is too long.
-    file.take(text::MAX_BYTES + 1).read_to_end(&mut bytes).with_context(|| format!("cannot read {shown}"))?;
+    let bytes = if Artifact::is_one(path) {
+        let text = Artifact::open(path)?.text(Kind::Tuning)?;
+        text.with_context(|| format!("{shown} holds no figures: it was built by what is built in, or by none"))?
+    } else {
+        let file = File::open(path).with_context(|| format!("cannot read {shown}"))?;
+        let mut bytes = Vec::new();
+        // One more than there may be: then it is too long.
+        file.take(text::MAX_BYTES + 1).read_to_end(&mut bytes).with_context(|| format!("cannot read {shown}"))?;
+        bytes
+    };
     let text = String::from_utf8(bytes)
         .ok()
         .with_context(|| format!("{shown} is no text: expected a file that `tern tune` wrote"))?;

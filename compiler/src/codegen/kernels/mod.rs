@@ -12,17 +12,22 @@ mod map;
 mod norm;
 mod ranking;
 mod rope;
-mod ternary;
+pub(in crate::codegen) mod ternary;
 mod top_k;
 
 use super::emitter::Emitter;
-use crate::schedule::kernel::{Epilogue, KernelKind, Variant};
+use crate::addsub::Program;
+use crate::schedule::kernel::{Epilogue, KernelKind};
+use crate::schedule::variant::Variant;
 use crate::schedule::{RowKind, layout};
 
 /// Whether there is a kernel of the kind here.
 pub fn exists(kind: &KernelKind) -> bool {
     match *kind {
         KernelKind::Ternary { packing, regime, .. } => ternary::exists(packing, regime),
+        KernelKind::AddSub { epilogue, tokens, .. } => {
+            tokens == ternary::ADDSUB_TOKENS && !matches!(epilogue, Epilogue::Glu(_))
+        }
         // A gate and what it gates repeat in places of their own.
         KernelKind::Dup { epilogue, .. } => !matches!(epilogue, Epilogue::Glu(_)),
         KernelKind::Embed { .. }
@@ -41,13 +46,19 @@ pub fn exists(kind: &KernelKind) -> bool {
     }
 }
 
-/// Writes the body of a kernel that [`exists`].
-pub fn emit(kind: &KernelKind, k: &mut Emitter<'_, '_>) {
+/// Writes the body of a kernel that [`exists`]; `program` is the one that the kind names.
+pub fn emit(kind: &KernelKind, program: Option<&Program>, k: &mut Emitter<'_, '_>) {
     match *kind {
         KernelKind::Embed { dtype, cols } => dense::embed(k, dtype, cols),
         KernelKind::Norm { eps, out, cols } => norm::norm(k, eps.map(|e| e.get()), out, cols),
         KernelKind::Ternary { packing, rows, cols, epilogue, regime, variant } => {
             ternary::ternary(k, ternary::Shape { rows, cols, epilogue, variant }, packing, regime);
+        }
+        KernelKind::AddSub { rows, cols, epilogue, .. } => {
+            // Who calls has looked it up: `codegen::module`.
+            if let Some(program) = program {
+                ternary::addsub(k, ternary::Shape { rows, cols, epilogue, variant: Variant::default() }, program);
+            }
         }
         KernelKind::Dup { rows, cols, epilogue, bytes } => {
             let variant = Variant::default();

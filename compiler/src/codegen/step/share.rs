@@ -38,7 +38,7 @@ pub(super) enum Share {
     Prepared(u32),
     RowHeads(u32),
     /// Parts of batches of so many rows.
-    Batches(u8, u32),
+    Batches(u8, u32, u32),
 }
 
 /// A call whose chunks may change hands.
@@ -108,11 +108,11 @@ impl Step<'_> {
                 b.ins().iconst(types::I64, i64::from(total))
             }
             Share::RowHeads(heads) => b.ins().imul_imm_s(self.rows[&0], i64::from(heads)),
-            Share::Batches(space, tokens) => {
+            Share::Batches(space, tokens, parts) => {
                 threads = self.prepared(b, threads);
                 let up = b.ins().iadd_imm_s(self.rows[&space], i64::from(tokens) - 1);
                 let batches = b.ins().udiv_imm_u(up, i64::from(tokens));
-                b.ins().imul_imm_s(batches, i64::from(TABLE_PARTS))
+                b.ins().imul_imm_s(batches, i64::from(parts))
             }
         };
         let next = b.ins().iadd_imm_s(tid, 1);
@@ -132,7 +132,7 @@ impl Step<'_> {
 
     /// How a split of a call shares its units: kernels that prepare something need memory for it.
     fn share_by(&self, call: &Call, split: Split) -> Share {
-        let prepares = |kernel: KernelId| self.schedule.kernels[kernel.0 as usize].scratch_bytes() > 0;
+        let prepares = |kernel: KernelId| self.schedule.kernels[kernel.0 as usize].prepares();
         match (split, call.kernel) {
             (Split::Units { total, .. }, Choice::ByRows { one, few, .. }) if prepares(one) || prepares(few) => {
                 Share::Prepared(total)
@@ -380,5 +380,5 @@ impl Share {
 
 /// The batches of a call with many rows.
 fn batches(call: &Call, many: &Many) -> Share {
-    Share::Batches(space_key(call.space()), many.tokens)
+    Share::Batches(space_key(call.space()), many.tokens, many.parts)
 }

@@ -21,7 +21,7 @@ mod map;
 mod norm;
 mod pool;
 mod rope;
-mod ternary;
+pub(in crate::codegen) mod ternary;
 
 pub use asm::{Asm, Code};
 pub use listing::listing;
@@ -29,6 +29,7 @@ pub use listing::listing;
 use super::isa::EmitterChoice;
 use super::kernels::attention::Shape;
 use super::{Error, Target};
+use crate::addsub::Program;
 use crate::schedule::kernel::{Epilogue, KernelKind, Vectors};
 use crate::schedule::{RowKind, layout};
 use registers::Width;
@@ -51,7 +52,8 @@ fn width(kind: &KernelKind, target: &Target) -> Option<Width> {
             Vectors::W256 => Some(Width::W256),
             Vectors::W128 => None,
         },
-        KernelKind::Embed { .. }
+        KernelKind::AddSub { .. }
+        | KernelKind::Embed { .. }
         | KernelKind::Norm { .. }
         | KernelKind::Dup { .. }
         | KernelKind::Rescale { .. }
@@ -68,11 +70,12 @@ fn width(kind: &KernelKind, target: &Target) -> Option<Width> {
     }
 }
 
-/// The wide body of a kernel; `None` if it has none at this target, or the target wants none.
+/// The wide body of a kernel, `program` being the one that the kind names; `None` if it has none at this target, or the
+/// target wants none.
 ///
 /// # Errors
 /// [`Error::Bug`]: a kernel that needs more registers than there are, or an instruction that does not exist.
-pub fn emit(kind: &KernelKind, target: &Target) -> Result<Option<Code>, Error> {
+pub fn emit(kind: &KernelKind, program: Option<&Program>, target: &Target) -> Result<Option<Code>, Error> {
     let Some(width) = width(kind, target) else { return Ok(None) };
     let mut k = Asm::of_width(target, width, symbol(kind, target))?;
     match *kind {
@@ -85,6 +88,11 @@ pub fn emit(kind: &KernelKind, target: &Target) -> Result<Option<Code>, Error> {
         }
         KernelKind::Dup { rows, cols, epilogue, bytes } if !matches!(epilogue, Epilogue::Glu(_)) => {
             ternary::dup::emit(&mut k, ternary::dup::Dup { rows, cols, epilogue, bytes });
+        }
+        KernelKind::AddSub { epilogue, tokens, .. } => {
+            let exists = |program: &&Program| ternary::addsub::exists(target.isa, program, epilogue, tokens);
+            let Some(program) = program.filter(exists) else { return Ok(None) };
+            ternary::addsub::emit(&mut k, program, epilogue, tokens);
         }
         KernelKind::Norm { eps, out, cols } => norm::norm(&mut k, eps.map(|e| e.get()), out, cols),
         KernelKind::Map { op, cols } => map::map(&mut k, op, cols),

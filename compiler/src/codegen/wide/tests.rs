@@ -4,12 +4,13 @@ use iced_x86::code_asm::ptr;
 use iced_x86::{Code as Form, CpuidFeature, Decoder, DecoderOptions, Instruction, Mnemonic, Register};
 
 use super::asm::{Asm, Code};
-use super::{emit, listing, symbol};
-use crate::codegen::{EmitterChoice, Isa, Target};
+use super::{listing, symbol};
+use crate::addsub;
+use crate::codegen::{EmitterChoice, Isa, Target, candidates};
 use crate::graph::arith::Profile;
 use crate::graph::{Act, F32};
 use crate::schedule::RowKind;
-use crate::schedule::kernel::{KernelKind, KvElem, MapOp};
+use crate::schedule::kernel::{Epilogue, KernelKind, KvElem, MapOp, ProgramId};
 
 const WIDE: [Isa; 4] = [Isa::Avx2, Isa::AvxVnni, Isa::Avx512Vnni, Isa::Avx512Vbmi];
 
@@ -27,6 +28,8 @@ fn kinds() -> Vec<KernelKind> {
         KernelKind::Map { op: MapOp::Glu(Act::Silu), cols: 17 },
         KernelKind::Map { op: MapOp::Act(Act::Relu2), cols: 17 },
         KernelKind::Rescale { cols: 100 },
+        KernelKind::AddSub { program: ProgramId(0), rows: 30, cols: 70, epilogue: Epilogue::ScaleAdd, tokens: 16 },
+        KernelKind::AddSub { program: ProgramId(0), rows: 30, cols: 70, epilogue: Epilogue::Scale, tokens: 32 },
         KernelKind::Rope { cols: 240, head_dim: 80 },
     ];
     for elem in [KvElem::F32, KvElem::F16] {
@@ -34,6 +37,13 @@ fn kinds() -> Vec<KernelKind> {
         kinds.push(KernelKind::Attention { q_heads: 20, kv_heads: 5, head_dim: 128, scale, elem });
     }
     kinds
+}
+
+/// The body of a kernel; those whose weights are code have those of a matrix that uses every kind of operation.
+fn emit(kind: &KernelKind, target: &Target) -> Result<Option<Code>, crate::codegen::Error> {
+    let KernelKind::AddSub { rows, cols, .. } = *kind else { return super::emit(kind, None, target) };
+    let program = addsub::tests::sample(rows, cols, candidates::addsub(target).registers);
+    super::emit(kind, Some(&program), target)
 }
 
 fn decoded(code: &Code) -> Vec<Instruction> {
@@ -64,7 +74,9 @@ fn a_level_uses_no_instruction_of_another() {
         let allowed = allowed(isa);
         for profile in [Profile::Fma, Profile::Plain] {
             for kind in kinds() {
-                let Some(code) = emit(&kind, &target(isa, profile)).expect("it assembles") else { continue };
+                let Some(code) = emit(&kind, &target(isa, profile)).expect("it assembles") else {
+                    continue;
+                };
                 for instruction in decoded(&code) {
                     let features = instruction.cpuid_features();
                     let foreign = features.iter().find(|f| !allowed.contains(f));
@@ -79,7 +91,9 @@ fn a_level_uses_no_instruction_of_another() {
 fn a_kernel_returns_with_cleared_vectors_and_restored_registers() {
     for isa in WIDE {
         for kind in kinds() {
-            let Some(code) = emit(&kind, &target(isa, Profile::Fma)).expect("it assembles") else { continue };
+            let Some(code) = emit(&kind, &target(isa, Profile::Fma)).expect("it assembles") else {
+                continue;
+            };
             let instructions = decoded(&code);
             let of = |m: Mnemonic| -> Vec<Register> {
                 instructions.iter().filter(|i| i.mnemonic() == m).map(|i| i.op0_register()).collect()

@@ -7,6 +7,8 @@
 //! - [`table`]: for many tokens. The sums of every combination of four trits are written to a table once; a row then costs
 //!   one addition per four columns and eight tokens, and no multiplication.
 //!
+//! Weights that are code have [`mod@addsub`].
+//!
 //! One way reads `n4_16x16`, whose byte lanes are rows:
 //! - [`lut`]: for one token after another. Sixteen rows look up the sum of two columns in one byte shuffle.
 //!
@@ -14,6 +16,7 @@
 //!
 //! Args: w, codes, scales, sums, out, tokens, lo, hi, s_w, then residual rows or s_w of up, scratch.
 
+mod addsub;
 mod dot;
 mod dup;
 mod epilogue;
@@ -25,9 +28,11 @@ mod transpose;
 
 use cranelift_codegen::ir::Value;
 
+use crate::addsub::Program;
 use crate::codegen::emitter::Emitter;
 use crate::schedule::kernel::{Epilogue, Regime, TritPacking, Variant};
 use crate::schedule::{RowKind, layout};
+pub(in crate::codegen) use addsub::{TOKENS as ADDSUB_TOKENS, registers as addsub_registers};
 
 /// The packing that most of the kernels here read. [`lut`] has one of its own with the same tiles and lines.
 const PACKING: TritPacking = TritPacking::T2;
@@ -106,30 +111,34 @@ struct Frame {
     scratch: Value,
 }
 
-impl Frame {
-    fn new(k: &mut Emitter<'_, '_>, shape: Shape) -> Self {
-        let [w, codes, scales, sums, out, tokens, lo, hi] = std::array::from_fn(|slot| k.arg(slot));
-        let (weight_scale, residual, up_scale) = (k.arg_f32(8), k.arg(9), k.arg_f32(9));
-        let scratch = k.arg(10);
-        Self { shape, w, codes, scales, sums, out, tokens, lo, hi, weight_scale, residual, up_scale, scratch }
-    }
+/// Writes the body of a product whose weights are code.
+pub(super) fn addsub(k: &mut Emitter<'_, '_>, shape: Shape, program: &Program) {
+    let f = frame(k, shape);
+    addsub::addsub(k, &f, program);
 }
 
 /// Writes the body of a product with a matrix without its repeats, which takes so many `bytes`.
 pub(super) fn dup(k: &mut Emitter<'_, '_>, shape: Shape, bytes: u32) {
-    let f = Frame::new(k, shape);
+    let f = frame(k, shape);
     dup::dup(k, &f, bytes);
 }
 
 /// Writes the body.
 pub(super) fn ternary(k: &mut Emitter<'_, '_>, shape: Shape, packing: TritPacking, regime: Regime) {
-    let f = Frame::new(k, shape);
+    let f = frame(k, shape);
     match (packing, regime) {
         (TritPacking::N4, _) => lut::lut(k, &f),
         (_, Regime::Gemv) => dot::gemv(k, &f),
         (_, Regime::Gemm) => dot::gemm(k, &f),
         (_, Regime::Table { .. }) => table::table(k, &f),
     }
+}
+
+fn frame(k: &mut Emitter<'_, '_>, shape: Shape) -> Frame {
+    let [w, codes, scales, sums, out, tokens, lo, hi] = std::array::from_fn(|slot| k.arg(slot));
+    let (weight_scale, residual, up_scale) = (k.arg_f32(8), k.arg(9), k.arg_f32(9));
+    let scratch = k.arg(10);
+    Frame { shape, w, codes, scales, sums, out, tokens, lo, hi, weight_scale, residual, up_scale, scratch }
 }
 
 /// Whether there is a kernel for the packing and the regime.

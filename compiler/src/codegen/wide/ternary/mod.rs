@@ -8,6 +8,9 @@
 //!   side by side; then each group of four trits of a row is an index, and a row costs one addition per four columns: no
 //!   multiplication at all.
 //!
+//!
+//! Weights that are code have [`mod@addsub`].
+//!
 //! One way reads `n4_16x16`, whose byte lanes are rows:
 //! - [`lut`]: for one token after another. Sixteen rows look up the sum of two columns in one byte shuffle.
 //!
@@ -15,6 +18,7 @@
 //!
 //! Args: w, codes, scales, sums, out, tokens, lo, hi, s_w, then residual rows or s_w of up, scratch.
 
+pub(in crate::codegen) mod addsub;
 mod dot;
 pub(super) mod dup;
 mod epilogue;

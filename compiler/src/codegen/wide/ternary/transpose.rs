@@ -9,9 +9,18 @@ use crate::codegen::wide::registers::{General, Vector, Width};
 /// Transposes 16 tokens x 16 columns of bytes; `row(i)` says where token i's 16 bytes lie, at the
 /// moment when they are read. Column c of 16 tokens goes to
 /// `to + 16 c`.
+pub(super) fn codes(k: &mut Asm, row: impl FnMut(&mut Asm, i32) -> AsmMemoryOperand, to: General) {
+    columns(k, row, |k, i, pair, _| k.store(ymmword_ptr(to + 32 * i), pair));
+}
+
+/// The same into registers: `take(i, pair, spare)` gets columns 2 i and 2 i + 1, 16 tokens each, and a register to spoil.
 ///
 /// A register holds tokens i and i + 8; three rounds of interleaving give two columns of eight tokens in each half.
-pub(super) fn codes(k: &mut Asm, mut row: impl FnMut(&mut Asm, i32) -> AsmMemoryOperand, to: General) {
+pub(super) fn columns(
+    k: &mut Asm,
+    mut row: impl FnMut(&mut Asm, i32) -> AsmMemoryOperand,
+    mut take: impl FnMut(&mut Asm, i32, Vector, Vector),
+) {
     k.scope(|k| {
         let v: [Vector; 8] = k.vectors().map(|v| v.at(Width::W256));
         let spare: [Vector; 8] = k.vectors().map(|v| v.at(Width::W256));
@@ -31,10 +40,10 @@ pub(super) fn codes(k: &mut Asm, mut row: impl FnMut(&mut Asm, i32) -> AsmMemory
         interleave(k, &v, &spare);
         interleave(k, &spare, &v);
         interleave(k, &v, &spare);
-        for (i, s) in spare.iter().enumerate() {
+        for (i, (s, v)) in spare.into_iter().zip(v).enumerate() {
             // Halves of columns 2i and 2i + 1: low tokens, high tokens of each.
             k.raw(|a| a.vpermq(s.ymm(), s.ymm(), 0b11_01_10_00));
-            k.store(ymmword_ptr(to + 32 * i as i32), *s);
+            take(k, i as i32, s, v);
         }
     });
 }
