@@ -17,11 +17,14 @@
 //! One way reads `c2_256`, whose cache lines are columns:
 //! - [`columns`]: for one token after another. Columns whose activation is zero are not read.
 //!
+//! [`dup`] reads a matrix of which repeats are stored once.
+//!
 //! Args: w, codes, scales, sums, out, tokens, lo, hi, s_w, then residual rows or s_w of up, scratch.
 
 pub(in crate::codegen) mod addsub;
 mod columns;
 mod dot;
+pub(super) mod dup;
 mod epilogue;
 mod indices;
 mod lut;
