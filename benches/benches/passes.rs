@@ -53,7 +53,7 @@ fn schedule_block(bencher: Bencher<'_, '_>) {
         ternary,
         head: HeadMode::Auto,
         variants,
-        code: schedule::Code::default(),
+        proofs: schedule::Proofs::default(),
     };
     bencher.bench(|| schedule::schedule(&optimised, &options));
 }

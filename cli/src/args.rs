@@ -372,9 +372,13 @@ pub(crate) struct BenchArgs {
           conflicts_with_all = ["model", "prompt", "n", "depth", "profile", "plot", "kv", "head", "step_tokens",
                                 "no_optimise", "egraph_iterations", "egraph_nodes", "extract_budget", "timings"])]
     pub(crate) kernels: Option<tern_compiler::trial::Shape>,
+    /// Share of the activations that are zero: `colskip` does not read their columns.
+    #[arg(long, value_name = "SHARE", requires = "kernels", default_value_t = 0.0,
+          value_parser = crate::commands::bench::share)]
+    pub(crate) zeros: f64,
     /// Of the matrix that `addsub` turns into code, the share of trits that are not zero; other kernels take the same time
     /// whatever their trits are.
-    #[arg(long, value_name = "SHARE", default_value_t = 2.0 / 3.0, value_parser = crate::commands::bench::kernel_density,
+    #[arg(long, value_name = "SHARE", default_value_t = 2.0 / 3.0, value_parser = crate::commands::bench::share,
           requires = "kernels")]
     pub(crate) density: f64,
     /// Tokens of the prompt; 0 leaves it out.

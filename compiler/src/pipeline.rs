@@ -26,7 +26,7 @@ use crate::graph::verify::{VerifyErrors, verify_compiled, verify_model};
 use crate::graph::{Graph, Strategy};
 use crate::import::{self, ImportOptions, Imported};
 use crate::schedule::kernel::TritPacking;
-use crate::schedule::{self, Code, HeadMode, Schedule, Ternary, Variants};
+use crate::schedule::{self, HeadMode, Proofs, Schedule, Ternary, Variants};
 use crate::strategy::Prices;
 use crate::tuning::Figures;
 use crate::weights::{WeightData, WeightError};
@@ -221,7 +221,7 @@ pub fn lower(graph: &Graph, weights: &dyn WeightData, options: &Options) -> Resu
     let mut optimised = optimise(&compiled, &proved.facts, options, &costs, &mut timings)?;
     let fit = fit::Fit { facts: &proved.facts, costs: &costs, budget_bytes: options.memory_bytes };
     let schedule = fit.schedule(&mut optimised.graph, &mut |graph, variants| {
-        schedule(graph, options, ternary, (variants, &proved.code), &mut timings)
+        schedule(graph, options, ternary, (variants, &proved.proofs), &mut timings)
     })?;
     let facts = proved.facts;
     let egraph::Optimised { graph: optimised, report } = optimised;
@@ -249,18 +249,18 @@ pub fn lower_levels(
     let packing = packing.ok_or_else(|| codegen::Error::bug("levels that share no packing"))?;
     let costs = costs(options, &targets, first.ternary_packed(packing));
     let compiled = timings.time("compile_form", || compiled_form(graph))?;
-    let Proved { facts, code } = timings.time("prove", || prove::prove(&compiled, weights, &costs, first))?;
+    let Proved { facts, proofs } = timings.time("prove", || prove::prove(&compiled, weights, &costs, first))?;
     let mut optimised = optimise(&compiled, &facts, options, &costs, timings)?;
     let fit = fit::Fit { facts: &facts, costs: &costs, budget_bytes: options.memory_bytes };
     let least = fit.schedule(&mut optimised.graph, &mut |graph, variants| {
-        schedule(graph, options, first.ternary_packed(packing), (variants, &code), timings)
+        schedule(graph, options, first.ternary_packed(packing), (variants, &proofs), timings)
     })?;
     let mut schedules = vec![least];
     for target in others {
         // What was measured at one level says nothing of the loops of another.
         let variants = Variants::new();
         let ternary = target.ternary_packed(packing);
-        schedules.push(schedule(&optimised.graph, options, ternary, (variants, &code), timings)?);
+        schedules.push(schedule(&optimised.graph, options, ternary, (variants, &proofs), timings)?);
     }
     let scratch_bytes = schedules.iter().map(|schedule| schedule.scratch_bytes).max().unwrap_or(0);
     schedules.iter_mut().for_each(|schedule| schedule.scratch_bytes = scratch_bytes);
@@ -304,11 +304,11 @@ fn schedule(
     graph: &Graph,
     options: &Options,
     ternary: Ternary,
-    (variants, code): (Variants, &Code),
+    (variants, proofs): (Variants, &Proofs),
     timings: &mut Timings,
 ) -> Result<Schedule, Error> {
     let Options { max_step_tokens, head, .. } = *options;
-    let schedule_options = schedule::Options { max_step_tokens, ternary, head, variants, code: code.clone() };
+    let schedule_options = schedule::Options { max_step_tokens, ternary, head, variants, proofs: proofs.clone() };
     Ok(timings.time("schedule", || schedule::schedule(graph, &schedule_options))?)
 }
 

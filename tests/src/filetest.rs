@@ -211,7 +211,7 @@ impl Filetest {
             ternary,
             head,
             variants: schedule::Variants::new(),
-            code: schedule::Code::default(),
+            proofs: schedule::Proofs::default(),
         };
         Ok(schedule::schedule(&graph, &options))
     }

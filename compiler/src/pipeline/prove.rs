@@ -1,19 +1,20 @@
 //! What strategies may claim of weights.
 //!
-//! In: a graph in compiled form and its weights. Out: facts, and what belongs to them: the programs of weights that can be
-//! code. A weight is looked at only where that may pay: whether it does follows from a bound that needs no more than its
-//! shape.
+//! In: a graph in compiled form and its weights. Out: facts, and the proofs behind them: programs of weights that can be code,
+//! how much of a weight repeats. A weight is looked at as a whole only where that may pay: a bound that needs no more than its
+//! shape says so of programs, a sample of its rows of repeats. What is not looked at is not claimed.
 
 use std::sync::Arc;
 
 use crate::addsub::{self, Limits, MOST_COLS, MOST_TRITS};
 use crate::codegen::{Target, candidates};
-use crate::egraph::products::products;
+use crate::egraph::products::{Chosen, products};
 use crate::egraph::{Costs, Facts};
 use crate::graph::{Graph, Operand, Strategy, WeightId};
-use crate::schedule::Code;
+use crate::schedule::Proofs;
 use crate::strategy::{Member, Product, ProgramFacts, Slot, WeightFacts};
 use crate::weights::WeightData;
+use crate::weights::repeats::Repeats;
 
 use super::Error;
 
@@ -24,25 +25,28 @@ const LEAST_ADDS_PERMILLE: u64 = 200;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Proved {
     pub(super) facts: Facts,
-    pub(super) code: Code,
+    pub(super) proofs: Proofs,
 }
 
 /// Proves what it can of the weights of `graph`, for code of `target`.
 pub(super) fn prove(graph: &Graph, weights: &dyn WeightData, costs: &Costs, target: &Target) -> Result<Proved, Error> {
     let how = candidates::addsub(target);
     let mut proved = Proved::default();
-    proved.code.tokens = how.tokens;
-    let is_offered = [&costs.offers.decode, &costs.offers.prefill].iter().any(|all| all.contains(&Strategy::AddSub));
-    for chosen in products(graph, &Facts::new()).into_iter().filter(|_| is_offered) {
-        let ids = graph.node(chosen.node).operands.iter().filter_map(|operand| match operand {
+    proved.proofs.tokens = how.tokens;
+    let offers = |strategy| [&costs.offers.decode, &costs.offers.prefill].iter().any(|all| all.contains(&strategy));
+    let (code, repeated) = (offers(Strategy::AddSub), offers(Strategy::Dup));
+    for Chosen { node, product, .. } in products(graph, &Facts::new()) {
+        let ids = graph.node(node).operands.iter().filter_map(|operand| match operand {
             Operand::Weight(weight) => Some(*weight),
             Operand::Value(_) => None,
         });
-        for (weight, member) in ids.zip(&chosen.product.members) {
-            if proved.facts.contains_key(&weight) || !may_pay(member, &chosen.product, costs) {
-                continue;
+        for (weight, member) in ids.zip(&product.members) {
+            if code && !proved.proofs.programs.contains_key(&weight) && may_pay(member, &product, costs) {
+                program(weight, weights, how.registers, &mut proved)?;
             }
-            program(weight, weights, how.registers, &mut proved)?;
+            if repeated && !product.is_gated && !proved.proofs.repeats.contains_key(&weight) {
+                repeats(weight, weights, (member.rows, product.cols), &mut proved)?;
+            }
         }
     }
     Ok(proved)
@@ -74,7 +78,36 @@ fn program(weight: WeightId, weights: &dyn WeightData, registers: u32, proved: &
     let (program, report) = addsub::synthesise(&trits, &Limits::new(registers))?;
     let adds = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
     let facts = ProgramFacts { adds_before: adds(report.adds_before), adds: adds(report.adds_after) };
-    proved.facts.insert(weight, WeightFacts { program: Some(facts), repeats: None });
-    proved.code.programs.insert(weight, Arc::new(program));
+    proved.facts.entry(weight).or_default().program = Some(facts);
+    proved.proofs.programs.insert(weight, Arc::new(program));
+    Ok(())
+}
+
+/// Rows of a sample: three pieces of a matrix.
+const SAMPLE_ROWS: u32 = 128;
+
+/// Looks for rows and blocks of one weight that are zero or repeated, if a sample has some.
+fn repeats(
+    weight: WeightId,
+    weights: &dyn WeightData,
+    (rows, cols): (u32, u32),
+    proved: &mut Proved,
+) -> Result<(), Error> {
+    let sample = SAMPLE_ROWS.min(rows);
+    let mut codes = vec![0; 3 * sample as usize * cols as usize];
+    let firsts = [0, (rows - sample) / 2, rows - sample].map(|first| first as usize);
+    for (first, codes) in firsts.into_iter().zip(codes.chunks_exact_mut(sample as usize * cols as usize)) {
+        weights.codes(weight, [rows as usize, cols as usize], first..first + sample as usize, codes)?;
+    }
+    // Pieces of a small matrix overlap: then all of it is looked at.
+    let is_small = rows <= 3 * sample;
+    if !is_small && Repeats::find(&codes, 3 * sample, cols).facts().is_none() {
+        return Ok(());
+    }
+    let (found, _) = Repeats::read(weights, weight, rows, cols)?;
+    if let Some(facts) = found.facts() {
+        proved.facts.entry(weight).or_default().repeats = Some(facts);
+        proved.proofs.repeats.insert(weight, found.counts());
+    }
     Ok(())
 }

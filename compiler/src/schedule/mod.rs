@@ -5,13 +5,14 @@
 //! another thread writes ([`check`] proves it anew for every schedule; the coarse head's own memory, and the meetings within
 //! its phase, are `codegen::step::head`'s). It knows no instructions and no addresses.
 //!
-//! Read [`layout`] (rows and tiles to bytes), [`kernel`] (what there is to call), [`variant`] (how its loops are cut), [`table`], [`lut`], [`dup`] (scratch memory), [`plan`]
+//! Read [`layout`] (rows and tiles to bytes), [`kernel`] (what there is to call), [`variant`] (how its loops are cut), [`table`], [`lut`], [`columns`], [`dup`] (scratch memory), [`plan`]
 //! (node to calls), [`phases`] (calls to phases), [`buffers`] (liveness to offsets), [`packing`] (weights to bytes), [`head`] and [`coarse`] (the head's second copy, and why it may be trusted), [`mod@print`], [`traffic`] (bytes
 //! and products of a step).
 
 pub mod buffers;
 pub mod check;
 pub mod coarse;
+pub mod columns;
 pub mod dup;
 pub mod head;
 pub mod kernel;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 use crate::addsub::Program;
 use crate::graph::{F32, Graph, Strategy, ValueId, WeightId};
 use crate::strategy::Slot;
+use crate::weights::repeats::Counts;
 pub use head::{CoarseHead, HeadMode};
 use kernel::{KernelKind, TritPacking, Variant};
 use packing::WeightLayout;
@@ -312,12 +314,14 @@ pub struct Schedule {
 /// How the loops of a ternary product's kernels are cut, where that is not the default.
 pub type Variants = BTreeMap<ProductKey, Variant>;
 
-/// Weights that can be code.
+/// What was proved of weights, so that kernels may rely on it.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Code {
-    /// Their programs.
+pub struct Proofs {
+    /// How much of a weight is zero or repeated.
+    pub repeats: BTreeMap<WeightId, Counts>,
+    /// The programs of weights that can be code.
     pub programs: BTreeMap<WeightId, Arc<Program>>,
-    /// Tokens that a kernel computes at a time.
+    /// Tokens that their kernels compute at a time.
     pub tokens: u32,
 }
 
@@ -341,8 +345,8 @@ pub struct ProductKey {
 pub struct Options {
     /// How the loops of kernels are cut.
     pub variants: Variants,
-    /// The weights that can be code.
-    pub code: Code,
+    /// What was proved of weights.
+    pub proofs: Proofs,
     /// The most tokens of one step: sizes the arena.
     pub max_step_tokens: u32,
     /// How ternary products are computed.
@@ -369,6 +373,7 @@ impl Ternary {
             (TritPacking::T2, ..) => Strategy::Dot2,
             (TritPacking::T5, ..) => Strategy::Dot5,
             (TritPacking::N4, ..) => Strategy::Lut,
+            (TritPacking::C2, ..) => Strategy::ColSkip,
         }
     }
 }

@@ -30,7 +30,7 @@ use super::isa::EmitterChoice;
 use super::kernels::attention::Shape;
 use super::{Error, Target};
 use crate::addsub::Program;
-use crate::schedule::kernel::{KernelKind, Vectors};
+use crate::schedule::kernel::{Epilogue, KernelKind, Vectors};
 use crate::schedule::{RowKind, layout};
 use registers::Width;
 
@@ -86,6 +86,9 @@ pub fn emit(kind: &KernelKind, program: Option<&Program>, target: &Target) -> Re
             }
             ternary::emit(&mut k, &t);
         }
+        KernelKind::Dup { rows, cols, epilogue, bytes } if !matches!(epilogue, Epilogue::Glu(_)) => {
+            ternary::dup::emit(&mut k, ternary::dup::Dup { rows, cols, epilogue, bytes });
+        }
         KernelKind::AddSub { epilogue, tokens, .. } => {
             let exists = |program: &&Program| ternary::addsub::exists(target.isa, program, epilogue, tokens);
             let Some(program) = program.filter(exists) else { return Ok(None) };
@@ -107,9 +110,9 @@ pub fn emit(kind: &KernelKind, program: Option<&Program>, target: &Target) -> Re
         }
         KernelKind::HeadScan { cols } => head::scan(&mut k, cols),
         KernelKind::Rope { .. }
+        | KernelKind::Dup { .. }
         | KernelKind::KvWrite { .. }
         | KernelKind::Embed { .. }
-        | KernelKind::Dup { .. }
         | KernelKind::Dense { .. }
         | KernelKind::HeadQuantise { .. }
         | KernelKind::HeadRescore { .. }

@@ -12,10 +12,11 @@ use crate::schedule::kernel::{Epilogue, KernelKind, ProgramId, Regime, TritPacki
 use crate::schedule::packing::Layout;
 use crate::schedule::table::TABLE_PARTS;
 use crate::schedule::{
-    Arg, BufferId, Choice, Error, KernelId, Many, Part, ProductKey, RowKind, Single, Split, Table, layout,
+    Arg, BufferId, Choice, Error, KernelId, Many, Part, ProductKey, RowKind, Single, Split, Table, dup, layout,
 };
 use crate::strategy::Slot;
 use crate::strategy::offer::packing;
+use crate::weights::repeats::Counts;
 
 /// How a node is computed for one token, or for several.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -24,6 +25,8 @@ enum Form {
     Packed(TritPacking),
     /// The weights are code.
     Code,
+    /// From weights without their repeats.
+    Distinct,
 }
 
 /// How a node is computed.
@@ -76,7 +79,7 @@ impl Planner<'_> {
             }
         }
         let piece = Piece { member: 0, weight, up, shape: (rows, cols), epilogue, scale, last, also };
-        Ok(vec![self.piece(id, how, &piece, &[rows])?])
+        Ok(vec![self.piece(id, how, &piece, &[(weight, rows)])?])
     }
 
     pub(super) fn ternary_cat(&mut self, id: ValueId, strategies: [Strategy; 2]) -> Result<Vec<Place>, Error> {
@@ -84,13 +87,13 @@ impl Planner<'_> {
         let members = self.graph.node(id).operands.len() - 1;
         let weights: Vec<WeightId> = (1..=members).map(|i| self.weight(id, i)).collect::<Result<_, _>>()?;
         let shapes = weights.iter().map(|w| self.trit_shape(id, *w)).collect::<Result<Vec<_>, _>>()?;
-        let all_rows: Vec<u32> = shapes.iter().map(|(rows, ..)| *rows).collect();
+        let all: Vec<(WeightId, u32)> = weights.iter().zip(&shapes).map(|(w, (rows, ..))| (*w, *rows)).collect();
         let mut places = Vec::new();
         for (member, (weight, (rows, cols, scale))) in weights.into_iter().zip(shapes).enumerate() {
             let (member, shape, last) = (member as u32, (rows, cols), Arg::F32(F32::new(0.0)));
             let epilogue = Epilogue::Scale;
             let piece = Piece { member, weight, up: None, shape, epilogue, scale, last, also: None };
-            places.push(self.piece(id, how, &piece, &all_rows)?);
+            places.push(self.piece(id, how, &piece, &all)?);
         }
         Ok(places)
     }
@@ -106,6 +109,7 @@ impl Planner<'_> {
             let missing = || self.unsupported(id, &format!("the strategy {} has no kernel here", strategy.name()));
             match strategy {
                 Strategy::AddSub => Ok(Form::Code),
+                Strategy::Dup => Ok(Form::Distinct),
                 _ => packing(strategy).map(Form::Packed).ok_or_else(missing),
             }
         };
@@ -116,8 +120,8 @@ impl Planner<'_> {
         Ok(How { one: form(one)?, many: form(many)?, has_table, strategies: [one, many] })
     }
 
-    /// The call of one piece; `all_rows` are those of all matrices of the node, whose tiles threads share.
-    fn piece(&mut self, id: ValueId, how: How, piece: &Piece, all_rows: &[u32]) -> Result<Place, Error> {
+    /// The call of one piece; `all` are all matrices of the node with their rows, whose tiles threads share.
+    fn piece(&mut self, id: ValueId, how: How, piece: &Piece, all: &[(WeightId, u32)]) -> Result<Place, Error> {
         let (x, space) = match self.place(id, 0, 0)? {
             Place::Buffer { id, wanted: false } => (id, self.buffer_space(id)),
             Place::Buffer { .. } | Place::Kv(_) | Place::Caller => {
@@ -127,15 +131,13 @@ impl Planner<'_> {
         let (rows, _) = piece.shape;
         let kind = if piece.epilogue == Epilogue::Sums { RowKind::I32 } else { RowKind::F32 };
         let out = self.buffer(id, piece.member, kind, rows, space);
-        let (one, many) = (self.place_piece(how.one, piece), self.place_piece(how.many, piece));
-        let split = split(how.many, all_rows, piece.member);
+        let (one, many) = (self.place_piece(id, how.one, piece)?, self.place_piece(id, how.many, piece)?);
+        let split = self.split(id, how.many, all, piece.member)?;
         // What one token prepares must serve all of its share.
-        let is_whole = matches!(how.one, Form::Packed(TritPacking::N4) | Form::Code);
-        let single = (is_whole || how.one != how.many).then(|| Single {
-            weights: one.or(many).unwrap_or(0),
-            split: self::split(how.one, all_rows, piece.member),
-            is_whole,
-        });
+        let is_whole = matches!(how.one, Form::Packed(TritPacking::N4 | TritPacking::C2) | Form::Code);
+        let single =
+            Single { weights: one.or(many).unwrap_or(0), split: self.split(id, how.one, all, piece.member)?, is_whole };
+        let single = (is_whole || how.one != how.many).then_some(single);
         let weights = many.or(one).map_or(Arg::F32(F32::new(0.0)), |offset| Arg::Weights { offset });
         let kernel = self.choice(id, how, piece)?;
         let args = vec![
@@ -171,6 +173,7 @@ impl Planner<'_> {
         let one = match how.one {
             Form::Packed(packing) => self.kernel(packed(packing, Regime::Gemv, of_one)),
             Form::Code => self.code(id, piece)?,
+            Form::Distinct => self.distinct(id, piece)?,
         };
         let (few, many) = match how.many {
             Form::Packed(packing) => {
@@ -184,16 +187,17 @@ impl Planner<'_> {
             }
             Form::Code => {
                 let kernel = self.code(id, piece)?;
-                (kernel, Some(Many { kernel, tokens: self.options.code.tokens, parts: 1, from: 2 }))
+                (kernel, Some(Many { kernel, tokens: self.options.proofs.tokens, parts: 1, from: 2 }))
             }
+            Form::Distinct => (self.distinct(id, piece)?, None),
         };
         Ok(Choice::ByRows { one, few, many })
     }
 
     /// The kernel that a piece's weights are.
     fn code(&mut self, id: ValueId, piece: &Piece) -> Result<KernelId, Error> {
-        let ((rows, cols), tokens) = (piece.shape, self.options.code.tokens);
-        let Some(program) = self.options.code.programs.get(&piece.weight).filter(|_| piece.up.is_none()) else {
+        let ((rows, cols), tokens) = (piece.shape, self.options.proofs.tokens);
+        let Some(program) = self.options.proofs.programs.get(&piece.weight).filter(|_| piece.up.is_none()) else {
             return Err(self.unsupported(id, "the strategy addsub has no program of this weight"));
         };
         let bytes = AddSubScratch::new(program, tokens).bytes;
@@ -207,24 +211,55 @@ impl Planner<'_> {
         Ok(self.kernel(KernelKind::AddSub { program, rows, cols, epilogue: piece.epilogue, tokens }))
     }
 
-    /// The offset of a piece's weights in this form, if it is not code.
-    fn place_piece(&mut self, form: Form, piece: &Piece) -> Option<u64> {
-        let Form::Packed(packing) = form else { return None };
-        let (rows, cols) = piece.shape;
-        Some(self.plan.model.weights.place(match piece.up {
-            None => Layout::Tiles { packing, weight: piece.weight, rows, cols },
-            Some(second) => Layout::TilePairs { packing, first: piece.weight, second, rows, cols },
-        }))
+    /// The kernel of a piece without its repeats.
+    fn distinct(&mut self, id: ValueId, piece: &Piece) -> Result<KernelId, Error> {
+        let ((rows, cols), epilogue) = (piece.shape, piece.epilogue);
+        let layout = self.distinct_layout(id, piece)?;
+        let bytes =
+            u32::try_from(layout.bytes()).map_err(|_| self.unsupported(id, "a matrix of 4 GiB without repeats"))?;
+        Ok(self.kernel(KernelKind::Dup { rows, cols, epilogue, bytes }))
     }
-}
 
-/// The units of matrix `member` among those of all matrices of a node: tiles, or a batch of code.
-fn split(form: Form, all_rows: &[u32], member: u32) -> Split {
-    let units = |rows: &u32| match form {
-        Form::Packed(packing) => layout::trit_tiles(packing, *rows),
-        Form::Code => 1,
-    };
-    let (before, rest) = all_rows.split_at(member as usize);
-    let start = before.iter().map(units).sum();
-    Split::Units { start, count: rest.first().map_or(0, units), total: all_rows.iter().map(units).sum() }
+    fn distinct_layout(&self, id: ValueId, piece: &Piece) -> Result<Layout, Error> {
+        let (rows, cols) = piece.shape;
+        let counts = self.counts(id, piece.weight)?;
+        if piece.up.is_some() {
+            return Err(self.unsupported(id, "the strategy dup has no kernel for gated units"));
+        }
+        Ok(Layout::Dup { weight: piece.weight, rows, cols, counts })
+    }
+
+    fn counts(&self, id: ValueId, weight: WeightId) -> Result<Counts, Error> {
+        let counts = self.options.proofs.repeats.get(&weight).copied();
+        counts.ok_or_else(|| self.unsupported(id, "the strategy dup has no repeats of this weight"))
+    }
+
+    /// The offset of a piece's weights in this form, if it is not code.
+    fn place_piece(&mut self, id: ValueId, form: Form, piece: &Piece) -> Result<Option<u64>, Error> {
+        let (rows, cols) = piece.shape;
+        let layout = match (form, piece.up) {
+            (Form::Code, _) => return Ok(None),
+            (Form::Distinct, _) => self.distinct_layout(id, piece)?,
+            (Form::Packed(packing), None) => Layout::Tiles { packing, weight: piece.weight, rows, cols },
+            (Form::Packed(packing), Some(second)) => {
+                Layout::TilePairs { packing, first: piece.weight, second, rows, cols }
+            }
+        };
+        Ok(Some(self.plan.model.weights.place(layout)))
+    }
+
+    /// The units of matrix `member` among those of all matrices of a node: tiles, a batch of code, bands.
+    fn split(&self, id: ValueId, form: Form, all: &[(WeightId, u32)], member: u32) -> Result<Split, Error> {
+        let units = |(weight, rows): &(WeightId, u32)| {
+            Ok(match form {
+                Form::Packed(packing) => layout::trit_tiles(packing, *rows),
+                Form::Code => 1,
+                Form::Distinct => dup::bands(self.counts(id, *weight)?.distinct_rows),
+            })
+        };
+        let units = all.iter().map(units).collect::<Result<Vec<u32>, Error>>()?;
+        let (before, rest) = units.split_at(member as usize);
+        let count = rest.first().copied().unwrap_or(0);
+        Ok(Split::Units { start: before.iter().sum(), count, total: units.iter().sum() })
+    }
 }

@@ -44,8 +44,10 @@ pub(super) fn emit(k: &mut Asm, t: &Ternary) {
     // A thread without work may share its scratch memory with one that has some: it must not write tables.
     k.raw(|a| a.cmp(tile, end));
     k.raw(|a| a.jge(nothing));
-    k.set(token, 0);
     let tokens = k.slot(slot::TOKENS);
+    k.raw(|a| a.cmp(tokens, 0));
+    k.raw(|a| a.jle(nothing));
+    k.set(token, 0);
     let mut head = k.label();
     k.bind(&mut head);
     tables(k, t, &areas, scratch, token);

@@ -14,10 +14,17 @@
 //! One way reads `n4_16x16`, whose byte lanes are rows:
 //! - [`lut`]: for one token after another. Sixteen rows look up the sum of two columns in one byte shuffle.
 //!
+//! One way reads `c2_256`, whose cache lines are columns:
+//! - [`columns`]: for one token after another. Columns whose activation is zero are not read.
+//!
+//! [`dup`] reads a matrix of which repeats are stored once.
+//!
 //! Args: w, codes, scales, sums, out, tokens, lo, hi, s_w, then residual rows or s_w of up, scratch.
 
 pub(in crate::codegen) mod addsub;
+mod columns;
 mod dot;
+pub(super) mod dup;
 mod epilogue;
 mod indices;
 mod lut;
@@ -65,7 +72,7 @@ pub(super) struct Ternary {
 impl Ternary {
     /// Whether it multiplies 2-bit weights.
     fn is_plain_dot(&self) -> bool {
-        self.packing == TritPacking::T2 && matches!(self.regime, Regime::Gemv | Regime::Gemm)
+        matches!(self.packing, TritPacking::T2 | TritPacking::C2) && matches!(self.regime, Regime::Gemv | Regime::Gemm)
     }
 
     /// Cache lines of a tile that hold columns.
@@ -96,7 +103,7 @@ impl Ternary {
 
 /// Whether there is a wide kernel of this shape at this level.
 pub(super) fn exists(isa: Isa, t: &Ternary) -> bool {
-    // Of half the width there are dot products of whole bytes only.
+    // Of half the width there are dot products of 2-bit weights only.
     if t.variant.vectors == Vectors::W256 && !(isa.width() == Some(Width::W512) && t.is_plain_dot()) {
         return false;
     }
@@ -106,6 +113,8 @@ pub(super) fn exists(isa: Isa, t: &Ternary) -> bool {
         // Five trits a byte want the byte permutation of VBMI: without it, unfolding takes longer than 2-bit weights
         // take to arrive.
         (TritPacking::T5, Regime::Gemv | Regime::Gemm | Regime::Table { tokens: 16 }) => isa == Isa::Avx512Vbmi,
+        // The inputs of gated units are not sparse.
+        (TritPacking::C2, Regime::Gemv | Regime::Gemm) => isa != Isa::Sse41 && t.matrices() == 1,
         (_, Regime::Table { .. }) => false,
     }
 }
@@ -114,6 +123,7 @@ pub(super) fn exists(isa: Isa, t: &Ternary) -> bool {
 pub(super) fn emit(k: &mut Asm, t: &Ternary) {
     match (t.packing, t.regime) {
         (TritPacking::N4, _) => lut::emit(k, t),
+        (TritPacking::C2, _) => columns::emit(k, t),
         (_, Regime::Gemv | Regime::Gemm) => dot::emit(k, t),
         (_, Regime::Table { .. }) => table::emit(k, t),
     }
