@@ -9,9 +9,11 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod build;
 mod tune;
 
+pub(crate) use bench::BenchArgs;
 pub(crate) use build::{BuildArgs, Emit, TargetArgs, WeightsPlace};
 pub(crate) use tern_host::Usage;
 pub(crate) use tern_host::args::{ChatArgs, EngineArgs, GenerateArgs};
@@ -357,68 +359,6 @@ pub(crate) struct InspectArgs {
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-#[derive(clap::Args, Debug)]
-pub(crate) struct BenchArgs {
-    #[arg(value_name = "MODEL", help = CHECKPOINT)]
-    pub(crate) model: Option<PathBuf>,
-    /// Measure no model but every kernel for a ternary product: M tokens, K columns, N rows.
-    ///
-    /// Without --isa and --emitter at every level and with both emitters, on one thread unless -t says more; at the highest level in
-    /// every variant. Warm is the same matrix again and again, cold the one of many copies that was read longest ago. The
-    /// fastest cold one is marked with a star, the optimiser's pick with an arrow.
-    #[arg(long, value_name = "M,K,N", value_parser = crate::commands::bench::kernel_shape,
-          conflicts_with_all = ["model", "prompt", "n", "depth", "profile", "plot", "kv", "head", "step_tokens",
-                                "no_optimise", "egraph_iterations", "egraph_nodes", "extract_budget", "timings"])]
-    pub(crate) kernels: Option<tern_compiler::trial::Shape>,
-    /// Share of the activations that are zero: `colskip` does not read their columns.
-    #[arg(long, value_name = "SHARE", requires = "kernels", default_value_t = 0.0,
-          value_parser = crate::commands::bench::share)]
-    pub(crate) zeros: f64,
-    /// Of the matrix that `addsub` turns into code, the share of trits that are not zero; other kernels take the same time
-    /// whatever their trits are.
-    #[arg(long, value_name = "SHARE", default_value_t = 2.0 / 3.0, value_parser = crate::commands::bench::share,
-          requires = "kernels")]
-    pub(crate) density: f64,
-    /// Tokens of the prompt; 0 leaves it out.
-    #[arg(short, long, value_name = "N", default_value_t = 512)]
-    pub(crate) prompt: usize,
-    /// Tokens to decode; 0 leaves it out.
-    #[arg(short, value_name = "N", default_value_t = 128)]
-    pub(crate) n: usize,
-    /// Tokens before the decoded ones.
-    #[arg(short, long, value_name = "N,N,...", value_delimiter = ',', default_value = "0")]
-    pub(crate) depth: Vec<usize>,
-    /// Numbers of threads [default: 1 and one per physical core; of kernels, 1].
-    #[arg(short, long, value_name = "N,N,...", value_delimiter = ',')]
-    pub(crate) threads: Vec<usize>,
-    /// With --kernels: fail if a kernel of the level, or of one below it, is faster than the optimiser's pick by more than so many
-    /// percent, beyond what noise explains.
-    #[arg(long, value_name = "PERCENT", requires = "kernels", allow_negative_numbers = true, value_parser = crate::commands::bench::percent)]
-    pub(crate) assert: Option<f64>,
-    /// Repetitions of each test.
-    #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = repeats)]
-    pub(crate) repeats: usize,
-    /// Print one JSON object per row, as they come.
-    #[arg(long)]
-    pub(crate) json: bool,
-    /// Print where the time goes as well.
-    #[arg(long, conflicts_with = "json")]
-    pub(crate) profile: bool,
-    /// Draw a roofline plot.
-    #[arg(long, value_name = "FILE.svg")]
-    pub(crate) plot: Option<PathBuf>,
-    /// Element type of cached keys and values [default: f16].
-    #[arg(long, value_name = "TYPE", value_parser = PossibleValuesParser::new(choices("kv")))]
-    pub(crate) kv: Option<String>,
-    #[command(flatten)]
-    pub(crate) compile: CompileArgs,
-}
-
-/// A number of repetitions.
-fn repeats(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|n| (1..=1000).contains(n)).ok_or_else(|| "expected a number from 1 to 1000".to_owned())
 }
 
 #[derive(clap::Args, Debug)]

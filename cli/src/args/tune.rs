@@ -27,6 +27,9 @@ pub(crate) struct TuneArgs {
     /// Columns and rows of the grid [default: 64, 256, 768, 2048, 4096, 8192].
     #[arg(long, value_name = "N,N,...", value_delimiter = ',', requires = "grid", value_parser = clap::value_parser!(u32).range(1..=131_072))]
     pub(crate) sizes: Vec<u32>,
+    /// Measure every variant of every strategy of the grid, as of a model's products.
+    #[arg(long, requires = "grid")]
+    pub(crate) variants: bool,
     /// Keep the figures in this file, not in the cache's folder.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
