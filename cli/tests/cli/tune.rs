@@ -54,10 +54,14 @@ fn what_the_time_left_out_is_measured_later() {
     first.ok();
     let count = |file: &Path| if file.exists() { show(file).len() } else { 0 };
     let some = count(&file);
-    let second = run(&[&grid[..], &["--time", "2"]].concat());
-    assert!(some == 0 || second.stderr.contains("were measured before"), "{second:?}");
-    second.ok();
-    assert!(count(&file) > some, "it went on");
+    // A machine with much else to do may need longer for a single product.
+    let went_on = [2, 4, 8, 16, 32, 64].iter().any(|seconds| {
+        let next = run(&[&grid[..], &["--time", &seconds.to_string()]].concat());
+        assert!(some == 0 || next.stderr.contains("were measured before"), "{next:?}");
+        next.ok();
+        count(&file) > some
+    });
+    assert!(went_on);
     let map = dir.path().join("map.svg");
     run(&["tune", "--grid", "--show", &name, "--plot", &text(&map)]).ok();
     assert!(fs::read_to_string(&map).expect("a map").contains("<rect"));

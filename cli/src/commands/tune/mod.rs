@@ -120,7 +120,8 @@ fn measure_all(
     let target = Target::new(settings.level, settings.level.default_profile(), settings.emitter)?;
     let bar = Progress::long("products", wanted.len() as u64);
     for (done, product) in wanted.iter().enumerate() {
-        let measurer = Measurer { target: &target, deadline: settings.deadline, only_defaults: args.grid && !args.variants, huge };
+        let measurer =
+            Measurer { target: &target, deadline: settings.deadline, only_defaults: args.grid && !args.variants, huge };
         let Some(figures) = measurer.measure(product)? else { return Ok(done) };
         for figure in figures {
             store.sheet.insert(figure)?;
