@@ -140,7 +140,10 @@ fn symbols(tokens: u64) -> Vec<String> {
             }
             let (program, tokens) = (ProgramId(0), candidates::addsub(&target).tokens);
             let kind = KernelKind::AddSub { program, rows: 50, cols: 100, epilogue: Epilogue::Scale, tokens };
-            symbols.push(symbol(isa, *emitter, &kind));
+            let symbol = symbol(isa, *emitter, &kind);
+            if !symbols.contains(&symbol) {
+                symbols.push(symbol);
+            }
         }
     }
     symbols
