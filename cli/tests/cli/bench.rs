@@ -150,15 +150,6 @@ fn symbols(tokens: u32) -> Vec<String> {
                     symbols.push(trial.symbol().to_owned());
                 }
             }
-<<<<<<< HEAD
-=======
-            let (program, tokens) = (ProgramId(0), candidates::addsub(&target).tokens);
-            let kind = KernelKind::AddSub { program, rows: 50, cols: 100, epilogue: Epilogue::Scale, tokens };
-            let symbol = symbol(isa, *emitter, &kind);
-            if !symbols.contains(&symbol) {
-                symbols.push(symbol);
-            }
->>>>>>> addsub
         }
     }
     symbols
