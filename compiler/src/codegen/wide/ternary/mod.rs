@@ -8,7 +8,6 @@
 //!   side by side; then each group of four trits of a row is an index, and a row costs one addition per four columns: no
 //!   multiplication at all.
 //!
-//!
 //! Weights that are code have [`mod@addsub`].
 //!
 //! One way reads `n4_16x16`, whose byte lanes are rows:

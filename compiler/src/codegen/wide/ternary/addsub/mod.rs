@@ -3,14 +3,15 @@
 //! Codes of a batch are turned to `[column][token]` i16 in the thread's scratch memory ([`AddSubScratch`]); the program's
 //! blocks leave `[row][token]` sums there; these are turned back, scaled and stored. A block's sums stay in registers
 //! while its values pass by (`block`), and a long program is gone through block by block, each for several batches, so
-//! that few instructions are fetched from afar.
+//! that few instructions are fetched from afar. Straight-line code that no cache holds arrives at a tenth of the speed of
+//! memory, since nothing foresees it; so each block has the next one's code fetched as data, the first time.
 //!
 //! Units of work: batches of tokens. Args: as of the other ternary kernels; w and sums are not read.
 
 mod block;
 mod finish;
 
-use iced_x86::code_asm::{CodeLabel, dword_ptr, ptr, qword_ptr, ymmword_ptr};
+use iced_x86::code_asm::{CodeLabel, byte_ptr, dword_ptr, ptr, qword_ptr, ymmword_ptr};
 
 use super::{slot, transpose};
 use crate::addsub::Program;
@@ -26,6 +27,8 @@ mod var {
     pub(super) const UNIT: i32 = 0;
     pub(super) const BATCHES: i32 = 8;
     pub(super) const LEFT: i32 = 16;
+    /// Whether this is the first group.
+    pub(super) const IS_FIRST: i32 = 24;
 }
 
 /// Variables of a batch, at its start.
@@ -80,20 +83,45 @@ pub(in crate::codegen::wide) fn emit(k: &mut Asm, program: &Program, epilogue: E
         k.raw(|a| a.jge(done));
         k.raw(|a| a.mov(qword_ptr(s + var::UNIT), unit));
     });
+    k.raw(|a| a.mov(qword_ptr(s + var::IS_FIRST), 1));
+    // Where each block starts, and where the last one ends.
+    let mut starts: Vec<CodeLabel> = (0..=program.blocks().len()).map(|_| k.label()).collect();
     padding(k, &f, s);
     let mut group = k.label();
     k.bind(&mut group);
     next_group(k, &f, s, done);
+    fetch(k, s, &starts, 0);
     each_batch(k, &f, s, |k, batch| {
         tokens_of(k, &f, s, batch);
         columns(k, &f, s, batch);
     });
-    for block in program.blocks() {
+    for (i, block) in program.blocks().iter().enumerate() {
+        k.bind(&mut starts[i]);
+        fetch(k, s, &starts, i + 1);
         each_batch(k, &f, s, |k, batch| block::block(k, &f, block, s, batch));
     }
+    k.bind(&mut starts[program.blocks().len()]);
+    k.raw(|a| a.mov(qword_ptr(s + var::IS_FIRST), 0));
     each_batch(k, &f, s, |k, batch| finish::finish(k, &f, batch));
     k.raw(|a| a.jmp(group));
     k.bind(&mut done);
+}
+
+/// Asks for the code of block `i`, if there is one, unless it was run before.
+fn fetch(k: &mut Asm, s: General, starts: &[CodeLabel], i: usize) {
+    let Some([start, end]) = starts.get(i..i + 2).and_then(|pair| <[CodeLabel; 2]>::try_from(pair).ok()) else {
+        return;
+    };
+    let mut is_near = k.label();
+    k.scope(|k| {
+        let [at, behind] = k.generals();
+        k.raw(|a| a.cmp(qword_ptr(s + var::IS_FIRST), 0));
+        k.raw(|a| a.je(is_near));
+        k.lea(at, ptr(start));
+        k.lea(behind, ptr(end));
+        k.turns(at, behind, layout::ALIGN_BYTES as i32, |k| k.raw(|a| a.prefetcht1(byte_ptr(at))));
+    });
+    k.bind(&mut is_near);
 }
 
 /// The sums of rows that only fill a tile = 0, once: no block writes them.
