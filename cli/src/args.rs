@@ -77,7 +77,7 @@ pub(crate) enum Command {
     /// Write a checkpoint of a named shape with random trits, to measure with.
     ///
     /// The layout is Hugging Face's packed one, with a tokenizer that works; the text that such a model writes means nothing.
-    /// The same shape, layers, seed and zeros give the same bytes on every machine.
+    /// The same shape, layers, seed and shares give the same bytes on every machine.
     #[command(after_long_help = crate::commands::synth::shapes_help())]
     Synth(SynthArgs),
     /// Compile a model ahead of time: a program or an artifact that needs no compiler.
@@ -372,9 +372,13 @@ pub(crate) struct BenchArgs {
           conflicts_with_all = ["model", "prompt", "n", "depth", "profile", "plot", "kv", "head", "step_tokens",
                                 "no_optimise", "egraph_iterations", "egraph_nodes", "extract_budget", "timings"])]
     pub(crate) kernels: Option<tern_compiler::trial::Shape>,
+    /// Share of the activations that are zero: `colskip` does not read their columns.
+    #[arg(long, value_name = "SHARE", requires = "kernels", default_value_t = 0.0,
+          value_parser = crate::commands::bench::share)]
+    pub(crate) zeros: f64,
     /// Of the matrix that `addsub` turns into code, the share of trits that are not zero; other kernels take the same time
     /// whatever their trits are.
-    #[arg(long, value_name = "SHARE", default_value_t = 2.0 / 3.0, value_parser = crate::commands::bench::kernel_density,
+    #[arg(long, value_name = "SHARE", default_value_t = 2.0 / 3.0, value_parser = crate::commands::bench::share,
           requires = "kernels")]
     pub(crate) density: f64,
     /// Tokens of the prompt; 0 leaves it out.
@@ -434,6 +438,9 @@ pub(crate) struct SynthArgs {
     /// Share of trits that are 0.
     #[arg(long, value_name = "P", default_value_t = 0.4, allow_negative_numbers = true)]
     pub(crate) zeros: f64,
+    /// Share of rows that repeat the row before.
+    #[arg(long, value_name = "P", default_value_t = 0.0, allow_negative_numbers = true)]
+    pub(crate) repeat_rows: f64,
 }
 
 #[derive(clap::Args, Debug)]

@@ -68,11 +68,11 @@ pub fn packings(target: &Target) -> &'static [TritPacking] {
 
 fn packings_of(isa: Isa, emitter: EmitterChoice) -> &'static [TritPacking] {
     match (is_wide(isa, emitter), isa) {
-        (true, Isa::Avx512Vbmi) => &[TritPacking::T5, TritPacking::T2, TritPacking::N4],
+        (true, Isa::Avx512Vbmi) => &[TritPacking::T5, TritPacking::T2, TritPacking::N4, TritPacking::C2],
         (true, Isa::Sse41 | Isa::Avx2 | Isa::AvxVnni | Isa::Avx512Vnni | Isa::Neon | Isa::Dotprod | Isa::Rvv) => {
-            &[TritPacking::T2, TritPacking::N4]
+            &[TritPacking::T2, TritPacking::N4, TritPacking::C2]
         }
-        (false, _) => &[TritPacking::T2, TritPacking::N4],
+        (false, _) => &[TritPacking::T2, TritPacking::N4, TritPacking::C2],
     }
 }
 
@@ -80,7 +80,7 @@ fn packings_of(isa: Isa, emitter: EmitterChoice) -> &'static [TritPacking] {
 fn regimes(packing: TritPacking) -> &'static [Regime] {
     match packing {
         TritPacking::T2 | TritPacking::T5 => &[Regime::Gemv, Regime::Gemm, Regime::Table { tokens: TABLE_TOKENS }],
-        TritPacking::N4 => &[Regime::Gemv, Regime::Gemm],
+        TritPacking::N4 | TritPacking::C2 => &[Regime::Gemv, Regime::Gemm],
     }
 }
 
@@ -133,13 +133,16 @@ fn exists(target: &Target, strategy: Strategy, slot: Slot) -> bool {
         (Strategy::Dot5, _) | (Strategy::Lut5, Slot::Prefill) => packs(TritPacking::T5),
         (Strategy::Lut2 | Strategy::Lut5, Slot::Decode) => false,
         (Strategy::Lut, _) => packs(TritPacking::N4),
+        (Strategy::ColSkip, _) => packs(TritPacking::C2),
         (Strategy::AddSub | Strategy::Dup, _) => true,
-        (Strategy::Any | Strategy::ColSkip, _) => false,
+        (Strategy::Any, _) => false,
     }
 }
 
 /// Whether a strategy has kernels for gated units.
-fn has_gated(strategy: Strategy) -> bool {
+///
+/// Columns are skipped where a squared relu left zeros: what a gated unit reads comes from a norm, which leaves none.
+pub const fn has_gated(strategy: Strategy) -> bool {
     match strategy {
         Strategy::Dot2 | Strategy::Dot5 | Strategy::Lut | Strategy::Lut2 | Strategy::Lut5 => true,
         Strategy::Any | Strategy::AddSub | Strategy::ColSkip | Strategy::Dup => false,
@@ -158,6 +161,7 @@ pub const fn strategy(packing: TritPacking, regime: Regime) -> Strategy {
         (TritPacking::T5, Regime::Gemv | Regime::Gemm) => Strategy::Dot5,
         (TritPacking::T5, Regime::Table { .. }) => Strategy::Lut5,
         (TritPacking::N4, _) => Strategy::Lut,
+        (TritPacking::C2, _) => Strategy::ColSkip,
     }
 }
 
@@ -203,6 +207,14 @@ pub fn variants(isa: Isa, emitter: EmitterChoice, packing: TritPacking, regime: 
             }
         }
         (TritPacking::N4, _) => {}
+        (TritPacking::C2, _) => {
+            if wide && regime == Regime::Gemv {
+                variants.extend([fetched(0), fetched(64), fetched(255)]);
+            }
+            if wide && isa.width() == Some(Width::W512) {
+                variants.push(Variant { vectors: Vectors::W256, ..default });
+            }
+        }
         (TritPacking::T2 | TritPacking::T5, Regime::Table { .. }) => {
             variants.extend([44, 88].map(|n| Variant { block_tiles: Some(n), ..default }));
             if wide {

@@ -60,6 +60,15 @@ pub enum Packing {
     /// of its result in a row of results. Then the lines of blocks that are not zero, each as in t2_16x16. Each list starts at a multiple of 64.
     /// Bytes: 64 for each line, 16 for each block, 8 for each row, 32 for each band.
     Dup16x16,
+    /// Two bits per trit, column after column in tiles of 256 rows, a cache line each: a column whose activation is zero is not read.
+    ///
+    /// The code of a trit t is c = t + 1. Rows are padded to a multiple of 256 with the trit 0 (code 1) and cut into tiles of 256. For each tile of
+    /// rows, for each column: one line of 64 bytes. Byte 16 l + 4 q + i of it (l, q, i below 4) is c0 + 4 c1 + 16 c2 + 64 c3, where cf is the code of
+    /// row 64 q + 16 f + 4 l + i of the tile. So when the bytes of four lines are interleaved within 128 bits, and one field of each is kept, the rows
+    /// of a vector follow one another.
+    /// A tile of an even number of columns ends with a further line of zeros.
+    /// Bytes: ceil(N / 256) * 64 * (K, plus 1 if that is even).
+    C2Tile256,
     /// Dense elements as they are, row after row, each row padded with zeros to a multiple of 16 elements.
     ///
     /// Row after row. A row is its K elements, little endian, in the element type of the weight, followed by zeros up to a
@@ -94,6 +103,7 @@ impl Packing {
         Packing::N4Tile16x16,
         Packing::N4Tile16x16Pair,
         Packing::Dup16x16,
+        Packing::C2Tile256,
         Packing::DenseRows,
         Packing::F32Vector,
         Packing::H6Tile16x16,
@@ -109,9 +119,10 @@ impl Packing {
             Packing::N4Tile16x16 => 4,
             Packing::N4Tile16x16Pair => 5,
             Packing::Dup16x16 => 6,
-            Packing::DenseRows => 7,
-            Packing::F32Vector => 8,
-            Packing::H6Tile16x16 => 9,
+            Packing::C2Tile256 => 7,
+            Packing::DenseRows => 8,
+            Packing::F32Vector => 9,
+            Packing::H6Tile16x16 => 10,
         }]
     }
 
@@ -204,6 +215,17 @@ pub static PACKINGS: &[PackingSpec] = &[
         block_bytes: Some(64),
         align_bytes: 64,
         layout: "Rows are padded with zeros to a multiple of 16. Of equal rows only the first is stored; 16 of these are a tile, a few tiles a band. A block is 128 columns\nof a tile; in a band, those of the same columns with the same contents are stored once. All numbers are u32, little endian; offsets\ncount bytes from the start. First for each band 32 bytes: the offset of its blocks and their number, of their lines, of its results and their number,\nthree zeros. Then for each block: a bit for each tile of the band that holds it, its first column, the number of its lines that are not zero,\nfour bits for each of these that name it. Then for each row, band by band: the offset of its sum among those of the band, and\nof its result in a row of results. Then the lines of blocks that are not zero, each as in t2_16x16. Each list starts at a multiple of 64.\nBytes: 64 for each line, 16 for each block, 8 for each row, 32 for each band.",
+    },
+    PackingSpec {
+        name: "c2_256",
+        summary: "Two bits per trit, column after column in tiles of 256 rows, a cache line each: a column whose activation is zero is not read.",
+        weights: DTypePattern::Is(DType::Trit),
+        tile_rows: 256,
+        rows_multiple: 256,
+        block_cols: 1,
+        block_bytes: Some(64),
+        align_bytes: 64,
+        layout: "The code of a trit t is c = t + 1. Rows are padded to a multiple of 256 with the trit 0 (code 1) and cut into tiles of 256. For each tile of\nrows, for each column: one line of 64 bytes. Byte 16 l + 4 q + i of it (l, q, i below 4) is c0 + 4 c1 + 16 c2 + 64 c3, where cf is the code of\nrow 64 q + 16 f + 4 l + i of the tile. So when the bytes of four lines are interleaved within 128 bits, and one field of each is kept, the rows\nof a vector follow one another.\nA tile of an even number of columns ends with a further line of zeros.\nBytes: ceil(N / 256) * 64 * (K, plus 1 if that is even).",
     },
     PackingSpec {
         name: "dense_rows",

@@ -5,6 +5,7 @@
 use std::fmt;
 
 use super::RowKind;
+use super::columns::ColumnScratch;
 use super::dup::DupScratch;
 use super::layout::trit_tiles;
 use super::lut::LutScratch;
@@ -48,16 +49,19 @@ pub enum TritPacking {
     T5,
     /// `n4_16x16`: two bits a trit, 16 columns of 16 rows in a cache line, byte lanes are rows.
     N4,
+    /// `c2_256`: two bits a trit, one column of 256 rows in a cache line.
+    C2,
 }
 
 impl TritPacking {
     /// All of them.
-    pub const ALL: [TritPacking; 3] = [TritPacking::T2, TritPacking::T5, TritPacking::N4];
+    pub const ALL: [TritPacking; 4] = [TritPacking::T2, TritPacking::T5, TritPacking::N4, TritPacking::C2];
 
     /// Rows of a tile.
     pub const fn tile_rows(self) -> u32 {
         match self {
             TritPacking::T2 | TritPacking::T5 | TritPacking::N4 => 16,
+            TritPacking::C2 => 256,
         }
     }
     /// Columns of a block.
@@ -65,23 +69,24 @@ impl TritPacking {
         match self {
             TritPacking::T2 | TritPacking::N4 => 16,
             TritPacking::T5 => 20,
+            TritPacking::C2 => 1,
         }
     }
     /// Trits of a byte: its fields.
     pub const fn fields(self) -> u32 {
         match self {
-            TritPacking::T2 | TritPacking::N4 => 4,
+            TritPacking::T2 | TritPacking::N4 | TritPacking::C2 => 4,
             TritPacking::T5 => 5,
         }
     }
     /// What the code of one field is multiplied by to make it that of the next.
     pub const fn base(self) -> u32 {
         match self {
-            TritPacking::T2 | TritPacking::N4 => 4,
+            TritPacking::T2 | TritPacking::N4 | TritPacking::C2 => 4,
             TritPacking::T5 => 3,
         }
     }
-    /// Its row of the table, for one matrix or for two interleaved.
+    /// Its row of the table, for one matrix or for two interleaved (`c2_256` has no kernel that would read two).
     pub const fn packing(self, pair: bool) -> Packing {
         match (self, pair) {
             (TritPacking::T2, false) => Packing::T2Tile16x16,
@@ -90,6 +95,7 @@ impl TritPacking {
             (TritPacking::T5, true) => Packing::T5Tile16x20Pair,
             (TritPacking::N4, false) => Packing::N4Tile16x16,
             (TritPacking::N4, true) => Packing::N4Tile16x16Pair,
+            (TritPacking::C2, _) => Packing::C2Tile256,
         }
     }
 }
@@ -331,6 +337,7 @@ impl KernelKind {
                 TableScratch::of_variant(packing, tokens, cols, matrices * trit_tiles(packing, rows), variant).bytes
             }
             (TritPacking::N4, Regime::Gemv | Regime::Gemm) => LutScratch::new(cols).bytes,
+            (TritPacking::C2, Regime::Gemv | Regime::Gemm) => ColumnScratch::new(cols).bytes,
             (TritPacking::T2 | TritPacking::T5, Regime::Gemv | Regime::Gemm) => 0,
         }
     }

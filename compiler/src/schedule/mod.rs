@@ -5,13 +5,14 @@
 //! another thread writes ([`check`] proves it anew for every schedule; the coarse head's own memory, and the meetings within
 //! its phase, are `codegen::step::head`'s). It knows no instructions and no addresses.
 //!
-//! Read [`layout`] (rows and tiles to bytes), [`kernel`] (what there is to call), [`variant`] (how its loops are cut), [`table`], [`lut`], [`dup`] (scratch memory), [`plan`]
+//! Read [`layout`] (rows and tiles to bytes), [`kernel`] (what there is to call), [`variant`] (how its loops are cut), [`table`], [`lut`], [`columns`], [`dup`] (scratch memory), [`plan`]
 //! (node to calls), [`phases`] (calls to phases), [`buffers`] (liveness to offsets), [`packing`] (weights to bytes), [`head`] and [`coarse`] (the head's second copy, and why it may be trusted), [`mod@print`], [`traffic`] (bytes
 //! and products of a step).
 
 pub mod buffers;
 pub mod check;
 pub mod coarse;
+pub mod columns;
 pub mod dup;
 pub mod head;
 pub mod kernel;
@@ -372,6 +373,7 @@ impl Ternary {
             (TritPacking::T2, ..) => Strategy::Dot2,
             (TritPacking::T5, ..) => Strategy::Dot5,
             (TritPacking::N4, ..) => Strategy::Lut,
+            (TritPacking::C2, ..) => Strategy::ColSkip,
         }
     }
 }

@@ -111,7 +111,8 @@ pub const fn packing(strategy: Strategy) -> Option<TritPacking> {
         Strategy::Dot2 | Strategy::Lut2 => Some(TritPacking::T2),
         Strategy::Dot5 | Strategy::Lut5 => Some(TritPacking::T5),
         Strategy::Lut => Some(TritPacking::N4),
-        Strategy::Any | Strategy::ColSkip | Strategy::AddSub | Strategy::Dup => None,
+        Strategy::ColSkip => Some(TritPacking::C2),
+        Strategy::Any | Strategy::AddSub | Strategy::Dup => None,
     }
 }
 

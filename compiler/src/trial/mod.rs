@@ -32,6 +32,9 @@ pub const COLD_CODE_BYTES: usize = 64 << 20;
 /// The most bytes of one matrix, and of activations and results together.
 const MAX_BYTES: u64 = 1 << 30;
 
+/// The share of a matrix of which as many bytes are read cold as of others: below it, of fewer.
+const LEAST_READ: f64 = 0.2;
+
 /// The shape of a product: `tokens` rows of `cols` codes times a matrix of `rows` rows.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Shape {
@@ -159,9 +162,10 @@ impl Trial {
             .collect()
     }
 
-    /// Whether the candidate is made for as many rows of activations as the shape has.
+    /// Whether the candidate is made for as many rows of activations as the shape has, and for as many matrices.
     pub fn suits(shape: Shape, candidate: &Candidate) -> bool {
-        candidate.regime != Regime::Gemv || shape.tokens == 1
+        (candidate.regime != Regime::Gemv || shape.tokens == 1)
+            && (!shape.pair || candidates::has_gated(candidate.strategy))
     }
 
     /// One candidate for products of `shape` on `target`, which has it.
@@ -259,7 +263,7 @@ pub struct Operands {
 
 impl Operands {
     /// Operands for `trials`, all of `shape`, on up to `n_threads` threads, with `cold_bytes` (see [`COLD_BYTES`]) of
-    /// copies of each packing's weights.
+    /// copies of each packing's weights. `zeros` is the share of activations that are zero, from 0 to 1.
     ///
     /// # Errors
     /// [`Error::Runtime`] if the system refuses the memory.
@@ -269,6 +273,7 @@ impl Operands {
         n_threads: usize,
         cold_bytes: u64,
         huge: HugePages,
+        zeros: f64,
     ) -> Result<Self, Error> {
         if !(1..=MAX_THREADS).contains(&n_threads) {
             let count = tern_runtime::error::Error::BadThreadCount { asked: n_threads, max: MAX_THREADS };
@@ -277,9 +282,15 @@ impl Operands {
         let scratch_bytes = trials.iter().map(|trial| trial.units_and_scratch_bytes().1).max().unwrap_or(0);
         let wanted =
             TritPacking::ALL.into_iter().filter(|packing| trials.iter().any(|t| t.packing() == Some(*packing)));
-        let weights = wanted.map(|packing| Weights::random(packing, shape, cold_bytes, huge));
+        // Copies of which little is read must be more: what is read of them all must not stay in the caches.
+        let cold_bytes = |packing| match packing {
+            TritPacking::T2 | TritPacking::T5 | TritPacking::N4 => cold_bytes,
+            TritPacking::C2 => (cold_bytes as f64 / (1.0 - zeros).max(LEAST_READ)) as u64,
+        };
+        let weights = wanted.map(|packing| Weights::random(packing, shape, cold_bytes(packing), huge));
         let weights = weights.collect::<Result<_, _>>()?;
-        Ok(Self { shape, weights, arena: Arena::new(shape, n_threads, scratch_bytes, huge)?, next_entry: 0 })
+        let arena = Arena::new(shape, n_threads, scratch_bytes, huge, zeros)?;
+        Ok(Self { shape, weights, arena, next_entry: 0 })
     }
 
     /// Runs the kernel of `trial` `calls` times on all threads of `pool`, which share each product and meet after it.
@@ -334,6 +345,17 @@ impl Operands {
             }
         });
         Ok(())
+    }
+
+    /// Bytes that hold weights and are read by a product of `trial`: all, unless it skips columns.
+    pub fn weight_bytes_read(&self, trial: &Trial) -> u64 {
+        match trial.packing() {
+            Some(TritPacking::T2 | TritPacking::T5 | TritPacking::N4) | None => trial.weight_bytes(),
+            Some(packing @ TritPacking::C2) => {
+                let tiles = u64::from(layout::trit_tiles(packing, self.shape.rows));
+                tiles * layout::ALIGN_BYTES * self.arena.nonzero_columns(self.shape)
+            }
+        }
     }
 
     /// What the last product wrote: f32, rows padded to whole cache lines.

@@ -89,8 +89,14 @@ pub(super) struct Arena {
 }
 
 impl Arena {
-    /// An arena for the shape and for `n_threads` threads with `scratch_bytes` each.
-    pub(super) fn new(shape: Shape, n_threads: usize, scratch_bytes: u64, huge: HugePages) -> Result<Self, Error> {
+    /// An arena for the shape and for `n_threads` threads with `scratch_bytes` each; a share `zeros` of the codes is 0.
+    pub(super) fn new(
+        shape: Shape,
+        n_threads: usize,
+        scratch_bytes: u64,
+        huge: HugePages,
+        zeros: f64,
+    ) -> Result<Self, Error> {
         let aligned = |bytes: u64| round_up(bytes, ALIGN_BYTES);
         let tokens = u64::from(shape.tokens);
         let scales = aligned(tokens * row_bytes(RowKind::Q8, shape.cols));
@@ -113,23 +119,32 @@ impl Arena {
             scratch_bytes: scratch_bytes as usize,
             n_threads,
         };
-        arena.fill(shape);
+        arena.fill(shape, zeros);
         Ok(arena)
     }
 
     /// Random codes with their sums, scales of 1; zeros behind the codes of a row.
-    fn fill(&mut self, shape: Shape) {
+    fn fill(&mut self, shape: Shape, zeros: f64) {
+        const ALL: u64 = 1 << 20;
+        let zeros = (zeros.clamp(0.0, 1.0) * ALL as f64) as u64;
         let mut random = Random(2);
         let (codes, rest) = self.block.as_mut_slice().split_at_mut(self.scales);
         let (scales, rest) = rest.split_at_mut(self.sums - self.scales);
         let stride = row_bytes(RowKind::Q8, shape.cols) as usize;
         for token in 0..shape.tokens as usize {
             let row = &mut codes[token * stride..][..shape.cols as usize];
-            row.fill_with(|| random.below(256) as u8);
+            row.fill_with(|| if random.below(ALL) < zeros { 0 } else { 1 + random.below(255) as u8 });
             let sum: i32 = row.iter().map(|code| i32::from(*code as i8)).sum();
             scales[4 * token..][..4].copy_from_slice(&1f32.to_ne_bytes());
             rest[4 * token..][..4].copy_from_slice(&sum.to_ne_bytes());
         }
+    }
+
+    /// Columns that are not zero for every token.
+    pub(super) fn nonzero_columns(&self, shape: Shape) -> u64 {
+        let (codes, stride) = (&self.block.as_slice()[..self.scales], row_bytes(RowKind::Q8, shape.cols) as usize);
+        let rows = || codes.chunks_exact(stride).take(shape.tokens as usize);
+        (0..shape.cols as usize).filter(|col| rows().any(|row| row[*col] != 0)).count() as u64
     }
 
     /// Addresses of codes, scales, sums, results, and of the first thread's scratch memory.
@@ -192,7 +207,9 @@ mod tests {
             seen.dedup();
             let valid = |byte: &u8| (0..4).all(|i| byte >> (2 * i) & 3 != 3);
             match packing {
-                TritPacking::T2 | TritPacking::N4 => assert!(seen.len() == 81 && seen.iter().all(valid), "{seen:?}"),
+                TritPacking::T2 | TritPacking::N4 | TritPacking::C2 => {
+                    assert!(seen.len() == 81 && seen.iter().all(valid), "{seen:?}")
+                }
                 TritPacking::T5 => assert_eq!(seen, (0..243).collect::<Vec<u8>>()),
             }
             let shape = Shape::new(1, 100, 50).expect("a shape");

@@ -24,12 +24,12 @@ fn results(operands: &Operands) -> Vec<Vec<f32>> {
 
 #[test]
 fn all_kernels_of_a_packing_agree_warm_and_cold_on_any_threads() {
-    for (tokens, cols, rows) in [(1, 100, 50), (19, 130, 70), (1, 1, 1)] {
+    for (tokens, cols, rows, zeros) in [(1, 100, 50, 0.0), (19, 130, 70, 0.6), (1, 1, 1, 0.0), (1, 77, 300, 0.9)] {
         let shape = Shape::new(tokens, cols, rows).expect("a shape");
         let trials = trials(shape);
         let gemv = trials.iter().any(|trial| trial.regime() == Some(Regime::Gemv));
         assert_eq!(gemv, tokens == 1);
-        let mut operands = Operands::new(shape, &trials, 3, 10_000, HugePages::Off).expect("memory");
+        let mut operands = Operands::new(shape, &trials, 3, 10_000, HugePages::Off, zeros).expect("memory");
         for packing in TritPacking::ALL {
             let mut want: Option<Vec<Vec<f32>>> = None;
             for trial in trials.iter().filter(|trial| trial.packing() == Some(packing)) {
@@ -62,7 +62,7 @@ fn weights_that_are_code_give_the_products_of_their_matrix() {
             let trials: Vec<Trial> = targets
                 .map(|target| Trial::addsub(shape, density, &target, 100_000).expect("it compiles").expect("code"))
                 .collect();
-            let mut operands = Operands::new(shape, &trials, 3, 0, HugePages::Off).expect("memory");
+            let mut operands = Operands::new(shape, &trials, 3, 0, HugePages::Off, 0.0).expect("memory");
             let codes = operands.arena.codes(shape);
             for trial in &trials {
                 let mut pool = ThreadPool::new(3).expect("threads");
@@ -88,15 +88,29 @@ fn weights_that_are_code_give_the_products_of_their_matrix() {
 fn operands_serve_only_their_own_trials() {
     let [small, large] = [(1, 64, 16), (1, 64, 32)].map(|(m, k, n)| Shape::new(m, k, n).expect("a shape"));
     let (few, others) = (trials(small), trials(large));
-    let mut operands = Operands::new(small, &few, 1, 0, HugePages::Off).expect("memory");
+    let mut operands = Operands::new(small, &few, 1, 0, HugePages::Off, 0.0).expect("memory");
     let mut one = ThreadPool::new(1).expect("a thread");
     let mut two = ThreadPool::new(2).expect("threads");
     assert!(operands.run(&few[0], &mut one, Reads::Cold, 3).is_ok());
     assert!(operands.run(&others[0], &mut one, Reads::Warm, 1).is_err());
     assert!(operands.run(&few[0], &mut two, Reads::Warm, 1).is_err());
-    let mut none = Operands::new(small, &[], 2, 0, HugePages::Off).expect("memory");
+    let mut none = Operands::new(small, &[], 2, 0, HugePages::Off, 0.0).expect("memory");
     assert!(few.iter().all(|trial| none.run(trial, &mut one, Reads::Warm, 1).is_err()));
-    assert!(Operands::new(small, &few, 0, 0, HugePages::Off).is_err());
+    assert!(Operands::new(small, &few, 0, 0, HugePages::Off, 0.0).is_err());
+}
+
+#[test]
+fn only_columns_that_are_not_zero_are_counted_as_read() {
+    let shape = Shape::new(1, 1000, 300).expect("a shape");
+    let trials = trials(shape);
+    let of = |packing| trials.iter().find(|trial| trial.packing() == Some(packing)).expect("every level has it");
+    for (zeros, columns) in [(0.0, 1000..=1000), (0.75, 200..=300), (1.0, 0..=0)] {
+        let operands = Operands::new(shape, &trials, 1, 0, HugePages::Off, zeros).expect("memory");
+        assert_eq!(operands.weight_bytes_read(of(TritPacking::T2)), shape.matrix_bytes(TritPacking::T2));
+        // Two tiles of 256 rows.
+        let read = operands.weight_bytes_read(of(TritPacking::C2));
+        assert!(columns.contains(&(read / 128)) && read.is_multiple_of(128), "{zeros}: {read}");
+    }
 }
 
 #[test]

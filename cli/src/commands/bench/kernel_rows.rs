@@ -43,6 +43,7 @@ pub(super) struct KernelRow {
     rows: u32,
     bits_per_weight: f64,
     weight_bytes: u64,
+    read_bytes: u64,
     repeats: usize,
     warm_us: f64,
     warm_gmacs: f64,
@@ -59,8 +60,16 @@ pub(super) struct KernelRow {
 }
 
 impl KernelRow {
-    pub(super) fn new(shape: Shape, threads: usize, trial: &Trial, place: &Place, turns: &[Turn]) -> Self {
-        let (macs, bytes) = (shape.macs() as f64, trial.weight_bytes() as f64);
+    /// `read_bytes`: of the packed weights, what a product reads.
+    pub(super) fn new(
+        shape: Shape,
+        threads: usize,
+        trial: &Trial,
+        read_bytes: u64,
+        place: &Place,
+        turns: &[Turn],
+    ) -> Self {
+        let (macs, bytes) = (shape.macs() as f64, read_bytes as f64);
         let warm = median(turns.iter().map(|turn| turn.warm_seconds)).unwrap_or(0.0);
         let cold = median(turns.iter().map(|turn| turn.cold_seconds)).unwrap_or(0.0);
         let of_peak = |seconds: fn(&Turn) -> f64| {
@@ -87,8 +96,9 @@ impl KernelRow {
             tokens: shape.tokens,
             cols: shape.cols,
             rows: shape.rows,
-            bits_per_weight: 8.0 * bytes / (f64::from(shape.rows) * f64::from(shape.cols)),
+            bits_per_weight: 8.0 * trial.weight_bytes() as f64 / (f64::from(shape.rows) * f64::from(shape.cols)),
             weight_bytes: trial.weight_bytes(),
+            read_bytes,
             repeats: turns.len(),
             warm_us: warm * MICRO,
             warm_gmacs: macs / warm / GIGA,
@@ -112,9 +122,10 @@ pub(super) fn mark_fastest(rows: &mut [KernelRow]) {
 }
 
 /// The rows of one number of threads as text, fastest cold first.
-pub(super) fn table(shape: Shape, rows: &[KernelRow], limits: &LimitRow) -> String {
+pub(super) fn table(shape: Shape, zeros: f64, rows: &[KernelRow], limits: &LimitRow) -> String {
+    let zeros = if zeros > 0.0 { format!(" ({} of activations zero)", percent(Some(zeros))) } else { String::new() };
     let mut text = format!(
-        "{} tokens, {} columns, {} rows; threads: {}\n\n",
+        "{} tokens{zeros}, {} columns, {} rows; threads: {}\n\n",
         shape.tokens, shape.cols, shape.rows, limits.threads
     );
     // The shape stands above.

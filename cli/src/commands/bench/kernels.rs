@@ -46,10 +46,10 @@ pub(crate) fn kernel_shape(text: &str) -> Result<Shape, String> {
 }
 
 /// Parses a share: 0 to 1.
-pub(crate) fn kernel_density(text: &str) -> Result<f64, String> {
+pub(crate) fn share(text: &str) -> Result<f64, String> {
     match text.trim().parse() {
         Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
-        _ => Err("expected a number from 0 to 1: the share of trits that are not zero".to_owned()),
+        _ => Err("expected a number from 0 to 1".to_owned()),
     }
 }
 
@@ -103,7 +103,7 @@ pub(super) fn run(shape: Shape, args: &BenchArgs) -> Result<ExitCode> {
     });
     let threads = if args.threads.is_empty() { vec![1] } else { args.threads.clone() };
     let most = threads.iter().copied().max().unwrap_or(1);
-    let mut operands = Operands::new(shape, &trials, most, COLD_BYTES, load::huge_pages(&args.compile)?)?;
+    let mut operands = Operands::new(shape, &trials, most, COLD_BYTES, load::huge_pages(&args.compile)?, args.zeros)?;
     let buffer = limits::buffer(limits::BUFFER_BYTES)?;
     for n_threads in threads {
         let mut meter = Meter::new(n_threads, Arc::clone(&buffer), Dot::widest())?;
@@ -112,10 +112,13 @@ pub(super) fn run(shape: Shape, args: &BenchArgs) -> Result<ExitCode> {
         let turns = take_turns(&trials, &mut operands, &mut pool, &mut meter, args.repeats)?;
         drop(spinner);
         let listed = trials.iter().zip(&places).zip(&turns);
-        let mut rows: Vec<_> =
-            listed.map(|((trial, place), turns)| KernelRow::new(shape, n_threads, trial, place, turns)).collect();
+        let mut rows: Vec<_> = listed
+            .map(|((trial, place), turns)| {
+                KernelRow::new(shape, n_threads, trial, operands.weight_bytes_read(trial), place, turns)
+            })
+            .collect();
         mark_fastest(&mut rows);
-        let pick = match pick::pick(&figures, shape, chosen, n_threads, program) {
+        let pick = match pick::pick(&figures, shape, chosen, n_threads, args.zeros, program) {
             Some(Choice { candidate: Some(candidate), .. }) => {
                 // Cranelift's kernel of a level is listed under its own emitter.
                 let trial = Trial::new(shape, chosen, &candidate)?;
@@ -136,7 +139,7 @@ pub(super) fn run(shape: Shape, args: &BenchArgs) -> Result<ExitCode> {
             rows.iter().try_for_each(print_json)?;
             print_json(&limits)?;
         } else {
-            print(&table(shape, &rows, &limits))?;
+            print(&table(shape, args.zeros, &rows, &limits))?;
         }
         if let (Some(percent), Some(pick)) = (args.assert, pick) {
             pick::check(percent, pick, chosen, &trials, &levels, &turns)?;
@@ -217,6 +220,10 @@ mod tests {
         assert_eq!(kernel_shape("2, 100,50"), Ok(Shape { tokens: 2, cols: 100, rows: 50, pair: false }));
         for wrong in ["", "1,2", "1,2,3,4", "1,2,x", "0,1,1", "1,1000000,1", "-1,1,1", "4294967295,131072,4294967295"] {
             assert!(kernel_shape(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!((share("0"), share("0.75"), share("1")), (Ok(0.0), Ok(0.75), Ok(1.0)));
+        for wrong in ["", "-0.1", "1.01", "NaN", "80%"] {
+            assert!(share(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -42,7 +42,7 @@ use measure::{Measured, Test};
 use memory::Peak;
 use rows::{LimitRow, Row, TestRow};
 
-pub(crate) use kernels::{kernel_density, kernel_shape};
+pub(crate) use kernels::{kernel_shape, share};
 pub(crate) use pick::percent;
 
 /// Passes that bring the weights into memory; all others compile.

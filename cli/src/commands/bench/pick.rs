@@ -21,17 +21,18 @@ pub(crate) fn percent(text: &str) -> Result<f64, String> {
     number.ok_or_else(|| "expected a number from 0 to 1000".to_owned())
 }
 
-/// What the optimiser would choose on `target`, of a matrix that is known to be `program` if it is one.
+/// What the optimiser would choose on `target` where a share `zeros` of the activations is zero, of a matrix that is known to be `program` if it is one.
 pub(super) fn pick(
     figures: &Figures,
     shape: Shape,
     target: &Target,
     threads: usize,
+    zeros: f64,
     program: Option<ProgramFacts>,
 ) -> Option<Choice> {
     let Shape { tokens, cols, rows, pair } = shape;
     let work = Work { tokens, cols, rows, pair };
-    let ask = Ask { level: target.isa, emitter: target.emitter, work, threads: threads as u32, zeros: 0.0, program };
+    let ask = Ask { level: target.isa, emitter: target.emitter, work, threads: threads as u32, zeros, program };
     choose(figures, &ask)
 }
 

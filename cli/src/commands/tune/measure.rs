@@ -12,7 +12,7 @@ use tern_compiler::graph::Strategy;
 use tern_compiler::schedule::variant::Variant;
 use tern_compiler::trial::{COLD_BYTES, COLD_CODE_BYTES, Operands, Reads, Trial};
 use tern_compiler::tuning::race::{Rules, Time, race};
-use tern_compiler::tuning::{Figure, Key};
+use tern_compiler::tuning::{Figure, Key, counts_zeros};
 use tern_runtime::memory::HugePages;
 use tern_runtime::threads::ThreadPool;
 
@@ -39,40 +39,73 @@ pub(super) struct Measurer<'a> {
 /// Of a matrix that becomes code, the share of trits that are not zero.
 const DENSITY: f64 = 2.0 / 3.0;
 
+/// Shares of zero activations for which strategies are measured whose time depends on them, in percent: it is not
+/// proportional to what is read, since lines that lie apart arrive more slowly.
+const ZEROS_PERCENT: [u8; 4] = [0, 50, 75, 90];
+
+/// The shares of zeros that a strategy is measured with for a product. Several tokens do not skip the same columns.
+fn shares(product: &Product, strategy: Strategy) -> &'static [u8] {
+    let one = product.work.tokens == 1 && !product.work.pair;
+    match (counts_zeros(strategy), one) {
+        (false, _) => &[0],
+        (true, true) => &ZEROS_PERCENT,
+        (true, false) => &[],
+    }
+}
+
 /// What a product is measured for: a key of every strategy that there is for it.
 pub(super) fn keys(level: Isa, emitter: EmitterChoice, product: &Product) -> Vec<Key> {
     let listed = candidates::all(level, emitter).into_iter();
     let defaults = listed.filter(|c| c.variant == Variant::default() && c.suits(product.work.tokens));
     let code = candidates::addsub_suits(product.work).then_some(Strategy::AddSub);
-    defaults.map(|c| c.strategy).chain(code).map(|strategy| key(level, emitter, product, strategy)).collect()
+    let strategies = defaults.map(|c| c.strategy).chain(code);
+    let keys = strategies.flat_map(|strategy| shares(product, strategy).iter().map(move |share| (strategy, *share)));
+    keys.map(|(strategy, share)| key(level, emitter, product, strategy, share)).collect()
 }
 
-fn key(level: Isa, emitter: EmitterChoice, product: &Product, strategy: Strategy) -> Key {
-    Key { level, emitter, strategy, work: product.work, threads: product.threads as u32, zeros_percent: 0 }
+fn key(level: Isa, emitter: EmitterChoice, product: &Product, strategy: Strategy, zeros_percent: u8) -> Key {
+    Key { level, emitter, strategy, work: product.work, threads: product.threads as u32, zeros_percent }
 }
 
 impl Measurer<'_> {
     /// Measures.
     pub(super) fn measure(&self, product: &Product) -> Result<Option<Vec<Figure>>> {
+        let mut figures = Vec::new();
+        for percent in ZEROS_PERCENT {
+            let Some(more) = self.measure_with(product, percent)? else { return Ok(None) };
+            figures.extend(more);
+        }
+        Ok(Some(figures))
+    }
+
+    /// Measures the candidates that are measured with this share of zeros.
+    fn measure_with(&self, product: &Product, zeros_percent: u8) -> Result<Option<Vec<Figure>>> {
         if self.is_over() {
             return Ok(None);
         }
         let (isa, emitter) = (self.target.isa, self.target.emitter);
         let mut listed: Vec<Candidate> = candidates::all(isa, emitter);
         listed.retain(|candidate| {
-            candidate.suits(product.work.tokens) && (!self.only_defaults || candidate.variant == Variant::default())
+            candidate.suits(product.work.tokens)
+                && shares(product, candidate.strategy).contains(&zeros_percent)
+                && (!self.only_defaults || candidate.variant == Variant::default())
         });
         let shape = product.shape()?;
         let trials = listed.iter().map(|candidate| Trial::new(shape, self.target, candidate));
         let mut trials = trials.collect::<Result<Vec<Trial>, _>>()?;
         let mut strategies: Vec<Strategy> = listed.iter().map(|candidate| candidate.strategy).collect();
-        if candidates::addsub_suits(product.work)
+        if zeros_percent == 0
+            && candidates::addsub_suits(product.work)
             && let Some(code) = Trial::addsub(shape, DENSITY, self.target, COLD_CODE_BYTES)?
         {
             trials.push(code);
             strategies.push(Strategy::AddSub);
         }
-        let mut operands = Operands::new(shape, &trials, product.threads, COLD_BYTES, self.huge)?;
+        if trials.is_empty() {
+            return Ok(Some(Vec::new()));
+        }
+        let zeros = f64::from(zeros_percent) / 100.0;
+        let mut operands = Operands::new(shape, &trials, product.threads, COLD_BYTES, self.huge, zeros)?;
         let mut pool = ThreadPool::new(product.threads)?;
         // Calls of a turn, known after a candidate's first.
         let mut calls: Vec<Option<usize>> = vec![None; trials.len()];
@@ -93,7 +126,7 @@ impl Measurer<'_> {
         })?;
         let Some(times) = times else { return Ok(None) };
         let figure = |((strategy, trial), time): ((&Strategy, &Trial), &Time)| Figure {
-            key: key(isa, emitter, product, *strategy),
+            key: key(isa, emitter, product, *strategy, zeros_percent),
             variant: trial.variant(),
             // No clock says 0 of so many calls; if one does, it is a picosecond.
             ns: rounded((time.median * 1e9).max(1e-3)),

@@ -58,7 +58,7 @@ impl Emitter<'_, '_> {
         self.permute(v, &std::array::from_fn(|i| (4 * lane + i % 4) as u8))
     }
 
-    /// Elements of `bytes` bytes (1, 4 or 8) of two vectors in turn, a first: the low halves, the high halves.
+    /// Elements of `bytes` bytes (1, 2, 4 or 8) of two vectors in turn, a first: the low halves, the high halves.
     pub fn interleave(&mut self, bytes: usize, a: Value, b: Value) -> (Value, Value) {
         if self.isa.arch() == Arch::Riscv64 {
             return self.interleave_by_shifts(bytes, a, b);
@@ -84,7 +84,11 @@ impl Emitter<'_, '_> {
             let high = self.b.ins().insertlane(b, second, 0);
             return (self.cast(I8X16, low), self.cast(I8X16, high));
         }
-        let ty = if bytes == 1 { I8X16 } else { I32X4 };
+        let ty = match bytes {
+            1 => I8X16,
+            2 => types::I16X8,
+            _ => I32X4,
+        };
         let [a, b] = [a, b].map(|v| self.cast(ty, v));
         let low = [a, b].map(|v| self.b.ins().uwiden_low(v));
         let high = [a, b].map(|v| self.b.ins().uwiden_high(v));

@@ -24,7 +24,7 @@ use crate::schedule::{RowKind, layout};
 /// Whether there is a kernel of the kind here.
 pub fn exists(kind: &KernelKind) -> bool {
     match *kind {
-        KernelKind::Ternary { packing, regime, .. } => ternary::exists(packing, regime),
+        KernelKind::Ternary { packing, epilogue, regime, .. } => ternary::exists(packing, epilogue, regime),
         KernelKind::AddSub { epilogue, tokens, .. } => {
             tokens == ternary::ADDSUB_TOKENS && !matches!(epilogue, Epilogue::Glu(_))
         }

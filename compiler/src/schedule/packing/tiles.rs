@@ -2,7 +2,7 @@
 //!
 //! In: codes (trit + 1) of the rows of one tile. Out: the bytes of the tile, padding and all. Packing adds whole words of
 //! codes, four or sixteen bytes at a time: no field of a byte ever carries into the next byte, since a byte of four codes is
-//! at most 0xaa and one of five at most 242. Unpacking goes by the formula, trit by trit: it is for tests, and slow.
+//! at most 0xaa and one of five at most 242. Tiles of columns are turned round a few columns at a time. Unpacking goes by the formula, trit by trit: it is for tests, and slow.
 
 use crate::schedule::kernel::TritPacking;
 use crate::schedule::layout::{ALIGN_BYTES, trit_tile_bytes, trit_tiles};
@@ -21,6 +21,9 @@ pub(super) fn pack_tile(packing: TritPacking, codes: &[u8], cols: usize, tile: &
     assert_eq!(tile.len() as u64, trit_tile_bytes(packing, cols as u32));
     let (lines, rest) = tile.split_at_mut(blocks * block_bytes);
     rest.fill(0);
+    if packing == TritPacking::C2 {
+        return pack_columns(codes, cols, lines);
+    }
     let rows = codes.chunks_exact(cols.max(1));
     if rows.len() < tile_rows {
         // The code 1 in every field.
@@ -37,6 +40,8 @@ pub(super) fn pack_tile(packing: TritPacking, codes: &[u8], cols: usize, tile: &
                 TritPacking::T2 => pack_row::<4, 4, 16>(codes, row, lines),
                 TritPacking::T5 => pack_row::<5, 3, 20>(codes, row, lines),
                 TritPacking::N4 => pack_lane(codes, row, lines),
+                // By columns, above.
+                TritPacking::C2 => {}
             }
         }
     }
@@ -74,6 +79,39 @@ fn pack_lane(codes: &[u8], row: usize, lines: &mut [u8]) {
     }
 }
 
+/// Columns that are packed while their lines stay near.
+const NEAR_COLS: usize = 64;
+
+/// A tile of `c2_256`: every column becomes a line, and four rows a byte of each.
+fn pack_columns(codes: &[u8], cols: usize, lines: &mut [u8]) {
+    let (lines, _) = lines.as_chunks_mut::<64>();
+    for (nth, lines) in lines.chunks_mut(NEAR_COLS).enumerate() {
+        let first = nth * NEAR_COLS;
+        for place in 0..64 {
+            // Rows that are not there are trit 0.
+            let fields: [&[u8]; 4] = std::array::from_fn(|field| {
+                let start = column_row(place, field) * cols + first;
+                codes.get(start..start + lines.len()).unwrap_or(&[1; NEAR_COLS])
+            });
+            for (i, line) in lines.iter_mut().enumerate() {
+                line[place] = fields[0][i] + 4 * fields[1][i] + 16 * fields[2][i] + 64 * fields[3][i];
+            }
+        }
+    }
+}
+
+/// The row of a tile of `c2_256` whose codes are field `field` of byte `place` of a line.
+fn column_row(place: usize, field: usize) -> usize {
+    let (lane, quarter, i) = (place / 16, place / 4 % 4, place % 4);
+    64 * quarter + 16 * field + 4 * lane + i
+}
+
+/// The byte and the field of a line of `c2_256` that hold the code of `row` of its tile.
+fn column_place(row: usize) -> (usize, usize) {
+    let (quarter, field, lane, i) = (row / 64, row / 16 % 4, row / 4 % 4, row % 4);
+    (16 * lane + 4 * quarter + i, field)
+}
+
 /// Packs a whole matrix, tiles `tile_stride` bytes apart.
 ///
 /// # Panics
@@ -106,6 +144,7 @@ pub fn trit_at(packing: TritPacking, packed: &[u8], (row, col): (usize, usize), 
             let fields = packing.fields() as usize;
             (col_in_block / fields * tile_rows + row % tile_rows, col_in_block % fields)
         }
+        TritPacking::C2 => column_place(row % tile_rows),
     };
     let byte = packed[row / tile_rows * tile_stride + block * ALIGN_BYTES as usize + byte];
     (u32::from(byte) / packing.base().pow(field as u32) % packing.base()) as i8 - 1
@@ -139,7 +178,7 @@ mod tests {
     #[test]
     fn packing_is_a_bijection() {
         for packing in TritPacking::ALL {
-            for rows in [1, 7, 8, 9, 15, 16, 17, 33] {
+            for rows in [1, 7, 8, 9, 15, 16, 17, 33, 255, 256, 257] {
                 for cols in [1, 3, 4, 15, 16, 17, 19, 20, 21, 39, 40, 63, 64, 65, 130, 420] {
                     let trits = matrix(rows, cols);
                     let (out, stride) = packed(packing, &trits);
@@ -152,7 +191,7 @@ mod tests {
     #[test]
     fn padding_is_trit_zero_and_the_extra_line_zero() {
         for packing in TritPacking::ALL {
-            for (rows, cols) in [(1, 1), (17, 33), (16, 40), (9, 64), (16, 16), (5, 41)] {
+            for (rows, cols) in [(1, 1), (17, 33), (16, 40), (9, 64), (16, 16), (5, 41), (256, 3), (300, 70)] {
                 let (out, stride) = packed(packing, &matrix(rows, cols));
                 let tile_rows = packing.tile_rows() as usize;
                 let block_cols = packing.block_cols() as usize;
@@ -188,6 +227,14 @@ mod tests {
         // Columns beyond the matrix: codes 1.
         let byte = code(16, 43) + 3 * code(16, 47) + 9 + 27 + 81;
         assert_eq!(u32::from(five[stride + 128 + 3]), byte);
+        let (columns, stride) = packed(TritPacking::C2, &trits);
+        assert_eq!(stride, 51 * 64);
+        // Rows 5, 21, 37 and 53 are byte 16 * 1 + 1 of a line; only the first one is there.
+        let byte = code(5, 49) + 4 + 16 + 64;
+        assert_eq!(u32::from(columns[49 * 64 + 17]), byte);
+        // Rows 0 and 16.
+        let byte = code(0, 7) + 4 * code(16, 7) + 16 + 64;
+        assert_eq!(u32::from(columns[7 * 64]), byte);
         let (lanes, stride) = packed(TritPacking::N4, &trits);
         assert_eq!(stride, 5 * 64);
         // Row 5, columns 16 + 8 + {0, 1, 2, 3}: line 1, part 2, lane 5.

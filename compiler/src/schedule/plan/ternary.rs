@@ -134,7 +134,7 @@ impl Planner<'_> {
         let (one, many) = (self.place_piece(id, how.one, piece)?, self.place_piece(id, how.many, piece)?);
         let split = self.split(id, how.many, all, piece.member)?;
         // What one token prepares must serve all of its share.
-        let is_whole = matches!(how.one, Form::Packed(TritPacking::N4) | Form::Code);
+        let is_whole = matches!(how.one, Form::Packed(TritPacking::N4 | TritPacking::C2) | Form::Code);
         let single =
             Single { weights: one.or(many).unwrap_or(0), split: self.split(id, how.one, all, piece.member)?, is_whole };
         let single = (is_whole || how.one != how.many).then_some(single);

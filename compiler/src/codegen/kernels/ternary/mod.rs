@@ -17,6 +17,7 @@
 //! Args: w, codes, scales, sums, out, tokens, lo, hi, s_w, then residual rows or s_w of up, scratch.
 
 mod addsub;
+mod columns;
 mod dot;
 mod dup;
 mod epilogue;
@@ -128,6 +129,7 @@ pub(super) fn ternary(k: &mut Emitter<'_, '_>, shape: Shape, packing: TritPackin
     let f = frame(k, shape);
     match (packing, regime) {
         (TritPacking::N4, _) => lut::lut(k, &f),
+        (TritPacking::C2, _) => columns::columns(k, &f, regime),
         (_, Regime::Gemv) => dot::gemv(k, &f),
         (_, Regime::Gemm) => dot::gemm(k, &f),
         (_, Regime::Table { .. }) => table::table(k, &f),
@@ -141,14 +143,16 @@ fn frame(k: &mut Emitter<'_, '_>, shape: Shape) -> Frame {
     Frame { shape, w, codes, scales, sums, out, tokens, lo, hi, weight_scale, residual, up_scale, scratch }
 }
 
-/// Whether there is a kernel for the packing and the regime.
-pub(super) fn exists(packing: TritPacking, regime: Regime) -> bool {
+/// Whether there is a kernel for the packing, the epilogue and the regime.
+pub(super) fn exists(packing: TritPacking, epilogue: Epilogue, regime: Regime) -> bool {
     match (packing, regime) {
         (TritPacking::T2, Regime::Gemv | Regime::Gemm | Regime::Table { tokens: table::TOKENS }) => true,
         // Without a permutation of 128 bytes, unfolding five trits a byte takes longer than 2-bit weights take to arrive.
         (TritPacking::T5, _) | (TritPacking::T2, Regime::Table { .. }) => false,
         (TritPacking::N4, Regime::Gemv | Regime::Gemm) => true,
-        (TritPacking::N4, Regime::Table { .. }) => false,
+        // The inputs of gated units are not sparse.
+        (TritPacking::C2, Regime::Gemv | Regime::Gemm) => !matches!(epilogue, Epilogue::Glu(_)),
+        (TritPacking::N4 | TritPacking::C2, Regime::Table { .. }) => false,
     }
 }
 

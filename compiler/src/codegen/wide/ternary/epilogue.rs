@@ -74,7 +74,7 @@ fn rows_at(k: &mut Asm, t: &Ternary, d: General, slot: i32, tile: General, token
 }
 
 /// s_w / s_x of one token in every lane, unless the sums stay as they are.
-fn factor(k: &mut Asm, t: &Ternary, weight_scale: i32, scales: General, token: i32) -> Option<Vector> {
+pub(super) fn factor(k: &mut Asm, t: &Ternary, weight_scale: i32, scales: General, token: i32) -> Option<Vector> {
     if t.epilogue == Epilogue::Sums {
         return None;
     }

@@ -32,7 +32,7 @@ pub(super) fn registers(k: &mut Asm, packing: TritPacking) -> Registers {
             [vec![0x0f; lanes], table(1).repeat(lanes / 16), table(9).repeat(lanes / 16), vec![0; lanes]]
         }
         TritPacking::T5 => [vec![81; lanes], vec![162; lanes], vec![3; lanes], [1, 3, 9, 27].repeat(lanes / 4)],
-        TritPacking::N4 => {
+        TritPacking::N4 | TritPacking::C2 => {
             no_indices(k);
             std::array::from_fn(|_| vec![0; lanes])
         }
@@ -94,7 +94,7 @@ pub(super) fn steps(
                 step(Box::new(move |k| k.vpslld(a, a, shift)));
                 step(Box::new(move |k| k.store(ptr(to + (at + LINE + part)), a)));
             }
-            TritPacking::N4 => step(Box::new(no_indices)),
+            TritPacking::N4 | TritPacking::C2 => step(Box::new(no_indices)),
         }
     }
     steps
@@ -148,7 +148,7 @@ pub(super) fn pair_steps(
                     step(Box::new(move |k| k.clear(sum)));
                     step(Box::new(move |k| k.dpbusd(sum, c, weights)));
                 }
-                TritPacking::N4 => step(Box::new(no_indices)),
+                TritPacking::N4 | TritPacking::C2 => step(Box::new(no_indices)),
             }
         }
         step(Box::new(move |k| k.vunpcklps(c, first, b)));

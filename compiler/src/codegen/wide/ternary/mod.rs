@@ -8,17 +8,18 @@
 //!   side by side; then each group of four trits of a row is an index, and a row costs one addition per four columns: no
 //!   multiplication at all.
 //!
-//!
-//! Weights that are code have [`mod@addsub`].
-//!
 //! One way reads `n4_16x16`, whose byte lanes are rows:
 //! - [`lut`]: for one token after another. Sixteen rows look up the sum of two columns in one byte shuffle.
 //!
-//! [`dup`] reads a matrix of which repeats are stored once.
+//! One way reads `c2_256`, whose cache lines are columns:
+//! - [`columns`]: for one token after another. Columns whose activation is zero are not read.
+//!
+//! [`dup`] reads a matrix of which repeats are stored once. Weights that are code have [`mod@addsub`].
 //!
 //! Args: w, codes, scales, sums, out, tokens, lo, hi, s_w, then residual rows or s_w of up, scratch.
 
 pub(in crate::codegen) mod addsub;
+mod columns;
 mod dot;
 pub(super) mod dup;
 mod epilogue;
@@ -68,7 +69,7 @@ pub(super) struct Ternary {
 impl Ternary {
     /// Whether it multiplies 2-bit weights.
     fn is_plain_dot(&self) -> bool {
-        self.packing == TritPacking::T2 && matches!(self.regime, Regime::Gemv | Regime::Gemm)
+        matches!(self.packing, TritPacking::T2 | TritPacking::C2) && matches!(self.regime, Regime::Gemv | Regime::Gemm)
     }
 
     /// Cache lines of a tile that hold columns.
@@ -99,7 +100,7 @@ impl Ternary {
 
 /// Whether there is a wide kernel of this shape at this level.
 pub(super) fn exists(isa: Isa, t: &Ternary) -> bool {
-    // Of half the width there are dot products of whole bytes only.
+    // Of half the width there are dot products of 2-bit weights only.
     if t.variant.vectors == Vectors::W256 && !(isa.width() == Some(Width::W512) && t.is_plain_dot()) {
         return false;
     }
@@ -109,6 +110,8 @@ pub(super) fn exists(isa: Isa, t: &Ternary) -> bool {
         // Five trits a byte want the byte permutation of VBMI: without it, unfolding takes longer than 2-bit weights
         // take to arrive.
         (TritPacking::T5, Regime::Gemv | Regime::Gemm | Regime::Table { tokens: 16 }) => isa == Isa::Avx512Vbmi,
+        // The inputs of gated units are not sparse.
+        (TritPacking::C2, Regime::Gemv | Regime::Gemm) => isa != Isa::Sse41 && t.matrices() == 1,
         (_, Regime::Table { .. }) => false,
     }
 }
@@ -117,6 +120,7 @@ pub(super) fn exists(isa: Isa, t: &Ternary) -> bool {
 pub(super) fn emit(k: &mut Asm, t: &Ternary) {
     match (t.packing, t.regime) {
         (TritPacking::N4, _) => lut::emit(k, t),
+        (TritPacking::C2, _) => columns::emit(k, t),
         (_, Regime::Gemv | Regime::Gemm) => dot::emit(k, t),
         (_, Regime::Table { .. }) => table::emit(k, t),
     }
