@@ -79,7 +79,7 @@ pub(crate) enum Command {
     /// Write a checkpoint of a named shape with random trits, to measure with.
     ///
     /// The layout is Hugging Face's packed one, with a tokenizer that works; the text that such a model writes means nothing.
-    /// The same shape, layers, seed and zeros give the same bytes on every machine.
+    /// The same shape, layers, seed and shares give the same bytes on every machine.
     #[command(after_long_help = crate::commands::synth::shapes_help())]
     Synth(SynthArgs),
     /// Compile a model ahead of time: a program or an artifact that needs no compiler.
@@ -378,6 +378,9 @@ pub(crate) struct SynthArgs {
     /// Share of trits that are 0.
     #[arg(long, value_name = "P", default_value_t = 0.4, allow_negative_numbers = true)]
     pub(crate) zeros: f64,
+    /// Share of rows that repeat the row before.
+    #[arg(long, value_name = "P", default_value_t = 0.0, allow_negative_numbers = true)]
+    pub(crate) repeat_rows: f64,
 }
 
 #[derive(clap::Args, Debug)]

@@ -46,7 +46,12 @@ pub(crate) fn run(args: &SynthArgs) -> Result<ExitCode> {
     if !(0.0..=1.0).contains(&args.zeros) {
         return Err(Usage(format!("--zeros is {}, expected a share from 0 to 1", args.zeros)).into());
     }
-    let options = Options { seed: args.seed, zeros: args.zeros, ..Options::default() };
+    if !(0.0..=synth::repeat::MOST).contains(&args.repeat_rows) {
+        let (found, most) = (args.repeat_rows, synth::repeat::MOST);
+        return Err(Usage(format!("--repeat-rows is {found}, expected a share from 0 to {most}")).into());
+    }
+    let SynthArgs { seed, zeros, repeat_rows, .. } = *args;
+    let options = Options { seed, zeros, repeat_rows, ..Options::default() };
     let start = Instant::now();
     let asked = interrupt::generating();
     let bar = Progress::new("writing", 0);

@@ -81,7 +81,9 @@ impl LutScratch {
     }
 }
 
-const _: () = assert!(LutScratch::new(1).tables as u64 % ALIGN_BYTES == 0 && LINE_BYTES as u64 % ALIGN_BYTES == 0);
+const _: () = assert!(
+    (LutScratch::new(1).tables as u64).is_multiple_of(ALIGN_BYTES) && (LINE_BYTES as u64).is_multiple_of(ALIGN_BYTES)
+);
 
 #[cfg(test)]
 mod tests {

@@ -90,7 +90,7 @@ impl TritTable {
 }
 
 /// Clears the codes of rows that a matrix of `rows` rows has not.
-fn clear_missing_rows(first: u64, rows: u32, cols: u32, out: &mut [u8]) {
+pub(super) fn clear_missing_rows(first: u64, rows: u32, cols: u32, out: &mut [u8]) {
     let packed_rows = rows.div_ceil(4);
     for (at, byte) in (first..).zip(out) {
         let row = (at / u64::from(cols)) as u32;

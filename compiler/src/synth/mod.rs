@@ -6,12 +6,13 @@
 //! Upholds: the same shape and options give the same bytes on every machine; memory does not grow with the model; the
 //! folder appears whole or not at all. The text that such a model writes means nothing.
 //!
-//! Read [`shapes`] (the table), [`mod@layout`] (tensors and files), [`fill`] (random bytes), [`files`] (configuration and
+//! Read [`shapes`] (the table), [`mod@layout`] (tensors and files), [`fill`] (random bytes), [`repeat`] (rows that repeat), [`files`] (configuration and
 //! tokenizer), [`write`](mod@write) (the folder).
 
 pub mod files;
 pub mod fill;
 pub mod layout;
+pub mod repeat;
 pub mod shapes;
 mod space;
 pub mod tokenizer;
@@ -29,13 +30,15 @@ pub struct Options {
     pub seed: u64,
     /// The share of trits that are 0.
     pub zeros: f64,
+    /// The share of rows that repeat the row before, up to [`repeat::MOST`].
+    pub repeat_rows: f64,
     /// Weight files have at most this many bytes, unless one tensor has more.
     pub max_file_bytes: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { seed: 0, zeros: 0.4, max_file_bytes: 4_000_000_000 }
+        Self { seed: 0, zeros: 0.4, repeat_rows: 0.0, max_file_bytes: 4_000_000_000 }
     }
 }
 

@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::fill::{NormalTable, Stream, TritTable, fill_even};
 use super::layout::{self, Fill, Tensor};
+use super::repeat::{self, Repeats};
 use super::shapes::Shape;
 use super::{Error, Options, files, space, tokenizer};
 
@@ -34,7 +35,7 @@ pub struct Progress {
 /// Writes `shape` to the folder `dir`; its weights' bytes. `progress` hears after every piece, and may end it.
 ///
 /// # Errors
-/// `Input` for an impossible shape or share of zeros; `Occupied`, `NoSpace`, `Io`; `Interrupted` if `progress` says so.
+/// `Input` for an impossible shape or share of zeros or of repeated rows; `Occupied`, `NoSpace`, `Io`; `Interrupted` if `progress` says so.
 /// Then no file is left behind.
 pub fn write(
     shape: &Shape,
@@ -46,6 +47,10 @@ pub fn write(
     if !(0.0..=1.0).contains(&options.zeros) {
         let expected = "a number from 0 to 1".to_owned();
         return Err(Error::Input { what: "the share of zeros", found: options.zeros.to_string(), expected });
+    }
+    if !(0.0..=repeat::MOST).contains(&options.repeat_rows) {
+        let (found, expected) = (options.repeat_rows.to_string(), format!("a number from 0 to {}", repeat::MOST));
+        return Err(Error::Input { what: "the share of repeated rows", found, expected });
     }
     let occupied = || Error::Occupied { path: dir.to_owned() };
     match fs::read_dir(dir).map(|mut entries| entries.next().is_none()) {
@@ -76,6 +81,7 @@ pub fn write(
     let maker = Maker {
         seed: options.seed,
         trits: TritTable::new(options.zeros),
+        repeat_rows: options.repeat_rows,
         normal: NormalTable::new(),
         threads: std::thread::available_parallelism().map_or(1, |n| n.get()).min(MAX_THREADS),
     };
@@ -139,6 +145,7 @@ fn pieces(file: &layout::File) -> impl Iterator<Item = Piece<'_>> {
 struct Maker {
     seed: u64,
     trits: TritTable,
+    repeat_rows: f64,
     normal: NormalTable,
     threads: usize,
 }
@@ -180,7 +187,8 @@ impl Maker {
         match tensor.fill {
             Fill::Trits { rows } => {
                 let cols = tensor.shape.get(1).copied().unwrap_or(1);
-                self.trits.fill(stream, first, rows, cols, out);
+                let repeats = Repeats::new(self.seed, &tensor.name, self.repeat_rows);
+                repeats.fill(&self.trits, stream, first, rows, cols, out);
             }
             Fill::Normal => self.normal.fill(stream, first / 2, out),
             Fill::Norm => fill_even(stream, first / 2, 0.75..1.25, out),
@@ -351,10 +359,10 @@ mod tests {
         });
         assert!(matches!(done, Err(Error::Interrupted)));
         assert!(names(dir.path()).is_empty());
-        let zeros = Options { zeros: 1.5, ..Options::default() };
-        assert!(matches!(
-            write(&tiny(Graph::Llama), &zeros, &path, &mut |_| ControlFlow::Continue(())),
-            Err(Error::Input { .. })
-        ));
+        let default = Options::default();
+        for wrong in [Options { zeros: 1.5, ..default }, Options { repeat_rows: 0.99, ..default }] {
+            let written = write(&tiny(Graph::Llama), &wrong, &path, &mut |_| ControlFlow::Continue(()));
+            assert!(matches!(written, Err(Error::Input { .. })));
+        }
     }
 }
