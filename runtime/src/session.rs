@@ -166,12 +166,16 @@ impl Session {
 
     /// Rows of the vocabulary matrix that the last step read.
     pub fn head_rows(&self) -> HeadRows {
-        HeadRows { exact: self.left_by_step(abi::STATE_EXACT_ROWS), coarse: self.left_by_step(abi::STATE_COARSE_ROWS) }
+        HeadRows {
+            exact: self.left_by_step(abi::STATE_EXACT_ROWS.into()),
+            coarse: self.left_by_step(abi::STATE_COARSE_ROWS.into()),
+        }
     }
 
-    /// A word that compiled code leaves in the state.
-    fn left_by_step(&self, offset: u32) -> u32 {
-        let word = self.state.as_slice().get(offset as usize..).and_then(|rest| rest.first_chunk::<4>());
+    /// The word that compiled code left at byte `offset` of the state, for who knows its layout; 0 behind its end.
+    pub fn left_by_step(&self, offset: u64) -> u32 {
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+        let word = self.state.as_slice().get(offset..).and_then(|rest| rest.first_chunk::<4>());
         word.map_or(0, |bytes| u32::from_le_bytes(*bytes))
     }
 
@@ -341,9 +345,9 @@ impl Engine for Session {
         self.resize_logits(2 * k as usize)?;
         let top_k = abi::WANT_TOP_K | k << 8;
         self.run_steps(0, ids, |_, is_last| if is_last { (top_k, 0) } else { (abi::WANT_NONE, 0) })?;
-        let bad = self.left_by_step(abi::STATE_BAD_ID);
+        let bad = self.left_by_step(abi::STATE_BAD_ID.into());
         if bad != u32::MAX {
-            let value = f32::from_bits(self.left_by_step(abi::STATE_BAD_LOGIT));
+            let value = f32::from_bits(self.left_by_step(abi::STATE_BAD_LOGIT.into()));
             self.truncate_in(0, held)?;
             return Err(Error::BadLogit { id: bad as usize, value });
         }

@@ -104,7 +104,7 @@ fn check_candidates(
             };
             let scratch_bytes = kind.scratch_bytes() as usize;
             let mut scratch = Block::zeroed(scratch_bytes, 64, HugePages::Off, "scratch").expect("memory");
-            let mut out = Rows::garbage(tokens, n);
+            let (mut out, mut columns_read) = (Rows::garbage(tokens, n), [u32::MAX]);
             // In two parts, as two threads would.
             let middle = units / 2;
             for (lo, hi) in [(0, middle), (middle, units)] {
@@ -125,8 +125,13 @@ fn check_candidates(
                         Epilogue::Sums | Epilogue::Scale => Arg::Value(0),
                     },
                     Arg::from(scratch.as_mut_slice()),
+                    Arg::from(&mut columns_read[..]),
                 ];
                 run(target, kind, &mut args);
+            }
+            if (packing, regime) == (TritPacking::C2, Regime::Gemv) {
+                let nonzero = x.rows[0].codes.iter().filter(|code| **code != 0).count();
+                assert_eq!(columns_read[0] as usize, nonzero, "{}", name(target, &format!("{kind} columns")));
             }
             out.expect(&want, &name(target, &format!("{kind} tokens {tokens}")));
         }

@@ -7,6 +7,7 @@
 //! ...     scratch memory of 64 threads
 //! ...     their cells, a cache line each: how many chunks of a call's share are left ([`super::step`])
 //! ...     with a coarse head: a row of bounds, the quantised row of activations, lists of the threads
+//! ...     of calls that skip columns: how many each read in the last step of one token, u32 each
 //! ...     the length of every sequence, u32 each
 //! ...     the cache: per sequence, layer and head a plane of keys and a plane of values, [context, head_dim] each
 //! ...     what a kernel may read behind the last plane
@@ -151,6 +152,8 @@ pub struct StateLayout {
     pub scratch_bytes: u64,
     /// The threads' cells.
     pub claims: u64,
+    /// How many columns calls read that skip some.
+    pub columns_read: u64,
     /// The scratch memory of the coarse head, if there is one.
     pub head: Option<HeadState>,
     /// The sequences' lengths.
@@ -180,7 +183,8 @@ impl StateLayout {
         };
         let scratch_bytes = layout::round_up(u64::from(schedule.scratch_bytes), layout::ALIGN_BYTES);
         let claims = scratch + scratch_bytes * u64::from(MAX_TABLE_THREADS);
-        let lengths = claims + CLAIM_BYTES * u64::from(MAX_TABLE_THREADS);
+        let columns_read = claims + CLAIM_BYTES * u64::from(MAX_TABLE_THREADS);
+        let lengths = columns_read + layout::round_up(4 * u64::from(schedule.column_counts), layout::ALIGN_BYTES);
         let kv_elems =
             schedule.kv_layers.last().map_or(0, |l| l.elems_before + 2 * u64::from(l.heads) * u64::from(l.head_dim));
         let largest = u128::from(kv_elems) * 4 * u128::from(schedule.max_context) * u128::from(MAX_SEQS)
@@ -210,6 +214,7 @@ impl StateLayout {
             claims,
             scratch,
             scratch_bytes,
+            columns_read,
             lengths,
             kv_elems,
             slack_bytes: layout::KV_SLACK_ROWS * 4 * u64::from(longest_head),

@@ -378,6 +378,9 @@ impl Step<'_> {
             Arg::KvPlaneBytes { head_dim } => b.ins().imul_imm_s(self.column_bytes, i64::from(head_dim)),
             Arg::F32(v) => b.ins().iconst(types::I64, i64::from(v.bits())),
             Arg::Scratch => self.scratch,
+            Arg::ColumnsRead { index } => {
+                b.ins().iadd_imm_s(self.state, (self.layout.columns_read + 4 * u64::from(index)) as i64)
+            }
         }
     }
 

@@ -188,7 +188,8 @@ pub enum KernelKind {
         /// Elements of a row.
         cols: u32,
     },
-    /// i8 codes times trits. Args: w, codes, scales, sums, out, rows, lo, hi, s_w, then residual or s_w of up, scratch.
+    /// i8 codes times trits. Args: w, codes, scales, sums, out, rows, lo, hi, s_w, then residual or s_w of up, scratch;
+    /// for one token and `c2_256`, where the number of columns that were read is left (u32, by who has tile 0).
     /// `lo` and `hi` count tiles; of tables, `TABLE_PARTS` parts of each batch of tokens. The scratch memory is
     /// [`KernelKind::scratch_bytes`] long.
     Ternary {

@@ -141,6 +141,11 @@ pub enum Arg {
     /// A pointer to memory of this thread's own, `scratch_bytes` of it; threads from `MAX_TABLE_THREADS` on have none of
     /// their own, and no work that needs it.
     Scratch,
+    /// A pointer to a u32 of the state: how many columns the call read in the last step of one token.
+    ColumnsRead {
+        /// Which of the schedule's `column_counts`.
+        index: u32,
+    },
 }
 
 /// How a call's work is shared among threads.
@@ -309,6 +314,8 @@ pub struct Schedule {
     pub max_step_tokens: u32,
     /// Scratch memory of a thread.
     pub scratch_bytes: u32,
+    /// Calls that say how many columns they read.
+    pub column_counts: u32,
 }
 
 /// How the loops of a ternary product's kernels are cut, where that is not the default.

@@ -119,6 +119,7 @@ fn write_arg(f: &mut fmt::Formatter<'_>, arg: Arg) -> fmt::Result {
         Arg::KvPlaneBytes { head_dim } => write!(f, "plane({head_dim})"),
         Arg::F32(v) => write!(f, "{v}"),
         Arg::Scratch => f.write_str("scratch"),
+        Arg::ColumnsRead { index } => write!(f, "columns_read[{index}]"),
     }
 }
 

@@ -7,8 +7,9 @@
 use std::collections::BTreeSet;
 
 use super::kernel::{KernelKind, KvElem};
+use super::layout::{ALIGN_BYTES, trit_tiles};
 use super::packing::{Layout, dense_row_bytes};
-use super::{Call, Choice, KernelId, Phase, Schedule};
+use super::{Arg, Call, Choice, KernelId, Phase, Schedule};
 use crate::strategy::Slot;
 
 /// A class of kernels; a phase of several classes counts as the last of them in this order.
@@ -92,12 +93,46 @@ fn kernel_of<'s>(schedule: &'s Schedule, call: &Call) -> Option<&'s KernelKind> 
     schedule.kernels.get(id as usize)
 }
 
+/// A call that skips columns in steps of one token, and says how many it read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Skipping {
+    /// Which of the schedule's `column_counts` is its.
+    pub index: u32,
+    /// K.
+    pub cols: u32,
+    /// Bytes of its packed matrix.
+    pub bytes: u64,
+    /// Bytes of one column of it.
+    pub column_bytes: u64,
+}
+
+impl Skipping {
+    /// All such calls, in order.
+    pub fn all(schedule: &Schedule) -> Vec<Skipping> {
+        let calls = schedule.phases.iter().flat_map(|phase| &phase.calls);
+        let skipping = calls.filter_map(|call| {
+            let index = call.args.iter().find_map(|arg| match arg {
+                Arg::ColumnsRead { index } => Some(*index),
+                _ => None,
+            })?;
+            let offset = call.weights(Slot::Decode)?;
+            let layout = schedule.weights.placed.iter().find(|placed| placed.offset == offset)?.layout;
+            let Layout::Tiles { packing, rows, cols, .. } = layout else { return None };
+            let column_bytes = u64::from(trit_tiles(packing, rows)) * ALIGN_BYTES;
+            Some(Skipping { index, cols, bytes: layout.bytes(), column_bytes })
+        });
+        skipping.collect()
+    }
+}
+
 /// What a step reads from memory and multiplies.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Traffic {
     /// Packed trits of all ternary matrices, as one token reads them.
     pub body_bytes: u64,
-    /// The same, as several tokens read them.
+    /// What of that one token does not read, since its activations are zero: known when it ran.
+    pub skipped_bytes: u64,
+    /// Packed trits as several tokens read them.
     pub prompt_body_bytes: u64,
     /// Trits of all ternary matrices, padding not counted: also the products of one token.
     pub body_weights: u64,
@@ -175,6 +210,12 @@ impl Traffic {
         Traffic { head_bytes: self.head_bytes + (rows * self.head_row_bytes as f64).round() as u64, ..self }
     }
 
+    /// The same for tokens that read so many columns of a call that skips some: their mean.
+    pub fn with_columns_read(self, call: &Skipping, columns: f64) -> Traffic {
+        let read = (columns * call.column_bytes as f64).round() as u64;
+        Traffic { skipped_bytes: self.skipped_bytes + call.bytes.saturating_sub(read), ..self }
+    }
+
     /// Bits of a trit, padding included.
     pub fn bits_per_weight_body(&self) -> f64 {
         8.0 * self.body_bytes as f64 / self.body_weights.max(1) as f64
@@ -188,7 +229,8 @@ impl Traffic {
     /// Bytes of one token that is decoded at `position`: everything once, and the keys and values before it.
     pub fn decode_bytes(&self, position: u64, kv: KvElem) -> u64 {
         let cache = (position + 1) * self.kv_elems * u64::from(kv.bytes());
-        self.body_bytes + self.head_bytes + self.vector_bytes + self.row_bytes + cache
+        let body = self.body_bytes.saturating_sub(self.skipped_bytes);
+        body + self.head_bytes + self.vector_bytes + self.row_bytes + cache
     }
 
     /// Bytes of a prompt of `tokens` in steps of at most `step_tokens`, of which the last token's logits are wanted:
@@ -221,6 +263,7 @@ mod tests {
     fn a_prompt_reads_weights_once_per_step_and_a_token_reads_all() {
         let traffic = Traffic {
             body_bytes: 1000,
+            skipped_bytes: 0,
             prompt_body_bytes: 1100,
             body_weights: 4000,
             head_bytes: 500,
@@ -234,6 +277,11 @@ mod tests {
         assert_eq!(traffic.decode_bytes(0, KvElem::F16), 1517 + 6);
         assert_eq!(traffic.decode_bytes(99, KvElem::F32), 1517 + 100 * 12);
         assert_eq!(traffic.with_rescored_rows(2.5).decode_bytes(0, KvElem::F16), 1567 + 6);
+        // Of ten columns of 32 bytes each, and 10 bytes of padding, a quarter.
+        let call = Skipping { index: 0, cols: 10, bytes: 330, column_bytes: 32 };
+        let skipping = traffic.with_columns_read(&call, 2.5);
+        assert_eq!(skipping.decode_bytes(0, KvElem::F16), 1517 + 6 - 330 + 80);
+        assert_eq!(skipping.bits_per_weight_body(), 2.0);
         // Steps of 4, 4 and 2 tokens see 4, 8 and 10 positions.
         assert_eq!(traffic.prefill_bytes(10, 4, KvElem::F16), 3 * 1110 + 500 + 70 + 22 * 6);
         assert_eq!(traffic.prefill_bytes(4, 4, KvElem::F16), 1110 + 500 + 28 + 4 * 6);

@@ -316,7 +316,7 @@ impl Operands {
                 found: format!("{} of {:?} on {n_threads} threads", trial.symbol(), trial.shape),
             });
         };
-        let [codes, scales, sums, out, scratch] = self.arena.addresses();
+        let [codes, scales, sums, out, columns_read, scratch] = self.arena.addresses();
         let tokens = u64::from(self.shape.tokens);
         // Of code, the first copy is run warm, the others cold, in turn.
         let entries = trial.kernel.entries();
@@ -334,7 +334,7 @@ impl Operands {
             let mut copy = turns.first;
             for entry in entries[cold.clone()].iter().cycle().skip(first_entry).take(calls) {
                 let w = turns.base + (copy * turns.stride_bytes) as u64;
-                let args = [w, codes, scales, sums, out, tokens, lo, hi, one, one_if_pair, scratch];
+                let args = [w, codes, scales, sums, out, tokens, lo, hi, one, one_if_pair, scratch, columns_read];
                 // Checked above: the weights are of the kernel's packing and the arena of its shape, with scratch memory
                 // for this thread; `copy` is below `copies`, so `w` is a whole matrix of valid bytes.
                 // SAFETY: this is the argument struct of a ternary kernel that scales, with memory as it demands (one whose

@@ -83,6 +83,7 @@ pub(super) struct Arena {
     sums: usize,
     out: usize,
     out_bytes: usize,
+    columns_read: usize,
     scratch: usize,
     scratch_bytes: usize,
     pub(super) n_threads: usize,
@@ -103,7 +104,8 @@ impl Arena {
         let sums = scales + aligned(4 * tokens);
         let out = sums + aligned(4 * tokens);
         let out_bytes = tokens * row_bytes(RowKind::F32, shape.rows);
-        let scratch = out + aligned(out_bytes);
+        let columns_read = out + aligned(out_bytes);
+        let scratch = columns_read + ALIGN_BYTES;
         let scratch_bytes = aligned(scratch_bytes);
         let bytes = scratch + scratch_bytes * n_threads as u64;
         // At least a huge page, so that it is asked for.
@@ -115,6 +117,7 @@ impl Arena {
             sums: sums as usize,
             out: out as usize,
             out_bytes: out_bytes as usize,
+            columns_read: columns_read as usize,
             scratch: scratch as usize,
             scratch_bytes: scratch_bytes as usize,
             n_threads,
@@ -147,10 +150,11 @@ impl Arena {
         (0..shape.cols as usize).filter(|col| rows().any(|row| row[*col] != 0)).count() as u64
     }
 
-    /// Addresses of codes, scales, sums, results, and of the first thread's scratch memory.
-    pub(super) fn addresses(&mut self) -> [u64; 5] {
+    /// Addresses of codes, scales, sums, results, of where the number of columns that were read goes, and of the first thread's
+    /// scratch memory.
+    pub(super) fn addresses(&mut self) -> [u64; 6] {
         let base = self.block.as_mut_ptr() as u64;
-        [0, self.scales, self.sums, self.out, self.scratch].map(|offset| base + offset as u64)
+        [0, self.scales, self.sums, self.out, self.columns_read, self.scratch].map(|offset| base + offset as u64)
     }
 
     /// Bytes of scratch memory of one thread.

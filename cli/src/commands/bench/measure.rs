@@ -62,16 +62,25 @@ impl Test {
         }
     }
 
-    /// One repetition; how long it took, and how many exact rows of the head it read beside the coarse copy. Between some
-    /// tokens it calls `pause`, whose time does not count.
-    fn run(&self, session: &mut Session, ids: &[u32], mut pause: impl FnMut()) -> Result<(Duration, u64)> {
+    /// One repetition; how long it took, and what it read of what need not be read. Between some tokens it calls `pause`,
+    /// whose time does not count.
+    fn run(
+        &self,
+        session: &mut Session,
+        ids: &[u32],
+        counts: &[u64],
+        mut pause: impl FnMut(),
+    ) -> Result<(Duration, Read)> {
         session.truncate(self.depth())?;
-        let (mut top, mut rescored) = (Vec::new(), 0);
+        let (mut top, mut all) = (Vec::new(), Read { rescored_rows: 0, columns: vec![0; counts.len()] });
         let (mut start, mut took) = (Instant::now(), Duration::ZERO);
         let mut step = |ids: &[u32]| -> Result<u32> {
             session.step_top_k_into(ids, 1, &mut top)?;
             let read = session.head_rows();
-            rescored += if read.coarse > 0 { u64::from(read.exact) } else { 0 };
+            all.rescored_rows += if read.coarse > 0 { u64::from(read.exact) } else { 0 };
+            for (sum, offset) in all.columns.iter_mut().zip(counts) {
+                *sum += u64::from(session.left_by_step(*offset));
+            }
             Ok(top.first().map_or(0, |(id, _)| *id))
         };
         match *self {
@@ -88,7 +97,7 @@ impl Test {
                 }
             }
         }
-        Ok((took + start.elapsed(), rescored))
+        Ok((took + start.elapsed(), all))
     }
 
     /// Rows of logits that one repetition wants.
@@ -120,10 +129,26 @@ pub(super) struct Measured {
     pub(super) profiles: Vec<(Sample, Vec<StepProfile>)>,
     /// Exact rows of the head that were read beside its coarse copy, per row of logits.
     pub(super) rescored_rows: f64,
+    /// Columns that calls read that skip some, per decoded token.
+    pub(super) columns: Vec<f64>,
 }
 
-/// Repeats `test`.
-pub(super) fn measure(test: &Test, repeats: usize, session: &mut Session, meter: &mut Meter) -> Result<Measured> {
+/// What one repetition read of what need not be read.
+struct Read {
+    /// Exact rows of the head beside its coarse copy.
+    rescored_rows: u64,
+    /// Columns of each call that skips some.
+    columns: Vec<u64>,
+}
+
+/// Repeats `test`. At `counts` in the state, calls leave how many columns they read of one token.
+pub(super) fn measure(
+    test: &Test,
+    repeats: usize,
+    session: &mut Session,
+    counts: &[u64],
+    meter: &mut Meter,
+) -> Result<Measured> {
     let ids = random_ids(test.positions().max(WARM_UP), session.vocab());
     session.truncate(0)?;
     session.prefill(&ids[..WARM_UP.min(session.context())])?;
@@ -131,18 +156,20 @@ pub(super) fn measure(test: &Test, repeats: usize, session: &mut Session, meter:
     if test.depth() > 0 {
         session.prefill(&ids[..test.depth()])?;
     }
-    let mut measured = Measured { repetitions: Vec::new(), profiles: Vec::new(), rescored_rows: 0.0 };
-    let mut rescored_rows = 0;
+    let mut measured =
+        Measured { repetitions: Vec::new(), profiles: Vec::new(), rescored_rows: 0.0, columns: Vec::new() };
+    let mut read = Read { rescored_rows: 0, columns: vec![0; counts.len()] };
     let mut before = meter.sample();
     for _ in 0..repeats {
         let mut samples = vec![before];
         let (done, steps) = match test {
             // A clock reading per phase is nothing beside the phases of a prompt.
-            Test::Prefill { .. } => session.profiled(|session| test.run(session, &ids[..test.tokens()], || {})),
-            Test::Decode { .. } => (test.run(session, &ids, || samples.push(meter.sample())), Vec::new()),
+            Test::Prefill { .. } => session.profiled(|session| test.run(session, &ids[..test.tokens()], &[], || {})),
+            Test::Decode { .. } => (test.run(session, &ids, counts, || samples.push(meter.sample())), Vec::new()),
         };
-        let (took, rescored) = done?;
-        rescored_rows += rescored;
+        let (took, more) = done?;
+        read.rescored_rows += more.rescored_rows;
+        read.columns.iter_mut().zip(more.columns).for_each(|(sum, more)| *sum += more);
         let toks_per_s = test.tokens() as f64 / took.as_secs_f64();
         let after = meter.sample();
         samples.push(after);
@@ -155,12 +182,15 @@ pub(super) fn measure(test: &Test, repeats: usize, session: &mut Session, meter:
     }
     if let Test::Decode { .. } = test {
         let mut samples = vec![before];
-        let (done, steps) = session.profiled(|session| test.run(session, &ids, || samples.push(meter.sample())));
+        let (done, steps) = session.profiled(|session| test.run(session, &ids, &[], || samples.push(meter.sample())));
         done?;
         samples.push(meter.sample());
         measured.profiles.push((Sample::mean(&samples), steps));
     }
-    measured.rescored_rows = rescored_rows as f64 / (repeats * test.wanted_rows()) as f64;
+    measured.rescored_rows = read.rescored_rows as f64 / (repeats * test.wanted_rows()) as f64;
+    if let Test::Decode { tokens, .. } = test {
+        measured.columns = read.columns.iter().map(|sum| *sum as f64 / (repeats * tokens) as f64).collect();
+    }
     Ok(measured)
 }
 

@@ -23,9 +23,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use tern_compiler::codegen::EmitterChoice;
+use tern_compiler::codegen::state::StateLayout;
 use tern_compiler::pipeline::{Lowered, Options};
 use tern_compiler::schedule::kernel::KvElem;
-use tern_compiler::schedule::traffic::Traffic;
+use tern_compiler::schedule::traffic::{Skipping, Traffic};
 use tern_runtime::cores::physical_cores;
 use tern_runtime::limits::dot::Dot;
 use tern_runtime::limits::{self, Meter};
@@ -75,6 +76,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
         model,
         name: loaded.imported.graph.name.clone(),
         traffic: Traffic::of(&lowered.schedule),
+        skipping: Skipping::all(&lowered.schedule),
         lowered,
         kv,
         dot: dot_in_force(&options),
@@ -143,6 +145,7 @@ struct Bench<'a> {
     name: String,
     lowered: Lowered,
     traffic: Traffic,
+    skipping: Vec<Skipping>,
     kv: KvType,
     options: Options,
     dot: Option<&'static Dot>,
@@ -155,10 +158,13 @@ impl Bench<'_> {
     /// All tests on `n_threads` threads, then the limits that were seen meanwhile.
     fn with_threads(&self, n_threads: usize, tests: &[Test], meter: &mut Meter, rows: &mut Vec<Row>) -> Result<()> {
         let mut session = self.session(n_threads, tests)?;
+        let state = StateLayout::new(&self.lowered.schedule)?;
+        let counts: Vec<u64> =
+            self.skipping.iter().map(|call| state.columns_read + 4 * u64::from(call.index)).collect();
         let mut samples = Vec::new();
         for test in tests {
             let spinner = Progress::spinner("measuring");
-            let measured = measure::measure(test, self.args.repeats, &mut session, meter)?;
+            let measured = measure::measure(test, self.args.repeats, &mut session, &counts, meter)?;
             drop(spinner);
             samples.extend(measured.repetitions.iter().map(|r| r.limit));
             let row = Row::Test(Box::new(self.row(test, n_threads, &measured)));
@@ -194,7 +200,10 @@ impl Bench<'_> {
             KvType::F32 => KvElem::F32,
             KvType::F16 => KvElem::F16,
         };
-        let traffic = self.traffic.with_rescored_rows(measured.rescored_rows);
+        let calls = self.skipping.iter().zip(&measured.columns);
+        let traffic =
+            calls.clone().fold(self.traffic, |traffic, (call, columns)| traffic.with_columns_read(call, *columns));
+        let traffic = traffic.with_rescored_rows(measured.rescored_rows);
         let bytes_per_tok = match *test {
             Test::Prefill { tokens } => {
                 let step = u64::from(self.lowered.schedule.max_step_tokens);
@@ -211,6 +220,7 @@ impl Bench<'_> {
             huge_pages: self.options.huge_pages == HugePages::Ask,
             bytes_per_tok,
             traffic: &traffic,
+            zeros: calls.map(|(call, columns)| 1.0 - columns / f64::from(call.cols)).collect(),
             peak_rss_bytes: self.peak.bytes(),
             load_seconds: self.load_seconds,
             compile_seconds: self.compile_seconds,

@@ -38,6 +38,8 @@ pub(super) struct Known<'a> {
     pub(super) huge_pages: bool,
     pub(super) bytes_per_tok: f64,
     pub(super) traffic: &'a Traffic,
+    /// Of calls that skip columns, the share of these, in order.
+    pub(super) zeros: Vec<f64>,
     pub(super) peak_rss_bytes: Option<u64>,
     pub(super) load_seconds: f64,
     pub(super) compile_seconds: f64,
@@ -67,6 +69,8 @@ pub(super) struct TestRow {
     of_peak_matmul_widest: Option<f64>,
     pub(super) toks_per_s_per_gb_per_s: f64,
     pub(super) toks_per_s_per_gmacs: Option<f64>,
+    /// Of each product that skips columns of zero activations, the share of these, layer by layer.
+    zeros: Vec<f64>,
     pub(super) bits_per_weight_body: f64,
     pub(super) bits_per_weight_head: f64,
     pub(super) peak_rss_bytes: Option<u64>,
@@ -132,6 +136,7 @@ impl TestRow {
             of_peak_matmul_widest: of_matmul(&|limit| limit.dot_macs_per_s_widest),
             toks_per_s_per_gb_per_s: per_gb,
             toks_per_s_per_gmacs: per_gmacs,
+            zeros: known.zeros.clone(),
             bits_per_weight_body: known.traffic.bits_per_weight_body(),
             bits_per_weight_head: known.traffic.bits_per_weight_head(),
             peak_rss_bytes: known.peak_rss_bytes,

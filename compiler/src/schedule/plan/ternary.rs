@@ -140,7 +140,7 @@ impl Planner<'_> {
         let single = (is_whole || how.one != how.many).then_some(single);
         let weights = many.or(one).map_or(Arg::F32(F32::new(0.0)), |offset| Arg::Weights { offset });
         let kernel = self.choice(id, how, piece)?;
-        let args = vec![
+        let mut args = vec![
             weights,
             part_of(x, Part::Data),
             part_of(x, Part::Scale),
@@ -153,6 +153,10 @@ impl Planner<'_> {
             piece.last,
             Arg::Scratch,
         ];
+        if how.one == Form::Packed(TritPacking::C2) {
+            args.push(Arg::ColumnsRead { index: self.plan.model.column_counts });
+            self.plan.model.column_counts += 1;
+        }
         let reads = std::iter::once(x).chain(piece.also).collect();
         self.call(id, kernel, args, split, reads, Some(out));
         if let Some(call) = self.plan.calls.last_mut() {

@@ -47,6 +47,7 @@ mod slot {
     pub(super) const WEIGHT_SCALE: i32 = 8;
     pub(super) const LAST: i32 = 9;
     pub(super) const SCRATCH: i32 = 10;
+    pub(super) const COLUMNS_READ: i32 = 11;
 }
 
 /// The shape of a ternary kernel.

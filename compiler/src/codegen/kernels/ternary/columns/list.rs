@@ -10,12 +10,16 @@ use super::{Columns, LINE};
 use crate::codegen::emitter::{Emitter, flags};
 use crate::schedule::columns::GROUP;
 
+/// The argument that says where the number of columns goes.
+const COLUMNS_READ_SLOT: usize = 11;
+
 /// Columns of a turn.
 const COLUMNS: u32 = 8;
 
 impl Columns<'_> {
-    /// Lists the columns of the token; gives their number in whole groups, filled up with columns of code 0.
-    pub(super) fn list(&self, k: &mut Emitter<'_, '_>, token: Value) -> Value {
+    /// Lists the columns of the token; gives their number in whole groups, filled up with columns of code 0. If it is to be
+    /// counted, who has tile 0 leaves their number for the caller.
+    pub(super) fn list(&self, k: &mut Emitter<'_, '_>, token: Value, is_counted: bool) -> Value {
         let shape = &self.f.shape;
         let codes = k.row(self.f.codes, token, shape.code_row_bytes());
         let none = k.int(0);
@@ -34,6 +38,9 @@ impl Columns<'_> {
             k.b.switch_to_block(next);
             vec![k.b.block_params(next)[0]]
         })[0];
+        if is_counted {
+            self.count(k, n);
+        }
         // The line of the last column again: it will be near. Of an empty list nothing is read.
         let (code, offset) = self.entry(k, n);
         let last = k.load(types::I32, offset, -4);
@@ -44,6 +51,19 @@ impl Columns<'_> {
         }
         let n = k.at(n, i64::from(GROUP) - 1);
         k.b.ins().band_imm_s(n, -i64::from(GROUP))
+    }
+
+    /// Leaves the number of columns for the caller, once per product.
+    fn count(&self, k: &mut Emitter<'_, '_>, n: Value) {
+        let (first, done) = (k.b.create_block(), k.b.create_block());
+        k.b.ins().brif(self.f.lo, done, &[], first, &[]);
+        k.b.switch_to_block(first);
+        k.b.seal_block(first);
+        let to = k.arg(COLUMNS_READ_SLOT);
+        k.b.ins().istore32(flags(), n, to, 0);
+        k.b.ins().jump(done, &[]);
+        k.b.seal_block(done);
+        k.b.switch_to_block(done);
     }
 
     /// Where the code and the offset of entry `n` lie.

@@ -58,7 +58,7 @@ pub(super) fn columns(k: &mut Emitter<'_, '_>, f: &Frame, regime: Regime) {
     let first = k.int(0);
     let tile_bytes = layout::trit_tile_bytes(PACKING, f.shape.cols) as i64;
     if regime == Regime::Gemv {
-        let n = c.list(k, first);
+        let n = c.list(k, first, true);
         k.for_range(f.lo, f.hi, 1, |k, tile| {
             let w = k.row(f.w, tile, tile_bytes);
             c.tile(k, Tile { w, tile, token: first, n });
@@ -67,7 +67,7 @@ pub(super) fn columns(k: &mut Emitter<'_, '_>, f: &Frame, regime: Regime) {
         k.for_range(f.lo, f.hi, 1, |k, tile| {
             let w = k.row(f.w, tile, tile_bytes);
             k.for_range(first, f.tokens, 1, |k, token| {
-                let n = c.list(k, token);
+                let n = c.list(k, token, false);
                 c.tile(k, Tile { w, tile, token, n });
             });
         });

@@ -11,6 +11,7 @@ use crate::codegen::wide::asm::Asm;
 use crate::codegen::wide::registers::{General, Width, low32};
 use crate::codegen::wide::ternary::slot;
 use crate::schedule::columns::GROUP;
+use crate::schedule::kernel::Regime;
 
 /// Lists the columns of the token.
 pub(super) fn list(k: &mut Asm, f: &Frame<'_>) {
@@ -24,6 +25,9 @@ pub(super) fn list(k: &mut Asm, f: &Frame<'_>) {
         match k.width {
             Width::W512 => compressed(k, f, [x, column, count]),
             Width::W128 | Width::W256 => shuffled(k, f, [x, column, count]),
+        }
+        if f.t.regime == Regime::Gemv {
+            tell(k, f, x);
         }
         close(k, f, [x, column]);
     });
@@ -91,6 +95,16 @@ fn shuffled(k: &mut Asm, f: &Frame<'_>, [x, column, count]: [General; 3]) {
         k.raw(|a| a.add(f.n, count));
         k.vpaddd(start, start, step);
     });
+}
+
+/// Leaves their number for the caller, once per product.
+fn tell(k: &mut Asm, f: &Frame<'_>, to: General) {
+    let mut done = k.label();
+    k.raw(|a| a.test(f.tile, f.tile));
+    k.raw(|a| a.jne(done));
+    k.load_arg(to, slot::COLUMNS_READ);
+    k.raw(|a| a.mov(dword_ptr(to), low32(f.n)));
+    k.bind(&mut done);
 }
 
 /// Fills up the last group with columns of code 0, and goes on with the next tile.
