@@ -120,6 +120,9 @@ pub(crate) struct CompileArgs {
     /// The only strategy for ternary products of many tokens, where a product has it [default: auto, chosen by cost].
     #[arg(long, value_name = "STRATEGY", value_parser = PossibleValuesParser::new(choices("prefill")))]
     pub(crate) prefill: Option<String>,
+    /// Whether small matrices may become code: faster prompts, slower to compile [default: auto, where that is kept].
+    #[arg(long, value_name = "WHEN", value_parser = PossibleValuesParser::new(choices("code")))]
+    pub(crate) code: Option<String>,
     /// Most memory of the packed weights, such as 600MB or 1.2GiB: the fastest choice of packings that fits.
     #[arg(long, value_name = "SIZE", value_parser = crate::size::parse)]
     pub(crate) memory: Option<u64>,
@@ -163,6 +166,7 @@ impl CompileArgs {
             ("--emitter", self.emitter.is_some()),
             ("--decode", self.decode.is_some()),
             ("--prefill", self.prefill.is_some()),
+            ("--code", self.code.is_some()),
             ("--memory", self.memory.is_some()),
             ("--head", self.head.is_some()),
             ("--step-tokens", self.step_tokens.is_some()),

@@ -214,12 +214,14 @@ fn key(model: &Path, options: &Options) -> Result<String> {
         threads,
         memory_bytes,
         figures,
+        code,
         ..
     } = options;
     let name = model.canonicalize().unwrap_or_else(|_| model.to_owned());
     put("name", &name.file_name().unwrap_or_default().to_string_lossy());
     put("options", &format!("{isa:?} {profile:?} {emitter:?} {max_context:?} {max_step_tokens} {head:?} {egraph:?}"));
     put("strategies", &format!("{only:?} {threads} {memory_bytes:?}"));
+    put("code", &code.to_string());
     put("figures", &format!("{figures:?}"));
     let shown = model.display();
     let listing = fs::read_dir(model).with_context(|| format!("cannot list {shown}"))?;
@@ -340,6 +342,7 @@ mod tests {
             Options { egraph, ..options.clone() },
             Options { only: [None, Some(Strategy::Dot2)], ..options.clone() },
             Options { figures: Figures::none(), ..options.clone() },
+            Options { code: !options.code, ..options.clone() },
             Options { threads: options.threads + 1, ..options.clone() },
             Options { memory_bytes: Some(600_000_000), ..options.clone() },
         ];

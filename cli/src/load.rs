@@ -121,6 +121,7 @@ fn options_for(
             optimise: !args.no_optimise,
         },
         only: [only("decode", args.decode.as_deref())?, only("prefill", args.prefill.as_deref())?],
+        code: setting("code", args.code.as_deref())?.value != "off",
         threads: u32::try_from(physical_cores()).unwrap_or(1),
         figures: figures(args, is_for_here)?,
         memory_bytes: args.memory,
@@ -297,6 +298,11 @@ pub(crate) fn source<'a>(
             // Damaged, or of a tern that wrote others: it is written again.
             Err(e) => note(&format!("the cached model is of no use, compiling again: {e:#}")),
         }
+    }
+    let mut options = options;
+    if cached.is_none() && setting("code", args.code.as_deref())?.value == "auto" {
+        // What is compiled for one run is to start soon, unless somebody asks for code by name.
+        options.code = options.only.contains(&Some(Strategy::AddSub));
     }
     Ok(Box::new(CheckpointSource::new(path, options, args, cached)?))
 }

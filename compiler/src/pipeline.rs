@@ -51,6 +51,8 @@ pub struct Options {
     pub egraph: egraph::Options,
     /// The only strategies that it may choose for decoding and for prompts, if there are such.
     pub only: [Option<Strategy>; 2],
+    /// Whether small matrices may become code, which takes a second to compile.
+    pub code: bool,
     /// Threads that will share the work: what is fastest depends on it.
     pub threads: u32,
     /// What was measured of kernels.
@@ -79,6 +81,7 @@ impl Options {
             head: HeadMode::Auto,
             egraph: egraph::Options::default(),
             only: [None; 2],
+            code: true,
             threads: u32::try_from(physical_cores()).unwrap_or(1),
             figures: Figures::built_in(),
             memory_bytes: None,
@@ -274,6 +277,9 @@ fn costs(options: &Options, targets: &[Target], ternary: Ternary) -> Costs {
         if let Some(only) = only {
             there.retain(|strategy| *strategy == only);
         }
+    }
+    if !options.code {
+        [&mut offers.decode, &mut offers.prefill].into_iter().for_each(|all| all.retain(|s| *s != Strategy::AddSub));
     }
     let mut prices = Prices { threads: options.threads, figures: options.figures.clone(), ..Prices::default() };
     if let Some(highest) = targets.last() {

@@ -58,9 +58,11 @@ impl Engine {
         let giga = match (slot, strategy, self.kind()) {
             (Slot::Decode, Strategy::Dot2 | Strategy::Any, kind) => by(kind, [170, 170, 120, 55, 60, 28]),
             (Slot::Decode, Strategy::Dot5, kind) => by(kind, [130, 40, 30, 20, 15, 10]),
-            (Slot::Decode, Strategy::Lut | Strategy::Lut2 | Strategy::Lut5, kind) => by(kind, [80, 80, 50, 50, 30, 26]),
+            (Slot::Decode, Strategy::Lut | Strategy::Lut2 | Strategy::Lut5, kind) => {
+                by(kind, [125, 125, 60, 60, 30, 28])
+            }
             (Slot::Decode, Strategy::ColSkip, kind) => by(kind, [120, 120, 60, 40, 20, 15]),
-            (Slot::Decode, Strategy::Dup, kind) => by(kind, [60, 60, 60, 28, 60, 28]),
+            (Slot::Decode, Strategy::Dup, kind) => by(kind, [134, 134, 90, 40, 45, 20]),
             // Scalar additions.
             (Slot::Decode, Strategy::AddSub, _) => 6,
             (Slot::Prefill, Strategy::Dot2 | Strategy::Any, kind) => by(kind, [210, 210, 130, 55, 90, 30]),
@@ -68,7 +70,7 @@ impl Engine {
             (Slot::Prefill, Strategy::Lut2 | Strategy::Lut5, kind) => by(kind, [250, 240, 240, 240, 115, 110]),
             (Slot::Prefill, Strategy::Lut, kind) => by(kind, [80, 80, 50, 50, 30, 26]),
             (Slot::Prefill, Strategy::ColSkip, kind) => by(kind, [100, 100, 50, 35, 18, 14]),
-            (Slot::Prefill, Strategy::Dup, kind) => by(kind, [60, 60, 60, 28, 60, 28]),
+            (Slot::Prefill, Strategy::Dup, kind) => by(kind, [134, 134, 90, 40, 45, 20]),
             // Additions of a whole vector of tokens, times the share of non-zeros; fetched, not predicted.
             (Slot::Prefill, Strategy::AddSub, kind) => by(kind, [100, 100, 60, 60, 25, 25]),
         };

@@ -58,6 +58,13 @@ pub static KNOBS: &[KnobSpec] = &[
         doc: "The strategy that computes ternary products of many tokens, wherever a product has it; `auto` lets the optimiser choose by cost. Results are bit-identical.",
     },
     KnobSpec {
+        name: "code",
+        env: "TERN_CODE",
+        kind: KnobKind::Choice(&["auto", "on", "off"]),
+        default: "auto",
+        doc: "Whether small matrices may become code (the strategy addsub): faster prompts for a second of compiling. `auto` allows it where what is compiled is kept or measured, and not where it is compiled for one run. Results are bit-identical.",
+    },
+    KnobSpec {
         name: "threads",
         env: "TERN_THREADS",
         kind: KnobKind::NumberOrAuto { min: 1, max: 1024 },
