@@ -54,10 +54,10 @@ impl Columns<'_> {
         let masks = [0x03, 0x0c].map(|mask| k.splat_u8(mask));
         if k.isa.has_dot() {
             // Sixteen sums do not fit the registers of x86.
-            let halves: &[std::ops::Range<usize>] = if k.isa.arch() == Arch::X86_64 { &[0..1, 1..2] } else { &[0..2] };
+            let at_once = if k.isa.arch() == Arch::X86_64 { 1 } else { 2 };
             for at in (0..LINE).step_by(VECTOR as usize) {
-                for halves in halves {
-                    self.dots(k, t, masks, at, halves.clone());
+                for half in (0..2).step_by(at_once) {
+                    self.dots(k, t, masks, at, half..half + at_once);
                 }
             }
         } else {
