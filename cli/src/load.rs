@@ -18,6 +18,7 @@ use tern_compiler::graph::arith::Profile;
 use tern_compiler::import::Imported;
 use tern_compiler::pipeline::{self, Lowered, Options, Timings};
 use tern_compiler::schedule::HeadMode;
+use tern_compiler::strategy::Prices;
 use tern_compiler::tuning::Figures;
 use tern_host::artifact::ArtifactSource;
 use tern_host::{Facts, Source};
@@ -122,7 +123,8 @@ fn options_for(
         },
         only: [only("decode", args.decode.as_deref())?, only("prefill", args.prefill.as_deref())?],
         code: setting("code", args.code.as_deref())?.value != "off",
-        threads: u32::try_from(physical_cores()).unwrap_or(1),
+        // What is built for others must not depend on this machine.
+        threads: if is_for_here { u32::try_from(physical_cores()).unwrap_or(1) } else { Prices::default().threads },
         figures: figures(args, is_for_here)?,
         memory_bytes: args.memory,
         huge_pages: huge_pages(args)?,

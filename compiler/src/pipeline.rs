@@ -51,7 +51,7 @@ pub struct Options {
     pub egraph: egraph::Options,
     /// The only strategies that it may choose for decoding and for prompts, if there are such.
     pub only: [Option<Strategy>; 2],
-    /// Whether small matrices may become code, which takes a second to compile.
+    /// Whether small matrices may become code: to find the sums that their rows share takes a second.
     pub code: bool,
     /// Threads that will share the work: what is fastest depends on it.
     pub threads: u32,
@@ -255,14 +255,19 @@ pub fn lower_levels(
     let Proved { facts, proofs } = timings.time("prove", || prove::prove(&compiled, weights, &costs, first))?;
     let mut optimised = optimise(&compiled, &facts, options, &costs, timings)?;
     let fit = fit::Fit { facts: &facts, costs: &costs, budget_bytes: options.memory_bytes };
+    // What was measured at the highest level says nothing of the loops of another.
+    let highest = targets.last().map_or(options.isa, |target| target.isa);
+    let mut measured = Variants::new();
+    let of = |target: &Target, variants: &Variants| {
+        if target.isa == highest { variants.clone() } else { Variants::new() }
+    };
     let least = fit.schedule(&mut optimised.graph, &mut |graph, variants| {
-        schedule(graph, options, first.ternary_packed(packing), (variants, &proofs), timings)
+        measured.clone_from(&variants);
+        schedule(graph, options, first.ternary_packed(packing), (of(first, &variants), &proofs), timings)
     })?;
     let mut schedules = vec![least];
     for target in others {
-        // What was measured at one level says nothing of the loops of another.
-        let variants = Variants::new();
-        let ternary = target.ternary_packed(packing);
+        let (ternary, variants) = (target.ternary_packed(packing), of(target, &measured));
         schedules.push(schedule(&optimised.graph, options, ternary, (variants, &proofs), timings)?);
     }
     let scratch_bytes = schedules.iter().map(|schedule| schedule.scratch_bytes).max().unwrap_or(0);

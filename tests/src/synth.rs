@@ -54,6 +54,8 @@ pub struct Spec {
     pub input_norms: bool,
     /// Chooses all weights.
     pub seed: u64,
+    /// Whether every second row of a ternary matrix repeats the one before.
+    pub repeat_rows: bool,
 }
 
 /// One tensor of a safetensors file.
@@ -86,6 +88,7 @@ impl Spec {
             tied: kind != Kind::LlamaBitLinear,
             input_norms: false,
             seed: 1,
+            repeat_rows: false,
         }
     }
 
@@ -184,7 +187,13 @@ impl Spec {
             tensors.insert(format!("{name}.weight"), master);
             return;
         }
-        let trits: Vec<i8> = (0..rows * cols).map(|_| rng.below(3) as i8 - 1).collect();
+        let mut trits: Vec<i8> = (0..rows * cols).map(|_| rng.below(3) as i8 - 1).collect();
+        if self.repeat_rows {
+            for pair in trits.chunks_exact_mut(2 * cols) {
+                let (row, next) = pair.split_at_mut(cols);
+                next.copy_from_slice(row);
+            }
+        }
         let scale = if self.kind == Kind::LlamaBitLinear { 1.0 / size } else { size };
         tensors.insert(format!("{name}.weight"), pack(&trits, rows, cols));
         let scale = StoredTensor { dtype: "F32".into(), shape: vec![1], data: scale.to_le_bytes().to_vec() };

@@ -39,6 +39,7 @@ fn spec(rng: &mut Rng) -> Spec {
         tied: rng.below(2) == 0,
         input_norms: rng.below(4) == 0,
         seed: rng.bits(),
+        repeat_rows: rng.below(8) == 0,
     }
 }
 

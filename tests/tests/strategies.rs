@@ -13,6 +13,10 @@ use tern_tests::synth::{Kind, Spec};
 
 /// relu2 in the middle, so that zeros can be skipped; two blocks, K that no tile divides.
 fn model() -> Loaded {
+    model_of(false)
+}
+
+fn model_of(repeat_rows: bool) -> Loaded {
     let spec = Spec {
         vocab: 43,
         hidden: 100,
@@ -20,6 +24,7 @@ fn model() -> Loaded {
         heads: 2,
         kv_heads: 1,
         head_dim: 50,
+        repeat_rows,
         ..Spec::small(Kind::BitNetPacked)
     };
     Loaded::new("strategies", &spec.checkpoint().expect("a checkpoint"))
@@ -76,6 +81,21 @@ fn every_pair_of_strategies() {
         for &many in &offers.prefill {
             let options = Options { only: [Some(one), Some(many)], ..free.clone() };
             check(&loaded, &options, &ids, &[1, 3]);
+        }
+    }
+}
+
+/// Repeats need a model that has some.
+#[test]
+fn repeated_rows_are_computed_once() {
+    let loaded = model_of(true);
+    let ids: Vec<u32> = (0..37).map(|i| i * 7 % 43).collect();
+    for target in targets().into_iter().filter(|(_, profile, _)| *profile == Profile::Plain) {
+        let free = options_for(target);
+        for only in [[Some(Strategy::Dup); 2], [Some(Strategy::Dup), Some(Strategy::Dot2)]] {
+            let options = Options { only, ..free.clone() };
+            let lowered = check(&loaded, &options, &ids, &[2, 70]);
+            assert!(count(&lowered, Slot::Decode, Strategy::Dup) > 0, "{target:?}");
         }
     }
 }

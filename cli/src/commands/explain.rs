@@ -44,9 +44,10 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<ExitCode> {
     }
     let isa = options.isa.name();
     let mut text = format!(
-        "{}: level {isa}, {} threads; packed weights {:.1} MB\n",
+        "{}: level {isa}, {} threads, code {}; packed weights {:.1} MB\n",
         loaded.imported.graph.name,
         options.threads,
+        if options.code { "on" } else { "off" },
         schedule.weights.bytes as f64 / 1e6
     );
     for product in wanted {

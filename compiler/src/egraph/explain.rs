@@ -113,7 +113,7 @@ fn candidates(
     let one = |strategy: Strategy| {
         let admitted = costs.offers.admit(slot, strategy, &chosen.product);
         let is_held = held.map_or(admitted.is_ok(), |held| held.contains(&strategy));
-        let there = admitted.is_ok() || strategy == resolved;
+        let there = is_held || strategy == resolved;
         let price = there.then(|| costs.prices.price(slot, strategy, &chosen.product));
         let because = match (price, admitted) {
             (Some(price), _) => because(&price, costs),

@@ -43,13 +43,20 @@ impl Fit<'_> {
             rest_bytes,
             budget_bytes,
         })?;
-        for ((chosen, ways), way) in chosen.iter().zip(&ways).zip(found.ways) {
+        for ((chosen, ways), &way) in chosen.iter().zip(&ways).zip(&found.ways) {
             let (Some(node), Some(way)) = (graph.nodes.get_mut(chosen.node.0 as usize), ways.get(way)) else {
                 continue;
             };
             node.op = with_strategies(node.op, way.strategies);
         }
-        schedule(graph, self.variants(graph))
+        let done = schedule(graph, self.variants(graph))?;
+        if done.weights.bytes > budget_bytes {
+            return Err(Error::Memory { least_bytes: done.weights.bytes, rest_bytes, budget_bytes });
+        }
+        if !found.exact {
+            tracing::warn!("so many choices fit that not all were compared: there may be a faster one");
+        }
+        Ok(done)
     }
 
     fn resolved(&self, strategies: [Strategy; 2]) -> [Strategy; 2] {

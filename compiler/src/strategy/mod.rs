@@ -2,8 +2,8 @@
 //!
 //! In: a target, figures of a CPU, facts of weights. Out: for the e-graph, which e-nodes a class may hold ([`Offers`]) and
 //! what they cost ([`Prices`]). It upholds that a strategy is offered only where a kernel exists and what it claims is
-//! proved, and that a choice follows from figures and never from the clock of this run. It chooses nothing itself: the
-//! e-graph's extraction does.
+//! proved, and that a choice follows from figures and never from the clock of this run. It chooses nothing itself but under a limit of
+//! memory: the e-graph's extraction does.
 //!
 //! Read [`offer`] (what there is), [`price`] (what it costs), [`roofline`] (what it should cost where nothing was measured),
 //! [`memory`] (which packings fit).

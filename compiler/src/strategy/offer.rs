@@ -45,7 +45,7 @@ pub enum Missing {
     Zeros,
     /// A matrix is too large to be code.
     Program,
-    /// No row or block of it is zero or repeated.
+    /// Too few rows and blocks of it are zero or repeated.
     Repeats,
 }
 
@@ -56,7 +56,7 @@ impl fmt::Display for Missing {
             Missing::Kernel(Slot::Prefill) => "the target has no kernel for many tokens",
             Missing::Gated => "there is no kernel for gated units",
             Missing::Zeros => "no relu2 makes its activations zero",
-            Missing::Program => "the matrix is too large to be code",
+            Missing::Program => "the matrix is too large to be code, or cannot pay as code",
             Missing::Repeats => "too few of its rows and blocks are zero or repeated",
         })
     }

@@ -69,7 +69,7 @@ impl Engine {
             (Slot::Prefill, Strategy::Dot5, kind) => by(kind, [205, 60, 40, 25, 20, 10]),
             (Slot::Prefill, Strategy::Lut2 | Strategy::Lut5, kind) => by(kind, [250, 240, 240, 240, 115, 110]),
             (Slot::Prefill, Strategy::Lut, kind) => by(kind, [80, 80, 50, 50, 30, 26]),
-            (Slot::Prefill, Strategy::ColSkip, kind) => by(kind, [100, 100, 50, 35, 18, 14]),
+            (Slot::Prefill, Strategy::ColSkip, kind) => by(kind, [50, 50, 30, 20, 10, 8]),
             (Slot::Prefill, Strategy::Dup, kind) => by(kind, [134, 134, 90, 40, 45, 20]),
             // Additions of a whole vector of tokens, times the share of non-zeros; fetched, not predicted.
             (Slot::Prefill, Strategy::AddSub, kind) => by(kind, [100, 100, 60, 60, 25, 25]),

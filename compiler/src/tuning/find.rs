@@ -241,7 +241,8 @@ impl Index {
         let figure = nearest.at_zeros(query)?;
         let macs = |work: Work| work.padded_macs(query.strategy);
         let more_threads = f64::from(nearest.threads) / f64::from(query.threads.max(1));
-        let exact = nearest.work == query.work && nearest.threads == query.threads;
+        let at_share = !counts_zeros(query.strategy) || f64::from(figure.key.zeros_percent) == 100.0 * query.zeros;
+        let exact = at_share && nearest.work == query.work && nearest.threads == query.threads;
         Some(Found {
             ns: figure.ns * macs(query.work) / macs(nearest.work) * more_threads,
             variant: figure.variant,

@@ -219,8 +219,8 @@ impl Planner<'_> {
     fn distinct(&mut self, id: ValueId, piece: &Piece) -> Result<KernelId, Error> {
         let ((rows, cols), epilogue) = (piece.shape, piece.epilogue);
         let layout = self.distinct_layout(id, piece)?;
-        let bytes =
-            u32::try_from(layout.bytes()).map_err(|_| self.unsupported(id, "a matrix of 4 GiB without repeats"))?;
+        let bytes = u32::try_from(layout.bytes())
+            .map_err(|_| self.unsupported(id, "a matrix of more than 2 GiB without repeats"))?;
         Ok(self.kernel(KernelKind::Dup { rows, cols, epilogue, bytes }))
     }
 
