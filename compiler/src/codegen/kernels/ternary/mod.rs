@@ -12,7 +12,7 @@
 //! One way reads `n4_16x16`, whose byte lanes are rows:
 //! - [`lut`]: for one token after another. Sixteen rows look up the sum of two columns in one byte shuffle.
 //!
-//! [`dup`] reads a matrix of which repeats are stored once.
+//! [`mod@dup`] reads a matrix of which repeats are stored once.
 //!
 //! Args: w, codes, scales, sums, out, tokens, lo, hi, s_w, then residual rows or s_w of up, scratch.
 

@@ -14,7 +14,7 @@
 //! One way reads `c2_256`, whose cache lines are columns:
 //! - [`columns`]: for one token after another. Columns whose activation is zero are not read.
 //!
-//! [`dup`] reads a matrix of which repeats are stored once. Weights that are code have [`mod@addsub`].
+//! [`mod@dup`] reads a matrix of which repeats are stored once. Weights that are code have [`mod@addsub`].
 //!
 //! Args: w, codes, scales, sums, out, tokens, lo, hi, s_w, then residual rows or s_w of up, scratch.
 
