@@ -192,6 +192,8 @@ pub struct Lowered {
     pub report: egraph::Report,
     /// What it knew of the weights.
     pub facts: Facts,
+    /// What kernels may rely on.
+    pub proofs: Proofs,
     /// By which costs it chose.
     pub costs: Costs,
     /// Kernels, memory and phases of the optimised graph.
@@ -226,9 +228,9 @@ pub fn lower(graph: &Graph, weights: &dyn WeightData, options: &Options) -> Resu
     let schedule = fit.schedule(&mut optimised.graph, &mut |graph, variants| {
         schedule(graph, options, ternary, (variants, &proved.proofs), &mut timings)
     })?;
-    let facts = proved.facts;
+    let Proved { facts, proofs } = proved;
     let egraph::Optimised { graph: optimised, report } = optimised;
-    Ok(Lowered { compiled, optimised, report, facts, costs, schedule, timings })
+    Ok(Lowered { compiled, optimised, report, facts, proofs, costs, schedule, timings })
 }
 
 /// A schedule for each of several levels of one architecture, least first: all read the same packed weights and share the

@@ -15,7 +15,7 @@ use tern_compiler::pipeline::Options;
 use tern_runtime::artifact::unfinished::Mode;
 use tern_runtime::artifact::{self as format, Artifact};
 use tern_runtime::features;
-use tern_runtime::generated::artifact::{ALIGN_BYTES, Kind};
+use tern_runtime::generated::artifact::{ALIGN_BYTES, Kind, VERSION};
 use tern_runtime::memory::HugePages;
 use tern_runtime::session::KvType;
 use tern_tests::engines::{self, Loaded, assert_same_bits, logits_in_chunks, native};
@@ -198,9 +198,10 @@ fn what_is_cut_off_or_hung_on_is_refused() {
 fn a_newer_layout_is_refused_by_its_version() {
     let w = written();
     let mut bytes = fs::read(&w.path).expect("the artifact");
-    bytes[8] = 2;
+    bytes[8] = VERSION as u8 + 1;
     let e = refusal(&w.path, &bytes).expect("refused").to_string();
-    assert!(e.contains("version 2") && e.contains("reads 1") && e.contains("newer tern"), "{e}");
+    let (newer, ours) = (format!("version {}", VERSION + 1), format!("reads {VERSION}"));
+    assert!(e.contains(&newer) && e.contains(&ours) && e.contains("newer tern"), "{e}");
 }
 
 #[test]

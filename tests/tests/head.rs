@@ -71,7 +71,6 @@ impl Heads {
         let imported = &self.loaded.imported;
         let options = options_for((target.isa, target.profile, target.emitter));
         let options = pipeline::Options { head: mode, max_step_tokens: 3, ..options };
-        let lowered = pipeline::lower(&imported.graph, &imported.weights, &options).expect("the model lowers");
         let zeros = vec![0.0; head[0].len()];
         let embed: Vec<Vec<f32>> = (0..self.vocab).map(|i| tokens.get(i).unwrap_or(&zeros).clone()).collect();
         let weights = Overridden {
@@ -82,6 +81,8 @@ impl Heads {
                 (weight(&imported.graph, "model.norm.weight"), bf16(&[vec![1.0; zeros.len()]])),
             ],
         };
+        // What is proved of weights is proved of these.
+        let lowered = pipeline::lower(&imported.graph, &weights, &options).expect("the model lowers");
         RawModel::new(lowered.schedule, &weights, target)
     }
 }

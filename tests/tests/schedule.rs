@@ -49,7 +49,7 @@ fn schedules_with(loaded: &Loaded, max_step_tokens: u32, head: HeadMode) -> [Sch
         ternary: target.ternary(),
         head,
         variants: schedule::Variants::new(),
-        proofs: schedule::Proofs::default(),
+        proofs: lowered.proofs,
     };
     [&lowered.compiled, &lowered.optimised]
         .map(|graph| schedule::schedule(graph, &options).unwrap_or_else(|e| panic!("{}: {e}", loaded.name)))

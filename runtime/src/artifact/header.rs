@@ -327,7 +327,7 @@ mod tests {
             let filled = changed(&base, |page| page[reserved] = 1);
             assert!(matches!(filled, Err(Fault::Damaged { .. })), "{reserved}: {filled:?}");
         }
-        let newer = changed(&base, |page| put(page, AT_VERSION, &2_u32.to_le_bytes()));
-        assert_eq!(newer, Err(Fault::Version(2)));
+        let newer = changed(&base, |page| put(page, AT_VERSION, &(VERSION + 1).to_le_bytes()));
+        assert_eq!(newer, Err(Fault::Version(VERSION + 1)));
     }
 }

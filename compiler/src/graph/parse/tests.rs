@@ -109,7 +109,18 @@ fn attributes_are_checked_against_the_op() {
         ["2:8: the attributes of `kv_cache` are, in this order: layer, heads, head_dim"]
     );
     assert_eq!(node("input_ids {x = 1}"), ["2:8: `input_ids` has no attributes"]);
-    assert_eq!(node("glu {act = gelu}"), ["2:19: expected a number, `relu2` or `silu`, found `gelu`"]);
+    assert_eq!(
+        node("glu {act = gelu}"),
+        ["2:19: expected a number, `relu2`, `silu` or a strategy such as dot2, found `gelu`"]
+    );
+    assert_eq!(
+        node("ternary_linear {decode = 3}"),
+        ["2:8: attribute decode of `ternary_linear` must be a strategy such as dot2, found 3"]
+    );
+    assert_eq!(
+        node("ternary_linear {prefill = dot2, decode = dot2}"),
+        ["2:8: the attributes of `ternary_linear` are, in this order: decode, prefill"]
+    );
     assert_eq!(node("rope {head_dim = -1}"), ["2:8: attribute head_dim of `rope` must be a whole number, found -1.0"]);
 }
 
