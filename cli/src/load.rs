@@ -301,11 +301,6 @@ pub(crate) fn source<'a>(
             Err(e) => note(&format!("the cached model is of no use, compiling again: {e:#}")),
         }
     }
-    let mut options = options;
-    if cached.is_none() && setting("code", args.code.as_deref())?.value == "auto" {
-        // What is compiled for one run is to start soon, unless somebody asks for code by name.
-        options.code = options.only.contains(&Some(Strategy::AddSub));
-    }
     Ok(Box::new(CheckpointSource::new(path, options, args, cached)?))
 }
 
@@ -448,6 +443,10 @@ impl Source for CheckpointSource<'_> {
                 Err(e) if e.is::<tern_runtime::artifact::Error>() => note(&format!("compiling in memory: {e:#}")),
                 Err(e) => return Err(e),
             }
+        }
+        if setting("code", self.args.code.as_deref())?.value == "auto" {
+            // What is compiled for one run is to start soon, unless somebody asks for code by name.
+            self.options.code = self.options.only.contains(&Some(Strategy::AddSub));
         }
         self.loaded.compile(&self.options, self.args)
     }

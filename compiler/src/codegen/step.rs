@@ -17,7 +17,7 @@ use tern_runtime::session::MAX_TOP_K;
 use super::emitter::flags;
 use super::state::{self, StateLayout};
 use crate::schedule::table::MAX_TABLE_THREADS;
-use crate::schedule::{Arg, Call, Choice, Many, Part, Phase, RowKind, RowSpace, Schedule, layout};
+use crate::schedule::{Arg, Call, Choice, Many, Part, Phase, RowKind, RowSpace, Schedule, Single, layout};
 use share::{Share, Work};
 
 /// What the program calls.
@@ -274,8 +274,8 @@ impl Step<'_> {
         for (slot, arg) in call.args.iter().enumerate() {
             if !matches!(arg, Arg::Lo | Arg::Hi) {
                 let mut value = self.arg(b, *arg);
-                if let (Arg::Weights { .. }, Some(single)) = (arg, call.single) {
-                    let own = b.ins().iadd_imm_s(self.model, single.weights as i64);
+                if let (0, Some(Single { weights: Some(offset), .. })) = (slot, call.single) {
+                    let own = b.ins().iadd_imm_s(self.model, offset as i64);
                     let is_single = self.is_single(b, call);
                     value = b.ins().select(is_single, own, value);
                 }

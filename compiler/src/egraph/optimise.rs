@@ -11,7 +11,7 @@ use super::cost::{Costs, Known, strategies};
 use super::distinct::Distinct;
 use super::error::Error;
 use super::language::{ENode, Head};
-use super::products::{keeps_zeros, makes_zeros};
+use super::products::sparse;
 use super::regions::{self, Region};
 use super::report::{Held, RegionReport, Report};
 use super::rules::{self, Rewrite};
@@ -20,7 +20,7 @@ use super::{Options, readback};
 use std::collections::BTreeMap;
 
 use crate::graph::infer::OperandType;
-use crate::graph::{Graph, Op, Strategy, WeightId};
+use crate::graph::{Graph, Strategy, WeightId};
 use crate::spec::Class;
 use crate::strategy::WeightFacts;
 
@@ -139,7 +139,13 @@ fn node_cost(costs: &Costs, egraph: &EGraph<ENode, Types>, node: &ENode) -> Opti
 
 /// The cost of all nodes of a body.
 fn body_cost(costs: &Costs, body: &Body) -> u64 {
-    let sparse = sparse_nodes(body);
+    let node_at = |place: Option<&Place>| match place {
+        Some(Place::Node(i)) => Some(*i as usize),
+        _ => None,
+    };
+    let sparse = sparse(
+        body.nodes.iter().map(|node| (node.op, [node_at(node.operands.first()), node_at(node.operands.get(1))])),
+    );
     let one = |node: &BodyNode| {
         let operand = |place: &Place| match *place {
             Place::Node(i) => OperandType::Value(&body.nodes[i as usize].ty),
@@ -156,17 +162,6 @@ fn body_cost(costs: &Costs, body: &Body) -> u64 {
         costs.cost_ps(node.op, &operands, &node.ty, Known { facts: &facts, is_sparse }).unwrap_or(u64::MAX)
     };
     body.nodes.iter().fold(0, |sum, node| sum.saturating_add(one(node)))
-}
-
-/// Of which nodes most elements are zero; as `analysis::reads_zeros` has it of classes.
-fn sparse_nodes(body: &Body) -> Vec<bool> {
-    let mut sparse: Vec<bool> = Vec::with_capacity(body.nodes.len());
-    for node in &body.nodes {
-        let at = |i: usize| matches!(node.operands.get(i), Some(Place::Node(n)) if sparse[*n as usize]);
-        let is_sparse = makes_zeros(node.op) || keeps_zeros(node.op) && at(0) || node.op == Op::Mul && (at(0) || at(1));
-        sparse.push(is_sparse);
-    }
-    sparse
 }
 
 /// `prologue`, `blocks 0-3, 5`, `epilogue`.

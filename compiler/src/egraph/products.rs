@@ -38,13 +38,25 @@ pub fn products(graph: &Graph, facts: &Facts) -> Vec<Chosen> {
     (0..graph.nodes.len()).filter_map(chosen).collect()
 }
 
-/// Of which values most elements are zero, since a relu2 made them so; as `analysis::reads_zeros` has it of classes.
+/// Of which values of a graph most elements are zero. Like the e-graph, which sees one block, it looks at no other one's.
 fn sparse_values(graph: &Graph) -> Vec<bool> {
-    let mut sparse: Vec<bool> = Vec::with_capacity(graph.nodes.len());
-    for node in &graph.nodes {
-        let at = |i: usize| matches!(node.operands.get(i), Some(Operand::Value(v)) if sparse[v.0 as usize]);
-        let is_sparse = makes_zeros(node.op) || keeps_zeros(node.op) && at(0) || node.op == Op::Mul && (at(0) || at(1));
-        sparse.push(is_sparse);
+    let nodes = graph.nodes.iter().map(|node| {
+        let value = |operand: Option<&Operand>| match operand {
+            Some(Operand::Value(v)) if graph.node(*v).block == node.block => Some(v.0 as usize),
+            _ => None,
+        };
+        (node.op, [value(node.operands.first()), value(node.operands.get(1))])
+    });
+    sparse(nodes)
+}
+
+/// Of which nodes most elements are zero, since a relu2 made them so: of each its op, and the nodes that its first two
+/// operands are. `analysis::reads_zeros` says the same of classes.
+pub(super) fn sparse(nodes: impl Iterator<Item = (Op, [Option<usize>; 2])>) -> Vec<bool> {
+    let mut sparse: Vec<bool> = Vec::new();
+    for (op, operands) in nodes {
+        let [first, second] = operands.map(|node| node.is_some_and(|node| sparse[node]));
+        sparse.push(makes_zeros(op) || keeps_zeros(op) && first || op == Op::Mul && (first || second));
     }
     sparse
 }

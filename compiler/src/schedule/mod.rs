@@ -228,8 +228,8 @@ pub struct Call {
 /// What a call that chooses its kernel by rows does otherwise for a single one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Single {
-    /// Where the packed weights lie that it reads instead of those among its arguments.
-    pub weights: u64,
+    /// Where the packed weights lie that it reads instead of what its first argument says; `None` if its weights are code.
+    pub weights: Option<u64>,
     /// How threads share it instead.
     pub split: Split,
     /// Whether a thread does its share as a whole: what the kernel prepares must serve all of it.
@@ -250,7 +250,7 @@ impl Call {
     /// Where the packed weights lie that it reads for one row, or for several; `None` if it reads none.
     pub fn weights(&self, slot: Slot) -> Option<u64> {
         match (self.single, slot) {
-            (Some(single), Slot::Decode) => Some(single.weights),
+            (Some(single), Slot::Decode) => single.weights,
             _ => self.args.iter().find_map(|arg| if let Arg::Weights { offset } = arg { Some(*offset) } else { None }),
         }
     }

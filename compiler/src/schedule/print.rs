@@ -72,7 +72,8 @@ impl Schedule {
         }
         write!(f, "  {}", Shown(call.split))?;
         if let Some(Single { weights, split, is_whole }) = call.single {
-            write!(f, ", of one row w+{weights} {}{}", Shown(split), if is_whole { ", whole shares" } else { "" })?;
+            let weights = weights.map_or_else(|| "code".to_owned(), |offset| format!("w+{offset}"));
+            write!(f, ", of one row {weights} {}{}", Shown(split), if is_whole { ", whole shares" } else { "" })?;
         }
         f.write_str("  (")?;
         for (i, arg) in call.args.iter().enumerate() {

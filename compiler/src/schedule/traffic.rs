@@ -73,16 +73,6 @@ impl Class {
     }
 }
 
-/// Whether a call's weights are code for one row, or for many.
-fn is_code(schedule: &Schedule, call: &Call, slot: Slot) -> bool {
-    let kernel = match (call.kernel, slot) {
-        (Choice::ByRows { one, .. }, Slot::Decode) => one,
-        (Choice::ByRows { few, .. }, Slot::Prefill) => few,
-        (Choice::One(_) | Choice::ByKv { .. }, _) => return false,
-    };
-    matches!(schedule.kernels.get(kernel.0 as usize), Some(KernelKind::AddSub { .. }))
-}
-
 /// The kernel of a call that one row takes.
 fn kernel_of<'s>(schedule: &'s Schedule, call: &Call) -> Option<&'s KernelKind> {
     let KernelId(id) = match call.kernel {
@@ -160,10 +150,10 @@ impl Traffic {
         for call in schedule.phases.iter().flat_map(|phase| &phase.calls) {
             let Some(kernel) = kernel_of(schedule, call) else { continue };
             let placed = |slot| {
-                // Weights that are code are fetched, not read.
-                let offset = call.weights(slot).filter(|_| !is_code(schedule, call, slot))?;
+                let offset = call.weights(slot)?;
                 schedule.weights.placed.iter().find(|placed| placed.offset == offset)
             };
+            // Weights that are code are fetched, not read.
             if let KernelKind::AddSub { rows, cols, .. } = kernel {
                 traffic.body_weights += u64::from(*rows) * u64::from(*cols);
             }

@@ -12,7 +12,7 @@ use crate::codegen::{EmitterChoice, Isa};
 use crate::graph::Strategy;
 use crate::schedule::layout::{trit_tile_bytes, trit_tiles};
 use crate::schedule::variant::Variant;
-use crate::tuning::{self, Figures, Found, Origin, Query, Work};
+use crate::tuning::{Evidence, Figures, Found, Origin, Query, Work};
 
 /// Tokens of a prompt, for which prefill is priced.
 pub const PROMPT_TOKENS: u32 = 512;
@@ -61,7 +61,7 @@ pub enum Source {
         permille: u64,
     },
     /// A measurement: of a product of several matrices that of its largest.
-    Measured(tuning::Source),
+    Measured(Evidence),
 }
 
 impl fmt::Display for Source {
@@ -95,9 +95,18 @@ pub struct Price {
 impl Prices {
     /// The time of `product` by `strategy` in one step of the slot: one token, or [`PROMPT_TOKENS`].
     pub fn price(&self, slot: Slot, strategy: Strategy, product: &Product) -> Price {
+        let tokens = match slot {
+            Slot::Decode => 1,
+            Slot::Prefill => PROMPT_TOKENS,
+        };
+        self.price_of(tokens, strategy, product)
+    }
+
+    /// The same in a step of so many tokens.
+    pub fn price_of(&self, tokens: u32, strategy: Strategy, product: &Product) -> Price {
         let members =
             if product.is_gated { &product.members[..product.members.len().min(1)] } else { &product.members };
-        let prices = members.iter().map(|member| (member.rows, self.member(slot, strategy, product, member)));
+        let prices = members.iter().map(|member| (member.rows, self.member(tokens, strategy, product, member)));
         let mut all = Price { ps: 0, source: Source::Roofline, variant: Variant::default() };
         let mut largest = 0;
         for (rows, price) in prices {
@@ -109,17 +118,17 @@ impl Prices {
     }
 
     /// One matrix of a product, or both of a gated unit.
-    fn member(&self, slot: Slot, strategy: Strategy, product: &Product, member: &Member) -> Price {
+    fn member(&self, tokens: u32, strategy: Strategy, product: &Product, member: &Member) -> Price {
         let matrices = if product.is_gated { 2 } else { 1 };
-        let ideal = self.roofline(slot, strategy, product, member).saturating_mul(matrices);
-        if let Some(found) = self.find(slot, strategy, product, member).filter(|_| strategy != Strategy::Dup) {
+        let ideal = self.roofline(tokens, strategy, product, member).saturating_mul(matrices);
+        if let Some(found) = self.find(tokens, strategy, product, member).filter(|_| strategy != Strategy::Dup) {
             let ps = (found.ns * 1e3 * likeness(strategy, product, member)).min(u64::MAX as f64 / 4.0) as u64;
             return Price { ps, source: Source::Measured(found.source), variant: found.variant };
         }
         // What was not measured will be as much slower than it should be as what was.
         let measured = [Strategy::Dot2, Strategy::Dot5].into_iter().filter_map(|other| {
-            let found = self.find(slot, other, product, member)?;
-            let should_be = self.roofline(slot, other, product, member).saturating_mul(matrices).max(1);
+            let found = self.find(tokens, other, product, member)?;
+            let should_be = self.roofline(tokens, other, product, member).saturating_mul(matrices).max(1);
             Some((found.ns * 1e6 / should_be as f64) as u64)
         });
         let variant = Variant::default();
@@ -133,11 +142,7 @@ impl Prices {
         }
     }
 
-    fn find(&self, slot: Slot, strategy: Strategy, product: &Product, member: &Member) -> Option<Found> {
-        let tokens = match slot {
-            Slot::Decode => 1,
-            Slot::Prefill => PROMPT_TOKENS,
-        };
+    fn find(&self, tokens: u32, strategy: Strategy, product: &Product, member: &Member) -> Option<Found> {
         let work = Work { tokens, cols: product.cols, rows: member.rows, pair: product.is_gated };
         let zeros = if product.is_sparse { f64::from(self.zeros_permille) / 1000.0 } else { 0.0 };
         let Engine { isa: level, emitter } = self.engine;
@@ -145,11 +150,9 @@ impl Prices {
         self.figures.find(&query).filter(|found| found.ns.is_finite() && found.ns > 0.0)
     }
 
-    fn roofline(&self, slot: Slot, strategy: Strategy, product: &Product, member: &Member) -> u64 {
-        let tokens = match slot {
-            Slot::Decode => 1,
-            Slot::Prefill => u64::from(PROMPT_TOKENS),
-        };
+    fn roofline(&self, tokens: u32, strategy: Strategy, product: &Product, member: &Member) -> u64 {
+        let slot = if tokens == 1 { Slot::Decode } else { Slot::Prefill };
+        let tokens = u64::from(tokens);
         let weights = u64::from(member.rows).saturating_mul(u64::from(product.cols));
         let (mut bytes, mut work) = (member_bytes(strategy, product, member), weights.saturating_mul(tokens));
         let of_thousand =

@@ -45,7 +45,7 @@ pub enum Origin {
 
 /// Which measurement an answer rests on.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Source {
+pub struct Evidence {
     /// Who measured.
     pub origin: Origin,
     /// What was measured.
@@ -68,7 +68,7 @@ pub struct Found {
     /// How often it was measured.
     pub repeats: u32,
     /// Which measurement that is.
-    pub source: Source,
+    pub source: Evidence,
 }
 
 /// Figures to be asked. Cheap to copy; a question takes microseconds.
@@ -248,7 +248,7 @@ impl Index {
             variant: figure.variant,
             spread: figure.spread,
             repeats: figure.repeats,
-            source: Source { origin, work: nearest.work, threads: nearest.threads, exact },
+            source: Evidence { origin, work: nearest.work, threads: nearest.threads, exact },
         })
     }
 }
@@ -265,7 +265,7 @@ impl Point {
     /// How unlike what is asked for it is: powers of two between the numbers. Another number of threads, or of matrices,
     /// is worse than any other difference, tokens are twice as bad as rows and columns.
     fn distance(&self, query: &Query) -> f64 {
-        let apart = |a: u32, b: u32| (f64::from(a.max(1)) / f64::from(b.max(1))).log2().abs();
+        let apart = |a: u32, b: u32| libm::log2(f64::from(a.max(1)) / f64::from(b.max(1))).abs();
         let (ours, theirs) = (self.work, query.work);
         apart(ours.cols, theirs.cols)
             + apart(ours.rows, theirs.rows)

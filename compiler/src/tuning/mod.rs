@@ -17,7 +17,7 @@ pub mod sheet;
 pub mod text;
 
 pub use cpu::Cpu;
-pub use find::{Figures, Found, Origin, Query, Source};
+pub use find::{Evidence, Figures, Found, Origin, Query};
 pub use sheet::{Sheet, Work};
 
 use crate::codegen::{EmitterChoice, Isa};

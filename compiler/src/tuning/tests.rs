@@ -3,6 +3,7 @@
 use super::choose::{self, Ask};
 use super::*;
 use crate::schedule::variant::Vectors;
+use crate::strategy::Source;
 
 fn cpu() -> Cpu {
     let [vendor, model, brand, level] = ["Maker", "6-1-2", "A \"fast\" one \\ 3", "avx512vbmi"].map(str::to_owned);
@@ -81,7 +82,7 @@ fn the_cheapest_is_chosen_and_what_was_not_measured_is_not_taken_for_fast() {
     let figures = Figures::only(&sheet(&measured));
     let all = choose::all(&figures, &ask(shape));
     // Tables by their roofline alone would cost a hundredth of what was measured here.
-    let tables = all.iter().filter(|choice| choice.found.is_none());
+    let tables = all.iter().filter(|choice| !matches!(choice.source, Source::Measured(_)));
     assert!(tables.clone().count() >= 2 && tables.clone().all(|choice| choice.ns > 1e9), "{all:?}");
     assert!(all.is_sorted_by(|a, b| a.ns <= b.ns));
     let measured = [figure(Strategy::Dot2, work(1, 64, 64), 1, 4e5), figure(Strategy::Dot5, work(1, 64, 64), 1, 3e5)];

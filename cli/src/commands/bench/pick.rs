@@ -21,7 +21,8 @@ pub(crate) fn percent(text: &str) -> Result<f64, String> {
     number.ok_or_else(|| "expected a number from 0 to 1000".to_owned())
 }
 
-/// What the optimiser would choose on `target` where a share `zeros` of the activations is zero, of a matrix that is known to be `program` if it is one.
+/// What the optimiser would choose on `target` for this product alone, where a share `zeros` of the activations is zero; the
+/// matrix is known to be `program` if it is one.
 pub(super) fn pick(
     figures: &Figures,
     shape: Shape,

@@ -135,10 +135,10 @@ impl Planner<'_> {
         let split = self.split(id, how.many, all, piece.member)?;
         // What one token prepares must serve all of its share.
         let is_whole = matches!(how.one, Form::Packed(TritPacking::N4 | TritPacking::C2) | Form::Code);
-        let single =
-            Single { weights: one.or(many).unwrap_or(0), split: self.split(id, how.one, all, piece.member)?, is_whole };
+        let single = Single { weights: one, split: self.split(id, how.one, all, piece.member)?, is_whole };
         let single = (is_whole || how.one != how.many).then_some(single);
-        let weights = many.or(one).map_or(Arg::F32(F32::new(0.0)), |offset| Arg::Weights { offset });
+        // Of code nothing is read.
+        let weights = many.map_or(Arg::F32(F32::new(0.0)), |offset| Arg::Weights { offset });
         let kernel = self.choice(id, how, piece)?;
         let mut args = vec![
             weights,
