@@ -28,7 +28,7 @@ use crate::import::{self, ImportOptions, Imported};
 use crate::schedule::kernel::TritPacking;
 use crate::schedule::{self, HeadMode, Proofs, Schedule, Ternary, Variants};
 use crate::strategy::Prices;
-use crate::tuning::Figures;
+use crate::tuning::{self, Figures};
 use crate::weights::{WeightData, WeightError};
 use prove::Proved;
 
@@ -220,7 +220,7 @@ pub fn lower(graph: &Graph, weights: &dyn WeightData, options: &Options) -> Resu
     let mut timings = Timings::default();
     let target = options.target()?;
     let ternary = target.ternary();
-    let costs = costs(options, std::slice::from_ref(&target), ternary);
+    let costs = costs(graph, options, std::slice::from_ref(&target), ternary);
     let compiled = timings.time("compile_form", || compiled_form(graph))?;
     let proved = timings.time("prove", || prove::prove(&compiled, weights, &costs, &target))?;
     let mut optimised = optimise(&compiled, &proved.facts, options, &costs, &mut timings)?;
@@ -252,7 +252,7 @@ pub fn lower_levels(
     let read_by_all = |packing: &&TritPacking| others.iter().all(|target| packings(target).contains(packing));
     let packing = packings(first).iter().find(read_by_all).copied();
     let packing = packing.ok_or_else(|| codegen::Error::bug("levels that share no packing"))?;
-    let costs = costs(options, &targets, first.ternary_packed(packing));
+    let costs = costs(graph, options, &targets, first.ternary_packed(packing));
     let compiled = timings.time("compile_form", || compiled_form(graph))?;
     let Proved { facts, proofs } = timings.time("prove", || prove::prove(&compiled, weights, &costs, first))?;
     let mut optimised = optimise(&compiled, &facts, options, &costs, timings)?;
@@ -277,8 +277,8 @@ pub fn lower_levels(
     Ok(schedules)
 }
 
-/// What the optimiser chooses by, for code of all `targets`, the least first.
-fn costs(options: &Options, targets: &[Target], ternary: Ternary) -> Costs {
+/// What the optimiser chooses by for `graph`, in code of all `targets`, the least first.
+fn costs(graph: &Graph, options: &Options, targets: &[Target], ternary: Ternary) -> Costs {
     let mut offers = offers(targets, ternary);
     for (there, only) in [&mut offers.decode, &mut offers.prefill].into_iter().zip(options.only) {
         if let Some(only) = only {
@@ -288,7 +288,12 @@ fn costs(options: &Options, targets: &[Target], ternary: Ternary) -> Costs {
     if !options.code {
         [&mut offers.decode, &mut offers.prefill].into_iter().for_each(|all| all.retain(|s| *s != Strategy::AddSub));
     }
-    let mut prices = Prices { threads: options.threads, figures: options.figures.clone(), ..Prices::default() };
+    let mut prices = Prices {
+        threads: options.threads,
+        figures: options.figures.clone(),
+        model_mb: tuning::model_mb(graph.matrix_bytes()),
+        ..Prices::default()
+    };
     if let Some(highest) = targets.last() {
         prices.engine = highest.engine();
     }

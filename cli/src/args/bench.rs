@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
+use clap::{ArgMatches, Args, FromArgMatches};
 use tern_host::knobs::choices;
 
 use super::CompileArgs;
@@ -45,9 +46,18 @@ pub(crate) struct BenchArgs {
     /// percent, beyond what noise explains.
     #[arg(long, value_name = "PERCENT", requires = "kernels", allow_negative_numbers = true, value_parser = crate::commands::bench::percent)]
     pub(crate) assert: Option<f64>,
-    /// Repetitions of each test.
-    #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = repeats)]
-    pub(crate) repeats: usize,
+    /// Repetitions of each test [default: 5; with --versus, 25 pairs].
+    #[arg(short, long, value_name = "N", value_parser = repeats)]
+    repeats: Option<usize>,
+    /// Compare with a build of other options, such as --versus "--tune off" or --versus "--decode dot2 --prefill lut2".
+    ///
+    /// Both builds are in memory and take turns, so that both see the same machine; each turn gives one ratio. Printed is how
+    /// many times as fast this build is: the median of the ratios, and an interval that holds the true median with a
+    /// probability of at least 95 %. May be given several times. The options are those under "Compiler", on top of this build's own;
+    /// --kv, -t and the tests are the same for both.
+    #[arg(long, value_name = "OPTIONS", value_parser = rival, allow_hyphen_values = true,
+          conflicts_with_all = ["kernels", "profile", "plot"])]
+    pub(crate) versus: Vec<Rival>,
     /// Print one JSON object per row, as they come.
     #[arg(long)]
     pub(crate) json: bool,
@@ -62,6 +72,41 @@ pub(crate) struct BenchArgs {
     pub(crate) kv: Option<String>,
     #[command(flatten)]
     pub(crate) compile: CompileArgs,
+}
+
+impl BenchArgs {
+    /// How often each test is repeated, or each pair of them.
+    pub(crate) fn repeats(&self) -> usize {
+        self.repeats.unwrap_or(if self.versus.is_empty() { 5 } else { 25 })
+    }
+}
+
+/// Options of another build, as they were given.
+#[derive(Clone, Debug)]
+pub(crate) struct Rival {
+    /// The text.
+    pub(crate) text: String,
+    /// What it says.
+    matches: ArgMatches,
+}
+
+impl Rival {
+    /// The options `base` with these on top.
+    pub(crate) fn over(&self, base: &CompileArgs) -> Result<CompileArgs, clap::Error> {
+        let mut args = base.clone();
+        args.update_from_arg_matches(&self.matches)?;
+        Ok(args)
+    }
+}
+
+/// Options of another build.
+fn rival(text: &str) -> Result<Rival, String> {
+    let command = CompileArgs::augment_args_for_update(clap::Command::new("tern bench --versus").no_binary_name(true));
+    let matches = command.disable_help_flag(true).try_get_matches_from(text.split_whitespace());
+    // The first line says what is wrong; what follows it is about another command line.
+    let why =
+        |e: clap::Error| e.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    Ok(Rival { text: text.to_owned(), matches: matches.map_err(why)? })
 }
 
 /// A number of repetitions.

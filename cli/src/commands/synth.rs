@@ -50,8 +50,12 @@ pub(crate) fn run(args: &SynthArgs) -> Result<ExitCode> {
         let (found, most) = (args.repeat_rows, synth::repeat::MOST);
         return Err(Usage(format!("--repeat-rows is {found}, expected a share from 0 to {most}")).into());
     }
-    let SynthArgs { seed, zeros, repeat_rows, .. } = *args;
-    let options = Options { seed, zeros, repeat_rows, ..Options::default() };
+    if !(0.0..=synth::MAX_GAIN_SPREAD).contains(&args.gain_spread) {
+        let (found, most) = (args.gain_spread, synth::MAX_GAIN_SPREAD);
+        return Err(Usage(format!("--gain-spread is {found}, expected a number from 0 to {most}")).into());
+    }
+    let SynthArgs { seed, zeros, repeat_rows, gain_spread, .. } = *args;
+    let options = Options { seed, zeros, repeat_rows, gain_spread, ..Options::default() };
     let start = Instant::now();
     let asked = interrupt::generating();
     let bar = Progress::new("writing", 0);

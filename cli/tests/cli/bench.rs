@@ -100,7 +100,38 @@ fn people_get_a_table() {
 }
 
 #[test]
+fn builds_are_compared_in_pairs() {
+    let args = ["bench", "--json", "-p", "20", "-n", "3", "-t", "1,2", "-r", "2", "--decode", "dot2"];
+    let rivals = ["--versus", "--decode colskip --tune off", "--versus", "--emitter clif"];
+    let rows = run(&[&args[..], &rivals].concat()).ok();
+    let rows: Vec<Value> = rows.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let names = |row: &Value| (row["versus"].clone(), row["threads"].clone(), row["test"].clone());
+    let expected = |versus: &str| {
+        let of = |threads: u64| ["pp20", "tg3"].map(|test| (versus.into(), threads.into(), test.into()));
+        [of(1), of(2)].concat()
+    };
+    let all = [expected("--decode colskip --tune off"), expected("--emitter clif")].concat();
+    assert_eq!(rows.iter().map(names).collect::<Vec<_>>(), all);
+    for row in &rows {
+        let [low, ratio, high] = ["ratio_low", "ratio", "ratio_high"].map(|key| positive(row, key));
+        assert!(low <= ratio && ratio <= high && row["pairs"] == 2, "{row}");
+        assert!(positive(row, "toks_per_s") > 0.0 && positive(row, "toks_per_s_rival") > 0.0);
+        // Who skips columns reads less; who differs only in its instructions reads the same.
+        let [ours, theirs] = ["bytes_per_tok", "bytes_per_tok_rival"].map(|key| positive(row, key));
+        let skips = row["versus"] != "--emitter clif" && row["test"] == "tg3";
+        assert!(if skips { theirs < ours } else { row["test"] == "pp20" || theirs == ours }, "{row}");
+    }
+    let text = run(&["bench", "-p", "0", "-n", "3", "-t", "1", "-r", "1", "--versus", "--tune off"]).ok();
+    assert!(text.contains("tg3 ") && text.contains("  --tune off\n"), "{text}");
+}
+
+#[test]
 fn what_cannot_be_measured_is_refused() {
+    run(&["bench", "--versus", "--decode fast"]).refused(2, "invalid value 'fast'");
+    run(&["bench", "--versus", "dot2"]).refused(2, "unexpected argument 'dot2'");
+    run(&["bench", "--versus", "-t 1"]).refused(2, "unexpected argument '-t'");
+    run(&["bench", "--versus", "--help"]).refused(2, "--help");
+    run(&["bench", "--kernels", "1,64,64", "--versus", "--tune off"]).refused(2, "cannot be used with");
     run(&["bench", "-p", "0", "-n", "0"]).refused(2, "nothing to measure");
     run(&["bench", "-p", "100000"]).refused(1, "needs 100000 positions");
     run(&["bench", "-d", "512", "-p", "0"]).refused(1, "needs 513 positions");

@@ -35,6 +35,8 @@ fn impossible_wishes_are_refused() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("model");
     synth(&path, &["--zeros", "1.5"]).refused(2, "expected a share from 0 to 1");
+    synth(&path, &["--gain-spread", "17"]).refused(2, "expected a number from 0 to 16");
+    synth(&path, &["--gain-spread", "nan"]).refused(2, "expected a number from 0 to 16");
     synth(&path, &["--zeros", "nan"]).refused(2, "expected a share from 0 to 1");
     let out = path.to_str().expect("a path in UTF-8");
     run(&["synth", "8b", "-o", out]).refused(2, "bitnet-2b4t");

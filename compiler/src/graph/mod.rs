@@ -81,6 +81,16 @@ impl Graph {
         id
     }
 
+    /// About how many bytes the checkpoint's matrices take: trits two bits, other elements two bytes.
+    pub fn matrix_bytes(&self) -> u64 {
+        let matrices = self.weights.iter().filter(|weight| !matches!(weight.origin, Origin::RopeTable(_)));
+        let bytes = matrices.map(|WeightDecl { ty, .. }| {
+            let elems = ty.dims.iter().filter_map(|dim| dim.as_const()).map(u64::from).fold(1, u64::saturating_mul);
+            if ty.dtype == DType::Trit { elems / 4 } else { elems.saturating_mul(2) }
+        });
+        bytes.fold(0, u64::saturating_add)
+    }
+
     /// Declares a weight and names it.
     pub fn declare(&mut self, weight: WeightDecl) -> WeightId {
         let id = WeightId(self.weights.len() as u32);

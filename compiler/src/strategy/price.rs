@@ -12,7 +12,7 @@ use crate::codegen::{EmitterChoice, Isa};
 use crate::graph::Strategy;
 use crate::schedule::layout::{trit_tile_bytes, trit_tiles};
 use crate::schedule::variant::Variant;
-use crate::tuning::{Evidence, Figures, Found, Origin, Query, Work};
+use crate::tuning::{Evidence, Figures, Found, LARGE_MB, Origin, Query, Work};
 
 /// Tokens of a prompt, for which prefill is priced.
 pub const PROMPT_TOKENS: u32 = 512;
@@ -33,6 +33,8 @@ pub struct Prices {
     pub memory_bytes_per_s: u64,
     /// Of a thousand activations behind a relu2, how many are zero.
     pub zeros_permille: u32,
+    /// The size class of the model ([`crate::tuning::model_mb`]).
+    pub model_mb: u32,
 }
 
 impl Default for Prices {
@@ -46,6 +48,7 @@ impl Default for Prices {
             threads: 2,
             memory_bytes_per_s: 20_000_000_000,
             zeros_permille: 700,
+            model_mb: LARGE_MB,
         }
     }
 }
@@ -75,7 +78,11 @@ impl fmt::Display for Source {
                     Origin::Measured => f.write_str("measured")?,
                     Origin::BuiltIn { class } => write!(f, "built in ({class})")?,
                 }
-                if source.exact { Ok(()) } else { write!(f, ", from M,K,N = {tokens},{cols},{rows}") }
+                if source.exact {
+                    return Ok(());
+                }
+                write!(f, ", from M,K,N = {tokens},{cols},{rows}")?;
+                if source.model_mb == LARGE_MB { Ok(()) } else { write!(f, " in {} MB", source.model_mb) }
             }
         }
     }
@@ -146,7 +153,7 @@ impl Prices {
         let work = Work { tokens, cols: product.cols, rows: member.rows, pair: product.is_gated };
         let zeros = if product.is_sparse { f64::from(self.zeros_permille) / 1000.0 } else { 0.0 };
         let Engine { isa: level, emitter } = self.engine;
-        let query = Query { level, emitter, strategy, work, threads: self.threads, zeros };
+        let query = Query { level, emitter, strategy, work, threads: self.threads, zeros, model_mb: self.model_mb };
         self.figures.find(&query).filter(|found| found.ns.is_finite() && found.ns > 0.0)
     }
 

@@ -136,6 +136,14 @@ pub fn fill_even(stream: Stream, first: u64, within: Range<f64>, out: &mut [u8])
     }
 }
 
+/// Fills `out` with bf16 numbers from 2^-spread to 2^spread, evenly in powers of two, from element `first` on.
+pub fn fill_gains(stream: Stream, first: u64, spread: f64, out: &mut [u8]) {
+    for (at, elem) in (first..).zip(out.chunks_exact_mut(2)) {
+        let gain = libm::exp2(spread * (2.0 * stream.uniform(at) - 1.0));
+        elem.copy_from_slice(&bf16(gain).to_le_bytes());
+    }
+}
+
 fn bf16(value: f64) -> u16 {
     half::bf16::from_f64(value).to_bits()
 }

@@ -19,6 +19,8 @@ pub enum Fill {
     Normal,
     /// Near 1, bf16.
     Norm,
+    /// From 2^-n to 2^n, evenly in powers of two, bf16.
+    Gains(f64),
     /// One bf16 scale, near this number.
     Scale(f64),
 }
@@ -40,20 +42,21 @@ impl Tensor {
         let elems: u64 = self.shape.iter().map(|n| u64::from(*n)).product();
         match self.fill {
             Fill::Trits { .. } => elems,
-            Fill::Normal | Fill::Norm | Fill::Scale(_) => 2 * elems,
+            Fill::Normal | Fill::Norm | Fill::Gains(_) | Fill::Scale(_) => 2 * elems,
         }
     }
 
     fn dtype(&self) -> &'static str {
         match self.fill {
             Fill::Trits { .. } => "U8",
-            Fill::Normal | Fill::Norm | Fill::Scale(_) => "BF16",
+            Fill::Normal | Fill::Norm | Fill::Gains(_) | Fill::Scale(_) => "BF16",
         }
     }
 }
 
-/// All tensors of `shape` with a share of `zeros` among its trits, in model order.
-pub fn tensors(shape: &Shape, zeros: f64) -> Vec<Tensor> {
+/// All tensors of `shape`, in model order, with a share of `zeros` among its trits and gains of such a spread behind a squared ReLU
+/// ([`super::Options::gain_spread`]).
+pub fn tensors(shape: &Shape, zeros: f64, gain_spread: f64) -> Vec<Tensor> {
     let (h, f, kv) = (shape.hidden, shape.intermediate, shape.kv_elems());
     let dense = |name: String, fill, shape: &[u32]| Tensor { name, fill, shape: shape.to_vec() };
     // Products of unit size: K inputs of size 1, of which a share of 1 - zeros counts.
@@ -65,13 +68,14 @@ pub fn tensors(shape: &Shape, zeros: f64) -> Vec<Tensor> {
     let mut all = vec![dense("model.embed_tokens.weight".into(), Fill::Normal, &[shape.vocab, h])];
     for layer in 0..shape.layers {
         let name = |part: &str| format!("model.layers.{layer}.{part}");
-        let mut norm = |part: &str, elems: u32| all.push(dense(name(part), Fill::Norm, &[elems]));
-        norm("input_layernorm.weight", h);
-        norm("post_attention_layernorm.weight", h);
+        let mut norm = |part: &str, fill: Fill, elems: u32| all.push(dense(name(part), fill, &[elems]));
+        norm("input_layernorm.weight", Fill::Norm, h);
+        norm("post_attention_layernorm.weight", Fill::Norm, h);
         match shape.graph {
             Graph::BitNet => {
-                norm("self_attn.attn_sub_norm.weight", h);
-                norm("mlp.ffn_sub_norm.weight", f);
+                norm("self_attn.attn_sub_norm.weight", Fill::Norm, h);
+                let gains = if gain_spread > 0.0 { Fill::Gains(gain_spread) } else { Fill::Norm };
+                norm("mlp.ffn_sub_norm.weight", gains, f);
             }
             Graph::Llama => {}
         }
@@ -169,7 +173,7 @@ mod tests {
     #[test]
     fn the_2b_model_has_the_tensors_and_bytes_of_the_published_one() {
         let shape = Shape::named("bitnet-2b4t").expect("a shape");
-        let all = tensors(&shape, 0.4);
+        let all = tensors(&shape, 0.4, 0.0);
         assert_eq!(all.len(), 542);
         let bytes: u64 = all.iter().map(Tensor::bytes).sum();
         // 1.18 GB: 2 bits a trit, bf16 for the rest.
@@ -180,9 +184,20 @@ mod tests {
     }
 
     #[test]
+    fn only_gains_behind_a_squared_relu_spread() {
+        let spread = |name: &str| {
+            let all = tensors(&Shape { layers: 2, ..Shape::named(name).expect("a shape") }, 0.4, 3.0);
+            let is_spread = |tensor: &Tensor| tensor.fill == Fill::Gains(3.0);
+            all.into_iter().filter(is_spread).map(|tensor| tensor.name).collect::<Vec<_>>()
+        };
+        assert_eq!(spread("bitnet-2b4t"), [0, 1].map(|i| format!("model.layers.{i}.mlp.ffn_sub_norm.weight")));
+        assert!(spread("125m").is_empty());
+    }
+
+    #[test]
     fn files_are_bounded_and_complete() {
         let shape = Shape::named("125m").expect("a shape");
-        let all = tensors(&shape, 0.4);
+        let all = tensors(&shape, 0.4, 0.0);
         let one = files(all.clone(), u64::MAX);
         assert_eq!((one.len(), one[0].name.as_str(), index(&one)), (1, "model.safetensors", None));
         let limit = 60_000_000;

@@ -32,15 +32,21 @@ pub struct Options {
     pub zeros: f64,
     /// The share of rows that repeat the row before, up to [`repeat::MOST`].
     pub repeat_rows: f64,
+    /// In powers of two, how far from 1 the gains go between a squared ReLU and the projection behind it: the farther, the more
+    /// activations quantise to zero, as in trained models. Up to [`MAX_GAIN_SPREAD`].
+    pub gain_spread: f64,
     /// Weight files have at most this many bytes, unless one tensor has more.
     pub max_file_bytes: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { seed: 0, zeros: 0.4, repeat_rows: 0.0, max_file_bytes: 4_000_000_000 }
+        Self { seed: 0, zeros: 0.4, repeat_rows: 0.0, gain_spread: 0.0, max_file_bytes: 4_000_000_000 }
     }
 }
+
+/// The most that gains are spread.
+pub const MAX_GAIN_SPREAD: f64 = 16.0;
 
 /// The checkpoint could not be written.
 #[derive(Debug, thiserror::Error)]

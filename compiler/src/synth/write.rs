@@ -10,7 +10,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use super::fill::{NormalTable, Stream, TritTable, fill_even};
+use super::MAX_GAIN_SPREAD;
+use super::fill::{NormalTable, Stream, TritTable, fill_even, fill_gains};
 use super::layout::{self, Fill, Tensor};
 use super::repeat::{self, Repeats};
 use super::shapes::Shape;
@@ -35,8 +36,8 @@ pub struct Progress {
 /// Writes `shape` to the folder `dir`; its weights' bytes. `progress` hears after every piece, and may end it.
 ///
 /// # Errors
-/// `Input` for an impossible shape or share of zeros or of repeated rows; `Occupied`, `NoSpace`, `Io`; `Interrupted` if `progress` says so.
-/// Then no file is left behind.
+/// `Input` for an impossible shape, share of zeros or of repeated rows, or spread of gains; `Occupied`, `NoSpace`, `Io`;
+/// `Interrupted` if `progress` says so. Then no file is left behind.
 pub fn write(
     shape: &Shape,
     options: &Options,
@@ -52,6 +53,10 @@ pub fn write(
         let (found, expected) = (options.repeat_rows.to_string(), format!("a number from 0 to {}", repeat::MOST));
         return Err(Error::Input { what: "the share of repeated rows", found, expected });
     }
+    if !(0.0..=MAX_GAIN_SPREAD).contains(&options.gain_spread) {
+        let (found, expected) = (options.gain_spread.to_string(), format!("a number from 0 to {MAX_GAIN_SPREAD}"));
+        return Err(Error::Input { what: "the spread of gains", found, expected });
+    }
     let occupied = || Error::Occupied { path: dir.to_owned() };
     match fs::read_dir(dir).map(|mut entries| entries.next().is_none()) {
         Ok(true) => {}
@@ -62,7 +67,7 @@ pub fn write(
     }
     replaceable(dir)?;
     let folder = Unfinished::beside(dir)?;
-    let plan = layout::files(layout::tensors(shape, options.zeros), options.max_file_bytes);
+    let plan = layout::files(layout::tensors(shape, options.zeros, options.gain_spread), options.max_file_bytes);
     let total_bytes = plan.iter().map(layout::File::data_bytes).sum();
     if let Some(free_bytes) = space::free_bytes(&folder.path).filter(|free| *free < total_bytes) {
         return Err(Error::NoSpace { path: dir.to_owned(), free_bytes, needed_bytes: total_bytes });
@@ -192,6 +197,7 @@ impl Maker {
             }
             Fill::Normal => self.normal.fill(stream, first / 2, out),
             Fill::Norm => fill_even(stream, first / 2, 0.75..1.25, out),
+            Fill::Gains(spread) => fill_gains(stream, first / 2, spread, out),
             Fill::Scale(scale) => fill_even(stream, first / 2, 0.9 * scale..1.1 * scale, out),
         }
     }

@@ -4,7 +4,7 @@
 //! prices by which the optimiser chooses. A whole model may choose otherwise: there a second packing must earn what it takes
 //! to load.
 
-use super::{Figures, Work};
+use super::{Figures, LARGE_MB, Work};
 use crate::codegen::candidates::{self, Candidate};
 use crate::codegen::{EmitterChoice, Isa};
 use crate::graph::Strategy;
@@ -61,6 +61,7 @@ pub fn all(figures: &Figures, ask: &Ask) -> Vec<Choice> {
         engine: candidates::engine(ask.level, ask.emitter),
         threads: ask.threads,
         zeros_permille: (1000.0 * ask.zeros.clamp(0.0, 1.0)).round() as u32,
+        model_mb: LARGE_MB,
         ..Prices::default()
     };
     let mut choices: Vec<Choice> = ways

@@ -29,6 +29,8 @@ pub struct Query {
     pub threads: u32,
     /// The share of activations that are zero: 0 to 1.
     pub zeros: f64,
+    /// The size class of the model.
+    pub model_mb: u32,
 }
 
 /// Who measured.
@@ -52,6 +54,8 @@ pub struct Evidence {
     pub work: Work,
     /// On how many threads.
     pub threads: u32,
+    /// In a model of which size class.
+    pub model_mb: u32,
     /// Whether that is what was asked for; if not, it is the nearest.
     pub exact: bool,
 }
@@ -139,11 +143,12 @@ impl fmt::Debug for Figures {
 /// What a figure must agree in to answer a question.
 type Class = (Isa, EmitterChoice, Strategy);
 
-/// The best of what was measured of one product with some threads: by share of zeros, in percent.
+/// The best of what was measured of one product with some threads in models of one size class: by share of zeros, in percent.
 #[derive(Clone, PartialEq, Debug)]
 struct Point {
     work: Work,
     threads: u32,
+    model_mb: u32,
     best: Vec<Figure>,
 }
 
@@ -218,9 +223,10 @@ impl Index {
         for figure in sheet.figures() {
             let key = figure.key;
             let points = index.0.entry((key.level, key.emitter, key.strategy)).or_default();
-            let at = points.iter().position(|point| point.work == key.work && point.threads == key.threads);
+            let place = |point: &Point| (point.work, point.threads, point.model_mb);
+            let at = points.iter().position(|point| place(point) == (key.work, key.threads, key.model_mb));
             let at = at.unwrap_or_else(|| {
-                points.push(Point { work: key.work, threads: key.threads, best: Vec::new() });
+                points.push(Point { work: key.work, threads: key.threads, model_mb: key.model_mb, best: Vec::new() });
                 points.len() - 1
             });
             let best = &mut points[at].best;
@@ -242,13 +248,19 @@ impl Index {
         let macs = |work: Work| work.padded_macs(query.strategy);
         let more_threads = f64::from(nearest.threads) / f64::from(query.threads.max(1));
         let at_share = !counts_zeros(query.strategy) || f64::from(figure.key.zeros_percent) == 100.0 * query.zeros;
-        let exact = at_share && nearest.work == query.work && nearest.threads == query.threads;
+        let exact = at_share && nearest.distance(query) == 0.0;
         Some(Found {
             ns: figure.ns * macs(query.work) / macs(nearest.work) * more_threads,
             variant: figure.variant,
             spread: figure.spread,
             repeats: figure.repeats,
-            source: Evidence { origin, work: nearest.work, threads: nearest.threads, exact },
+            source: Evidence {
+                origin,
+                work: nearest.work,
+                threads: nearest.threads,
+                model_mb: nearest.model_mb,
+                exact,
+            },
         })
     }
 }
@@ -270,6 +282,7 @@ impl Point {
         apart(ours.cols, theirs.cols)
             + apart(ours.rows, theirs.rows)
             + 2.0 * apart(ours.tokens, theirs.tokens)
+            + apart(self.model_mb, query.model_mb)
             + 100.0 * apart(self.threads, query.threads)
             + if ours.pair == theirs.pair { 0.0 } else { 50.0 }
     }

@@ -39,6 +39,8 @@ pub struct Key {
     pub threads: u32,
     /// How many of a hundred activations are zero; 0 unless the strategy's time depends on them.
     pub zeros_percent: u8,
+    /// Size class of the model ([`model_mb`]): how much else is read between two reads of the matrix.
+    pub model_mb: u32,
 }
 
 /// One measurement.
@@ -48,12 +50,22 @@ pub struct Figure {
     pub key: Key,
     /// How its loops were cut.
     pub variant: Variant,
-    /// Nanoseconds of one product, weights cold: the median of the repeats.
+    /// Nanoseconds of one product, weights as cold as in a model of that size: the median of the repeats.
     pub ns: f64,
     /// Half the distance between the quartiles of the repeats, by their median.
     pub spread: f64,
     /// How often it was measured.
     pub repeats: u32,
+}
+
+/// The size class of models that no cache holds, in MiB.
+pub const LARGE_MB: u32 = 256;
+
+/// The size class of a model whose matrices are so large: MiB, rounded up to a power of two, at most [`LARGE_MB`]. Weights of a
+/// small model stay in caches from token to token, and what is fastest then is not what is fastest from memory.
+pub fn model_mb(bytes: u64) -> u32 {
+    let mb = u32::try_from(bytes.div_ceil(1 << 20)).unwrap_or(LARGE_MB);
+    mb.clamp(1, LARGE_MB).next_power_of_two()
 }
 
 /// Whether the time of a strategy depends on how many activations are zero.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Cpu, Figure, Key, counts_zeros};
+use super::{Cpu, Figure, Key, LARGE_MB, counts_zeros};
 use crate::codegen::candidates;
 use crate::graph::Strategy;
 use crate::graph::arith::{MAX_K, MAX_N};
@@ -205,6 +205,9 @@ fn check(figure: &Figure) -> Result<(), SheetError> {
     let most_zeros = if counts_zeros(key.strategy) { 100 } else { 0 };
     if key.zeros_percent > most_zeros {
         return range("zeros_percent", key.zeros_percent.to_string(), format!("0 to {most_zeros}"));
+    }
+    if !key.model_mb.is_power_of_two() || key.model_mb > LARGE_MB {
+        return range("model_mb", key.model_mb.to_string(), format!("a power of two up to {LARGE_MB}"));
     }
     let exists = candidates::all(key.level, key.emitter)
         .iter()

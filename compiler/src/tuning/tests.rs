@@ -12,7 +12,7 @@ fn cpu() -> Cpu {
 
 fn figure(strategy: Strategy, work: Work, threads: u32, ns: f64) -> Figure {
     let (level, emitter) = (Isa::Avx512Vbmi, EmitterChoice::Auto);
-    let key = Key { level, emitter, strategy, work, threads, zeros_percent: 0 };
+    let key = Key { level, emitter, strategy, work, threads, zeros_percent: 0, model_mb: LARGE_MB };
     Figure { key, variant: Variant::default(), ns, spread: 0.01, repeats: 5 }
 }
 
@@ -27,7 +27,15 @@ fn sheet(figures: &[Figure]) -> Sheet {
 }
 
 fn query(strategy: Strategy, work: Work, threads: u32) -> Query {
-    Query { level: Isa::Avx512Vbmi, emitter: EmitterChoice::Auto, strategy, work, threads, zeros: 0.0 }
+    Query {
+        level: Isa::Avx512Vbmi,
+        emitter: EmitterChoice::Auto,
+        strategy,
+        work,
+        threads,
+        zeros: 0.0,
+        model_mb: LARGE_MB,
+    }
 }
 
 #[test]
@@ -58,6 +66,22 @@ fn the_exact_product_comes_first_then_the_nearest() {
     assert_eq!(figures.find(&query(Strategy::Dot5, work(1, 640, 2560), 1)), None);
     assert_eq!(figures.find(&query(Strategy::Dot2, work(2, 640, 2560), 1)), None);
     assert_eq!(Figures::none().find(&query(Strategy::Dot2, work(1, 640, 2560), 1)), None);
+}
+
+#[test]
+fn figures_of_models_of_the_same_size_come_first() {
+    let shape = work(1, 640, 2560);
+    let in_model = |model_mb, ns| {
+        let figure = figure(Strategy::Dot2, shape, 1, ns);
+        Figure { key: Key { model_mb, ..figure.key }, ..figure }
+    };
+    let figures = Figures::only(&sheet(&[in_model(LARGE_MB, 100.0), in_model(4, 30.0)]));
+    let find = |model_mb| figures.find(&Query { model_mb, ..query(Strategy::Dot2, shape, 1) }).expect("measured");
+    let found = [1, 4, 16, 128, LARGE_MB].map(|model_mb| (find(model_mb).ns, find(model_mb).source.exact));
+    assert_eq!(found, [(30.0, false), (30.0, true), (30.0, false), (100.0, false), (100.0, true)]);
+    assert_eq!(find(2).source.model_mb, 4);
+    let sizes = [0, 1, 1 << 20, (1 << 20) + 1, 5 << 20, 200 << 20, 257 << 20, u64::MAX];
+    assert_eq!(sizes.map(model_mb), [1, 1, 1, 2, 8, 256, 256, 256]);
 }
 
 #[test]
@@ -98,10 +122,12 @@ fn the_cheapest_is_chosen_and_what_was_not_measured_is_not_taken_for_fast() {
 fn a_sheet_is_read_as_it_was_written() {
     let gated = Work { pair: true, ..work(512, 2560, 6912) };
     let narrow = Variant { vectors: Vectors::W128, ..Variant::default() };
+    let small = figure(Strategy::Dot5, work(1, 640, 64), 1, 77.0);
     let full = sheet(&[
         figure(Strategy::Lut5, gated, 2, 1234567.5),
         figure(Strategy::Dot2, work(1, 640, 64), 1, 0.1 + 0.2),
         Figure { variant: narrow, ..figure(Strategy::Dot2, work(1, 640, 64), 1, 1e6) },
+        Figure { key: Key { model_mb: 4, ..small.key }, ..small },
     ]);
     for sheet in [full.clone(), sheet(&[])] {
         let text = text::print(&sheet);
@@ -109,7 +135,7 @@ fn a_sheet_is_read_as_it_was_written() {
         assert_eq!(read, sheet);
         assert_eq!(text::print(&read), text);
     }
-    assert_eq!(text::print(&full).lines().filter(|line| line.contains("strategy")).count(), 3);
+    assert_eq!(text::print(&full).lines().filter(|line| line.contains("strategy")).count(), 4);
 }
 
 #[test]
@@ -129,6 +155,9 @@ fn texts_that_cannot_be_are_refused_with_their_line() {
         ("threads = 1", "threads = 0", "threads is 0"),
         ("tokens = 1", "tokens = 100000", "tokens is"),
         ("tokens = 1,", "tokens = 1, zeros_percent = 7,", "zeros_percent is 7"),
+        ("tokens = 1,", "tokens = 1, model_mb = 3,", "model_mb is 3"),
+        ("tokens = 1,", "tokens = 1, model_mb = 0,", "model_mb is 0"),
+        ("tokens = 1,", "tokens = 1, model_mb = 512,", "model_mb is 512"),
         ("tokens = 1,", "tokens = 1, colour = 7,", "unknown field"),
         ("\"dot2\"", "\"dot3\"", "unknown strategy \"dot3\""),
         ("\"dot2\"", "\"any\"", "unknown strategy"),

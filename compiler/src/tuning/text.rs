@@ -9,7 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::sheet::{MAX_THREADS, SheetError};
-use super::{Cpu, Figure, Key, Sheet, Work, cpu};
+use super::{Cpu, Figure, Key, LARGE_MB, Sheet, Work, cpu};
 use crate::codegen::{EmitterChoice, Isa};
 use crate::graph::Strategy;
 
@@ -82,10 +82,17 @@ struct RawFigure {
     threads: u32,
     #[serde(default)]
     zeros_percent: u8,
+    #[serde(default = "large")]
+    model_mb: u32,
     variant: String,
     ns: f64,
     spread: f64,
     repeats: u32,
+}
+
+/// What is not said: most are so large.
+fn large() -> u32 {
+    LARGE_MB
 }
 
 /// The text of a sheet.
@@ -94,8 +101,8 @@ pub fn print(sheet: &Sheet) -> String {
     let quoted = |text: &str| toml::Value::from(text).to_string();
     let mut text = "\
 # What ternary products cost on one CPU, measured by `tern tune`. `tern tune --show FILE` prints it, `tern tune --merge FILE`
-# adds it to another of the same CPU. ns: the median of `repeats` products with cold weights; spread: half the distance
-# between their quartiles, by the median.
+# adds it to another of the same CPU. ns: the median of `repeats` products, with so much of other weights read between two of them
+# as in a model of model_mb MiB (256: more than caches hold); spread: half the distance between their quartiles, by the median.
 "
     .to_owned();
     text += &format!("tern = {}\n", quoted(&sheet.tern));
@@ -109,15 +116,16 @@ pub fn print(sheet: &Sheet) -> String {
     text += "figures = [\n";
     for figure in sheet.figures() {
         let Figure { key, variant, ns, spread, repeats } = figure;
-        let Key { level, emitter, strategy, work, threads, zeros_percent } = key;
+        let Key { level, emitter, strategy, work, threads, zeros_percent, model_mb } = key;
         let Work { tokens, cols, rows, pair } = work;
         let pair = if *pair { ", pair = true" } else { "" };
         let zeros = if *zeros_percent > 0 { format!(", zeros_percent = {zeros_percent}") } else { String::new() };
+        let model = if *model_mb == LARGE_MB { String::new() } else { format!(", model_mb = {model_mb}") };
         // A float of TOML has a point.
         let _ = writeln!(
             text,
             "    {{ level = \"{}\", emitter = \"{}\", strategy = \"{}\", tokens = {tokens}, cols = {cols}, rows = {rows}{pair}, \
-             threads = {threads}{zeros}, variant = \"{variant}\", ns = {ns:?}, spread = {spread:?}, repeats = {repeats} }},",
+             threads = {threads}{zeros}{model}, variant = \"{variant}\", ns = {ns:?}, spread = {spread:?}, repeats = {repeats} }},",
             level.name(),
             emitter.name(),
             strategy.name()
@@ -186,8 +194,8 @@ fn figure(raw: &RawFigure) -> Result<Figure, String> {
         strategy.ok_or_else(|| unknown("strategy", &raw.strategy, Strategy::ALL.iter().map(|s| s.name()).collect()))?;
     let short: String = raw.variant.chars().take(32).collect();
     let variant = short.parse().map_err(|e: crate::schedule::variant::BadVariant| e.to_string())?;
-    let RawFigure { tokens, cols, rows, pair, threads, zeros_percent, ns, spread, repeats, .. } = *raw;
+    let RawFigure { tokens, cols, rows, pair, threads, zeros_percent, model_mb, ns, spread, repeats, .. } = *raw;
     let work = Work { tokens, cols, rows, pair };
-    let key = Key { level, emitter, strategy, work, threads, zeros_percent };
+    let key = Key { level, emitter, strategy, work, threads, zeros_percent, model_mb };
     Ok(Figure { key, variant, ns, spread, repeats })
 }

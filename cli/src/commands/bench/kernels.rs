@@ -109,7 +109,7 @@ pub(super) fn run(shape: Shape, args: &BenchArgs) -> Result<ExitCode> {
         let mut meter = Meter::new(n_threads, Arc::clone(&buffer), Dot::widest())?;
         let mut pool = ThreadPool::new(n_threads)?;
         let spinner = Progress::spinner("measuring");
-        let turns = take_turns(&trials, &mut operands, &mut pool, &mut meter, args.repeats)?;
+        let turns = take_turns(&trials, &mut operands, &mut pool, &mut meter, args.repeats())?;
         drop(spinner);
         let listed = trials.iter().zip(&places).zip(&turns);
         let mut rows: Vec<_> = listed

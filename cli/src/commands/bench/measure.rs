@@ -55,7 +55,8 @@ impl Test {
         }
     }
 
-    fn depth(&self) -> usize {
+    /// Tokens before those that are measured.
+    pub(super) fn depth(&self) -> usize {
         match *self {
             Test::Prefill { .. } => 0,
             Test::Decode { depth, .. } => depth,
@@ -64,7 +65,7 @@ impl Test {
 
     /// One repetition; how long it took, and what it read of what need not be read. Between some tokens it calls `pause`,
     /// whose time does not count.
-    fn run(
+    pub(super) fn run(
         &self,
         session: &mut Session,
         ids: &[u32],
@@ -72,7 +73,7 @@ impl Test {
         mut pause: impl FnMut(),
     ) -> Result<(Duration, Read)> {
         session.truncate(self.depth())?;
-        let (mut top, mut all) = (Vec::new(), Read { rescored_rows: 0, columns: vec![0; counts.len()] });
+        let (mut top, mut all) = (Vec::new(), Read::none(counts.len()));
         let (mut start, mut took) = (Instant::now(), Duration::ZERO);
         let mut step = |ids: &[u32]| -> Result<u32> {
             session.step_top_k_into(ids, 1, &mut top)?;
@@ -81,7 +82,8 @@ impl Test {
             for (sum, offset) in all.columns.iter_mut().zip(counts) {
                 *sum += u64::from(session.left_by_step(*offset));
             }
-            Ok(top.first().map_or(0, |(id, _)| *id))
+            all.last = top.first().map_or(0, |(id, _)| *id);
+            Ok(all.last)
         };
         match *self {
             Test::Prefill { .. } => drop(step(ids)?),
@@ -133,12 +135,40 @@ pub(super) struct Measured {
     pub(super) columns: Vec<f64>,
 }
 
-/// What one repetition read of what need not be read.
-struct Read {
+/// What repetitions read of what need not be read.
+pub(super) struct Read {
     /// Exact rows of the head beside its coarse copy.
     rescored_rows: u64,
     /// Columns of each call that skips some.
     columns: Vec<u64>,
+    /// The likeliest token behind the last one.
+    pub(super) last: u32,
+}
+
+impl Read {
+    /// Before anything ran of a model with so many calls that skip columns.
+    pub(super) fn none(calls: usize) -> Self {
+        Self { rescored_rows: 0, columns: vec![0; calls], last: 0 }
+    }
+
+    /// One repetition more.
+    pub(super) fn add(&mut self, more: &Read) {
+        self.rescored_rows += more.rescored_rows;
+        self.columns.iter_mut().zip(&more.columns).for_each(|(sum, more)| *sum += more);
+        self.last = more.last;
+    }
+
+    /// After so many repetitions of `test`: columns of each call that skips some, per decoded token (none of a prompt), and
+    /// exact rows of the head per row of logits.
+    pub(super) fn means(&self, test: &Test, repeats: usize) -> (Vec<f64>, f64) {
+        let columns = match test {
+            Test::Decode { tokens, .. } => {
+                self.columns.iter().map(|sum| *sum as f64 / (repeats * tokens) as f64).collect()
+            }
+            Test::Prefill { .. } => Vec::new(),
+        };
+        (columns, self.rescored_rows as f64 / (repeats * test.wanted_rows()) as f64)
+    }
 }
 
 /// Repeats `test`. At `counts` in the state, calls leave how many columns they read of one token.
@@ -158,7 +188,7 @@ pub(super) fn measure(
     }
     let mut measured =
         Measured { repetitions: Vec::new(), profiles: Vec::new(), rescored_rows: 0.0, columns: Vec::new() };
-    let mut read = Read { rescored_rows: 0, columns: vec![0; counts.len()] };
+    let mut read = Read::none(counts.len());
     let mut before = meter.sample();
     for _ in 0..repeats {
         let mut samples = vec![before];
@@ -168,8 +198,7 @@ pub(super) fn measure(
             Test::Decode { .. } => (test.run(session, &ids, counts, || samples.push(meter.sample())), Vec::new()),
         };
         let (took, more) = done?;
-        read.rescored_rows += more.rescored_rows;
-        read.columns.iter_mut().zip(more.columns).for_each(|(sum, more)| *sum += more);
+        read.add(&more);
         let toks_per_s = test.tokens() as f64 / took.as_secs_f64();
         let after = meter.sample();
         samples.push(after);
@@ -187,10 +216,7 @@ pub(super) fn measure(
         samples.push(meter.sample());
         measured.profiles.push((Sample::mean(&samples), steps));
     }
-    measured.rescored_rows = read.rescored_rows as f64 / (repeats * test.wanted_rows()) as f64;
-    if let Test::Decode { tokens, .. } = test {
-        measured.columns = read.columns.iter().map(|sum| *sum as f64 / (repeats * tokens) as f64).collect();
-    }
+    (measured.columns, measured.rescored_rows) = read.means(test, repeats);
     Ok(measured)
 }
 
@@ -203,7 +229,7 @@ pub(super) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
 }
 
 /// Ids below `vocab`, the same in every run.
-fn random_ids(n: usize, vocab: usize) -> Vec<u32> {
+pub(super) fn random_ids(n: usize, vocab: usize) -> Vec<u32> {
     let mut state = 1u64;
     let mut next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

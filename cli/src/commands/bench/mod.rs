@@ -6,7 +6,8 @@
 //! else can be compared.
 //!
 //! Read [`measure`] (repetitions), [`rows`] (what is reported), [`breakdown`] (where the time goes), [`plot`]. With
-//! `--kernels` no model runs but every kernel of one shape: [`kernels`], [`kernel_rows`].
+//! `--kernels` no model runs but every kernel of one shape: [`kernels`], [`kernel_rows`]. With `--versus` two builds run in
+//! turns: [`versus`].
 
 mod breakdown;
 mod kernel_rows;
@@ -16,6 +17,8 @@ mod memory;
 mod pick;
 mod plot;
 mod rows;
+mod subject;
+mod versus;
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -23,25 +26,22 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use tern_compiler::codegen::EmitterChoice;
-use tern_compiler::codegen::state::StateLayout;
-use tern_compiler::pipeline::{Lowered, Options};
-use tern_compiler::schedule::kernel::KvElem;
-use tern_compiler::schedule::traffic::{Skipping, Traffic};
+use tern_compiler::pipeline::Options;
+use tern_runtime::KvType;
 use tern_runtime::cores::physical_cores;
 use tern_runtime::limits::dot::Dot;
 use tern_runtime::limits::{self, Meter};
 use tern_runtime::memory::HugePages;
-use tern_runtime::session::{self, Session};
-use tern_runtime::{KvType, Model};
 
 use crate::args::{BenchArgs, Usage};
-use crate::knobs::{self, number_or_auto};
+use crate::knobs;
 use crate::load::{self, Loaded};
 use crate::output::{check_writable, print, print_json, write_file};
 use crate::progress::Progress;
 use measure::{Measured, Test};
 use memory::Peak;
 use rows::{LimitRow, Row, TestRow};
+use subject::Subject;
 
 pub(crate) use kernels::{kernel_shape, share};
 pub(crate) use pick::percent;
@@ -62,9 +62,12 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
     let kv = KvType::from_name(&kv).with_context(|| format!("bug in tern: the knob kv is {kv:?}"))?;
     let loaded = Loaded::new(args.model.as_deref(), &options)?;
     let tests = tests(args, loaded.imported.facts.max_positions as usize)?;
-    let (model, lowered) = loaded.compile_lowered(&options, &args.compile)?;
+    let subject = Subject::new(&loaded, options, &args.compile, kv)?;
+    if !args.versus.is_empty() {
+        return versus::run(&subject, &tests, args);
+    }
     let seconds = |loading: bool| {
-        let passes = loaded.timings.0.iter().chain(&lowered.timings.0);
+        let passes = loaded.timings.0.iter().chain(&subject.lowered.timings.0);
         passes.filter(|(pass, _)| LOADING.contains(pass) == loading).map(|(_, took)| took.as_secs_f64()).sum()
     };
     let (load_seconds, compile_seconds) = (seconds(true), seconds(false));
@@ -73,14 +76,9 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
     peak.leave_out(limits::BUFFER_BYTES as u64);
     let bench = Bench {
         args,
-        model,
         name: loaded.imported.graph.name.clone(),
-        traffic: Traffic::of(&lowered.schedule),
-        skipping: Skipping::all(&lowered.schedule),
-        lowered,
-        kv,
-        dot: dot_in_force(&options),
-        options,
+        dot: dot_in_force(&subject.options),
+        subject,
         peak,
         load_seconds,
         compile_seconds,
@@ -141,13 +139,8 @@ fn tests(args: &BenchArgs, max: usize) -> Result<Vec<Test>> {
 /// What does not change between tests.
 struct Bench<'a> {
     args: &'a BenchArgs,
-    model: Arc<Model>,
     name: String,
-    lowered: Lowered,
-    traffic: Traffic,
-    skipping: Vec<Skipping>,
-    kv: KvType,
-    options: Options,
+    subject: Subject,
     dot: Option<&'static Dot>,
     peak: Peak,
     load_seconds: f64,
@@ -157,14 +150,12 @@ struct Bench<'a> {
 impl Bench<'_> {
     /// All tests on `n_threads` threads, then the limits that were seen meanwhile.
     fn with_threads(&self, n_threads: usize, tests: &[Test], meter: &mut Meter, rows: &mut Vec<Row>) -> Result<()> {
-        let mut session = self.session(n_threads, tests)?;
-        let state = StateLayout::new(&self.lowered.schedule)?;
-        let counts: Vec<u64> =
-            self.skipping.iter().map(|call| state.columns_read + 4 * u64::from(call.index)).collect();
+        let mut session = self.subject.session(n_threads, tests)?;
+        let counts = self.subject.counts()?;
         let mut samples = Vec::new();
         for test in tests {
             let spinner = Progress::spinner("measuring");
-            let measured = measure::measure(test, self.args.repeats, &mut session, &counts, meter)?;
+            let measured = measure::measure(test, self.args.repeats(), &mut session, &counts, meter)?;
             drop(spinner);
             samples.extend(measured.repetitions.iter().map(|r| r.limit));
             let row = Row::Test(Box::new(self.row(test, n_threads, &measured)));
@@ -182,49 +173,23 @@ impl Bench<'_> {
         Ok(())
     }
 
-    fn session(&self, n_threads: usize, tests: &[Test]) -> Result<Session> {
-        let positions = tests.iter().map(Test::positions).max().unwrap_or(1);
-        let options = session::Options {
-            threads: Some(n_threads),
-            context: Some(positions as u32),
-            kv: self.kv,
-            huge_pages: self.options.huge_pages,
-            spins: number_or_auto("spin", None)?.map(|n| n as u32),
-            ..session::Options::default()
-        };
-        Ok(Session::new(Arc::clone(&self.model), &options)?)
-    }
-
     fn row(&self, test: &Test, n_threads: usize, measured: &Measured) -> TestRow {
-        let elem = match self.kv {
-            KvType::F32 => KvElem::F32,
-            KvType::F16 => KvElem::F16,
-        };
-        let calls = self.skipping.iter().zip(&measured.columns);
-        let traffic =
-            calls.clone().fold(self.traffic, |traffic, (call, columns)| traffic.with_columns_read(call, *columns));
-        let traffic = traffic.with_rescored_rows(measured.rescored_rows);
-        let bytes_per_tok = match *test {
-            Test::Prefill { tokens } => {
-                let step = u64::from(self.lowered.schedule.max_step_tokens);
-                traffic.prefill_bytes(tokens as u64, step, elem) as f64 / tokens as f64
-            }
-            // The cache grows evenly, so the middle of the test stands for all of it.
-            Test::Decode { tokens, depth } => traffic.decode_bytes((depth + tokens / 2) as u64, elem) as f64,
-        };
+        let Subject { lowered, options, kv, skipping, .. } = &self.subject;
+        let traffic = self.subject.traffic(&measured.columns, measured.rescored_rows);
+        let calls = skipping.iter().zip(&measured.columns);
         let known = rows::Known {
             model: &self.name,
-            isa: self.options.isa.name(),
-            emitter: self.options.emitter.name(),
-            kv: self.kv.name(),
-            huge_pages: self.options.huge_pages == HugePages::Ask,
-            bytes_per_tok,
+            isa: options.isa.name(),
+            emitter: options.emitter.name(),
+            kv: kv.name(),
+            huge_pages: options.huge_pages == HugePages::Ask,
+            bytes_per_tok: self.subject.bytes_per_tok(test, &traffic),
             traffic: &traffic,
             zeros: calls.map(|(call, columns)| 1.0 - columns / f64::from(call.cols)).collect(),
             peak_rss_bytes: self.peak.bytes(),
             load_seconds: self.load_seconds,
             compile_seconds: self.compile_seconds,
         };
-        TestRow::new(test, n_threads, measured, &known, &self.lowered.schedule)
+        TestRow::new(test, n_threads, measured, &known, &lowered.schedule)
     }
 }

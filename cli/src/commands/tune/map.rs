@@ -31,7 +31,7 @@ pub(super) fn svg(sheet: &Sheet, groups: &[Group]) -> String {
     for (i, threads) in threads.iter().enumerate() {
         for (j, tokens) in tokens.iter().enumerate() {
             let (x, y) = (LEFT + (width + GAP) * j as f64, TOP + 22.0 + (height + GAP) * i as f64);
-            let title = format!("{tokens} tokens, threads: {threads}");
+            let title = format!("{tokens} {}, threads: {threads}", if *tokens == 1 { "token" } else { "tokens" });
             svg += &text(x + width / 2.0, y - 8.0, "middle", &title, "#222222");
             for value in &rows {
                 let at = x + CELL * (place(&rows, *value) + 0.5);

@@ -1,7 +1,7 @@
 //! One product measured: every strategy, in every variant that may pay.
 //!
 //! In: a product. Out: a figure of every candidate; or nothing, if the time was up before each of them had run once. Weights
-//! are cold: between two calls the caches saw more than they hold.
+//! are as cold as in the model: between two calls the caches saw as much else as a token of it reads.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use tern_compiler::graph::Strategy;
 use tern_compiler::schedule::variant::Variant;
 use tern_compiler::trial::{COLD_BYTES, COLD_CODE_BYTES, Operands, Reads, Trial};
 use tern_compiler::tuning::race::{Rules, Time, race};
-use tern_compiler::tuning::{Figure, Key, counts_zeros};
+use tern_compiler::tuning::{Figure, Key, LARGE_MB, counts_zeros};
 use tern_runtime::memory::HugePages;
 use tern_runtime::threads::ThreadPool;
 
@@ -41,7 +41,7 @@ const DENSITY: f64 = 2.0 / 3.0;
 
 /// Shares of zero activations for which strategies are measured whose time depends on them, in percent: it is not
 /// proportional to what is read, since lines that lie apart arrive more slowly.
-const ZEROS_PERCENT: [u8; 4] = [0, 50, 75, 90];
+const ZEROS_PERCENT: [u8; 6] = [0, 50, 60, 70, 80, 90];
 
 /// The shares of zeros that a strategy is measured with for a product. Several tokens do not skip the same columns.
 fn shares(product: &Product, strategy: Strategy) -> &'static [u8] {
@@ -64,7 +64,8 @@ pub(super) fn keys(level: Isa, emitter: EmitterChoice, product: &Product) -> Vec
 }
 
 fn key(level: Isa, emitter: EmitterChoice, product: &Product, strategy: Strategy, zeros_percent: u8) -> Key {
-    Key { level, emitter, strategy, work: product.work, threads: product.threads as u32, zeros_percent }
+    let threads = product.threads as u32;
+    Key { level, emitter, strategy, work: product.work, threads, zeros_percent, model_mb: product.model_mb }
 }
 
 impl Measurer<'_> {
@@ -91,11 +92,14 @@ impl Measurer<'_> {
                 && (!self.only_defaults || candidate.variant == Variant::default())
         });
         let shape = product.shape()?;
+        // What is read between two reads of a matrix.
+        let between = if product.model_mb == LARGE_MB { COLD_BYTES } else { u64::from(product.model_mb) << 20 };
         let trials = listed.iter().map(|candidate| Trial::new(shape, self.target, candidate));
         let mut trials = trials.collect::<Result<Vec<Trial>, _>>()?;
         let mut strategies: Vec<Strategy> = listed.iter().map(|candidate| candidate.strategy).collect();
         if zeros_percent == 0
             && candidates::addsub_suits(product.work)
+            // Always from memory: in whole models that the caches hold, code was as slow as that.
             && let Some(code) = Trial::addsub(shape, DENSITY, self.target, COLD_CODE_BYTES)?
         {
             trials.push(code);
@@ -105,7 +109,7 @@ impl Measurer<'_> {
             return Ok(Some(Vec::new()));
         }
         let zeros = f64::from(zeros_percent) / 100.0;
-        let mut operands = Operands::new(shape, &trials, product.threads, COLD_BYTES, self.huge, zeros)?;
+        let mut operands = Operands::new(shape, &trials, product.threads, between, self.huge, zeros)?;
         let mut pool = ThreadPool::new(product.threads)?;
         // Calls of a turn, known after a candidate's first.
         let mut calls: Vec<Option<usize>> = vec![None; trials.len()];

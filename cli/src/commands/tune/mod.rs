@@ -76,7 +76,7 @@ pub(crate) fn run(args: &TuneArgs) -> Result<ExitCode> {
     }
     let of_these = |figure: &&Figure| {
         let key = figure.key;
-        let is_one = |p: &Product| p.work == key.work && p.threads as u32 == key.threads;
+        let is_one = |p: &Product| p.work == key.work && p.threads as u32 == key.threads && p.model_mb == key.model_mb;
         key.level == settings.level && key.emitter == settings.emitter && all.iter().any(is_one)
     };
     let figures = store.sheet.figures().filter(of_these).copied().collect();

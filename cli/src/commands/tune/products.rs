@@ -11,7 +11,7 @@ use tern_compiler::pipeline::Options;
 use tern_compiler::schedule::Schedule;
 use tern_compiler::schedule::kernel::{Epilogue, KernelKind};
 use tern_compiler::trial::Shape;
-use tern_compiler::tuning::Work;
+use tern_compiler::tuning::{LARGE_MB, Work, model_mb};
 use tern_runtime::cores::physical_cores;
 
 use crate::args::{TuneArgs, Usage};
@@ -22,6 +22,8 @@ use crate::load::Loaded;
 pub(super) struct Product {
     pub(super) work: Work,
     pub(super) threads: usize,
+    /// The size class of the model that it is in.
+    pub(super) model_mb: u32,
 }
 
 impl Product {
@@ -49,20 +51,22 @@ pub(super) fn of_model(args: &TuneArgs, options: &Options, step_tokens: u32) -> 
         return Err(Usage("the model has no ternary products: there is nothing to measure".to_owned()).into());
     }
     let defaults = [1, step_tokens].into_iter().chain(FEW_TOKENS).filter(|tokens| *tokens <= step_tokens);
-    cross(args, defaults.collect(), &matrices)
+    cross(args, defaults.collect(), &matrices, model_mb(loaded.imported.graph.matrix_bytes()))
 }
 
-/// The distinct matrices that a schedule multiplies by: columns, rows, whether they are gated units. The largest first.
+/// The distinct matrices that a schedule multiplies by: columns, rows, whether they are gated units; the halves of these also
+/// alone, since the optimiser may compute them so. The largest first.
 fn matrices(schedule: &Schedule) -> Vec<(u32, u32, bool)> {
     let distinct: BTreeSet<(u64, u32, u32, bool)> = schedule
         .kernels
         .iter()
-        .filter_map(|kind| match *kind {
+        .flat_map(|kind| match *kind {
             KernelKind::Ternary { rows, cols, epilogue, .. } | KernelKind::AddSub { rows, cols, epilogue, .. } => {
-                let pair = matches!(epilogue, Epilogue::Glu(_));
-                Some((u64::from(rows) * u64::from(cols) * if pair { 2 } else { 1 }, cols, rows, pair))
+                let size = u64::from(rows) * u64::from(cols);
+                let pair = matches!(epilogue, Epilogue::Glu(_)).then_some((2 * size, cols, rows, true));
+                pair.into_iter().chain([(size, cols, rows, false)]).collect()
             }
-            _ => None,
+            _ => Vec::new(),
         })
         .collect();
     distinct.into_iter().rev().map(|(_, cols, rows, pair)| (cols, rows, pair)).collect()
@@ -72,11 +76,16 @@ fn matrices(schedule: &Schedule) -> Vec<(u32, u32, bool)> {
 pub(super) fn of_grid(args: &TuneArgs) -> Result<Vec<Product>> {
     let sizes = if args.sizes.is_empty() { GRID.to_vec() } else { args.sizes.clone() };
     let matrices: Vec<_> = sizes.iter().flat_map(|cols| sizes.iter().map(|rows| (*cols, *rows, false))).collect();
-    cross(args, GRID_TOKENS.to_vec(), &matrices)
+    cross(args, GRID_TOKENS.to_vec(), &matrices, LARGE_MB)
 }
 
-/// All numbers of threads, most first, with all numbers of tokens and all matrices.
-fn cross(args: &TuneArgs, default_tokens: Vec<u32>, matrices: &[(u32, u32, bool)]) -> Result<Vec<Product>> {
+/// All numbers of threads, most first, with all numbers of tokens and all matrices of models of a size class.
+fn cross(
+    args: &TuneArgs,
+    default_tokens: Vec<u32>,
+    matrices: &[(u32, u32, bool)],
+    model_mb: u32,
+) -> Result<Vec<Product>> {
     let threads = if args.threads.is_empty() { vec![physical_cores(), 1] } else { args.threads.clone() };
     let tokens = if args.tokens.is_empty() { default_tokens } else { args.tokens.clone() };
     let mut products: Vec<Product> = Vec::new();
@@ -87,7 +96,7 @@ fn cross(args: &TuneArgs, default_tokens: Vec<u32>, matrices: &[(u32, u32, bool)
         }
         for &tokens in &tokens {
             for &(cols, rows, pair) in matrices {
-                let product = Product { work: Work { tokens, cols, rows, pair }, threads };
+                let product = Product { work: Work { tokens, cols, rows, pair }, threads, model_mb };
                 product.shape().with_context(|| format!("{cols} columns and {rows} rows cannot be measured"))?;
                 if !products.contains(&product) {
                     products.push(product);

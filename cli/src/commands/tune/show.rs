@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 use tern_compiler::schedule::variant::Variant;
-use tern_compiler::tuning::{Figure, Key, Sheet, Work};
+use tern_compiler::tuning::{Figure, Key, LARGE_MB, Sheet, Work};
 
 use crate::output::harmless;
 
@@ -14,8 +14,8 @@ pub(super) type Group = Vec<Figure>;
 /// The figures of each product together.
 pub(super) fn groups(mut figures: Vec<Figure>) -> Vec<Group> {
     let product = |f: &Figure| {
-        let Key { level, emitter, work, threads, zeros_percent, .. } = f.key;
-        (level, emitter, threads, work, zeros_percent)
+        let Key { level, emitter, work, threads, zeros_percent, model_mb, .. } = f.key;
+        (level, emitter, model_mb, threads, work, zeros_percent)
     };
     figures.sort_by(|a, b| product(a).cmp(&product(b)).then(a.ns.total_cmp(&b.ns)));
     figures.chunk_by(|a, b| product(a) == product(b)).map(<[Figure]>::to_vec).collect()
@@ -32,6 +32,7 @@ pub(super) struct Row {
     rows: u32,
     pair: bool,
     zeros_percent: u8,
+    model_mb: u32,
     strategy: &'static str,
     variant: String,
     ns: f64,
@@ -48,7 +49,7 @@ pub(super) fn rows(groups: &[Group]) -> Vec<Row> {
 }
 
 fn row(group: &Group, figure: &Figure) -> Row {
-    let Key { level, emitter, strategy, work, threads, zeros_percent } = figure.key;
+    let Key { level, emitter, strategy, work, threads, zeros_percent, model_mb } = figure.key;
     let Work { tokens, cols, rows, pair } = work;
     let best = group.first().map_or(figure.ns, |best| best.ns);
     let macs = f64::from(tokens) * f64::from(cols) * f64::from(rows) * if pair { 2.0 } else { 1.0 };
@@ -61,6 +62,7 @@ fn row(group: &Group, figure: &Figure) -> Row {
         rows,
         pair,
         zeros_percent,
+        model_mb,
         strategy: strategy.name(),
         variant: figure.variant.to_string(),
         ns: figure.ns,
@@ -74,12 +76,14 @@ fn row(group: &Group, figure: &Figure) -> Row {
 
 /// A product in words.
 pub(super) fn title(key: &Key) -> String {
-    let Key { level, emitter, work, threads, zeros_percent, .. } = *key;
+    let Key { level, emitter, work, threads, zeros_percent, model_mb, .. } = *key;
     let Work { tokens, cols, rows, pair } = work;
     let pair = if pair { " (gated unit)" } else { "" };
     let zeros = if zeros_percent > 0 { format!(", {zeros_percent} % zeros") } else { String::new() };
     let (level, emitter) = (level.name(), emitter.name());
-    format!("{tokens} tokens, {cols} columns, {rows} rows{pair}; threads: {threads}; {level}, emitter {emitter}{zeros}")
+    let tokens = if tokens == 1 { "1 token".to_owned() } else { format!("{tokens} tokens") };
+    let model = if model_mb == LARGE_MB { String::new() } else { format!(", in a model of {model_mb} MB") };
+    format!("{tokens}, {cols} columns, {rows} rows{pair}; threads: {threads}; {level}, emitter {emitter}{zeros}{model}")
 }
 
 /// All figures as text.
