@@ -18,7 +18,9 @@ const GAP: f64 = 70.0;
 
 /// The map.
 pub(super) fn svg(sheet: &Sheet, groups: &[Group]) -> String {
-    let bests: Vec<(Figure, Option<f64>)> = groups.iter().filter_map(best).collect();
+    // With zeros among the activations only those were measured that skip them.
+    let dense = groups.iter().filter(|group| group.first().is_some_and(|figure| figure.key.zeros_percent == 0));
+    let bests: Vec<(Figure, Option<f64>)> = dense.filter_map(best).collect();
     let all = |of: fn(&Figure) -> u32| bests.iter().map(|(f, _)| of(f)).collect::<BTreeSet<u32>>();
     let (cols, rows) = (all(|f| f.key.work.cols), all(|f| f.key.work.rows));
     let (tokens, threads) = (all(|f| f.key.work.tokens), all(|f| f.key.threads));
