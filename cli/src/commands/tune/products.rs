@@ -61,7 +61,7 @@ fn matrices(schedule: &Schedule) -> Vec<(u32, u32, bool)> {
         .kernels
         .iter()
         .flat_map(|kind| match *kind {
-            KernelKind::Ternary { rows, cols, epilogue, .. } | KernelKind::AddSub { rows, cols, epilogue, .. } => {
+            KernelKind::Ternary { rows, cols, epilogue, .. } => {
                 let size = u64::from(rows) * u64::from(cols);
                 let pair = matches!(epilogue, Epilogue::Glu(_)).then_some((2 * size, cols, rows, true));
                 pair.into_iter().chain([(size, cols, rows, false)]).collect()
