@@ -11,6 +11,7 @@
 pub mod absmean;
 pub mod dense;
 mod error;
+pub mod gguf;
 pub mod hash;
 mod header;
 pub mod histogram;
