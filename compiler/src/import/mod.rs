@@ -3,18 +3,21 @@
 //! In: a [`Checkpoint`]. Out: an [`Imported`]: the graph in source form, the weights behind it, facts about the model and
 //! the texts that the runtime wants. One file per architecture (`bitnet.rs`, `llama.rs`), in model order.
 //!
-//! Upholds: every tensor was read or the import fails; every key of `config.json` is understood, known to change
+//! Upholds: every tensor was read or the import fails; every key of the configuration is understood, known to change
 //! nothing, or refused. Deliberately knows no bytes (that is `checkpoint`) and rewrites nothing (that is `egraph`).
 
 mod bitnet;
 mod builder;
 mod config;
+mod dialect;
 mod error;
 mod facts;
 mod fields;
 mod frame;
 mod generation;
+mod gguf_config;
 mod inspect;
+mod inspect_gguf;
 mod known_keys;
 mod llama;
 mod quantization;
@@ -26,6 +29,7 @@ pub use error::Error;
 pub use facts::ModelFacts;
 pub use generation::GenerationDefaults;
 pub use inspect::{InspectReport, KindReport, MemoryEstimate, WeightFile, inspect};
+pub use inspect_gguf::{GgufReport, inspect_gguf};
 pub use quantization::{ScaleRule, WeightFormat};
 pub use weights::CheckpointWeights;
 
@@ -70,7 +74,11 @@ pub struct Imported {
 /// # Errors
 /// Input: the files are damaged or contradict each other. Unsupported: the model is not one that tern compiles.
 pub fn import(checkpoint: &Checkpoint, options: &ImportOptions) -> Result<Imported, Error> {
-    let config = Config::parse(checkpoint.config_json(), options.max_positions)?;
+    let config = match (checkpoint.gguf(), checkpoint.config_json()) {
+        (Some(gguf), _) => gguf_config::parse(checkpoint, gguf, options.max_positions)?,
+        (None, Some(text)) => Config::parse(text, options.max_positions)?,
+        (None, None) => return Err(Error::Bug("a checkpoint without a configuration was opened".to_owned())),
+    };
     let generation = generation::generation(checkpoint.generation_config_json(), config.vocab)?;
     let mut builder = Builder::new(checkpoint, &config);
     let frame = match config.architecture {
