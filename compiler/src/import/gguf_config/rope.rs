@@ -118,6 +118,7 @@ fn factor_of(wavelength: f64, stretch: f64, original: f64) -> f64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
 
