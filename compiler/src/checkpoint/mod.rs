@@ -2,7 +2,7 @@
 //!
 //! In: a folder as Hugging Face lays it out (`config.json`, `model.safetensors` or shards with an index, tokenizer
 //! files), or the same files in memory. Out: a [`Checkpoint`], whose [`Tensor`]s know name, type, shape and bytes, and
-//! decoders from stored bytes to trits and dense elements ([`packed`], [`absmean`], [`dense`]).
+//! decoders from stored bytes to trits and dense elements ([`packed`], [`absmean`], [`ternary`], [`dense`]).
 //!
 //! Upholds: every length, offset and shape was checked against the files before a tensor is handed out; nothing is
 //! allocated by an unchecked number; every error names file, tensor, byte, found and expected.
@@ -19,6 +19,7 @@ mod map;
 pub mod packed;
 mod source;
 mod tensor;
+pub mod ternary;
 mod unique;
 
 use std::borrow::Cow;

@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::config::{CONFIG, Config};
 use super::error::Error;
-use super::quantization::{ScaleRule, WeightFormat};
+use super::quantization::{Activations, ScaleRule, WeightFormat};
 use super::weights::CheckpointWeights;
+use crate::checkpoint::ternary::{self, Scales};
 use crate::checkpoint::{self, Checkpoint, Fault, StoredType, Tensor, absmean, dense, packed};
 use crate::graph::infer::{infer, operand_types};
 use crate::graph::{
@@ -73,16 +74,65 @@ impl<'c> Builder<'c> {
         self.op(Op::RmsNorm { eps }, [Operand::Value(x), Operand::Weight(gain)])
     }
 
-    /// The ternary layer called `name`: `inputs` to `outputs` elements, activations quantised.
+    /// RMSNorm of every head of `x` by itself, with the weight called `name`; heads are `elems` long.
+    pub(super) fn rmsnorm_heads(&mut self, x: ValueId, name: &str, elems: u32, eps: F32) -> Result<ValueId, Error> {
+        let gain = self.dense(name, &[elems])?;
+        self.op(Op::RmsNormHeads { eps }, [Operand::Value(x), Operand::Weight(gain)])
+    }
+
+    /// The ternary layer called `name`: `inputs` to `outputs` elements, activations quantised unless the model
+    /// leaves it open and the caller wants them as they are.
     pub(super) fn bitlinear(&mut self, x: ValueId, name: &str, inputs: u32, outputs: u32) -> Result<ValueId, Error> {
         let x = match self.config.quantization.input_norm_eps {
             None => x,
             Some(eps) => self.rmsnorm(x, &format!("{name}.rms_norm.weight"), inputs, eps)?,
         };
+        if self.config.quantization.format == WeightFormat::DenseTernary {
+            return self.weight_only(x, &format!("{name}.weight"), [outputs, inputs]);
+        }
         let weight = self.ternary(name, outputs, inputs)?;
+        self.quantised_product(x, weight)
+    }
+
+    /// x, quantised per token, times a matrix with one scale.
+    fn quantised_product(&mut self, x: ValueId, weight: WeightId) -> Result<ValueId, Error> {
         let quantised = self.values(Op::FakeQuant, [x])?; // [R, inputs]
         let matrix = self.op(Op::Dequant, [Operand::Weight(weight)])?; // [outputs, inputs]
         self.values(Op::MatMul, [quantised, matrix]) // [R, outputs]
+    }
+
+    /// x times the matrix of a dense tensor that is ternary already.
+    fn weight_only(&mut self, x: ValueId, name: &str, [rows, cols]: [u32; 2]) -> Result<ValueId, Error> {
+        let scales = match self.find(name) {
+            None => Scales::Tensor(1.0),
+            Some(tensor) => {
+                check_shape(&tensor, &[rows, cols])?;
+                let scales = ternary::scales(&tensor, [rows as usize, cols as usize])?;
+                self.checkpoint.release(name, 0..tensor.len_bytes());
+                scales
+            }
+        };
+        let activations = self.config.quantization.activations;
+        let group = match (scales, activations) {
+            (Scales::Tensor(scale), Activations::I8) => {
+                let scale = Some(F32::new(scale));
+                let weight = self.declare(name, DType::Trit, &[rows, cols], scale, Origin::DenseTernary);
+                return self.quantised_product(x, weight);
+            }
+            (Scales::Tensor(_) | Scales::Rows, _) => cols,
+            (Scales::Groups(group), _) => group as u32,
+        };
+        let one = Some(F32::new(1.0));
+        let trits = self.declare(name, DType::Trit, &[rows, cols], one, Origin::DenseTernary);
+        let groups = cols.checked_div(group).unwrap_or(1);
+        let scales = self.declare(name, DType::F32, &[rows, groups], None, Origin::TernaryScales);
+        let (op, x) = match activations {
+            Activations::F32 => (Op::TernaryF32Linear, x), // [R, inputs]
+            Activations::I8 => {
+                (Op::TernaryGroupLinear, self.values(Op::QuantizeGroups { group }, [x])?) // [R, C, inputs / C]
+            }
+        };
+        self.op(op, [Operand::Value(x), Operand::Weight(trits), Operand::Weight(scales)]) // [R, outputs]
     }
 
     /// The dense tensor called `name`, of `shape`.
@@ -136,6 +186,7 @@ impl<'c> Builder<'c> {
                 };
                 (scale, Origin::OnlineAbsmean)
             }
+            WeightFormat::DenseTernary => return Err(Error::Bug(format!("{weight_name} has no one scale"))),
         };
         let weight = self.declare(&weight_name, DType::Trit, &[rows, cols], Some(F32::new(scale)), origin);
         self.quantisers.extend(quantise.map(|quantise| (weight, quantise)));
@@ -234,7 +285,9 @@ fn packed_scale(tensor: &Tensor<'_>, rule: ScaleRule) -> Result<f32, Error> {
     let scale = match rule {
         ScaleRule::Multiplies => stored,
         ScaleRule::Divides => 1.0 / stored,
-        ScaleRule::Absmean => return Err(Error::Bug("packed weights have a stored scale".into())),
+        ScaleRule::Absmean | ScaleRule::Magnitude => {
+            return Err(Error::Bug("packed weights have a stored scale".into()));
+        }
     };
     if scale.is_finite() && scale > 0.0 {
         return Ok(scale);

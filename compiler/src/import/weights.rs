@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::error::Error;
-use crate::checkpoint::{Checkpoint, Tensor, absmean, dense, packed};
+use crate::checkpoint::{Checkpoint, Tensor, absmean, dense, packed, ternary};
 use crate::graph::rope_table::rope_table;
 use crate::graph::{DenseType, Origin, TensorType, WeightDecl, WeightId};
 use crate::weights::{Dense, DenseShape, Trits, WeightData, WeightError};
@@ -61,7 +61,20 @@ impl CheckpointWeights {
             (Origin::RopeTable(spec), &[rows, head_dim]) => {
                 Ok(Dense::F32(rope_table(spec, head_dim as u32, 0..rows as u32)))
             }
-            (Origin::RopeTable(_) | Origin::HfPacked | Origin::OnlineAbsmean, _) => Err(not_dense(decl)),
+            (Origin::TernaryScales, &[rows, groups]) => {
+                let tensor = self.tensor(decl)?;
+                let factors = ternary::factors(&tensor, matrix_shape(&tensor), 0..rows, groups);
+                self.give_back(decl);
+                Ok(Dense::F32(factors?))
+            }
+            (
+                Origin::RopeTable(_)
+                | Origin::HfPacked
+                | Origin::OnlineAbsmean
+                | Origin::DenseTernary
+                | Origin::TernaryScales,
+                _,
+            ) => Err(not_dense(decl)),
         }
     }
 
@@ -75,7 +88,8 @@ impl CheckpointWeights {
                 let quantise = *self.quantisers.get(&weight).ok_or_else(missing)?;
                 Ok(absmean::codes(&self.tensor(decl)?, quantise, shape, rows, out)?)
             }
-            Origin::Dense | Origin::RopeTable(_) => Err(not_ternary(decl)),
+            Origin::DenseTernary => Ok(ternary::codes(&self.tensor(decl)?, shape, rows, out)?),
+            Origin::Dense | Origin::RopeTable(_) | Origin::TernaryScales => Err(not_ternary(decl)),
         }
     }
 
@@ -105,14 +119,16 @@ impl CheckpointWeights {
                     return Err(Error::Bug(format!("{shape:?} was asked of {}, {}", decl.name, decl.ty)));
                 }
                 let table = rope_table(&spec, shape.cols as u32, rows.start as u32..rows.end as u32);
-                for (row, out) in table.chunks(shape.cols.max(1)).zip(out.chunks_mut(row_bytes.max(1))) {
-                    for (x, bytes) in row.iter().zip(out.chunks_exact_mut(4)) {
-                        bytes.copy_from_slice(&x.to_le_bytes());
-                    }
-                }
+                write_rows(&table, shape.cols, row_bytes, out);
                 Ok(())
             }
-            Origin::HfPacked | Origin::OnlineAbsmean => Err(not_dense(decl)),
+            Origin::TernaryScales => {
+                let tensor = self.tensor(decl)?;
+                let factors = ternary::factors(&tensor, matrix_shape(&tensor), rows, shape.cols)?;
+                write_rows(&factors, shape.cols, row_bytes, out);
+                Ok(())
+            }
+            Origin::HfPacked | Origin::OnlineAbsmean | Origin::DenseTernary => Err(not_dense(decl)),
         }
     }
 
@@ -170,6 +186,23 @@ impl WeightData for CheckpointWeights {
         if let Ok(decl) = self.decl(weight) {
             self.give_back(decl);
         }
+    }
+}
+
+/// The rows of a matrix of `cols` columns, each at a multiple of `row_bytes`.
+fn write_rows(elems: &[f32], cols: usize, row_bytes: usize, out: &mut [u8]) {
+    for (row, out) in elems.chunks(cols.max(1)).zip(out.chunks_mut(row_bytes.max(1))) {
+        for (x, bytes) in row.iter().zip(out.chunks_exact_mut(4)) {
+            bytes.copy_from_slice(&x.to_le_bytes());
+        }
+    }
+}
+
+/// N and K as the tensor has them; the importer has compared them with what the graph declares.
+fn matrix_shape(tensor: &Tensor<'_>) -> [usize; 2] {
+    match tensor.shape() {
+        &[rows, cols] => [rows, cols],
+        _ => [0, 0],
     }
 }
 
