@@ -3,6 +3,8 @@
 //! In: metadata and tensors, right or wrong, or a [`Spec`] whose twin in GGUF is wanted. Out: the bytes of a file. Nothing is
 //! checked: readers are to be given bad files as well.
 
+use std::path::Path;
+
 use half::f16;
 use tern_compiler::checkpoint::gguf::types::{q2_0, tq1_0, tq2_0};
 use tern_compiler::checkpoint::gguf::value::{Array, Value};
@@ -232,13 +234,96 @@ pub fn twin(spec: &Spec, blocks: Blocks) -> File {
     file
 }
 
+/// How [`twin_of`] writes matrices whose elements are ternary already.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Already {
+    /// As f16.
+    F16,
+    /// Q2_0: 64 columns, each with their scale.
+    Q2_0,
+    /// PQ2_0: 128 columns, each with their scale.
+    Pq2_0,
+}
+
+impl Already {
+    /// Type id and bytes of a matrix.
+    fn pack(self, weights: &[f32]) -> (u32, Vec<u8>) {
+        match self {
+            Already::F16 => (1, weights.iter().flat_map(|w| f16::from_f32(*w).to_le_bytes()).collect()),
+            Already::Q2_0 => (42, weights.chunks(64).flat_map(|group| two_bits(group).concat()).collect()),
+            Already::Pq2_0 => (142, weights.chunks(128).flat_map(|group| two_bits(group).concat()).collect()),
+        }
+    }
+}
+
+/// The scale of a group, and its codes in blocks of 64.
+fn two_bits(group: &[f32]) -> Vec<Vec<u8>> {
+    let scale = f16::from_f32(group.iter().fold(0.0f32, |most, w| most.max(w.abs())));
+    let mut parts = vec![scale.to_le_bytes().to_vec()];
+    for weights in group.as_chunks::<64>().0 {
+        let codes = weights.map(|w| u8::from(w >= 0.0) + u8::from(w > 0.0));
+        parts.push(q2_0::encode(&codes, scale)[2..].to_vec());
+    }
+    parts
+}
+
+/// The model in the folder `dir`, whose large matrices are stored dense and ternary already.
+///
+/// # Panics
+/// If it is another.
+pub fn twin_of(dir: &Path, arch: &str, how: Already) -> File {
+    let read = |name: &str| std::fs::read(dir.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let config: serde_json::Value = serde_json::from_slice(&read("config.json")).expect("a configuration");
+    let mut file = File::default();
+    file.put("general.architecture", Value::Str(arch.to_owned()));
+    for (part, key) in [
+        ("block_count", "num_hidden_layers"),
+        ("context_length", "max_position_embeddings"),
+        ("embedding_length", "hidden_size"),
+        ("feed_forward_length", "intermediate_size"),
+        ("attention.head_count", "num_attention_heads"),
+        ("attention.head_count_kv", "num_key_value_heads"),
+        ("attention.key_length", "head_dim"),
+        ("attention.value_length", "head_dim"),
+    ] {
+        file.put(&format!("{arch}.{part}"), Value::U32(config[key].as_u64().expect(key) as u32));
+    }
+    for (part, key) in [("attention.layer_norm_rms_epsilon", "rms_norm_eps"), ("rope.freq_base", "rope_theta")] {
+        file.put(&format!("{arch}.{part}"), Value::F32(config[key].as_f64().expect(key) as f32));
+    }
+    file.put("tokenizer.ggml.bos_token_id", Value::U32(0));
+    file.put("tokenizer.ggml.eos_token_id", Value::U32(1));
+    let bytes = read("model.safetensors");
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("a checkpoint");
+    let head_dim = config["head_dim"].as_u64().expect("a length") as usize;
+    for (name, tensor) in tensors.tensors() {
+        let part = name.strip_suffix(".weight").expect("nothing but weights");
+        let (mut data, shape) = (tensor.data().to_vec(), tensor.shape().to_vec());
+        let mut type_id = if tensor.dtype() == safetensors::Dtype::BF16 { 30 } else { 1 };
+        if part.ends_with("_proj") {
+            let halves = data.as_chunks::<2>().0.iter();
+            let wide = |bytes: &[u8; 2]| match type_id {
+                30 => half::bf16::from_le_bytes(*bytes).to_f32(),
+                _ => f16::from_le_bytes(*bytes).to_f32(),
+            };
+            let mut weights: Vec<f32> = halves.map(wide).collect();
+            if arch == "llama" && (part.ends_with("q_proj") || part.ends_with("k_proj")) {
+                weights = neighbours(&weights, shape[1], head_dim);
+            }
+            (type_id, data) = how.pack(&weights);
+        }
+        file.tensors.push(Tensor { name: gguf_name(part) + ".weight", type_id, shape, data });
+    }
+    file
+}
+
 /// The codes of a matrix of four row blocks to a byte.
 fn unpack(tensor: &StoredTensor) -> Vec<u8> {
     (0..4).flat_map(|block| tensor.data.iter().map(move |byte| (byte >> (2 * block)) & 3)).collect()
 }
 
 /// Rows i and i + half of each head next to each other, as llama.cpp's converter has them.
-fn neighbours(codes: &[u8], cols: usize, head_dim: usize) -> Vec<u8> {
+fn neighbours<T: Copy>(codes: &[T], cols: usize, head_dim: usize) -> Vec<T> {
     let row = |r: usize| &codes[r * cols..(r + 1) * cols];
     let rows = codes.len() / cols;
     let order = (0..rows / head_dim)
@@ -260,6 +345,8 @@ fn gguf_name(name: &str) -> String {
         "post_attention_layernorm" => "ffn_norm",
         "attn_sub_norm" => "attn_sub_norm",
         "ffn_sub_norm" => "ffn_sub_norm",
+        "q_norm" => "attn_q_norm",
+        "k_norm" => "attn_k_norm",
         other => panic!("{other}"),
     };
     match parts[..] {

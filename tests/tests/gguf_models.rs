@@ -5,11 +5,11 @@
 
 use tern_compiler::checkpoint::Checkpoint;
 use tern_compiler::graph::arith::Profile;
-use tern_compiler::import::{Error, ImportOptions, WeightFormat, import, inspect, inspect_gguf};
+use tern_compiler::import::{Activations, Error, ImportOptions, WeightFormat, import, inspect, inspect_gguf};
 use tern_runtime::session::KvType;
 use tern_tests::engines::{Loaded, assert_same_bits, logits_in_chunks, native, options};
 use tern_tests::fixtures::fixture;
-use tern_tests::gguf::{Blocks, File, twin};
+use tern_tests::gguf::{Already, Blocks, File, twin, twin_of};
 use tern_tests::golden::{Golden, assert_close};
 use tern_tests::synth::{Kind, Spec};
 
@@ -83,6 +83,30 @@ fn blocks_may_run_over_the_ends_of_rows() {
 }
 
 #[test]
+fn matrices_that_are_ternary_already_are_too() {
+    for (name, arch, hows) in [
+        ("qwen3-group128", "qwen3", [Already::Pq2_0, Already::Q2_0]),
+        ("llama-ternary-f16", "llama", [Already::F16, Already::Q2_0]),
+    ] {
+        let dir = fixture(name);
+        let theirs = Checkpoint::open(&dir).unwrap_or_else(|e| panic!("{name}: {e}"));
+        for how in hows {
+            let ours = opened(&twin_of(&dir, arch, how));
+            for activations in [Activations::I8, Activations::F32] {
+                let what = format!("{name} {how:?} {}", activations.name());
+                let logits = [&ours, &theirs].map(|checkpoint| {
+                    let loaded = Loaded::with_activations(&what, checkpoint, Some(activations));
+                    let (_, model) = loaded.compile(&options(native(), Profile::Plain));
+                    let mut session = tern_tests::engines::session(&model, 2, KvType::F32);
+                    logits_in_chunks(&mut session, &[3, 1, 4, 1, 5], 5)
+                });
+                assert_same_bits(&logits[0], &logits[1], &what);
+            }
+        }
+    }
+}
+
+#[test]
 fn shards_are_one_model() {
     let shape = small(Kind::LlamaBitLinear);
     let whole = twin(&shape, Blocks::Q2_0);
@@ -128,7 +152,7 @@ fn inspection_says_which_layout_was_proved() {
     let text = report.to_string();
     assert!(text.contains("only this size fits all 14 tensors, not that of PQ2_0, TQ2_0_g128, STQ1_0"), "{text}");
     let model = inspect(&checkpoint).expect("valid").to_string();
-    assert!(model.contains("blocks of a GGUF file") && model.contains("2.25 bits per ternary weight"), "{model}");
+    assert!(model.contains("tensors of a GGUF file") && model.contains("2.25 bits per ternary weight"), "{model}");
     assert!(inspect_gguf(&shape.checkpoint().expect("valid")).is_none());
 }
 

@@ -1,8 +1,9 @@
 //! Checkpoints: bytes to named tensors.
 //!
 //! In: a folder as Hugging Face lays it out (`config.json`, `model.safetensors` or shards with an index, tokenizer
-//! files), a GGUF file or its shards ([`gguf`]), or the same files in memory. Out: a [`Checkpoint`], whose [`Tensor`]s know name, type, shape and bytes, and
-//! decoders from stored bytes to trits and dense elements ([`packed`], [`absmean`], [`dense`], [`gguf::types`]).
+//! files), a GGUF file or its shards ([`gguf`]), or the same files in memory. Out: a [`Checkpoint`], whose [`Tensor`]s know
+//! name, type, shape and bytes, and decoders from stored bytes to trits and dense elements ([`packed`], [`absmean`],
+//! [`ternary`], [`dense`], [`gguf::types`], [`matrix`]).
 //!
 //! Upholds: every length, offset and shape was checked against the files before a tensor is handed out; nothing is
 //! allocated by an unchecked number; every error names file, tensor, byte, found and expected.
@@ -17,9 +18,11 @@ mod header;
 pub mod histogram;
 mod index;
 mod map;
+pub mod matrix;
 pub mod packed;
 mod source;
 mod tensor;
+pub mod ternary;
 mod unique;
 
 use std::borrow::Cow;

@@ -10,11 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::config::Config;
 use super::dialect::Dialect;
 use super::error::Error;
-use super::quantization::{ScaleRule, WeightFormat};
+use super::quantization::{Activations, ScaleRule, WeightFormat};
 use super::weights::CheckpointWeights;
 use crate::checkpoint::gguf::Encoding;
-use crate::checkpoint::gguf::types::Scales;
-use crate::checkpoint::gguf::types::ternary::Matrix;
+use crate::checkpoint::matrix::Matrix;
+use crate::checkpoint::ternary::Scales;
 use crate::checkpoint::{self, Checkpoint, Fault, StoredType, Tensor, absmean, dense, packed};
 use crate::graph::infer::{infer, operand_types};
 use crate::graph::{
@@ -30,7 +30,7 @@ pub(super) struct Builder<'c> {
     block: Option<u32>,
     used: BTreeSet<String>,
     missing: Vec<String>,
-    /// Of master weights: what each is multiplied by before it is rounded to a trit.
+    /// Of master weights: what each is multiplied by before it is rounded to a trit. Of scales: what multiplies each.
     quantisers: BTreeMap<WeightId, f32>,
 }
 
@@ -74,16 +74,73 @@ impl<'c> Builder<'c> {
         self.op(Op::RmsNorm { eps }, [Operand::Value(x), Operand::Weight(gain)])
     }
 
-    /// The ternary layer called `name`: `inputs` to `outputs` elements, activations quantised.
+    /// RMSNorm of every head of `x` by itself, with the weight called `name`; heads are `elems` long.
+    pub(super) fn rmsnorm_heads(&mut self, x: ValueId, name: &str, elems: u32, eps: F32) -> Result<ValueId, Error> {
+        let gain = self.dense(name, &[elems])?;
+        self.op(Op::RmsNormHeads { eps }, [Operand::Value(x), Operand::Weight(gain)])
+    }
+
+    /// The ternary layer called `name`: `inputs` to `outputs` elements, activations quantised unless the model
+    /// leaves it open and the caller wants them as they are.
     pub(super) fn bitlinear(&mut self, x: ValueId, name: &str, inputs: u32, outputs: u32) -> Result<ValueId, Error> {
         let x = match self.config.quantization.input_norm_eps {
             None => x,
             Some(eps) => self.rmsnorm(x, &format!("{name}.rms_norm.weight"), inputs, eps)?,
         };
+        if matches!(self.config.quantization.format, WeightFormat::DenseTernary | WeightFormat::Gguf) {
+            return self.weight_only(x, &format!("{name}.weight"), [outputs, inputs]);
+        }
         let weight = self.ternary(name, outputs, inputs)?;
+        self.quantised_product(x, weight)
+    }
+
+    /// x, quantised per token, times a matrix with one scale.
+    fn quantised_product(&mut self, x: ValueId, weight: WeightId) -> Result<ValueId, Error> {
         let quantised = self.values(Op::FakeQuant, [x])?; // [R, inputs]
         let matrix = self.op(Op::Dequant, [Operand::Weight(weight)])?; // [outputs, inputs]
         self.values(Op::MatMul, [quantised, matrix]) // [R, outputs]
+    }
+
+    /// x times a ternary matrix whose scales are where the tensor has them: in its blocks, or in the size of its elements.
+    fn weight_only(&mut self, x: ValueId, name: &str, [rows, cols]: [u32; 2]) -> Result<ValueId, Error> {
+        let origin = match self.config.quantization.format {
+            WeightFormat::Gguf => Origin::Gguf,
+            WeightFormat::DenseTernary | WeightFormat::HfPacked | WeightFormat::OnlineMaster => Origin::DenseTernary,
+        };
+        let (scales, beside) = match self.find(name) {
+            None => (Scales::Tensor(1.0), 1.0),
+            Some(tensor) => {
+                self.check_shape(&tensor, &[rows, cols])?;
+                let order = self.dialect().row_order(name);
+                let scales = Matrix::new(tensor, [rows as usize, cols as usize], order)?.scales()?;
+                self.checkpoint.release(tensor.name(), 0..tensor.len_bytes());
+                (scales, self.scale_beside(name, &tensor)?)
+            }
+        };
+        let activations = self.config.quantization.activations;
+        let group = match (scales, activations) {
+            (Scales::Tensor(scale), Activations::I8) => {
+                let scale = Some(F32::new(scale * beside));
+                let weight = self.declare(name, DType::Trit, &[rows, cols], scale, origin);
+                return self.quantised_product(x, weight);
+            }
+            (Scales::Tensor(_) | Scales::Rows, _) => cols,
+            (Scales::Groups(group), _) => group as u32,
+        };
+        let one = Some(F32::new(1.0));
+        let trits = self.declare(name, DType::Trit, &[rows, cols], one, origin);
+        let groups = cols.checked_div(group).unwrap_or(1);
+        let scales = self.declare(name, DType::F32, &[rows, groups], None, Origin::TernaryScales);
+        if beside != 1.0 {
+            self.quantisers.insert(scales, beside);
+        }
+        let (op, x) = match activations {
+            Activations::F32 => (Op::TernaryF32Linear, x), // [R, inputs]
+            Activations::I8 => {
+                (Op::TernaryGroupLinear, self.values(Op::QuantizeGroups { group }, [x])?) // [R, C, inputs / C]
+            }
+        };
+        self.op(op, [Operand::Value(x), Operand::Weight(trits), Operand::Weight(scales)]) // [R, outputs]
     }
 
     /// The dense tensor called `name`, of `shape`.
@@ -139,12 +196,8 @@ impl<'c> Builder<'c> {
                 };
                 (scale, Origin::OnlineAbsmean)
             }
-            WeightFormat::Gguf => {
-                let scale = match tensor {
-                    None => 1.0,
-                    Some(tensor) => self.blocks_scale(name, &weight_name, tensor, [rows, cols])?,
-                };
-                (scale, Origin::Gguf)
+            WeightFormat::DenseTernary | WeightFormat::Gguf => {
+                return Err(Error::Bug(format!("{weight_name} need not have one scale")));
             }
         };
         let weight = self.declare(&weight_name, DType::Trit, &[rows, cols], Some(F32::new(scale)), origin);
@@ -152,25 +205,15 @@ impl<'c> Builder<'c> {
         Ok(weight)
     }
 
-    /// The one scale of the blocks in `tensor`, times that of a tensor beside it, if there is one.
-    fn blocks_scale(
-        &mut self,
-        name: &str,
-        weight_name: &str,
-        tensor: Tensor<'_>,
-        shape: [u32; 2],
-    ) -> Result<f32, Error> {
-        self.check_shape(&tensor, &shape)?;
-        let order = self.dialect().row_order(weight_name);
-        let scales = Matrix::new(tensor, shape.map(|dim| dim as usize), order)?.scales()?;
-        self.checkpoint.release(tensor.name(), 0..tensor.len_bytes());
-        let Scales::Tensor(within) = scales else {
-            let fault = tensor.fault(scales.describe(), "one scale per matrix");
-            return Err(Error::unsupported(fault.next("models with further scales are not compiled yet")));
-        };
+    /// What a GGUF file has beside the matrix `name`, in `tensor`, that multiplies its weights.
+    fn scale_beside(&mut self, name: &str, tensor: &Tensor<'_>) -> Result<f32, Error> {
+        if self.dialect() == Dialect::HuggingFace {
+            return Ok(1.0);
+        }
+        let layer = name.strip_suffix(".weight").unwrap_or(name);
         let mut beside = None;
         for suffix in ["scale", "weight_scale"] {
-            let name = self.dialect().file_name(&format!("{name}.{suffix}")).into_owned();
+            let name = self.dialect().file_name(&format!("{layer}.{suffix}")).into_owned();
             if let Some(scale) = self.checkpoint.tensor(&name) {
                 if beside.replace(dense::positive_scalar(&scale)?).is_some() {
                     return Err(Error::input(scale.fault("a second scale of one matrix", "one")));
@@ -182,12 +225,7 @@ impl<'c> Builder<'c> {
             let fault = tensor.fault("trits without a scale", "a scale behind them, or in a tensor beside them");
             return Err(Error::input(fault));
         }
-        let scale = within * beside.unwrap_or(1.0);
-        if scale.is_finite() {
-            Ok(scale)
-        } else {
-            Err(Error::input(tensor.fault(format!("a scale of {scale}"), "a finite number")))
-        }
+        Ok(beside.unwrap_or(1.0))
     }
 
     fn dialect(&self) -> Dialect {
@@ -290,7 +328,9 @@ fn packed_scale(tensor: &Tensor<'_>, rule: ScaleRule) -> Result<f32, Error> {
     let scale = match rule {
         ScaleRule::Multiplies => stored,
         ScaleRule::Divides => 1.0 / stored,
-        ScaleRule::Absmean => return Err(Error::Bug("packed weights have a stored scale".into())),
+        ScaleRule::Absmean | ScaleRule::Magnitude => {
+            return Err(Error::Bug("packed weights have a stored scale".into()));
+        }
     };
     if scale.is_finite() && scale > 0.0 {
         return Ok(scale);

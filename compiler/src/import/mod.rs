@@ -1,7 +1,7 @@
 //! Import: tensors and configuration to a graph.
 //!
 //! In: a [`Checkpoint`]. Out: an [`Imported`]: the graph in source form, the weights behind it, facts about the model and
-//! the texts that the runtime wants. One file per architecture (`bitnet.rs`, `llama.rs`), in model order.
+//! the texts that the runtime wants. One file per architecture (`bitnet.rs`, `llama.rs`, `qwen3.rs`), in model order.
 //!
 //! Upholds: every tensor was read or the import fails; every key of the configuration is understood, known to change
 //! nothing, or refused. Deliberately knows no bytes (that is `checkpoint`) and rewrites nothing (that is `egraph`).
@@ -21,6 +21,7 @@ mod inspect_gguf;
 mod known_keys;
 mod llama;
 mod quantization;
+mod qwen3;
 mod rope;
 mod weights;
 
@@ -30,7 +31,7 @@ pub use facts::ModelFacts;
 pub use generation::GenerationDefaults;
 pub use inspect::{InspectReport, KindReport, MemoryEstimate, WeightFile, inspect};
 pub use inspect_gguf::{GgufReport, inspect_gguf};
-pub use quantization::{ScaleRule, WeightFormat};
+pub use quantization::{Activations, ScaleRule, WeightFormat};
 pub use weights::CheckpointWeights;
 
 use builder::Builder;
@@ -44,6 +45,8 @@ use crate::graph::Graph;
 pub struct ImportOptions {
     /// The longest context, in positions; the model's own if that is shorter. `None`: the model's own, at most 32768.
     pub max_positions: Option<u32>,
+    /// How activations meet ternary weights, where the model leaves it open; `None`: in i8.
+    pub activations: Option<Activations>,
 }
 
 /// A model, imported.
@@ -75,8 +78,8 @@ pub struct Imported {
 /// Input: the files are damaged or contradict each other. Unsupported: the model is not one that tern compiles.
 pub fn import(checkpoint: &Checkpoint, options: &ImportOptions) -> Result<Imported, Error> {
     let config = match (checkpoint.gguf(), checkpoint.config_json()) {
-        (Some(gguf), _) => gguf_config::parse(checkpoint, gguf, options.max_positions)?,
-        (None, Some(text)) => Config::parse(text, options.max_positions)?,
+        (Some(gguf), _) => gguf_config::parse(checkpoint, gguf, options)?,
+        (None, Some(text)) => Config::parse(text, options)?,
         (None, None) => return Err(Error::Bug("a checkpoint without a configuration was opened".to_owned())),
     };
     let generation = generation::generation(checkpoint.generation_config_json(), config.vocab)?;
@@ -84,6 +87,7 @@ pub fn import(checkpoint: &Checkpoint, options: &ImportOptions) -> Result<Import
     let frame = match config.architecture {
         Architecture::BitNet => bitnet::build(&mut builder, &config)?,
         Architecture::Llama => llama::build(&mut builder, &config)?,
+        Architecture::Qwen3 => qwen3::build(&mut builder, &config)?,
     };
     let (graph, weights) = builder.finish(frame.outputs())?;
     // Each scale that was read brought a neighbourhood of pages with it.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::dialect::Dialect;
 use super::error::Error;
-use crate::checkpoint::gguf::types::ternary::Matrix;
+use crate::checkpoint::matrix::Matrix;
 use crate::checkpoint::{Checkpoint, Tensor, absmean, dense, packed};
 use crate::graph::rope_table::rope_table;
 use crate::graph::{DenseType, Origin, TensorType, WeightDecl, WeightId};
@@ -22,7 +22,7 @@ pub struct CheckpointWeights {
     checkpoint: Checkpoint,
     dialect: Dialect,
     decls: Arc<[WeightDecl]>,
-    /// Of master weights: what each is multiplied by before it is rounded to a trit.
+    /// Of master weights: what each is multiplied by before it is rounded to a trit. Of scales: what multiplies each.
     quantisers: Arc<BTreeMap<WeightId, f32>>,
 }
 
@@ -69,7 +69,20 @@ impl CheckpointWeights {
             (Origin::RopeTable(spec), &[rows, head_dim]) => {
                 Ok(Dense::F32(rope_table(spec, head_dim as u32, 0..rows as u32)))
             }
-            (Origin::RopeTable(_) | Origin::HfPacked | Origin::OnlineAbsmean | Origin::Gguf, _) => Err(not_dense(decl)),
+            (Origin::TernaryScales, &[rows, groups]) => {
+                let factors = self.factors(weight, 0..rows, groups);
+                self.give_back(decl);
+                Ok(Dense::F32(factors?))
+            }
+            (
+                Origin::RopeTable(_)
+                | Origin::HfPacked
+                | Origin::OnlineAbsmean
+                | Origin::Gguf
+                | Origin::DenseTernary
+                | Origin::TernaryScales,
+                _,
+            ) => Err(not_dense(decl)),
         }
     }
 
@@ -83,11 +96,11 @@ impl CheckpointWeights {
                 let quantise = *self.quantisers.get(&weight).ok_or_else(missing)?;
                 Ok(absmean::codes(&self.tensor(decl)?, quantise, shape, rows, out)?)
             }
-            Origin::Gguf => {
+            Origin::Gguf | Origin::DenseTernary => {
                 let order = self.dialect.row_order(&decl.name);
                 Ok(Matrix::new(self.tensor(decl)?, shape, order)?.codes(rows, out)?)
             }
-            Origin::Dense | Origin::RopeTable(_) => Err(not_ternary(decl)),
+            Origin::Dense | Origin::RopeTable(_) | Origin::TernaryScales => Err(not_ternary(decl)),
         }
     }
 
@@ -117,15 +130,28 @@ impl CheckpointWeights {
                     return Err(Error::Bug(format!("{shape:?} was asked of {}, {}", decl.name, decl.ty)));
                 }
                 let table = rope_table(&spec, shape.cols as u32, rows.start as u32..rows.end as u32);
-                for (row, out) in table.chunks(shape.cols.max(1)).zip(out.chunks_mut(row_bytes.max(1))) {
-                    for (x, bytes) in row.iter().zip(out.chunks_exact_mut(4)) {
-                        bytes.copy_from_slice(&x.to_le_bytes());
-                    }
-                }
+                write_rows(&table, shape.cols, row_bytes, out);
                 Ok(())
             }
-            Origin::HfPacked | Origin::OnlineAbsmean | Origin::Gguf => Err(not_dense(decl)),
+            Origin::TernaryScales => {
+                let factors = self.factors(weight, rows, shape.cols)?;
+                write_rows(&factors, shape.cols, row_bytes, out);
+                Ok(())
+            }
+            Origin::HfPacked | Origin::OnlineAbsmean | Origin::Gguf | Origin::DenseTernary => Err(not_dense(decl)),
         }
+    }
+
+    /// Factors of some rows of the matrix that the scales `weight` belong to.
+    fn factors(&self, weight: WeightId, rows: Range<usize>, groups: usize) -> Result<Vec<f32>, Error> {
+        let decl = self.decl(weight)?;
+        let tensor = self.tensor(decl)?;
+        let order = self.dialect.row_order(&decl.name);
+        let mut factors = Matrix::new(tensor, matrix_shape(&tensor), order)?.factors(rows, groups)?;
+        if let Some(beside) = self.quantisers.get(&weight) {
+            factors.iter_mut().for_each(|factor| *factor *= beside);
+        }
+        Ok(factors)
     }
 
     fn decl(&self, weight: WeightId) -> Result<&WeightDecl, Error> {
@@ -187,6 +213,23 @@ impl WeightData for CheckpointWeights {
         if let Ok(decl) = self.decl(weight) {
             self.give_back(decl);
         }
+    }
+}
+
+/// The rows of a matrix of `cols` columns, each at a multiple of `row_bytes`.
+fn write_rows(elems: &[f32], cols: usize, row_bytes: usize, out: &mut [u8]) {
+    for (row, out) in elems.chunks(cols.max(1)).zip(out.chunks_mut(row_bytes.max(1))) {
+        for (x, bytes) in row.iter().zip(out.chunks_exact_mut(4)) {
+            bytes.copy_from_slice(&x.to_le_bytes());
+        }
+    }
+}
+
+/// N and K as the tensor has them; the importer has compared them with what the graph declares.
+fn matrix_shape(tensor: &Tensor<'_>) -> [usize; 2] {
+    match tensor.shape() {
+        &[rows, cols] => [rows, cols],
+        _ => [0, 0],
     }
 }
 

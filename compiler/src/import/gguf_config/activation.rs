@@ -62,11 +62,11 @@ pub(super) fn of_bitnet(keys: &Keys<'_>) -> Result<Activation, Error> {
     }
 }
 
-/// Of a Llama.
-pub(super) fn of_llama(keys: &Keys<'_>) -> Result<Activation, Error> {
+/// Of a Llama or a Qwen3.
+pub(super) fn of_gated(keys: &Keys<'_>) -> Result<Activation, Error> {
     match stated(keys)? {
         None | Some(Activation::Silu) => Ok(Activation::Silu),
-        Some(Activation::Relu2) => Err(Error::unsupported(keys.fault(KEY, "\"silu\", as Llama has"))),
+        Some(Activation::Relu2) => Err(Error::unsupported(keys.fault(KEY, "\"silu\", as these models have"))),
     }
 }
 

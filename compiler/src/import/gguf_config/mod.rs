@@ -11,10 +11,11 @@ mod rope;
 
 use std::ops::RangeInclusive;
 
+use super::ImportOptions;
 use super::config::{Architecture, Config, MAX_HEAD_DIM, MAX_LAYERS, MAX_VOCAB, positions};
 use super::dialect::Dialect;
 use super::error::Error;
-use super::quantization::{Quantization, ScaleRule, WeightFormat};
+use super::quantization::{Activations, Quantization, ScaleRule, WeightFormat};
 use super::rope::MAX_POSITIONS;
 use crate::checkpoint::gguf::types::RowOrder;
 use crate::checkpoint::gguf::{Gguf, Metadata};
@@ -74,8 +75,8 @@ impl Keys<'_> {
     }
 }
 
-/// Reads the metadata `gguf` of `checkpoint`; the rotary table gets at most `max_positions` rows.
-pub(super) fn parse(checkpoint: &Checkpoint, gguf: &Gguf, max_positions: Option<u32>) -> Result<Config, Error> {
+/// Reads the metadata `gguf` of `checkpoint` as `options` ask for.
+pub(super) fn parse(checkpoint: &Checkpoint, gguf: &Gguf, options: &ImportOptions) -> Result<Config, Error> {
     let metadata = &gguf.metadata;
     let (architecture, name) = architecture(metadata)?;
     let keys = Keys { metadata, name };
@@ -95,21 +96,26 @@ pub(super) fn parse(checkpoint: &Checkpoint, gguf: &Gguf, max_positions: Option<
     let eps = "attention.layer_norm_rms_epsilon";
     let eps = keys.positive(eps)?.ok_or_else(|| keys.missing(eps, "a number above 0"))?;
     let rope = rope::rope_spec(checkpoint, &keys, head_dim, trained)?;
-    let positions = positions(trained, max_positions, head_dim, |expected| keys.fault("context_length", expected))?;
+    let positions =
+        positions(trained, options.max_positions, head_dim, |expected| keys.fault("context_length", expected))?;
     let activation = match architecture {
         Architecture::BitNet => activation::of_bitnet(&keys)?,
-        Architecture::Llama => activation::of_llama(&keys)?,
+        Architecture::Llama | Architecture::Qwen3 => activation::of_gated(&keys)?,
     };
     keys::refuse_meaningful(&keys)?;
 
     let rotated = match architecture {
-        Architecture::BitNet => RowOrder::AsIs,
+        Architecture::BitNet | Architecture::Qwen3 => RowOrder::AsIs,
         Architecture::Llama => RowOrder::Pairs { head_dim },
     };
     let tied = checkpoint.tensor(HEAD).is_none() || checkpoint.same_data(EMBED, HEAD);
     let (bos, eos) = ends(metadata, vocab)?;
-    let quantization =
-        Quantization { format: WeightFormat::Gguf, scale_rule: ScaleRule::Multiplies, input_norm_eps: None };
+    let quantization = Quantization {
+        format: WeightFormat::Gguf,
+        scale_rule: ScaleRule::Multiplies,
+        input_norm_eps: None,
+        activations: activations(metadata, architecture, options.activations)?,
+    };
     let source = metadata.file().to_owned();
     let dialect = Dialect::Gguf { rotated };
     Ok(Config {
@@ -137,16 +143,30 @@ pub(super) fn parse(checkpoint: &Checkpoint, gguf: &Gguf, max_positions: Option<
 
 /// Which graph the model is, and how the file calls it.
 fn architecture(metadata: &Metadata) -> Result<(Architecture, &str), Error> {
-    let expected = "\"bitnet\", \"bitnet-25\", \"bitnet-b1.58\" or \"llama\"";
+    let expected = "\"bitnet\", \"bitnet-25\", \"bitnet-b1.58\", \"llama\" or \"qwen3\"";
     match metadata.str(ARCHITECTURE)? {
         Some(name @ ("bitnet" | "bitnet-25" | "bitnet-b1.58")) => Ok((Architecture::BitNet, name)),
         Some(name @ "llama") => Ok((Architecture::Llama, name)),
+        Some(name @ "qwen3") => Ok((Architecture::Qwen3, name)),
         Some(_) => {
             let fault = metadata.fault(ARCHITECTURE, expected);
             Err(Error::unsupported(fault.next("other architectures are not imported yet")))
         }
         None => Err(Error::input(metadata.fault(ARCHITECTURE, expected))),
     }
+}
+
+/// How activations meet the weights. A bitnet is trained with i8; the others may be either way, and their files do not say.
+fn activations(
+    metadata: &Metadata,
+    architecture: Architecture,
+    wanted: Option<Activations>,
+) -> Result<Activations, Error> {
+    if architecture == Architecture::BitNet && wanted == Some(Activations::F32) {
+        let fault = metadata.fault(ARCHITECTURE, "activations i8, or none asked for");
+        return Err(Error::unsupported(fault.next("leave out --activations f32: the model is defined with i8")));
+    }
+    Ok(wanted.unwrap_or(Activations::I8))
 }
 
 /// The length of a head: given, or an equal share of the hidden size; keys and values alike, rotated whole.

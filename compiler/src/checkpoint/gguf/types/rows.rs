@@ -2,7 +2,10 @@
 //!
 //! Llama's converters write the rows of query and key projections so that the two halves of each rotated pair are neighbours.
 //! In: a row as the model counts it. Out: the row of the file.
-#![expect(clippy::arithmetic_side_effects, reason = "divisors are at least 1, and no sum is above the rows that come in")]
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "divisors are at least 1, and no sum is above the rows that come in"
+)]
 
 /// The order of rows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

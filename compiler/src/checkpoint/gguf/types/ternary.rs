@@ -9,6 +9,7 @@ use std::ops::Range;
 use super::super::super::error::Error;
 use super::super::super::tensor::{StoredType, Tensor};
 use super::super::encoding::{Encoding, Geometry};
+use super::scales::agreed;
 use super::{Codec, MAX_BLOCK_BYTES, MAX_BLOCK_ELEMS, RowOrder, ScalePlace, Scales, codec, half_at, iq_bn};
 
 /// The code of the trit 0.
@@ -90,7 +91,7 @@ impl<'c> Matrix<'c> {
         let (mut seen, mut is_kept) = (0usize, false);
         for row in 0..self.rows {
             self.row(row, &mut bytes, &mut codes, |scale, codes| {
-                let scale = (scale != 0.0 && codes.iter().any(|code| *code != ZERO)).then_some(scale);
+                let scale = block_scale(scale, codes);
                 if !is_kept {
                     match (scale, agreed) {
                         (Some(scale), None) => agreed = Some(scale),
@@ -113,6 +114,29 @@ impl<'c> Matrix<'c> {
         }
         let per_row = self.cols.checked_div(self.geometry.block_elems).unwrap_or(1);
         Ok(Scales::fewest(&blocks, per_row, self.geometry.block_elems))
+    }
+
+    /// The scales of `rows`, `groups` of each, one row after the other; that of zeros alone may be any.
+    ///
+    /// # Errors
+    /// As [`Matrix::codes`]. Bug: blocks of one group have several scales, or groups are not whole blocks.
+    pub fn factors(&self, rows: Range<usize>, groups: usize) -> Result<Vec<f32>, Error> {
+        let blocks =
+            if self.geometry.is_flat { 1 } else { self.cols.checked_div(self.geometry.block_elems).unwrap_or(0) };
+        let unfit =
+            || Error::Bug(format!("{groups} groups of rows of {blocks} blocks were asked of {}", self.tensor.name()));
+        let of_group = blocks.checked_div(groups).filter(|n| *n > 0 && n.saturating_mul(groups) == blocks);
+        let of_group = of_group.ok_or_else(unfit)?;
+        let (mut bytes, mut codes) = (Vec::new(), vec![ZERO; self.cols]);
+        let (mut factors, mut of_row) = (Vec::new(), Vec::new());
+        for row in rows {
+            of_row.clear();
+            self.row(row, &mut bytes, &mut codes, |scale, codes| of_row.push(block_scale(scale, codes)))?;
+            for group in of_row.chunks(of_group) {
+                factors.push(agreed(group).ok_or_else(unfit)?);
+            }
+        }
+        Ok(factors)
     }
 
     /// Weights of rows, in f32: trit times scale.
@@ -251,6 +275,11 @@ impl<'c> Matrix<'c> {
             _ => Error::input(fault.next("the weights are damaged or of another layout: fetch them again")),
         })
     }
+}
+
+/// The scale of a block; none of zeros alone.
+fn block_scale(scale: f32, codes: &[u8]) -> Option<f32> {
+    (scale != 0.0 && codes.iter().any(|code| *code != ZERO)).then_some(scale)
 }
 
 /// A scale of zero makes every weight zero, whatever the codes.

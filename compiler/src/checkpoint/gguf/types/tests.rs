@@ -199,7 +199,7 @@ fn scales_are_as_few_as_possible() {
     let rows = [block(&zeros, 0.5), block(&ones, 2.0), block(&ones, 3.0), block(&ones, 3.0)];
     assert_eq!(scales(&rows), Scales::Rows(vec![2.0, 3.0]));
     let groups = [block(&ones, 1.0), block(&ones, 2.0), block(&zeros, 3.0), block(&ones, 4.0)];
-    assert_eq!(scales(&groups), Scales::Groups { cols: 64, scales: vec![1.0, 2.0, 0.0, 4.0] });
+    assert_eq!(scales(&groups), Scales::Groups { cols: 64, scales: vec![1.0, 2.0, 1.0, 4.0] });
     // A scale of zero makes zeros of all trits.
     let (codes, scale) = decode(Encoding::Q2_0, [1, 64], &block(&ones, 0.0)).expect("valid");
     assert_eq!((codes, scale), (vec![1; 64], Scales::Tensor(1.0)));
