@@ -24,7 +24,7 @@ use crate::egraph::{self, Costs, Facts};
 use crate::graph::arith::Profile;
 use crate::graph::verify::{VerifyErrors, verify_compiled, verify_model};
 use crate::graph::{Graph, Strategy};
-use crate::import::{self, ImportOptions, Imported};
+use crate::import::{self, Activations, ImportOptions, Imported};
 use crate::schedule::kernel::TritPacking;
 use crate::schedule::{self, HeadMode, Proofs, Schedule, Ternary, Variants};
 use crate::strategy::Prices;
@@ -43,6 +43,8 @@ pub struct Options {
     pub emitter: EmitterChoice,
     /// The longest context, in positions, unless the model's own is shorter; `None`: the model's own, at most 32768.
     pub max_context: Option<u32>,
+    /// How activations meet ternary weights, where the model leaves it open.
+    pub activations: Option<Activations>,
     /// The most tokens of one step: longer prompts go in chunks of it.
     pub max_step_tokens: u32,
     /// How the largest logits are found.
@@ -77,6 +79,7 @@ impl Options {
             profile: isa.default_profile(),
             emitter: EmitterChoice::Auto,
             max_context: None,
+            activations: None,
             max_step_tokens: default::STEP_TOKENS,
             head: HeadMode::Auto,
             egraph: egraph::Options::default(),
@@ -207,7 +210,10 @@ pub struct Lowered {
 /// # Errors
 /// Input or Unsupported, with the file and the tensor or key.
 pub fn import(checkpoint: &Checkpoint, options: &Options) -> Result<Imported, Error> {
-    let imported = import::import(checkpoint, &ImportOptions { max_positions: options.max_context })?;
+    let imported = import::import(
+        checkpoint,
+        &ImportOptions { max_positions: options.max_context, activations: options.activations },
+    )?;
     verify_model(&imported.graph).map_err(Error::Graph)?;
     Ok(imported)
 }

@@ -7,7 +7,7 @@ use tern_compiler::codegen::{EmitterChoice, Isa};
 use tern_compiler::graph::Graph;
 use tern_compiler::graph::arith::Profile;
 use tern_compiler::graph::interp::{Interp, KvStore};
-use tern_compiler::import::Imported;
+use tern_compiler::import::{Activations, Imported};
 use tern_compiler::pipeline::{self, Lowered, Options};
 use tern_runtime::engine::{Engine, Want};
 use tern_runtime::model::Model;
@@ -27,8 +27,16 @@ impl Loaded {
     /// # Panics
     /// If it is refused.
     pub fn new(name: &str, checkpoint: &Checkpoint) -> Self {
-        let imported =
-            pipeline::import(checkpoint, &options(native(), Profile::Plain)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        Self::with_activations(name, checkpoint, None)
+    }
+
+    /// Imports a checkpoint whose activations meet ternary weights in this way.
+    ///
+    /// # Panics
+    /// If it is refused.
+    pub fn with_activations(name: &str, checkpoint: &Checkpoint, activations: Option<Activations>) -> Self {
+        let options = Options { activations, ..options(native(), Profile::Plain) };
+        let imported = pipeline::import(checkpoint, &options).unwrap_or_else(|e| panic!("{name}: {e}"));
         Self { name: name.to_owned(), imported }
     }
 
@@ -37,8 +45,17 @@ impl Loaded {
     /// # Panics
     /// If it is refused.
     pub fn fixture(name: &str) -> Self {
+        Self::fixture_with(name, None)
+    }
+
+    /// Imports the fixture called `name` whose activations meet ternary weights in this way.
+    ///
+    /// # Panics
+    /// If it is refused.
+    pub fn fixture_with(name: &str, activations: Option<Activations>) -> Self {
         let dir = crate::fixtures::checkpoint_dir(name);
-        Self::new(name, &Checkpoint::open(&dir).unwrap_or_else(|e| panic!("{name}: {e}")))
+        let checkpoint = Checkpoint::open(&dir).unwrap_or_else(|e| panic!("{name}: {e}"));
+        Self::with_activations(name, &checkpoint, activations)
     }
 
     /// Lowers and compiles.

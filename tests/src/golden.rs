@@ -130,3 +130,10 @@ pub fn assert_near(golden: &[f32], ours: &[f32], vocab: usize, what: &str) {
     let ok = d.mean <= 3e-2 && d.kl_mean <= 1e-3 && d.kl_max <= 3e-3 && d.wrong_argmax == 0;
     assert!(ok, "{what}: {d:?}");
 }
+
+/// Demands what activations in i8 may change of a model that was trained without: the distributions a little.
+#[track_caller]
+pub fn assert_quantised(golden: &[f32], ours: &[f32], vocab: usize, what: &str) {
+    let d = distance(golden, ours, vocab, 0.25);
+    assert!(d.kl_mean <= 1e-3, "{what}: {d:?}");
+}

@@ -12,6 +12,7 @@ pub mod engines;
 pub mod filetest;
 pub mod fixtures;
 pub mod foreign;
+pub mod gguf;
 pub mod golden;
 pub mod native;
 pub mod raw;

@@ -1,12 +1,15 @@
 //! Fuzz bodies over the checkpoint readers: whatever the bytes, an answer or an error, never a panic, never much memory.
 //!
-//! Each body runs for about a second from a seed that it prints; `TERN_FUZZ_SEED` chooses another.
+//! Each body runs for about a second from a seed that it prints; `TERN_FUZZ_SEED` chooses another, `TERN_FUZZ_INPUTS` a number
+//! of inputs instead of a time.
 
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tern_compiler::checkpoint::Checkpoint;
-use tern_compiler::import::inspect;
+use tern_compiler::checkpoint::gguf::value::{Array, Value as GgufValue};
+use tern_compiler::import::{inspect, inspect_gguf};
+use tern_tests::gguf::{Blocks, File, twin};
 use tern_tests::synth::{Kind, Rng, Spec, safetensors_bytes, safetensors_file};
 
 const SECONDS: f64 = 1.0;
@@ -20,12 +23,17 @@ fn tiny(kind: Kind) -> Spec {
 
 /// Runs `body` for a second; it returns whether its input was accepted.
 fn fuzz(name: &str, mut body: impl FnMut(&mut Rng) -> bool) {
-    let seed = std::env::var("TERN_FUZZ_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(SEED);
+    let asked = |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok());
+    let (seed, inputs) = (asked("TERN_FUZZ_SEED").unwrap_or(SEED), asked("TERN_FUZZ_INPUTS"));
     println!("{name}: TERN_FUZZ_SEED={seed}");
     let (mut rng, start) = (Rng(seed), Instant::now());
     let (mut accepted, mut refused) = (0u64, 0u64);
     let before = peak_bytes();
-    while start.elapsed() < Duration::from_secs_f64(SECONDS) {
+    let goes_on = |done: u64| match inputs {
+        Some(inputs) => done < inputs,
+        None => start.elapsed() < Duration::from_secs_f64(SECONDS),
+    };
+    while goes_on(accepted + refused) {
         match body(&mut rng) {
             true => accepted += 1,
             false => refused += 1,
@@ -53,10 +61,16 @@ fn peak_bytes() -> Option<u64> {
 fn read(files: Vec<(&'static str, Vec<u8>)>) -> bool {
     let error = match Checkpoint::from_bytes("fuzz", files) {
         Err(error) => error.to_string(),
-        Ok(checkpoint) => match inspect(&checkpoint) {
-            Ok(report) => return report.to_string().len() > 10,
-            Err(error) => error.to_string(),
-        },
+        Ok(checkpoint) => {
+            assert_eq!(
+                inspect_gguf(&checkpoint).is_some_and(|r| r.to_string().len() > 10),
+                checkpoint.gguf().is_some()
+            );
+            match inspect(&checkpoint) {
+                Ok(report) => return report.to_string().len() > 10,
+                Err(error) => error.to_string(),
+            }
+        }
     };
     assert!(!error.contains("bug in tern"), "{error}");
     false
@@ -197,5 +211,108 @@ fn indexes_of_any_values() {
             ("model.safetensors.index.json", index.to_string().into_bytes()),
             ("a.safetensors", file.clone()),
         ])
+    });
+}
+
+/// The twins of two small models in several encodings.
+fn ggufs() -> Vec<File> {
+    let spec = |kind| Spec { hidden: 64, intermediate: 64, head_dim: 32, ..tiny(kind) };
+    let kinds = [
+        (Kind::BitNetPacked, Blocks::I2S),
+        (Kind::LlamaBitLinear, Blocks::Q2_0),
+        (Kind::LlamaBitLinear, Blocks::Iq2Bn),
+    ];
+    let mut files: Vec<File> = kinds.map(|(kind, blocks)| twin(&spec(kind), blocks)).into();
+    for file in &mut files {
+        let tokens = Array::Str(["a", "b", "\u{20ac}", "", "ab"].into_iter().collect());
+        file.put("tokenizer.ggml.tokens", GgufValue::Array(tokens));
+        file.put("tokenizer.ggml.scores", GgufValue::Array(Array::F32(vec![0.0; 5])));
+        let nested = Array::Nested(vec![Array::I32(vec![1, 2]), Array::Nested(vec![Array::Bool(vec![true])])]);
+        file.put("general.nested", GgufValue::Array(nested));
+    }
+    files
+}
+
+fn gguf(file: Vec<u8>) -> Vec<(&'static str, Vec<u8>)> {
+    vec![("m.gguf", file)]
+}
+
+#[test]
+fn gguf_of_any_bytes() {
+    let files: Vec<(Vec<u8>, usize)> = ggufs().iter().map(File::bytes).collect();
+    fuzz("gguf_of_any_bytes", |rng| {
+        let (file, header) = &files[rng.below(files.len() as u64) as usize];
+        let mut file = file.clone();
+        // Most of the time only the header.
+        let within = if rng.below(4) == 0 { usize::MAX } else { *header };
+        mutate_bytes(rng, &mut file, within);
+        // A number of eight bytes somewhere: counts, lengths, dimensions, offsets.
+        if rng.below(4) == 0 {
+            let at = rng.below(*header as u64 - 8) as usize;
+            let number = rng.next_u64() >> rng.below(64);
+            if let Some(bytes) = file.get_mut(at..at + 8) {
+                bytes.copy_from_slice(&number.to_le_bytes());
+            }
+        }
+        read(gguf(file))
+    });
+}
+
+/// A value that a careless reader would stumble over.
+fn strange_gguf(rng: &mut Rng, old: &GgufValue) -> GgufValue {
+    match rng.below(12) {
+        0 => GgufValue::U64(u64::MAX),
+        1 => GgufValue::I32(-1),
+        2 => GgufValue::U32(0),
+        3 => GgufValue::F32(f32::NAN),
+        4 => GgufValue::F64(1e300),
+        5 => GgufValue::Str(String::new()),
+        6 => GgufValue::Bool(true),
+        7 => GgufValue::U32(1 << rng.below(32)),
+        8 => GgufValue::Array(Array::Nested(Vec::new())),
+        9 => GgufValue::F32(rng.uniform()),
+        10 => old.as_u64().map_or(GgufValue::U8(1), |n| GgufValue::U64(n.wrapping_add(rng.below(3)))),
+        _ => old.clone(),
+    }
+}
+
+/// Changes a key, a value or what is said of a tensor.
+fn mutate_gguf(rng: &mut Rng, file: &mut File) {
+    let (pair, tensor) = (rng.below(file.pairs.len() as u64) as usize, rng.below(file.tensors.len() as u64) as usize);
+    let types = [0, 1, 2, 3, 8, 12, 14, 24, 30, 34, 35, 36, 39, 41, 42, 43, 134, 135, 142, 143, 335, 77];
+    match rng.below(12) {
+        0 => drop(file.pairs.remove(pair)),
+        1 => file.pairs.push(file.pairs[pair].clone()),
+        2 => file.pairs[pair].0.push('_'),
+        3..6 => file.pairs[pair].1 = strange_gguf(rng, &file.pairs[pair].1),
+        6 => drop(file.tensors.remove(tensor)),
+        7 => file.tensors.push(file.tensors[tensor].clone()),
+        8 => file.tensors[tensor].type_id = types[rng.below(types.len() as u64) as usize],
+        9 => {
+            let shape = &mut file.tensors[tensor].shape;
+            let at = rng.below(shape.len() as u64) as usize;
+            shape[at] = [0, 1, 63, 65, 128, usize::MAX, 1 << 40, shape[at] + 1][rng.below(8) as usize];
+        }
+        10 => {
+            let len = file.tensors[tensor].data.len() as u64;
+            file.tensors[tensor].data.resize(rng.below(2 * len + 2) as usize, 0x55);
+        }
+        _ => {
+            let data = &mut file.tensors[tensor].data;
+            let at = rng.below(data.len() as u64) as usize;
+            data[at] = rng.next_u64() as u8;
+        }
+    }
+}
+
+#[test]
+fn gguf_of_any_values() {
+    let files = ggufs();
+    fuzz("gguf_of_any_values", |rng| {
+        let mut file = files[rng.below(files.len() as u64) as usize].clone();
+        for _ in 0..=rng.below(2) {
+            mutate_gguf(rng, &mut file);
+        }
+        read(gguf(file.bytes().0))
     });
 }

@@ -2,10 +2,11 @@
 
 use tern_compiler::codegen::{EmitterChoice, Isa};
 use tern_compiler::graph::interp::KvType as InterpKv;
+use tern_compiler::import::Activations;
 use tern_runtime::engine::{Engine, Want};
 use tern_runtime::session::KvType;
-use tern_tests::engines::{Loaded, options_for, session, targets};
-use tern_tests::golden::{Golden, argmax, assert_close, assert_near, distance};
+use tern_tests::engines::{Loaded, assert_same_bits, options_for, session, targets};
+use tern_tests::golden::{Golden, argmax, assert_close, assert_near, assert_quantised, distance};
 
 fn check(name: &str) {
     let loaded = Loaded::fixture(name);
@@ -44,6 +45,51 @@ fn check(name: &str) {
         }
         assert_eq!(ids, golden.greedy_ids, "{what}");
     }
+}
+
+/// A model whose weights alone are ternary: exact with f32 activations, and near with activations in i8. Every engine has
+/// the same bits.
+fn check_weight_only(name: &str) {
+    let golden = Golden::read(&tern_tests::fixtures::golden(name));
+    for activations in [Activations::F32, Activations::I8] {
+        let loaded = Loaded::fixture_with(name, Some(activations));
+        let vocab = loaded.imported.facts.vocab as usize;
+        for target in targets() {
+            let (isa, profile, emitter) = target;
+            let (lowered, model) = loaded.compile(&options_for(target));
+            let what = format!("{name} {} {} {} {}", activations.name(), isa.name(), profile.name(), emitter.name());
+            let mut jit = session(&model, 2, KvType::F32);
+            for (ids, want) in [(&golden.input_ids, &golden.logits), (&golden.long_input_ids, &golden.long_logits)] {
+                let compiled = jit.logits_all(ids).expect("the ids fit").to_vec();
+                let assert = if activations == Activations::F32 { assert_close } else { assert_quantised };
+                assert(want, &compiled, vocab, &what);
+                // The optimiser and the kernels change no bit of what the compiled form defines.
+                let few = &ids[..ids.len().min(12)];
+                let interpreted = loaded.interpret(&lowered.compiled, profile, InterpKv::F32, few);
+                assert_same_bits(&interpreted, &compiled[..interpreted.len()], &what);
+            }
+            if activations == Activations::F32 {
+                jit.truncate(0).expect("forgetting works");
+                let mut ids = golden.prompt_ids.clone();
+                let mut next = argmax(jit.step(&ids, Want::Last).expect("the prompt fits")) as u32;
+                while ids.len() < golden.greedy_ids.len() {
+                    ids.push(next);
+                    next = argmax(jit.step(&[next], Want::Last).expect("there is room")) as u32;
+                }
+                assert_eq!(ids, golden.greedy_ids, "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn llama_ternary_f16() {
+    check_weight_only("llama-ternary-f16");
+}
+
+#[test]
+fn qwen3_group128() {
+    check_weight_only("qwen3-group128");
 }
 
 #[test]

@@ -176,6 +176,7 @@ fn packed(built: &Built) -> Vec<PackedSize> {
         let (weights, elems) = match placed.layout {
             Layout::Tiles { rows, cols, .. }
             | Layout::Dup { rows, cols, .. }
+            | Layout::Groups { rows, cols, .. }
             | Layout::Rows { rows, cols, .. }
             | Layout::Coarse { rows, cols, .. } => (1, u64::from(rows) * u64::from(cols)),
             Layout::TilePairs { rows, cols, .. } => (2, 2 * u64::from(rows) * u64::from(cols)),

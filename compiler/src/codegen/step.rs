@@ -350,7 +350,7 @@ impl Step<'_> {
                 let inner = match (buffer.kind, part) {
                     (RowKind::Q8, Part::Scale) => layout::scale_offset(buffer.cols, rows),
                     (RowKind::Q8, Part::Sum) => layout::sum_offset(buffer.cols, rows),
-                    (_, Part::Data) | (RowKind::F32 | RowKind::I32, _) => 0,
+                    (_, Part::Data) | (RowKind::F32 | RowKind::I32 | RowKind::Q8Groups(_), _) => 0,
                 };
                 let mut base = b.ins().iadd_imm_s(self.state, (state::ARENA + buffer.offset + inner) as i64);
                 if buffer.own_rows {

@@ -185,7 +185,11 @@ pub fn strategies(op: Op) -> Option<([Strategy; 2], bool)> {
         | Op::DenseMatMul
         | Op::RmsNormQuantize { .. }
         | Op::Get { .. }
-        | Op::Glu { .. } => None,
+        | Op::Glu { .. }
+        | Op::RmsNormHeads { .. }
+        | Op::QuantizeGroups { .. }
+        | Op::TernaryGroupLinear
+        | Op::TernaryF32Linear => None,
     }
 }
 
@@ -326,7 +330,7 @@ fn work(step: &Step<'_>, op: Op, operands: &[OperandType<'_>], result: &Type) ->
         Op::InputIds | Op::Positions | Op::KvCache { .. } | Op::Get { .. } => return Some(None),
         // One row of the table per token.
         Op::Embed => Work { memory_bytes: written, ..pointwise(1) },
-        Op::RmsNorm { .. } | Op::RmsNormQuantize { .. } => {
+        Op::RmsNorm { .. } | Op::RmsNormQuantize { .. } | Op::RmsNormHeads { .. } => {
             let gain = weights().fold(0, |sum: u64, ty| sum.saturating_add(weight_bytes(ty)));
             let work = pointwise(4);
             Work { cache_bytes: work.cache_bytes.saturating_add(gain), ..work }
@@ -343,11 +347,22 @@ fn work(step: &Step<'_>, op: Op, operands: &[OperandType<'_>], result: &Type) ->
             Work { memory_bytes: read, ..pointwise(context.saturating_mul(2)) }
         }
         Op::Add | Op::Mul | Op::WantedRows => pointwise(1),
-        Op::Relu2 | Op::Quantize => pointwise(2),
+        Op::Relu2 | Op::Quantize | Op::QuantizeGroups { .. } => pointwise(2),
         Op::Silu => pointwise(16),
         Op::Glu { .. } => pointwise(17),
         // Of the activations and of the weight it reads the scales only.
         Op::Rescale => Work { memory_bytes: 0, cache_bytes: written.saturating_mul(2), ops: elems },
+        // Trits at two bits, with their scales.
+        Op::TernaryGroupLinear | Op::TernaryF32Linear => Work {
+            memory_bytes: weights().fold(0, |sum: u64, ty| {
+                let bits = if ty.dtype == DType::Trit { 2 } else { u64::from(ty.dtype.bits()) };
+                sum.saturating_add(weight_elems(ty).saturating_mul(bits).div_ceil(8))
+            }),
+            cache_bytes: values.saturating_add(written),
+            ops: weights()
+                .fold(0, |sum: u64, ty| sum.saturating_add(weight_elems(ty)))
+                .saturating_mul(step.result_rows(result)),
+        },
         // A product with whole weights; every row of activations meets every element.
         Op::DenseMatMul => Work {
             memory_bytes: weights().fold(0, |sum: u64, ty| sum.saturating_add(weight_bytes(ty))),

@@ -579,4 +579,117 @@ pub static OPS: &[OpSpec] = &[
         semantics: "y = glu(ternary_linear(x, gate), ternary_linear(x, up), act)",
         source: "own: fusion",
     },
+    OpSpec {
+        name: "rmsnorm_heads",
+        summary: "Root-mean-square normalisation of each head by itself.",
+        form: Form::Both,
+        fused: false,
+        operands: &[
+            value(
+                "x",
+                tensor(
+                    DTypePattern::Is(DType::F32),
+                    &[DimPattern::Row("R"), DimPattern::Product(&DimPattern::Var("H"), &DimPattern::Var("D"))],
+                ),
+            ),
+            weight("g", tensor(DTypePattern::Dense, &[DimPattern::Var("D")])),
+        ],
+        result: tensor(
+            DTypePattern::Is(DType::F32),
+            &[DimPattern::Row("R"), DimPattern::Product(&DimPattern::Var("H"), &DimPattern::Var("D"))],
+        ),
+        attrs: &[AttrSpec { name: "eps", kind: AttrKind::F32, doc: "added to the mean square" }],
+        constraints: &[Constraint {
+            id: "C1",
+            text: "eps is finite and greater than 0",
+            check: Check::AttrPositive("eps"),
+        }],
+        semantics: "y[r, h] = rmsnorm(x[r, h], g, eps) for each head h of D elements",
+        source: "HF: modeling_qwen3.py, Qwen3Attention (q_norm, k_norm)",
+    },
+    OpSpec {
+        name: "quantize_groups",
+        summary: "Each group of a row to i8 by its own absmax, with its scale and the sum of its codes.",
+        form: Form::Both,
+        fused: false,
+        operands: &[value(
+            "x",
+            tensor(
+                DTypePattern::Is(DType::F32),
+                &[DimPattern::Row("R"), DimPattern::Product(&DimPattern::Var("C"), &DimPattern::Attr("group"))],
+            ),
+        )],
+        result: tensor(
+            DTypePattern::Is(DType::Q8),
+            &[DimPattern::Row("R"), DimPattern::Var("C"), DimPattern::Attr("group")],
+        ),
+        attrs: &[AttrSpec { name: "group", kind: AttrKind::U32, doc: "elements of a group" }],
+        constraints: &[Constraint {
+            id: "C1",
+            text: "group is 1 to 131072 (2^17), so that integer sums stay exact",
+            check: Check::AttrInRange { attr: "group", min: 1, max: 131072 },
+        }],
+        semantics: "y[r, c] = quantize(x[r, c]) for each group c of consecutive elements (arith::quantize)",
+        source: "own: what CPU engines do in front of weights with a scale per group",
+    },
+    OpSpec {
+        name: "ternary_group_linear",
+        summary: "i8 codes times trits, both with a scale per group of columns.",
+        form: Form::Both,
+        fused: false,
+        operands: &[
+            value(
+                "x",
+                tensor(
+                    DTypePattern::Is(DType::Q8),
+                    &[DimPattern::Row("R"), DimPattern::Var("C"), DimPattern::Var("G")],
+                ),
+            ),
+            weight(
+                "w",
+                tensor(
+                    DTypePattern::Is(DType::Trit),
+                    &[DimPattern::Var("N"), DimPattern::Product(&DimPattern::Var("C"), &DimPattern::Var("G"))],
+                ),
+            ),
+            weight("s", tensor(DTypePattern::Is(DType::F32), &[DimPattern::Var("N"), DimPattern::Var("C")])),
+        ],
+        result: tensor(DTypePattern::Is(DType::F32), &[DimPattern::Row("R"), DimPattern::Var("N")]),
+        attrs: &[],
+        constraints: &[Constraint {
+            id: "C1",
+            text: "G is at most 131072 (2^17), so that integer sums stay exact",
+            check: Check::DimAtMost("G", 131072),
+        }],
+        semantics: "y[r, n] = sum_c (acc[r, n, c] * (1 / x.scale[r, c])) * s[n, c], acc[r, n, c] = sum_k x.code[r, c, k] * t[n, c, k] exactly in i32; groups in ascending order from +0, each added with madd (arith::group_linear)",
+        source: "paper: Dettmers and Zettlemoyer 2023 (blockwise scales); own: the order",
+    },
+    OpSpec {
+        name: "ternary_f32_linear",
+        summary: "f32 rows times trits with a scale per group of columns: no rounding of activations.",
+        form: Form::Both,
+        fused: false,
+        operands: &[
+            value(
+                "x",
+                tensor(
+                    DTypePattern::Is(DType::F32),
+                    &[DimPattern::Row("R"), DimPattern::Product(&DimPattern::Var("C"), &DimPattern::Var("G"))],
+                ),
+            ),
+            weight(
+                "w",
+                tensor(
+                    DTypePattern::Is(DType::Trit),
+                    &[DimPattern::Var("N"), DimPattern::Product(&DimPattern::Var("C"), &DimPattern::Var("G"))],
+                ),
+            ),
+            weight("s", tensor(DTypePattern::Is(DType::F32), &[DimPattern::Var("N"), DimPattern::Var("C")])),
+        ],
+        result: tensor(DTypePattern::Is(DType::F32), &[DimPattern::Row("R"), DimPattern::Var("N")]),
+        attrs: &[],
+        constraints: &[],
+        semantics: "y[r, n] = sum_c dot(x[r, c], t[n, c]) * s[n, c]; each dot product in 16 lanes from the group's first column, groups in ascending order from +0, each added with madd (arith::group_linear_f32)",
+        source: "own: what weight-only ternary means, in a fixed order",
+    },
 ];

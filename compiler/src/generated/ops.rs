@@ -231,6 +231,36 @@ pub enum Op {
         /// `prefill`: how it is computed for many.
         prefill: Strategy,
     },
+    /// Root-mean-square normalisation of each head by itself.
+    ///
+    /// ```text
+    /// %2 = rmsnorm_heads %1, @1 {eps = 3.0} : f32[T, 4]
+    /// ```
+    RmsNormHeads {
+        /// `eps`: added to the mean square.
+        eps: F32,
+    },
+    /// Each group of a row to i8 by its own absmax, with its scale and the sum of its codes.
+    ///
+    /// ```text
+    /// %2 = quantize_groups %1 {group = 2} : q8[T, 2, 2]
+    /// ```
+    QuantizeGroups {
+        /// `group`: elements of a group.
+        group: u32,
+    },
+    /// i8 codes times trits, both with a scale per group of columns.
+    ///
+    /// ```text
+    /// %3 = ternary_group_linear %2, @1, @2 : f32[T, 2]
+    /// ```
+    TernaryGroupLinear,
+    /// f32 rows times trits with a scale per group of columns: no rounding of activations.
+    ///
+    /// ```text
+    /// %2 = ternary_f32_linear %1, @1, @2 : f32[T, 2]
+    /// ```
+    TernaryF32Linear,
 }
 
 impl Op {
@@ -265,6 +295,10 @@ impl Op {
             Op::Get { .. } => "get",
             Op::Glu { .. } => "glu",
             Op::TernaryGlu { .. } => "ternary_glu",
+            Op::RmsNormHeads { .. } => "rmsnorm_heads",
+            Op::QuantizeGroups { .. } => "quantize_groups",
+            Op::TernaryGroupLinear => "ternary_group_linear",
+            Op::TernaryF32Linear => "ternary_f32_linear",
         }
     }
 
@@ -299,6 +333,10 @@ impl Op {
             Op::Get { .. } => 25,
             Op::Glu { .. } => 26,
             Op::TernaryGlu { .. } => 27,
+            Op::RmsNormHeads { .. } => 28,
+            Op::QuantizeGroups { .. } => 29,
+            Op::TernaryGroupLinear => 30,
+            Op::TernaryF32Linear => 31,
         }]
     }
 
@@ -345,6 +383,10 @@ impl Op {
             Op::TernaryGlu { act, decode, prefill } => {
                 vec![("act", Attr::from(act)), ("decode", Attr::from(decode)), ("prefill", Attr::from(prefill))]
             }
+            Op::RmsNormHeads { eps } => vec![("eps", Attr::from(eps))],
+            Op::QuantizeGroups { group } => vec![("group", Attr::from(group))],
+            Op::TernaryGroupLinear => vec![],
+            Op::TernaryF32Linear => vec![],
         }
     }
 
@@ -391,6 +433,10 @@ impl Op {
             ("ternary_glu", [Attr::Act(a0), Attr::Strategy(a1), Attr::Strategy(a2)]) => {
                 Op::TernaryGlu { act: *a0, decode: *a1, prefill: *a2 }
             }
+            ("rmsnorm_heads", [Attr::F32(a0)]) => Op::RmsNormHeads { eps: *a0 },
+            ("quantize_groups", [Attr::U32(a0)]) => Op::QuantizeGroups { group: *a0 },
+            ("ternary_group_linear", []) => Op::TernaryGroupLinear,
+            ("ternary_f32_linear", []) => Op::TernaryF32Linear,
             _ => return None,
         })
     }

@@ -164,6 +164,39 @@ pub fn rescale(acc: i32, weight_scale: f32, row_scale: f32) -> f32 {
     acc as f32 * (weight_scale / row_scale)
 }
 
+/// One element of a product with a scale per group: activations in i8.
+///
+///   y = sum_c (acc_c * (1 / s_x,c)) * s_c     acc_c = sum_k code_c,k * t_c,k, exact
+///
+/// from +0, groups in ascending order, each added by [`Profile::madd`]. `x` holds the groups of one row.
+pub fn group_linear(p: Profile, x: &[QuantRow], trits: &[i8], scales: &[f32]) -> f32 {
+    let mut rest = trits;
+    let mut y = 0.0;
+    for (group, scale) in x.iter().zip(scales) {
+        let (own, behind) = rest.split_at(group.codes.len().min(rest.len()));
+        let acc: i32 = group.codes.iter().zip(own).map(|(&code, &t)| i32::from(code) * i32::from(t)).sum();
+        y = p.madd(acc as f32 * (1.0 / group.scale), *scale, y);
+        rest = behind;
+    }
+    y
+}
+
+/// One element of a product with a scale per group: activations as they are.
+///
+///   y = sum_c dot(x_c, t_c) * s_c
+///
+/// from +0, groups in ascending order, each added by [`Profile::madd`]; a product with a trit is exact, so that both
+/// profiles have the same dot products.
+pub fn group_linear_f32(p: Profile, x: &[f32], trits: &[i8], scales: &[f32]) -> f32 {
+    let group = (x.len() / scales.len().max(1)).max(1);
+    let mut y = 0.0;
+    for ((x, trits), scale) in x.chunks(group).zip(trits.chunks(group)).zip(scales) {
+        let trits: Vec<f32> = trits.iter().map(|&t| f32::from(t)).collect();
+        y = p.madd(dot(p, x, &trits), *scale, y);
+    }
+    y
+}
+
 /// log2(e).
 pub const LOG2_E: f32 = std::f32::consts::LOG2_E;
 /// ln 2 in its leading 10 bits, so that n * LN2_HI is exact for |n| < 2^13.

@@ -209,7 +209,8 @@ pub struct WeightDecl {
     pub name: String,
     /// Element type and shape, `[N, K]` or `[K]`.
     pub ty: TensorType,
-    /// For `trit` weights: `s_w`, the factor that turns a trit into the real weight (it multiplies).
+    /// For `trit` weights: `s_w`, the factor that turns a trit into the real weight (it multiplies). Ops that read factors
+    /// from a weight of their own do not look at it: it is 1 then.
     pub scale: Option<F32>,
     /// Where the data comes from.
     pub origin: Origin,
@@ -224,6 +225,12 @@ pub enum Origin {
     HfPacked,
     /// Full-precision master weights, made ternary at import by the absmean rule.
     OnlineAbsmean,
+    /// A ternary matrix of a GGUF file, in blocks or stored dense.
+    Gguf,
+    /// A tensor stored dense whose elements are -s, 0 and +s: their signs.
+    DenseTernary,
+    /// The factors s of such a tensor, or of blocks: `f32[N, C]`, one for each of C equal groups of columns of each row.
+    TernaryScales,
     /// Cosines and sines of the rotary embedding, generated; `f32[P, head_dim]`, first half cosines, second half sines.
     RopeTable(RopeSpec),
 }

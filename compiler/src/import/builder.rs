@@ -7,18 +7,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::config::{CONFIG, Config};
+use super::config::Config;
+use super::dialect::Dialect;
 use super::error::Error;
-use super::quantization::{ScaleRule, WeightFormat};
+use super::quantization::{Activations, ScaleRule, WeightFormat};
 use super::weights::CheckpointWeights;
+use crate::checkpoint::gguf::Encoding;
+use crate::checkpoint::matrix::Matrix;
+use crate::checkpoint::ternary::Scales;
 use crate::checkpoint::{self, Checkpoint, Fault, StoredType, Tensor, absmean, dense, packed};
 use crate::graph::infer::{infer, operand_types};
 use crate::graph::{
     DType, Dim, F32, Graph, Node, Op, Operand, Origin, RopeSpec, TensorType, Type, ValueId, WeightDecl, WeightId,
 };
-
-/// Buffers of the rotary embedding that old exporters wrote; the table is generated instead.
-const IGNORED_SUFFIX: &str = "rotary_emb.inv_freq";
 
 /// A graph in the making.
 pub(super) struct Builder<'c> {
@@ -29,7 +30,7 @@ pub(super) struct Builder<'c> {
     block: Option<u32>,
     used: BTreeSet<String>,
     missing: Vec<String>,
-    /// Of master weights: what each is multiplied by before it is rounded to a trit.
+    /// Of master weights: what each is multiplied by before it is rounded to a trit. Of scales: what multiplies each.
     quantisers: BTreeMap<WeightId, f32>,
 }
 
@@ -73,16 +74,73 @@ impl<'c> Builder<'c> {
         self.op(Op::RmsNorm { eps }, [Operand::Value(x), Operand::Weight(gain)])
     }
 
-    /// The ternary layer called `name`: `inputs` to `outputs` elements, activations quantised.
+    /// RMSNorm of every head of `x` by itself, with the weight called `name`; heads are `elems` long.
+    pub(super) fn rmsnorm_heads(&mut self, x: ValueId, name: &str, elems: u32, eps: F32) -> Result<ValueId, Error> {
+        let gain = self.dense(name, &[elems])?;
+        self.op(Op::RmsNormHeads { eps }, [Operand::Value(x), Operand::Weight(gain)])
+    }
+
+    /// The ternary layer called `name`: `inputs` to `outputs` elements, activations quantised unless the model
+    /// leaves it open and the caller wants them as they are.
     pub(super) fn bitlinear(&mut self, x: ValueId, name: &str, inputs: u32, outputs: u32) -> Result<ValueId, Error> {
         let x = match self.config.quantization.input_norm_eps {
             None => x,
             Some(eps) => self.rmsnorm(x, &format!("{name}.rms_norm.weight"), inputs, eps)?,
         };
+        if matches!(self.config.quantization.format, WeightFormat::DenseTernary | WeightFormat::Gguf) {
+            return self.weight_only(x, &format!("{name}.weight"), [outputs, inputs]);
+        }
         let weight = self.ternary(name, outputs, inputs)?;
+        self.quantised_product(x, weight)
+    }
+
+    /// x, quantised per token, times a matrix with one scale.
+    fn quantised_product(&mut self, x: ValueId, weight: WeightId) -> Result<ValueId, Error> {
         let quantised = self.values(Op::FakeQuant, [x])?; // [R, inputs]
         let matrix = self.op(Op::Dequant, [Operand::Weight(weight)])?; // [outputs, inputs]
         self.values(Op::MatMul, [quantised, matrix]) // [R, outputs]
+    }
+
+    /// x times a ternary matrix whose scales are where the tensor has them: in its blocks, or in the size of its elements.
+    fn weight_only(&mut self, x: ValueId, name: &str, [rows, cols]: [u32; 2]) -> Result<ValueId, Error> {
+        let origin = match self.config.quantization.format {
+            WeightFormat::Gguf => Origin::Gguf,
+            WeightFormat::DenseTernary | WeightFormat::HfPacked | WeightFormat::OnlineMaster => Origin::DenseTernary,
+        };
+        let (scales, beside) = match self.find(name) {
+            None => (Scales::Tensor(1.0), 1.0),
+            Some(tensor) => {
+                self.check_shape(&tensor, &[rows, cols])?;
+                let order = self.dialect().row_order(name);
+                let scales = Matrix::new(tensor, [rows as usize, cols as usize], order)?.scales()?;
+                self.checkpoint.release(tensor.name(), 0..tensor.len_bytes());
+                (scales, self.scale_beside(name, &tensor)?)
+            }
+        };
+        let activations = self.config.quantization.activations;
+        let group = match (scales, activations) {
+            (Scales::Tensor(scale), Activations::I8) => {
+                let scale = Some(F32::new(scale * beside));
+                let weight = self.declare(name, DType::Trit, &[rows, cols], scale, origin);
+                return self.quantised_product(x, weight);
+            }
+            (Scales::Tensor(_) | Scales::Rows, _) => cols,
+            (Scales::Groups(group), _) => group as u32,
+        };
+        let one = Some(F32::new(1.0));
+        let trits = self.declare(name, DType::Trit, &[rows, cols], one, origin);
+        let groups = cols.checked_div(group).unwrap_or(1);
+        let scales = self.declare(name, DType::F32, &[rows, groups], None, Origin::TernaryScales);
+        if beside != 1.0 {
+            self.quantisers.insert(scales, beside);
+        }
+        let (op, x) = match activations {
+            Activations::F32 => (Op::TernaryF32Linear, x), // [R, inputs]
+            Activations::I8 => {
+                (Op::TernaryGroupLinear, self.values(Op::QuantizeGroups { group }, [x])?) // [R, C, inputs / C]
+            }
+        };
+        self.op(op, [Operand::Value(x), Operand::Weight(trits), Operand::Weight(scales)]) // [R, outputs]
     }
 
     /// The dense tensor called `name`, of `shape`.
@@ -94,11 +152,13 @@ impl<'c> Builder<'c> {
                     StoredType::F32 => DType::F32,
                     StoredType::F16 => DType::F16,
                     StoredType::Bf16 => DType::Bf16,
+                    // They are decoded to it.
+                    StoredType::Block(_) => DType::F32,
                     StoredType::U8 | StoredType::Other(_) => {
                         return Err(dense::wrong_type(&tensor).into());
                     }
                 };
-                check_shape(&tensor, shape)?;
+                self.check_shape(&tensor, shape)?;
                 dtype
             }
         };
@@ -127,19 +187,59 @@ impl<'c> Builder<'c> {
                 let scale = match tensor {
                     None => 1.0,
                     Some(tensor) => {
-                        check_shape(&tensor, &[rows, cols])?;
+                        self.check_shape(&tensor, &[rows, cols])?;
                         let scale = absmean::scale(&tensor)?;
-                        self.checkpoint.release(&weight_name, 0..tensor.len_bytes());
+                        self.checkpoint.release(tensor.name(), 0..tensor.len_bytes());
                         quantise = Some(scale.quantise);
                         scale.weight
                     }
                 };
                 (scale, Origin::OnlineAbsmean)
             }
+            WeightFormat::DenseTernary | WeightFormat::Gguf => {
+                return Err(Error::Bug(format!("{weight_name} need not have one scale")));
+            }
         };
         let weight = self.declare(&weight_name, DType::Trit, &[rows, cols], Some(F32::new(scale)), origin);
         self.quantisers.extend(quantise.map(|quantise| (weight, quantise)));
         Ok(weight)
+    }
+
+    /// What a GGUF file has beside the matrix `name`, in `tensor`, that multiplies its weights.
+    fn scale_beside(&mut self, name: &str, tensor: &Tensor<'_>) -> Result<f32, Error> {
+        if self.dialect() == Dialect::HuggingFace {
+            return Ok(1.0);
+        }
+        let layer = name.strip_suffix(".weight").unwrap_or(name);
+        let mut beside = None;
+        for suffix in ["scale", "weight_scale"] {
+            let name = self.dialect().file_name(&format!("{layer}.{suffix}")).into_owned();
+            if let Some(scale) = self.checkpoint.tensor(&name) {
+                if beside.replace(dense::positive_scalar(&scale)?).is_some() {
+                    return Err(Error::input(scale.fault("a second scale of one matrix", "one")));
+                }
+                self.used.insert(name);
+            }
+        }
+        if beside.is_none() && tensor.stored() == StoredType::Block(Encoding::I2SBare) {
+            let fault = tensor.fault("trits without a scale", "a scale behind them, or in a tensor beside them");
+            return Err(Error::input(fault));
+        }
+        Ok(beside.unwrap_or(1.0))
+    }
+
+    fn dialect(&self) -> Dialect {
+        self.config.dialect
+    }
+
+    fn check_shape(&self, tensor: &Tensor<'_>, shape: &[u32]) -> Result<(), Error> {
+        if tensor.shape().iter().map(|&d| d as u64).eq(shape.iter().map(|&d| u64::from(d))) {
+            return Ok(());
+        }
+        let source = &self.config.source;
+        let found = format!("{} {:?}", tensor.stored(), tensor.shape());
+        let fault = tensor.fault(found, format!("shape {shape:?}, as {source} says"));
+        Err(Error::input(fault.next("the configuration and the weights must be of the same model")))
     }
 
     /// The generated table of rotations.
@@ -153,14 +253,15 @@ impl<'c> Builder<'c> {
             return self.dense(name, &[self.config.vocab, self.config.hidden]);
         }
         // Some exporters write the tied head as well. Equal, it is the same; else one of them would go unread.
-        if let Some(head) = self.checkpoint.tensor(name) {
-            if !self.checkpoint.same_data(embed_name, name) {
+        let (name, embed_name) = (self.dialect().file_name(name), self.dialect().file_name(embed_name));
+        if let Some(head) = self.checkpoint.tensor(&name) {
+            if !self.checkpoint.same_data(&embed_name, &name) {
                 let fault = head.fault("other data than the embedding's", "none, or the same");
                 return Err(Error::input(
                     fault.next("config.json has tie_word_embeddings true: if the head is of its own, say so there"),
                 ));
             }
-            self.used.insert(name.to_owned());
+            self.used.insert(name.into_owned());
         }
         Ok(embed)
     }
@@ -171,7 +272,7 @@ impl<'c> Builder<'c> {
             .checkpoint
             .tensors()
             .map(|t| t.name())
-            .filter(|name| !self.used.contains(*name) && !name.ends_with(IGNORED_SUFFIX))
+            .filter(|name| !self.used.contains(*name) && !self.dialect().is_beside(name))
             .collect();
         let architecture = self.config.architecture;
         let unread_text = checkpoint::first_eight(&unread);
@@ -180,7 +281,7 @@ impl<'c> Builder<'c> {
             let mut fault = Fault::new(
                 "the weight files",
                 format!("files that lack {missing}"),
-                format!("the tensors of {architecture} as {CONFIG} describes it"),
+                format!("the tensors of {architecture} as {} describes it", self.config.source),
             );
             if !unread.is_empty() {
                 fault = fault.next(format!("tensors that nothing asked for: {unread_text}"));
@@ -196,18 +297,20 @@ impl<'c> Builder<'c> {
             )));
         }
         self.graph.outputs = outputs;
-        let weights = CheckpointWeights::new(self.checkpoint, &self.graph.weights, self.quantisers);
+        let weights =
+            CheckpointWeights::new(self.checkpoint, self.config.dialect, &self.graph.weights, self.quantisers);
         Ok((self.graph, weights))
     }
 
-    /// The tensor called `name`; remembers that it was asked for.
+    /// The tensor that the architecture calls `name`; remembers that it was asked for.
     fn find(&mut self, name: &str) -> Option<Tensor<'c>> {
-        let found = self.checkpoint.tensor(name);
+        let name = self.dialect().file_name(name).into_owned();
+        let found = self.checkpoint.tensor(&name);
         match found {
             Some(_) => {
-                self.used.insert(name.to_owned());
+                self.used.insert(name);
             }
-            None => self.missing.push(name.to_owned()),
+            None => self.missing.push(name),
         }
         found
     }
@@ -219,22 +322,15 @@ impl<'c> Builder<'c> {
     }
 }
 
-fn check_shape(tensor: &Tensor<'_>, shape: &[u32]) -> Result<(), Error> {
-    if tensor.shape().iter().map(|&d| d as u64).eq(shape.iter().map(|&d| u64::from(d))) {
-        return Ok(());
-    }
-    let fault =
-        tensor.fault(format!("{} {:?}", tensor.stored(), tensor.shape()), format!("shape {shape:?}, as {CONFIG} says"));
-    Err(Error::input(fault.next("config.json and the weights must be of the same model")))
-}
-
 /// The factor that multiplies a trit.
 fn packed_scale(tensor: &Tensor<'_>, rule: ScaleRule) -> Result<f32, Error> {
     let stored = dense::positive_scalar(tensor)?;
     let scale = match rule {
         ScaleRule::Multiplies => stored,
         ScaleRule::Divides => 1.0 / stored,
-        ScaleRule::Absmean => return Err(Error::Bug("packed weights have a stored scale".into())),
+        ScaleRule::Absmean | ScaleRule::Magnitude => {
+            return Err(Error::Bug("packed weights have a stored scale".into()));
+        }
     };
     if scale.is_finite() && scale > 0.0 {
         return Ok(scale);

@@ -8,6 +8,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::ImportOptions;
+use super::dialect::Dialect;
 use super::error::Error;
 use super::fields::{Fields, parse_object};
 use super::known_keys::refuse_meaningful;
@@ -15,13 +17,13 @@ use super::quantization::{Quantization, quantization};
 use super::rope::{MAX_POSITIONS, rope_spec};
 use crate::checkpoint::Fault;
 use crate::graph::arith::MAX_K;
-use crate::graph::{F32, RopeSpec};
+use crate::graph::{F32, Op, RopeSpec};
 
 /// The file's name.
 pub(super) const CONFIG: &str = "config.json";
-const MAX_VOCAB: u32 = 1 << 24;
-const MAX_LAYERS: u32 = 10_000;
-const MAX_HEAD_DIM: u32 = 4096;
+pub(super) const MAX_VOCAB: u32 = 1 << 24;
+pub(super) const MAX_LAYERS: u32 = 10_000;
+pub(super) const MAX_HEAD_DIM: u32 = 4096;
 /// Elements of a rotary table: 512 MiB of f32.
 const MAX_ROPE_ELEMS: u64 = 1 << 27;
 
@@ -39,6 +41,9 @@ pub enum Architecture {
     /// Llama with ternary projections: SiLU, no further norms.
     #[serde(rename = "LlamaForCausalLM")]
     Llama,
+    /// Qwen3 with ternary projections: Llama with norms of queries and keys.
+    #[serde(rename = "Qwen3ForCausalLM")]
+    Qwen3,
 }
 
 impl Architecture {
@@ -47,6 +52,7 @@ impl Architecture {
         match self {
             Architecture::BitNet => "BitNetForCausalLM",
             Architecture::Llama => "LlamaForCausalLM",
+            Architecture::Qwen3 => "Qwen3ForCausalLM",
         }
     }
 
@@ -54,13 +60,14 @@ impl Architecture {
         match self {
             Architecture::BitNet => "bitnet",
             Architecture::Llama => "llama",
+            Architecture::Qwen3 => "qwen3",
         }
     }
 
-    const fn hidden_act(self) -> &'static str {
+    const fn activation(self) -> Activation {
         match self {
-            Architecture::BitNet => "relu2",
-            Architecture::Llama => "silu",
+            Architecture::BitNet => Activation::Relu2,
+            Architecture::Llama | Architecture::Qwen3 => Activation::Silu,
         }
     }
 
@@ -68,7 +75,7 @@ impl Architecture {
     const fn default_theta(self) -> f32 {
         match self {
             Architecture::BitNet => 500_000.0,
-            Architecture::Llama => 10_000.0,
+            Architecture::Llama | Architecture::Qwen3 => 10_000.0,
         }
     }
 }
@@ -79,8 +86,39 @@ impl fmt::Display for Architecture {
     }
 }
 
+/// What is applied to the gate of a feed-forward layer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Activation {
+    /// max(x, 0) squared.
+    Relu2,
+    /// x * sigmoid(x).
+    Silu,
+}
+
+impl Activation {
+    const fn name(self) -> &'static str {
+        match self {
+            Activation::Relu2 => "relu2",
+            Activation::Silu => "silu",
+        }
+    }
+
+    /// The op that computes it.
+    pub(super) const fn op(self) -> Op {
+        match self {
+            Activation::Relu2 => Op::Relu2,
+            Activation::Silu => Op::Silu,
+        }
+    }
+}
+
 /// The numbers of a model.
 pub(super) struct Config {
+    /// The file that they come from.
+    pub(super) source: String,
+    /// How the weight files name things.
+    pub(super) dialect: Dialect,
+    pub(super) activation: Activation,
     pub(super) architecture: Architecture,
     pub(super) vocab: u32,
     pub(super) hidden: u32,
@@ -112,11 +150,12 @@ impl Config {
     }
 
     /// Reads `text`; the rotary table gets at most `max_positions` rows, [`AUTO_POSITIONS`] if that is `None`.
-    pub(super) fn parse(text: &[u8], max_positions: Option<u32>) -> Result<Self, Error> {
+    pub(super) fn parse(text: &[u8], options: &ImportOptions) -> Result<Self, Error> {
         let map = parse_object(CONFIG, text)?;
         let mut fields = Fields::new(CONFIG, &map);
         let architecture = architecture(&mut fields)?;
-        let quantization = quantization(&mut fields)?;
+        let trained_in_i8 = architecture == Architecture::BitNet;
+        let quantization = quantization(&mut fields, trained_in_i8, options.activations)?;
         check_activation(&mut fields, architecture)?;
 
         let vocab = fields.need_u32("vocab_size", 1..=MAX_VOCAB)?;
@@ -129,11 +168,13 @@ impl Config {
             let expected = format!("a divisor of num_attention_heads, {heads}");
             return Err(Error::input(fields.fault("num_key_value_heads", expected)));
         }
-        let head_dim = head_dim(&mut fields, hidden, heads)?;
+        let head_dim = head_dim(&mut fields, architecture, hidden, heads)?;
 
         let trained = fields.need_u32("max_position_embeddings", 1..=MAX_POSITIONS)?;
         let rope = rope_spec(&mut fields, architecture.default_theta(), trained)?;
-        let positions = positions(&fields, trained, max_positions, head_dim)?;
+        let positions = positions(trained, options.max_positions, head_dim, |expected| {
+            fields.fault("max_position_embeddings", expected)
+        })?;
         let eps = fields.need_positive("rms_norm_eps")?;
         let tied = fields.boolean("tie_word_embeddings")?.unwrap_or(false);
         let bos = fields.token_ids("bos_token_id", vocab)?.first().copied();
@@ -141,6 +182,9 @@ impl Config {
         refuse_meaningful(&mut fields, layers)?;
 
         Ok(Self {
+            source: CONFIG.to_owned(),
+            dialect: Dialect::HuggingFace,
+            activation: architecture.activation(),
             architecture,
             vocab,
             hidden,
@@ -163,13 +207,14 @@ impl Config {
 
 /// Which graph the model is.
 fn architecture(fields: &mut Fields<'_>) -> Result<Architecture, Error> {
-    let expected = "BitNetForCausalLM or LlamaForCausalLM, with ternary projections";
+    let expected = "BitNetForCausalLM, LlamaForCausalLM or Qwen3ForCausalLM, with ternary projections";
     let names = fields.list("architectures")?.map(Vec::as_slice).unwrap_or_default();
     let model_type = fields.text("model_type")?;
     let architecture = match (names, model_type) {
         ([one], _) => match one.as_str() {
             Some("BitNetForCausalLM" | "BitnetForCausalLM") => Architecture::BitNet,
             Some("LlamaForCausalLM") => Architecture::Llama,
+            Some("Qwen3ForCausalLM") => Architecture::Qwen3,
             _ => {
                 let fault = fields.fault("architectures", expected);
                 return Err(Error::unsupported(fault.next("other architectures are not imported yet")));
@@ -177,9 +222,10 @@ fn architecture(fields: &mut Fields<'_>) -> Result<Architecture, Error> {
         },
         ([], Some("bitnet")) => Architecture::BitNet,
         ([], Some("llama")) => Architecture::Llama,
+        ([], Some("qwen3")) => Architecture::Qwen3,
         ([], None) => return Err(fields.missing("architectures", expected)),
         ([], Some(_)) => {
-            let fault = fields.fault("model_type", "\"bitnet\" or \"llama\"");
+            let fault = fields.fault("model_type", "\"bitnet\", \"llama\" or \"qwen3\"");
             return Err(Error::unsupported(fault.next("other models are not imported yet")));
         }
         _ => {
@@ -196,7 +242,7 @@ fn architecture(fields: &mut Fields<'_>) -> Result<Architecture, Error> {
 }
 
 fn check_activation(fields: &mut Fields<'_>, architecture: Architecture) -> Result<(), Error> {
-    let wanted = architecture.hidden_act();
+    let wanted = architecture.activation().name();
     match fields.text("hidden_act")? {
         Some(act) if act == wanted => Ok(()),
         Some(_) => {
@@ -208,9 +254,11 @@ fn check_activation(fields: &mut Fields<'_>, architecture: Architecture) -> Resu
 }
 
 /// The length of a head: given, or an equal share of the hidden size.
-fn head_dim(fields: &mut Fields<'_>, hidden: u32, heads: u32) -> Result<u32, Error> {
+fn head_dim(fields: &mut Fields<'_>, architecture: Architecture, hidden: u32, heads: u32) -> Result<u32, Error> {
     let head_dim = match fields.u32("head_dim", 1..=MAX_HEAD_DIM)? {
         Some(given) => given,
+        // Its class has a default that is no share of anything.
+        None if architecture == Architecture::Qwen3 => return Err(fields.missing("head_dim", "the length of a head")),
         None => match hidden.checked_div(heads) {
             Some(share) if hidden.is_multiple_of(heads) && share <= MAX_HEAD_DIM => share,
             _ => {
@@ -232,15 +280,20 @@ fn head_dim(fields: &mut Fields<'_>, hidden: u32, heads: u32) -> Result<u32, Err
     Ok(head_dim)
 }
 
-/// Rows of the rotary table: as many as wanted, at most as many as trained.
-fn positions(fields: &Fields<'_>, trained: u32, wanted: Option<u32>, head_dim: u32) -> Result<u32, Error> {
+/// Rows of the rotary table: as many as wanted, at most as many as trained; `fault` is about the length trained for.
+pub(super) fn positions(
+    trained: u32,
+    wanted: Option<u32>,
+    head_dim: u32,
+    fault: impl Fn(String) -> Fault,
+) -> Result<u32, Error> {
     if wanted == Some(0) {
         return Err(Error::input(Fault::new("import options", "a context of 0 positions", "at least 1")));
     }
     let rows = trained.min(wanted.unwrap_or(AUTO_POSITIONS));
     if u64::from(rows).saturating_mul(u64::from(head_dim)) > MAX_ROPE_ELEMS {
         let limit = MAX_ROPE_ELEMS.checked_div(u64::from(head_dim)).unwrap_or(0);
-        let fault = fields.fault("max_position_embeddings", format!("at most {limit} positions"));
+        let fault = fault(format!("at most {limit} positions"));
         return Err(Error::unsupported(fault.next("ask for a shorter context")));
     }
     Ok(rows)
@@ -259,10 +312,14 @@ mod tests {
             "rms_norm_eps": 1e-5, "quantization_config": {"quant_method": "bitnet"}})
     }
 
+    fn context(max_positions: Option<u32>) -> ImportOptions {
+        ImportOptions { max_positions, ..ImportOptions::default() }
+    }
+
     fn with(key: &str, value: Value) -> Result<Config, Error> {
         let mut config = valid();
         config[key] = value;
-        Config::parse(config.to_string().as_bytes(), None)
+        Config::parse(config.to_string().as_bytes(), &ImportOptions::default())
     }
 
     #[test]
@@ -278,7 +335,7 @@ mod tests {
     #[test]
     fn a_shorter_context_cuts_the_table() {
         let text = valid().to_string();
-        let rows = |n| Config::parse(text.as_bytes(), Some(n)).map(|c| c.positions);
+        let rows = |n| Config::parse(text.as_bytes(), &context(Some(n))).map(|c| c.positions);
         assert_eq!(rows(16).expect("valid"), 16);
         assert_eq!(rows(4096).expect("valid"), 128);
         assert!(rows(0).is_err());
@@ -289,7 +346,7 @@ mod tests {
         let mut config = valid();
         config["max_position_embeddings"] = json!(1 << 23);
         let text = config.to_string();
-        let rows = |n| Config::parse(text.as_bytes(), n).map(|c| (c.positions, c.trained)).expect("valid");
+        let rows = |n| Config::parse(text.as_bytes(), &context(n)).map(|c| (c.positions, c.trained)).expect("valid");
         assert_eq!(rows(None), (AUTO_POSITIONS, 1 << 23));
         assert_eq!(rows(Some(1 << 20)), (1 << 20, 1 << 23));
     }
@@ -322,18 +379,17 @@ mod tests {
             ("eos_token_id", json!([1, 33])),
             ("eos_token_id", json!(-1)),
             ("hidden_act", json!("gelu")),
-            ("architectures", json!(["Qwen3ForCausalLM"])),
+            ("architectures", json!(["Qwen3MoeForCausalLM"])),
             ("architectures", json!(["LlamaForCausalLM", "LlamaModel"])),
             ("architectures", json!("LlamaForCausalLM")),
             ("model_type", json!("mistral")),
-            ("quantization_config", json!(null)),
             ("quantization_config", json!([1])),
         ] {
             let error = with(key, value.clone()).map(|_| ()).expect_err("no valid value");
             assert!(error.to_string().contains(&format!("key {key:?}")), "{value}: {error}");
         }
         for text in ["", "[]", "{", "null", "{\"a\": 1e999}"] {
-            assert!(Config::parse(text.as_bytes(), None).is_err(), "{text}");
+            assert!(Config::parse(text.as_bytes(), &context(None)).is_err(), "{text}");
         }
     }
 
@@ -343,7 +399,7 @@ mod tests {
         config["head_dim"] = json!(4096);
         config["max_position_embeddings"] = json!(1 << 24);
         let text = config.to_string();
-        assert!(Config::parse(text.as_bytes(), Some(1 << 24)).is_err());
-        assert!(Config::parse(text.as_bytes(), Some(1024)).is_ok());
+        assert!(Config::parse(text.as_bytes(), &context(Some(1 << 24))).is_err());
+        assert!(Config::parse(text.as_bytes(), &context(Some(1024))).is_ok());
     }
 }

@@ -7,7 +7,7 @@ use serde::ser::{SerializeMap, Serializer};
 
 use super::config::{Architecture, Config};
 use super::generation::Generation;
-use super::quantization::{ScaleRule, WeightFormat};
+use super::quantization::{Activations, ScaleRule, WeightFormat};
 use crate::graph::{RopeScaling, RopeSpec};
 
 /// Facts about a model.
@@ -45,6 +45,8 @@ pub struct ModelFacts {
     pub format: WeightFormat,
     /// Where the factor that turns a trit into a weight comes from.
     pub scale_rule: ScaleRule,
+    /// How activations meet ternary weights.
+    pub activations: Activations,
     /// Whether the embedding table is also the head.
     pub tied: bool,
 }
@@ -73,6 +75,7 @@ impl ModelFacts {
             rope: config.rope,
             format: config.quantization.format,
             scale_rule: config.quantization.scale_rule,
+            activations: config.quantization.activations,
             tied: config.tied,
         }
     }

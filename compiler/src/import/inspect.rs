@@ -13,6 +13,7 @@ use super::facts::ModelFacts;
 use super::{ImportOptions, import};
 use crate::checkpoint::{Checkpoint, Histogram};
 use crate::graph::{DType, Dim, Origin, TensorType, WeightDecl, WeightId};
+use crate::weights::Dense;
 
 /// A file of weights.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -98,10 +99,17 @@ pub fn inspect(checkpoint: &Checkpoint) -> Result<InspectReport, Error> {
             }
             // Generated, so there is nothing to check.
             Origin::RopeTable(_) => rope_bytes += elems(&decl.ty) * elem_bytes(decl.ty.dtype),
-            Origin::HfPacked | Origin::OnlineAbsmean => {
+            // Counted with their trits.
+            Origin::TernaryScales => {}
+            Origin::HfPacked | Origin::OnlineAbsmean | Origin::Gguf | Origin::DenseTernary => {
                 let trits = Histogram::of(&imported.weights.read_trits(id)?.data);
-                let disk_bytes = checkpoint.tensor(&decl.name).map_or(0, |t| t.len_bytes() as u64);
-                count(&mut kinds, decl, trits, disk_bytes);
+                let disk_bytes = imported.weights.stored(id).map_or(0, |t| t.len_bytes() as u64);
+                let of_its_own = imported.graph.weights.get(index + 1);
+                let scales = match of_its_own.filter(|s| s.origin == Origin::TernaryScales && s.name == decl.name) {
+                    Some(_) => extremes(&imported.weights.read_dense(WeightId(id.0 + 1))?),
+                    None => [decl.scale.map_or(1.0, |s| s.get()); 2],
+                };
+                count(&mut kinds, decl, trits, disk_bytes, scales);
             }
         }
     }
@@ -129,23 +137,34 @@ pub fn inspect(checkpoint: &Checkpoint) -> Result<InspectReport, Error> {
 }
 
 /// Adds the matrix `decl` to its kind.
-fn count(kinds: &mut BTreeMap<String, KindReport>, decl: &WeightDecl, trits: Histogram, disk_bytes: u64) {
+fn count(
+    kinds: &mut BTreeMap<String, KindReport>,
+    decl: &WeightDecl,
+    trits: Histogram,
+    disk_bytes: u64,
+    [least, greatest]: [f32; 2],
+) {
     let layer = decl.name.strip_suffix(".weight").unwrap_or(&decl.name);
     let kind = layer.rsplit('.').next().unwrap_or(layer);
-    let scale = decl.scale.map_or(1.0, |s| s.get());
     let report = kinds.entry(kind.to_owned()).or_insert_with(|| KindReport {
         kind: kind.to_owned(),
         matrices: 0,
         trits: Histogram::default(),
-        scale_min: scale,
-        scale_max: scale,
+        scale_min: least,
+        scale_max: greatest,
         disk_bytes: 0,
     });
     report.matrices += 1;
     report.trits += trits;
-    report.scale_min = report.scale_min.min(scale);
-    report.scale_max = report.scale_max.max(scale);
+    report.scale_min = report.scale_min.min(least);
+    report.scale_max = report.scale_max.max(greatest);
     report.disk_bytes += disk_bytes;
+}
+
+/// The least and the greatest of some factors.
+fn extremes(factors: &Dense) -> [f32; 2] {
+    let all = (0..factors.len()).map(|i| factors.get(i));
+    all.fold([f32::MAX, 0.0], |[least, greatest], s| [least.min(s), greatest.max(s)])
 }
 
 fn elems(ty: &TensorType) -> u64 {
@@ -180,11 +199,14 @@ impl fmt::Display for InspectReport {
         let format = match m.format {
             super::WeightFormat::HfPacked => "Hugging Face BitNet, four trits to a byte",
             super::WeightFormat::OnlineMaster => "full-precision master weights",
+            super::WeightFormat::Gguf => "tensors of a GGUF file",
+            super::WeightFormat::DenseTernary => "dense tensors that are ternary already",
         };
         let rule = match m.scale_rule {
             super::ScaleRule::Multiplies => "the stored scale multiplies",
             super::ScaleRule::Divides => "the stored scale divides",
             super::ScaleRule::Absmean => "scale = mean of the absolute weights",
+            super::ScaleRule::Magnitude => "scale = magnitude of the weights",
         };
         writeln!(f, "  format      {format}; {rule}")?;
         writeln!(

@@ -1,23 +1,27 @@
 //! Import: tensors and configuration to a graph.
 //!
 //! In: a [`Checkpoint`]. Out: an [`Imported`]: the graph in source form, the weights behind it, facts about the model and
-//! the texts that the runtime wants. One file per architecture (`bitnet.rs`, `llama.rs`), in model order.
+//! the texts that the runtime wants. One file per architecture (`bitnet.rs`, `llama.rs`, `qwen3.rs`), in model order.
 //!
-//! Upholds: every tensor was read or the import fails; every key of `config.json` is understood, known to change
+//! Upholds: every tensor was read or the import fails; every key of the configuration is understood, known to change
 //! nothing, or refused. Deliberately knows no bytes (that is `checkpoint`) and rewrites nothing (that is `egraph`).
 
 mod bitnet;
 mod builder;
 mod config;
+mod dialect;
 mod error;
 mod facts;
 mod fields;
 mod frame;
 mod generation;
+mod gguf_config;
 mod inspect;
+mod inspect_gguf;
 mod known_keys;
 mod llama;
 mod quantization;
+mod qwen3;
 mod rope;
 mod weights;
 
@@ -26,7 +30,8 @@ pub use error::Error;
 pub use facts::ModelFacts;
 pub use generation::GenerationDefaults;
 pub use inspect::{InspectReport, KindReport, MemoryEstimate, WeightFile, inspect};
-pub use quantization::{ScaleRule, WeightFormat};
+pub use inspect_gguf::{GgufReport, inspect_gguf};
+pub use quantization::{Activations, ScaleRule, WeightFormat};
 pub use weights::CheckpointWeights;
 
 use builder::Builder;
@@ -40,6 +45,8 @@ use crate::graph::Graph;
 pub struct ImportOptions {
     /// The longest context, in positions; the model's own if that is shorter. `None`: the model's own, at most 32768.
     pub max_positions: Option<u32>,
+    /// How activations meet ternary weights, where the model leaves it open; `None`: in i8.
+    pub activations: Option<Activations>,
 }
 
 /// A model, imported.
@@ -70,12 +77,17 @@ pub struct Imported {
 /// # Errors
 /// Input: the files are damaged or contradict each other. Unsupported: the model is not one that tern compiles.
 pub fn import(checkpoint: &Checkpoint, options: &ImportOptions) -> Result<Imported, Error> {
-    let config = Config::parse(checkpoint.config_json(), options.max_positions)?;
+    let config = match (checkpoint.gguf(), checkpoint.config_json()) {
+        (Some(gguf), _) => gguf_config::parse(checkpoint, gguf, options)?,
+        (None, Some(text)) => Config::parse(text, options)?,
+        (None, None) => return Err(Error::Bug("a checkpoint without a configuration was opened".to_owned())),
+    };
     let generation = generation::generation(checkpoint.generation_config_json(), config.vocab)?;
     let mut builder = Builder::new(checkpoint, &config);
     let frame = match config.architecture {
         Architecture::BitNet => bitnet::build(&mut builder, &config)?,
         Architecture::Llama => llama::build(&mut builder, &config)?,
+        Architecture::Qwen3 => qwen3::build(&mut builder, &config)?,
     };
     let (graph, weights) = builder.finish(frame.outputs())?;
     // Each scale that was read brought a neighbourhood of pages with it.

@@ -7,14 +7,17 @@
 //! | `bitlinear` (default) | `offline` (default) | packed trits, `weight_scale` | t / weight_scale |
 //! | `autobitlinear` | `offline` | packed trits, `weight_scale` | t * weight_scale |
 //! | `autobitlinear` | `online` | master weights | t * max(mean of the absolute weights, 1e-5) |
+//! | no `quantization_config` | | -s, 0, +s as dense weights | t * s |
 //!
 //! Source: Hugging Face transformers, `utils/quantization_config.py` and `integrations/bitnet.py`.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use serde::Serialize;
 
+use super::config::CONFIG;
 use super::error::Error;
 use super::fields::Fields;
+use crate::checkpoint::Fault;
 use crate::graph::F32;
 
 /// How the trits are stored.
@@ -26,6 +29,10 @@ pub enum WeightFormat {
     HfPacked,
     /// Full-precision master weights, made ternary at import.
     OnlineMaster,
+    /// Tensors of a GGUF file, in blocks or dense.
+    Gguf,
+    /// Dense tensors whose elements are ternary already.
+    DenseTernary,
 }
 
 /// Where the factor that turns a trit into a weight comes from.
@@ -39,6 +46,37 @@ pub enum ScaleRule {
     Divides,
     /// The mean of the absolute master weights.
     Absmean,
+    /// It is the magnitude of the stored weights.
+    Magnitude,
+}
+
+/// How activations meet ternary weights.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activations {
+    /// Rounded to i8: per token, or per group of columns where the weights have a scale per group.
+    I8,
+    /// As they are, in f32.
+    F32,
+}
+
+impl Activations {
+    /// The name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Activations::I8 => "i8",
+            Activations::F32 => "f32",
+        }
+    }
+
+    /// Those called `name`.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "i8" => Some(Activations::I8),
+            "f32" => Some(Activations::F32),
+            _ => None,
+        }
+    }
 }
 
 /// What `quantization_config` says.
@@ -48,6 +86,8 @@ pub(super) struct Quantization {
     pub(super) scale_rule: ScaleRule,
     /// An RMSNorm with this epsilon in front of every ternary layer's quantisation.
     pub(super) input_norm_eps: Option<F32>,
+    /// How activations meet the weights.
+    pub(super) activations: Activations,
 }
 
 /// What tern compiles, for the error messages.
@@ -55,14 +95,30 @@ const SUPPORTED: &str = "a quantization_config with quant_method \"bitnet\"";
 /// The epsilon of the input norms, if the config does not say.
 const INPUT_NORM_EPS: f32 = 1e-6;
 
-/// Reads `quantization_config`.
-pub(super) fn quantization(config: &mut Fields<'_>) -> Result<Quantization, Error> {
+/// Reads `quantization_config`; without one, weights must be ternary as they are stored, unless the architecture is one
+/// that is trained with quantised activations, `trained_in_i8`. `wanted` are the activations that the caller asks for.
+pub(super) fn quantization(
+    config: &mut Fields<'_>,
+    trained_in_i8: bool,
+    wanted: Option<Activations>,
+) -> Result<Quantization, Error> {
     let Some(mut fields) = config.object("quantization_config")? else {
-        let fault = config.fault("quantization_config", SUPPORTED);
-        return Err(Error::unsupported(
-            fault.next("models with dense weights, or ternary values stored as dense weights, are not compiled yet"),
-        ));
+        if trained_in_i8 {
+            let fault = config.fault("quantization_config", SUPPORTED);
+            return Err(Error::unsupported(fault.next("nothing says how its weights and activations are quantised")));
+        }
+        return Ok(Quantization {
+            format: WeightFormat::DenseTernary,
+            scale_rule: ScaleRule::Magnitude,
+            input_norm_eps: None,
+            activations: wanted.unwrap_or(Activations::I8),
+        });
     };
+    if wanted == Some(Activations::F32) {
+        let found = "a model that was trained with activations in i8";
+        let fault = Fault::new(CONFIG, found, "activations i8, or none asked for").key("quantization_config");
+        return Err(Error::unsupported(fault.next("leave out --activations f32: the model is defined with i8")));
+    }
     if fields.text("quant_method")? != Some("bitnet") {
         let fault = fields.fault("quant_method", "\"bitnet\"");
         return Err(Error::unsupported(fault.next("other quantisation methods are not compiled")));
@@ -96,7 +152,7 @@ pub(super) fn quantization(config: &mut Fields<'_>) -> Result<Quantization, Erro
     let eps = fields.positive("rms_norm_eps")?.unwrap_or(F32::new(INPUT_NORM_EPS));
     let input_norm_eps = fields.boolean("use_rms_norm")?.unwrap_or(false).then_some(eps);
     fields.refuse_unread()?;
-    Ok(Quantization { format, scale_rule, input_norm_eps })
+    Ok(Quantization { format, scale_rule, input_norm_eps, activations: Activations::I8 })
 }
 
 #[cfg(test)]
@@ -108,7 +164,7 @@ mod tests {
     fn read(config: Value) -> Result<Quantization, Error> {
         let outer = json!({ "quantization_config": config });
         let map = outer.as_object().expect("an object");
-        quantization(&mut Fields::new("config.json", map))
+        quantization(&mut Fields::new("config.json", map), true, None)
     }
 
     #[test]

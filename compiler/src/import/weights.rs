@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::dialect::Dialect;
 use super::error::Error;
+use crate::checkpoint::matrix::Matrix;
 use crate::checkpoint::{Checkpoint, Tensor, absmean, dense, packed};
 use crate::graph::rope_table::rope_table;
 use crate::graph::{DenseType, Origin, TensorType, WeightDecl, WeightId};
@@ -18,15 +20,21 @@ use crate::weights::{Dense, DenseShape, Trits, WeightData, WeightError};
 #[derive(Clone, Debug)]
 pub struct CheckpointWeights {
     checkpoint: Checkpoint,
+    dialect: Dialect,
     decls: Arc<[WeightDecl]>,
-    /// Of master weights: what each is multiplied by before it is rounded to a trit.
+    /// Of master weights: what each is multiplied by before it is rounded to a trit. Of scales: what multiplies each.
     quantisers: Arc<BTreeMap<WeightId, f32>>,
 }
 
 impl CheckpointWeights {
-    /// The data of `decls`, whose names and origins are those of `checkpoint`.
-    pub(super) fn new(checkpoint: &Checkpoint, decls: &[WeightDecl], quantisers: BTreeMap<WeightId, f32>) -> Self {
-        Self { checkpoint: checkpoint.clone(), decls: decls.into(), quantisers: Arc::new(quantisers) }
+    /// The data of `decls`, whose names are in `dialect` those of `checkpoint` and whose origins are its.
+    pub(super) fn new(
+        checkpoint: &Checkpoint,
+        dialect: Dialect,
+        decls: &[WeightDecl],
+        quantisers: BTreeMap<WeightId, f32>,
+    ) -> Self {
+        Self { checkpoint: checkpoint.clone(), dialect, decls: decls.into(), quantisers: Arc::new(quantisers) }
     }
 
     /// The trits of `weight`.
@@ -61,7 +69,20 @@ impl CheckpointWeights {
             (Origin::RopeTable(spec), &[rows, head_dim]) => {
                 Ok(Dense::F32(rope_table(spec, head_dim as u32, 0..rows as u32)))
             }
-            (Origin::RopeTable(_) | Origin::HfPacked | Origin::OnlineAbsmean, _) => Err(not_dense(decl)),
+            (Origin::TernaryScales, &[rows, groups]) => {
+                let factors = self.factors(weight, 0..rows, groups);
+                self.give_back(decl);
+                Ok(Dense::F32(factors?))
+            }
+            (
+                Origin::RopeTable(_)
+                | Origin::HfPacked
+                | Origin::OnlineAbsmean
+                | Origin::Gguf
+                | Origin::DenseTernary
+                | Origin::TernaryScales,
+                _,
+            ) => Err(not_dense(decl)),
         }
     }
 
@@ -75,7 +96,11 @@ impl CheckpointWeights {
                 let quantise = *self.quantisers.get(&weight).ok_or_else(missing)?;
                 Ok(absmean::codes(&self.tensor(decl)?, quantise, shape, rows, out)?)
             }
-            Origin::Dense | Origin::RopeTable(_) => Err(not_ternary(decl)),
+            Origin::Gguf | Origin::DenseTernary => {
+                let order = self.dialect.row_order(&decl.name);
+                Ok(Matrix::new(self.tensor(decl)?, shape, order)?.codes(rows, out)?)
+            }
+            Origin::Dense | Origin::RopeTable(_) | Origin::TernaryScales => Err(not_ternary(decl)),
         }
     }
 
@@ -97,7 +122,7 @@ impl CheckpointWeights {
                 let tensor = self.tensor(decl)?;
                 dense::copy_rows(&tensor, [shape.rows, shape.cols], rows.clone(), row_bytes, out)?;
                 let row_bytes = tensor.len_bytes() / shape.rows.max(1);
-                self.checkpoint.release(&decl.name, rows.start * row_bytes..rows.end * row_bytes);
+                self.checkpoint.release(tensor.name(), rows.start * row_bytes..rows.end * row_bytes);
                 Ok(())
             }
             Origin::RopeTable(spec) => {
@@ -105,15 +130,28 @@ impl CheckpointWeights {
                     return Err(Error::Bug(format!("{shape:?} was asked of {}, {}", decl.name, decl.ty)));
                 }
                 let table = rope_table(&spec, shape.cols as u32, rows.start as u32..rows.end as u32);
-                for (row, out) in table.chunks(shape.cols.max(1)).zip(out.chunks_mut(row_bytes.max(1))) {
-                    for (x, bytes) in row.iter().zip(out.chunks_exact_mut(4)) {
-                        bytes.copy_from_slice(&x.to_le_bytes());
-                    }
-                }
+                write_rows(&table, shape.cols, row_bytes, out);
                 Ok(())
             }
-            Origin::HfPacked | Origin::OnlineAbsmean => Err(not_dense(decl)),
+            Origin::TernaryScales => {
+                let factors = self.factors(weight, rows, shape.cols)?;
+                write_rows(&factors, shape.cols, row_bytes, out);
+                Ok(())
+            }
+            Origin::HfPacked | Origin::OnlineAbsmean | Origin::Gguf | Origin::DenseTernary => Err(not_dense(decl)),
         }
+    }
+
+    /// Factors of some rows of the matrix that the scales `weight` belong to.
+    fn factors(&self, weight: WeightId, rows: Range<usize>, groups: usize) -> Result<Vec<f32>, Error> {
+        let decl = self.decl(weight)?;
+        let tensor = self.tensor(decl)?;
+        let order = self.dialect.row_order(&decl.name);
+        let mut factors = Matrix::new(tensor, matrix_shape(&tensor), order)?.factors(rows, groups)?;
+        if let Some(beside) = self.quantisers.get(&weight) {
+            factors.iter_mut().for_each(|factor| *factor *= beside);
+        }
+        Ok(factors)
     }
 
     fn decl(&self, weight: WeightId) -> Result<&WeightDecl, Error> {
@@ -123,11 +161,16 @@ impl CheckpointWeights {
 
     fn tensor(&self, decl: &WeightDecl) -> Result<Tensor<'_>, Error> {
         let missing = || Error::Bug(format!("the checkpoint lost tensor {}", decl.name));
-        self.checkpoint.tensor(&decl.name).ok_or_else(missing)
+        self.checkpoint.tensor(&self.dialect.file_name(&decl.name)).ok_or_else(missing)
+    }
+
+    /// The tensor behind `weight`; generated tables have none.
+    pub(super) fn stored(&self, weight: WeightId) -> Option<Tensor<'_>> {
+        self.decl(weight).and_then(|decl| self.tensor(decl)).ok()
     }
 
     fn give_back(&self, decl: &WeightDecl) {
-        self.checkpoint.release(&decl.name, 0..usize::MAX);
+        self.checkpoint.release(&self.dialect.file_name(&decl.name), 0..usize::MAX);
     }
 
     fn named(&self, weight: WeightId, error: &Error) -> WeightError {
@@ -170,6 +213,23 @@ impl WeightData for CheckpointWeights {
         if let Ok(decl) = self.decl(weight) {
             self.give_back(decl);
         }
+    }
+}
+
+/// The rows of a matrix of `cols` columns, each at a multiple of `row_bytes`.
+fn write_rows(elems: &[f32], cols: usize, row_bytes: usize, out: &mut [u8]) {
+    for (row, out) in elems.chunks(cols.max(1)).zip(out.chunks_mut(row_bytes.max(1))) {
+        for (x, bytes) in row.iter().zip(out.chunks_exact_mut(4)) {
+            bytes.copy_from_slice(&x.to_le_bytes());
+        }
+    }
+}
+
+/// N and K as the tensor has them; the importer has compared them with what the graph declares.
+fn matrix_shape(tensor: &Tensor<'_>) -> [usize; 2] {
+    match tensor.shape() {
+        &[rows, cols] => [rows, cols],
+        _ => [0, 0],
     }
 }
 

@@ -169,6 +169,15 @@ impl MapOp {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct ProgramId(pub u32);
 
+/// The activations of a product with a scale per group.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum GroupRows {
+    /// i8, quantised by the groups of the weights.
+    Codes,
+    /// f32.
+    F32,
+}
+
 /// What a kernel computes. All numbers are constants in its code.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum KernelKind {
@@ -231,6 +240,33 @@ pub enum KernelKind {
         epilogue: Epilogue,
         /// Of the packed matrix: what its lists name, is held within.
         bytes: u32,
+    },
+    /// RMSNorm of each head by itself. Args: x, g, out, lo, hi (rows).
+    NormHeads {
+        /// Added to the mean square.
+        eps: F32,
+        /// Heads of a row.
+        heads: u32,
+        /// Elements of a head: a multiple of 16.
+        head_dim: u32,
+    },
+    /// Each group of a row quantised by itself. Args: x, out (`RowKind::Q8Groups`), lo, hi (rows).
+    QuantizeGroups {
+        /// Elements of a row.
+        cols: u32,
+        /// Elements of a group: a multiple of 16, or all of the row.
+        group: u32,
+    },
+    /// Trits with a scale per group (`t2g_16x16`) times rows of codes or of f32. Args: w, x, out, rows, lo, hi (tiles).
+    Groups {
+        /// N.
+        rows: u32,
+        /// K.
+        cols: u32,
+        /// Columns of a group: a multiple of 16, or K.
+        group: u32,
+        /// What a row of x is.
+        x: GroupRows,
     },
     /// acc * (s_w / s_x). Args: acc, scales, out, s_w, lo, hi (rows).
     Rescale {
@@ -352,7 +388,7 @@ impl fmt::Display for KernelKind {
             KernelKind::Norm { eps, out, cols } => {
                 let name = match (eps, out) {
                     (Some(_), RowKind::Q8) => "rmsnorm_quantize_f32_q8",
-                    (Some(_), RowKind::F32 | RowKind::I32) => "rmsnorm_f32",
+                    (Some(_), RowKind::F32 | RowKind::I32 | RowKind::Q8Groups(_)) => "rmsnorm_f32",
                     (None, _) => "quantize_f32_q8",
                 };
                 write!(f, "{name}__{cols}")?;
@@ -379,6 +415,17 @@ impl fmt::Display for KernelKind {
             KernelKind::Rescale { cols } => write!(f, "rescale_i32_f32__{cols}"),
             KernelKind::Dense { dtype, rows, cols, out_row_bytes } => {
                 write!(f, "dense_f32x{}__{rows}x{cols}_stride{out_row_bytes}", dtype.name())
+            }
+            KernelKind::NormHeads { eps, heads, head_dim } => {
+                write!(f, "rmsnorm_heads_f32__{heads}x{head_dim}_e{:08x}", eps.bits())
+            }
+            KernelKind::QuantizeGroups { cols, group } => write!(f, "quantize_groups_f32_q8__{cols}_g{group}"),
+            KernelKind::Groups { rows, cols, group, x } => {
+                let x = match x {
+                    GroupRows::Codes => "i8",
+                    GroupRows::F32 => "f32",
+                };
+                write!(f, "linear_{x}xt2g_16x16__{rows}x{cols}_g{group}")
             }
             KernelKind::Rope { cols, head_dim } => write!(f, "rope_f32__{cols}_d{head_dim}"),
             KernelKind::KvWrite { heads, head_dim, elem } => {

@@ -28,6 +28,7 @@ pub const fn row_bytes(kind: RowKind, cols: u32) -> u64 {
     match kind {
         RowKind::F32 | RowKind::I32 => round_up(cols as u64, ROW_ELEMS) * 4,
         RowKind::Q8 => round_up(round_up(cols as u64, FIVE_ELEMS), CODE_ELEMS),
+        RowKind::Q8Groups(groups) => group_sums_at(cols, groups) + round_up(groups as u64, ROW_ELEMS) * 4,
     }
 }
 
@@ -35,7 +36,7 @@ pub const fn row_bytes(kind: RowKind, cols: u32) -> u64 {
 pub const fn buffer_bytes(kind: RowKind, cols: u32, rows: u32) -> u64 {
     let data = row_bytes(kind, cols) * rows as u64;
     match kind {
-        RowKind::F32 | RowKind::I32 => data,
+        RowKind::F32 | RowKind::I32 | RowKind::Q8Groups(_) => data,
         RowKind::Q8 => data + 2 * round_up(rows as u64 * 4, ALIGN_BYTES),
     }
 }
@@ -48,6 +49,27 @@ pub const fn scale_offset(cols: u32, rows: u32) -> u64 {
 /// Offset of the sums in a quantised buffer of `rows` rows.
 pub const fn sum_offset(cols: u32, rows: u32) -> u64 {
     scale_offset(cols, rows) + round_up(rows as u64 * 4, ALIGN_BYTES)
+}
+
+/// Offset of the inverse scales in a row of codes with several groups.
+pub const fn group_scales_at(cols: u32) -> u64 {
+    row_bytes(RowKind::Q8, cols)
+}
+
+/// Offset of the sums of codes in such a row.
+pub const fn group_sums_at(cols: u32, groups: u32) -> u64 {
+    group_scales_at(cols) + round_up(groups as u64, ROW_ELEMS) * 4
+}
+
+/// Cache lines of codes that a group of so many columns takes in a tile of `t2g_16x16`; one of scales follows.
+pub const fn group_lines(group: u32) -> u32 {
+    group.div_ceil(TritPacking::T2.block_cols())
+}
+
+/// Bytes of one tile of `t2g_16x16` with so many groups, which is also the distance to the next: an odd number of cache
+/// lines, as of [`trit_tile_bytes`].
+pub const fn group_tile_bytes(groups: u32, group: u32) -> u64 {
+    (groups as u64 * (group_lines(group) as u64 + 1) | 1) * ALIGN_BYTES
 }
 
 /// Tiles of a ternary matrix with `rows` rows.

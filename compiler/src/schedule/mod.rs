@@ -63,6 +63,9 @@ pub enum RowKind {
     I32,
     /// i8 codes padded with zeros to whole blocks of every packing (`layout::row_bytes`); behind all rows one f32 scale per row, then one i32 sum per row.
     Q8,
+    /// i8 codes padded likewise, then the inverse scales of so many groups, f32 padded to a multiple of 16, then the sums of
+    /// their codes, i32 padded likewise: all in the row.
+    Q8Groups(u32),
 }
 
 /// A range of the activation arena that holds one value for part of a step.

@@ -5,15 +5,19 @@
 //! of the block, on how many threads: `jobs`.
 
 mod dup;
+mod groups;
 mod jobs;
 mod tiles;
 
 pub use dup::pack_repeats;
+pub use groups::{pack_groups, unpack_groups};
 pub use tiles::{pack_matrix, trit_at, unpack_matrix};
 
 use super::dup::Areas;
 use super::kernel::TritPacking;
-use super::layout::{ALIGN_BYTES, ROW_ELEMS, head_tile_bytes, head_tiles, round_up, trit_tile_bytes, trit_tiles};
+use super::layout::{
+    ALIGN_BYTES, ROW_ELEMS, group_tile_bytes, head_tile_bytes, head_tiles, round_up, trit_tile_bytes, trit_tiles,
+};
 use crate::generated::packings::Packing;
 use crate::graph::DenseType;
 use crate::graph::WeightId;
@@ -46,6 +50,19 @@ pub enum Layout {
         rows: u32,
         /// K of each.
         cols: u32,
+    },
+    /// `t2g_16x16`: trits in tiles of rows, each group of columns with its scales behind.
+    Groups {
+        /// The trits.
+        weight: WeightId,
+        /// The scales: `f32[N, K / group]`.
+        scales: WeightId,
+        /// N.
+        rows: u32,
+        /// K.
+        cols: u32,
+        /// Columns of a group.
+        group: u32,
     },
     /// Dense rows as they are stored, each padded with zeros to a multiple of 16 elements.
     Rows {
@@ -95,6 +112,7 @@ impl Layout {
         match self {
             Layout::Tiles { packing, .. } => packing.packing(false),
             Layout::TilePairs { packing, .. } => packing.packing(true),
+            Layout::Groups { .. } => Packing::T2GTile16x16,
             Layout::Rows { .. } => Packing::DenseRows,
             Layout::Coarse { .. } => Packing::H6Tile16x16,
             Layout::Dup { .. } => Packing::Dup16x16,
@@ -106,6 +124,7 @@ impl Layout {
     pub fn weights(&self) -> impl Iterator<Item = WeightId> {
         let (first, second) = match *self {
             Layout::TilePairs { first, second, .. } => (first, Some(second)),
+            Layout::Groups { weight, scales, .. } => (weight, Some(scales)),
             Layout::Tiles { weight, .. }
             | Layout::Rows { weight, .. }
             | Layout::Coarse { weight, .. }
@@ -123,6 +142,9 @@ impl Layout {
             }
             Layout::TilePairs { packing, rows, cols, .. } => {
                 2 * u64::from(trit_tiles(packing, rows)) * trit_tile_bytes(packing, cols)
+            }
+            Layout::Groups { rows, cols, group, .. } => {
+                u64::from(trit_tiles(TritPacking::T2, rows)) * group_tile_bytes(cols / group.max(1), group)
             }
             Layout::Rows { rows, cols, dtype, .. } => u64::from(rows) * dense_row_bytes(dtype, cols),
             Layout::Coarse { rows, cols, .. } => u64::from(head_tiles(rows)) * head_tile_bytes(cols),

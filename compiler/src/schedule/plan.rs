@@ -3,12 +3,13 @@
 //! In: a verified graph in compiled form. Out: calls in graph order, the buffers and packed weights that they name, the
 //! distinct kernels. Not decided here: when a call runs (`phases`) and where a buffer lies (`buffers`).
 
+mod groups;
 mod lookup;
 mod ternary;
 
 use std::collections::BTreeMap;
 
-use super::kernel::{Epilogue, KernelKind, MapOp};
+use super::kernel::{Epilogue, GroupRows, KernelKind, MapOp};
 use super::packing::Layout;
 use super::{
     Arg, Buffer, BufferId, Call, Choice, Error, KvLayer, Options, Part, RowKind, RowSpace, Schedule, Split, layout,
@@ -116,6 +117,10 @@ impl Planner<'_> {
             Op::TernaryLinearAdd { decode, prefill } => self.ternary(id, Epilogue::ScaleAdd, [decode, prefill])?,
             Op::TernaryGlu { act, decode, prefill } => self.ternary(id, Epilogue::Glu(act), [decode, prefill])?,
             Op::TernaryLinearCat { decode, prefill } => self.ternary_cat(id, [decode, prefill])?,
+            Op::RmsNormHeads { eps } => self.norm_heads(id, eps)?,
+            Op::QuantizeGroups { group } => self.quantize_groups(id, group)?,
+            Op::TernaryGroupLinear => self.group_linear(id, GroupRows::Codes)?,
+            Op::TernaryF32Linear => self.group_linear(id, GroupRows::F32)?,
             Op::Rescale => self.rescale(id)?,
             Op::DenseMatMul => self.dense(id)?,
             Op::FakeQuant | Op::Dequant | Op::Widen | Op::MatMul => {

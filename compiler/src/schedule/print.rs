@@ -136,6 +136,7 @@ fn rows(buffer: &Buffer) -> String {
         RowKind::F32 => "f32",
         RowKind::I32 => "i32",
         RowKind::Q8 => "q8",
+        RowKind::Q8Groups(_) => "q8 by groups",
     };
     format!("{kind}[{}, {}] %{}.{}", letter(buffer.rows), buffer.cols, buffer.value.0, buffer.member)
 }

@@ -50,8 +50,11 @@ impl Class {
     pub const fn of(kind: &KernelKind) -> Class {
         match kind {
             KernelKind::Embed { .. } => Class::Embed,
-            KernelKind::Norm { .. } => Class::Norm,
-            KernelKind::Ternary { .. } | KernelKind::AddSub { .. } | KernelKind::Dup { .. } => Class::Matmul,
+            KernelKind::Norm { .. } | KernelKind::NormHeads { .. } | KernelKind::QuantizeGroups { .. } => Class::Norm,
+            KernelKind::Ternary { .. }
+            | KernelKind::AddSub { .. }
+            | KernelKind::Dup { .. }
+            | KernelKind::Groups { .. } => Class::Matmul,
             KernelKind::Dense { .. }
             | KernelKind::HeadQuantise { .. }
             | KernelKind::HeadScan { .. }
@@ -184,7 +187,7 @@ impl Traffic {
                 }
                 self.head_weights += elems(layout);
             }
-            (_, Layout::Tiles { .. } | Layout::TilePairs { .. } | Layout::Dup { .. }) => {
+            (_, Layout::Tiles { .. } | Layout::TilePairs { .. } | Layout::Dup { .. } | Layout::Groups { .. }) => {
                 self.body_bytes += layout.bytes();
                 self.body_weights += elems(layout);
             }
@@ -238,6 +241,7 @@ fn elems(layout: &Layout) -> u64 {
     match *layout {
         Layout::Tiles { rows, cols, .. }
         | Layout::Dup { rows, cols, .. }
+        | Layout::Groups { rows, cols, .. }
         | Layout::Rows { rows, cols, .. }
         | Layout::Coarse { rows, cols, .. } => u64::from(rows) * u64::from(cols),
         Layout::TilePairs { rows, cols, .. } => 2 * u64::from(rows) * u64::from(cols),

@@ -678,3 +678,96 @@ fn ternary_glu_1() {
         tolerance: 0.0,
     });
 }
+
+#[test]
+fn rmsnorm_heads_1() {
+    check_example(&Example {
+        op: "rmsnorm_heads",
+        graph: r#"graph "rmsnorm_heads" {
+  @0 "table" : f32[1, 4] = dense
+  @1 "g" : f32[2] = dense
+  %0 = input_ids : i32[T]
+  %1 = embed %0, @0 : f32[T, 4]
+  %2 = rmsnorm_heads %1, @1 {eps = 3.0} : f32[T, 4]
+  %3 = wanted_rows %2 : f32[W, 4]
+  return %3
+}
+"#,
+        weights: &[&[1.0, -1.0, 1.0, 5.0], &[2.0, 4.0]],
+        ids: &[0],
+        node: 2,
+        expect: Expect::F32(&[1.0, -2.0, 0.5, 5.0]),
+        tolerance: 0.0,
+    });
+}
+
+#[test]
+fn quantize_groups_1() {
+    check_example(&Example {
+        op: "quantize_groups",
+        graph: r#"graph "quantize_groups" {
+  @0 "table" : f32[1, 4] = dense
+  @1 "w" : trit[1, 4] = dense_ternary scale 1.0
+  @2 "s" : f32[1, 2] = ternary_scales
+  %0 = input_ids : i32[T]
+  %1 = embed %0, @0 : f32[T, 4]
+  %2 = quantize_groups %1 {group = 2} : q8[T, 2, 2]
+  %3 = ternary_group_linear %2, @1, @2 : f32[T, 1]
+  %4 = wanted_rows %3 : f32[W, 1]
+  return %4
+}
+"#,
+        weights: &[&[254.0, -3.0, 5.0, -127.0], &[1.0, 1.0, 1.0, 1.0], &[1.0, 1.0]],
+        ids: &[0],
+        node: 2,
+        expect: Expect::Q8 { codes: &[127, -2, 5, -127], scales: &[0.5, 1.0] },
+        tolerance: 0.0,
+    });
+}
+
+#[test]
+fn ternary_group_linear_1() {
+    check_example(&Example {
+        op: "ternary_group_linear",
+        graph: r#"graph "ternary_group_linear" {
+  @0 "table" : f32[1, 4] = dense
+  @1 "w" : trit[2, 4] = dense_ternary scale 1.0
+  @2 "s" : f32[2, 2] = ternary_scales
+  %0 = input_ids : i32[T]
+  %1 = embed %0, @0 : f32[T, 4]
+  %2 = quantize_groups %1 {group = 2} : q8[T, 2, 2]
+  %3 = ternary_group_linear %2, @1, @2 : f32[T, 2]
+  %4 = wanted_rows %3 : f32[W, 2]
+  return %4
+}
+"#,
+        weights: &[&[254.0, -4.0, 5.0, -127.0], &[1.0, 1.0, -1.0, 0.0, 1.0, 0.0, 1.0, 1.0], &[3.0, 5.0, 0.5, 0.0]],
+        ids: &[0],
+        node: 3,
+        expect: Expect::F32(&[725.0, 127.0]),
+        tolerance: 0.0,
+    });
+}
+
+#[test]
+fn ternary_f32_linear_1() {
+    check_example(&Example {
+        op: "ternary_f32_linear",
+        graph: r#"graph "ternary_f32_linear" {
+  @0 "table" : f32[1, 4] = dense
+  @1 "w" : trit[2, 4] = dense_ternary scale 1.0
+  @2 "s" : f32[2, 2] = ternary_scales
+  %0 = input_ids : i32[T]
+  %1 = embed %0, @0 : f32[T, 4]
+  %2 = ternary_f32_linear %1, @1, @2 : f32[T, 2]
+  %3 = wanted_rows %2 : f32[W, 2]
+  return %3
+}
+"#,
+        weights: &[&[0.25, 2.0, -3.0, 0.5], &[1.0, 1.0, -1.0, 0.0, 1.0, 0.0, 1.0, 1.0], &[2.0, 4.0, 1.0, 8.0]],
+        ids: &[0],
+        node: 2,
+        expect: Expect::F32(&[16.5, -19.75]),
+        tolerance: 0.0,
+    });
+}

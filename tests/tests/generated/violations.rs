@@ -456,3 +456,58 @@ fn ternary_glu_c1() {
 "#,
     );
 }
+
+#[test]
+fn rmsnorm_heads_c1() {
+    check_violation(
+        "rmsnorm_heads C1",
+        r#"graph "violation" {
+  @0 "table" : f32[3, 4] = dense
+  @1 "g" : f32[2] = dense
+  %0 = input_ids : i32[T]
+  %1 = embed %0, @0 : f32[T, 4]
+  %2 = rmsnorm_heads %1, @1 {eps = 0.0} : f32[T, 4]
+  %3 = wanted_rows %2 : f32[W, 4]
+  return %3
+}
+"#,
+    );
+}
+
+#[test]
+fn quantize_groups_c1() {
+    check_violation(
+        "quantize_groups C1",
+        r#"graph "violation" {
+  @0 "table" : f32[3, 131073] = dense
+  @1 "w" : trit[2, 131073] = dense_ternary scale 1.0
+  @2 "s" : f32[2, 1] = ternary_scales
+  %0 = input_ids : i32[T]
+  %1 = embed %0, @0 : f32[T, 131073]
+  %2 = quantize_groups %1 {group = 131073} : q8[T, 1, 131073]
+  %3 = ternary_group_linear %2, @1, @2 : f32[T, 2]
+  %4 = wanted_rows %3 : f32[W, 2]
+  return %4
+}
+"#,
+    );
+}
+
+#[test]
+fn ternary_group_linear_c1() {
+    check_violation(
+        "ternary_group_linear C1",
+        r#"graph "violation" {
+  @0 "table" : f32[3, 131073] = dense
+  @1 "w" : trit[2, 131073] = dense_ternary scale 1.0
+  @2 "s" : f32[2, 1] = ternary_scales
+  %0 = input_ids : i32[T]
+  %1 = embed %0, @0 : f32[T, 131073]
+  %2 = quantize_groups %1 {group = 131073} : q8[T, 1, 131073]
+  %3 = ternary_group_linear %2, @1, @2 : f32[T, 2]
+  %4 = wanted_rows %3 : f32[W, 2]
+  return %4
+}
+"#,
+    );
+}

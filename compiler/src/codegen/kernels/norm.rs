@@ -18,7 +18,7 @@ pub(super) fn norm(k: &mut Emitter<'_, '_>, eps: Option<f32>, out_kind: RowKind,
         let r = eps.map(|eps| inverse_rms(k, x, cols, eps));
         let y = |k: &mut Emitter<'_, '_>, offset: Value| normalised(k, x, g, r, offset);
         match out_kind {
-            RowKind::F32 | RowKind::I32 => k.for_bytes(row_bytes(cols), 64, |k, offset| {
+            RowKind::F32 | RowKind::I32 | RowKind::Q8Groups(_) => k.for_bytes(row_bytes(cols), 64, |k, offset| {
                 let v = y(k, offset);
                 let at = k.b.ins().iadd(out, offset);
                 k.store16(v, at, 0);
@@ -26,12 +26,54 @@ pub(super) fn norm(k: &mut Emitter<'_, '_>, eps: Option<f32>, out_kind: RowKind,
             RowKind::Q8 => {
                 let scale = row_scale(k, cols, &y);
                 let sum = write_codes(k, cols, scale, out, &y);
+                write_zeros(k, cols, out);
                 let scale_at = k.row(scales, row, 4);
                 k.store(scale, scale_at, 0);
                 let sum_at = k.row(sums, row, 4);
                 k.store(sum, sum_at, 0);
             }
         }
+    });
+}
+
+/// Args: x, g, out, lo, hi (rows of heads).
+pub(super) fn norm_heads(k: &mut Emitter<'_, '_>, eps: f32, heads: u32, head_dim: u32) {
+    let [x0, g, out0, lo, hi] = std::array::from_fn(|slot| k.arg(slot));
+    // A head is a row of its own: heads are a multiple of 16 elements.
+    let [lo, hi] = [lo, hi].map(|rows| k.b.ins().imul_imm_s(rows, i64::from(heads)));
+    k.for_range(lo, hi, 1, |k, head| {
+        let [x, out] = [x0, out0].map(|base| k.row(base, head, row_bytes(head_dim)));
+        let r = Some(inverse_rms(k, x, head_dim, eps));
+        k.for_bytes(row_bytes(head_dim), 64, |k, offset| {
+            let v = normalised(k, x, g, r, offset);
+            let at = k.b.ins().iadd(out, offset);
+            k.store16(v, at, 0);
+        });
+    });
+}
+
+/// Args: x, out, lo, hi (rows). A group is a multiple of 16 elements, or a whole row.
+pub(super) fn quantize_groups(k: &mut Emitter<'_, '_>, cols: u32, group: u32) {
+    let [x0, out0, lo, hi] = std::array::from_fn(|slot| k.arg(slot));
+    let groups = cols / group;
+    let row_out_bytes = layout::row_bytes(RowKind::Q8Groups(groups), cols) as i64;
+    k.for_range(lo, hi, 1, |k, row| {
+        let x = k.row(x0, row, row_bytes(cols));
+        let out = k.row(out0, row, row_out_bytes);
+        let (first, end) = (k.int(0), k.int(i64::from(groups)));
+        k.for_range(first, end, 1, |k, g| {
+            let x = k.row(x, g, 4 * i64::from(group));
+            let codes = k.row(out, g, i64::from(group));
+            let y = |k: &mut Emitter<'_, '_>, offset: Value| normalised(k, x, x, None, offset);
+            let scale = row_scale(k, group, &y);
+            let sum = write_codes(k, group, scale, codes, &y);
+            let one = k.f32(1.0);
+            let inverse = k.b.ins().fdiv(one, scale);
+            let at = k.row(out, g, 4);
+            k.store(inverse, at, layout::group_scales_at(cols) as i32);
+            k.store(sum, at, layout::group_sums_at(cols, groups) as i32);
+        });
+        write_zeros(k, cols, out);
     });
 }
 
@@ -92,7 +134,7 @@ fn row_scale(k: &mut Emitter<'_, '_>, cols: u32, y: &impl Fn(&mut Emitter<'_, '_
     k.b.ins().fdiv(top, most)
 }
 
-/// Rounds, stores the codes and the zeros behind them; gives the sum of the codes.
+/// Rounds and stores the codes; gives their sum.
 fn write_codes(
     k: &mut Emitter<'_, '_>,
     cols: u32,
@@ -117,13 +159,17 @@ fn write_codes(
         let sum = k.b.ins().iadd(ab, cd);
         vec![k.b.ins().iadd(acc[0], sum)]
     });
+    let sums = k.sum_each([total[0]; 4]);
+    k.b.ins().extractlane(sums, 0)
+}
+
+/// Zeros behind the codes of a row.
+fn write_zeros(k: &mut Emitter<'_, '_>, cols: u32, out: Value) {
     let zeros = k.splat_u8(0);
     let written = row_bytes(cols) / 4;
     for offset in (written..layout::row_bytes(RowKind::Q8, cols) as i64).step_by(16) {
         k.store(zeros, out, offset as i32);
     }
-    let sums = k.sum_each([total[0]; 4]);
-    k.b.ins().extractlane(sums, 0)
 }
 
 /// clamp(v * scale, -128, 127), rounded half to even, as i32.

@@ -55,6 +55,9 @@ fn width(kind: &KernelKind, target: &Target) -> Option<Width> {
         KernelKind::AddSub { .. }
         | KernelKind::Embed { .. }
         | KernelKind::Norm { .. }
+        | KernelKind::NormHeads { .. }
+        | KernelKind::QuantizeGroups { .. }
+        | KernelKind::Groups { .. }
         | KernelKind::Dup { .. }
         | KernelKind::Rescale { .. }
         | KernelKind::Dense { .. }
@@ -109,7 +112,10 @@ pub fn emit(kind: &KernelKind, program: Option<&Program>, target: &Target) -> Re
             attention::attention(&mut k, &shape);
         }
         KernelKind::HeadScan { cols } => head::scan(&mut k, cols),
-        KernelKind::Rope { .. }
+        KernelKind::NormHeads { .. }
+        | KernelKind::QuantizeGroups { .. }
+        | KernelKind::Groups { .. }
+        | KernelKind::Rope { .. }
         | KernelKind::Dup { .. }
         | KernelKind::KvWrite { .. }
         | KernelKind::Embed { .. }

@@ -4,7 +4,10 @@
 //! column, line by line.
 
 use super::kv::KvStore;
-use super::rows::{attention, embed, glu, map, map_rows, matmul, quantize, rescale, rmsnorm, ternary_matmul, zip};
+use super::rows::{
+    attention, embed, glu, group_linear, map, map_rows, matmul, quantize, quantize_groups, rescale, rmsnorm,
+    rmsnorm_heads, ternary_matmul, zip,
+};
 use super::value::{Array, KvValue, Value};
 use super::weights::Weights;
 use super::{Inputs, InterpError, KvType};
@@ -119,6 +122,20 @@ impl<'s, 'w> Step<'s, 'w> {
                 _ => return Err(a.unusable(0)),
             },
             Op::Glu { act } => Value::F32(glu(p, act, a.f32(0)?, a.f32(1)?)),
+            Op::RmsNormHeads { eps } => Value::F32(rmsnorm_heads(p, a.f32(0)?, a.dense(1)?, eps.get())),
+            Op::QuantizeGroups { group } => Value::Q8(quantize_groups(a.f32(0)?, group as usize)),
+            Op::TernaryGroupLinear => {
+                let (x, [_, c]) = (a.q8(0)?, a.weight_dims(2)?);
+                let rows: Vec<&[QuantRow]> = x.chunks(c).collect();
+                Value::F32(group_linear(&rows, a.trits(1)?, a.dense(2)?, c, |x, t, s| arith::group_linear(p, x, t, s)))
+            }
+            Op::TernaryF32Linear => {
+                let (x, [_, c]) = (a.f32(0)?, a.weight_dims(2)?);
+                let rows: Vec<&[f32]> = x.data.chunks(x.cols).collect();
+                Value::F32(group_linear(&rows, a.trits(1)?, a.dense(2)?, c, |x, t, s| {
+                    arith::group_linear_f32(p, x, t, s)
+                }))
+            }
             Op::TernaryGlu { act, .. } => Value::F32(glu(p, act, &a.ternary_linear(0, 1)?, &a.ternary_linear(0, 2)?)),
         })
     }
@@ -199,6 +216,7 @@ impl<'s, 'w> Step<'s, 'w> {
         let (rows, cols) = match &ty.dims[..] {
             [r] => (size(r), 1),
             [r, k] => (size(r), size(k)),
+            [r, c, k] => (size(r) * size(c), size(k)),
             _ => return false,
         };
         let is_whole = |r, k, elems| (r, k) == (rows, cols) && elems == rows * cols;

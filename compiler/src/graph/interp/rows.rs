@@ -104,3 +104,38 @@ pub(super) fn attention(
     }
     Ok(y)
 }
+
+/// Each group of `group` columns of each row quantised by itself.
+pub(super) fn quantize_groups(x: &Array<f32>, group: usize) -> Vec<QuantRow> {
+    x.data.chunks_exact(x.cols).flat_map(|row| row.chunks(group.max(1)).map(arith::quantize)).collect()
+}
+
+/// RMSNorm of each head; heads are as long as the gain.
+pub(super) fn rmsnorm_heads(p: Profile, x: &Array<f32>, gain: &Dense, eps: f32) -> Array<f32> {
+    let mut g = vec![0.0; gain.len()]; // [D]
+    Weights::widen_row(gain, 0, &mut g);
+    map_rows(x, |x, y| {
+        for (x, y) in x.chunks_exact(g.len()).zip(y.chunks_exact_mut(g.len())) {
+            arith::rmsnorm(p, x, &g, eps, y);
+        }
+    })
+}
+
+/// `y[r, n] = f(row r of x, row n of w, row n of scales)`; `c` are the scales of a row.
+pub(super) fn group_linear<X>(
+    rows: &[X],
+    w: &Trits,
+    scales: &Dense,
+    c: usize,
+    f: impl Fn(&X, &[i8], &[f32]) -> f32,
+) -> Array<f32> {
+    let mut y = vec![0.0; rows.len() * w.rows]; // [R, N]
+    let mut s = vec![0.0; c]; // [C]
+    for (n, trits) in w.data.chunks_exact(w.cols).enumerate() {
+        Weights::widen_row(scales, n, &mut s);
+        for (r, x) in rows.iter().enumerate() {
+            y[r * w.rows + n] = f(x, trits, &s);
+        }
+    }
+    Array::new(w.rows, y)
+}

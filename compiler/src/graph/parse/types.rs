@@ -72,11 +72,18 @@ impl Parser<'_, '_> {
             Some(Kind::Word("dense")) => Origin::Dense,
             Some(Kind::Word("hf_packed")) => Origin::HfPacked,
             Some(Kind::Word("online_absmean")) => Origin::OnlineAbsmean,
+            Some(Kind::Word("gguf")) => Origin::Gguf,
+            Some(Kind::Word("dense_ternary")) => Origin::DenseTernary,
+            Some(Kind::Word("ternary_scales")) => Origin::TernaryScales,
             Some(Kind::Word("rope")) => {
                 self.advance();
                 return self.rope().map(Origin::RopeTable);
             }
-            _ => return Err(self.fail("`dense`, `hf_packed`, `online_absmean` or `rope`")),
+            _ => {
+                let origins =
+                    "`dense`, `hf_packed`, `online_absmean`, `gguf`, `dense_ternary`, `ternary_scales` or `rope`";
+                return Err(self.fail(origins));
+            }
         };
         self.advance();
         Ok(origin)

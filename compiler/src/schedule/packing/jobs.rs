@@ -11,13 +11,16 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::dup::pack_repeats;
+use super::groups::pack_groups;
 use super::tiles::pack_tile;
 use super::{Layout, Placed, dense_row_bytes};
-use crate::graph::WeightId;
+use crate::graph::{DenseType, WeightId};
 use crate::schedule::coarse;
 use crate::schedule::dup::Areas;
 use crate::schedule::kernel::TritPacking;
-use crate::schedule::layout::{HEAD_TILE_ROWS, head_tile_bytes, head_tiles, trit_tile_bytes, trit_tiles};
+use crate::schedule::layout::{
+    HEAD_TILE_ROWS, group_tile_bytes, head_tile_bytes, head_tiles, trit_tile_bytes, trit_tiles,
+};
 use crate::weights::repeats::Repeats;
 use crate::weights::{DenseShape, WeightData, WeightError};
 
@@ -59,6 +62,9 @@ fn units(layout: &Layout) -> Units {
         }
         Layout::TilePairs { packing, rows, cols, .. } => {
             Units { count: trit_tiles(packing, rows), bytes: 2 * trit_tile_bytes(packing, cols) }
+        }
+        Layout::Groups { rows, cols, group, .. } => {
+            Units { count: trit_tiles(TritPacking::T2, rows), bytes: group_tile_bytes(cols / group.max(1), group) }
         }
         Layout::Rows { rows, cols, dtype, .. } => Units { count: rows, bytes: dense_row_bytes(dtype, cols) },
         Layout::Coarse { rows, cols, .. } => Units { count: head_tiles(rows), bytes: head_tile_bytes(cols) },
@@ -240,6 +246,20 @@ fn pack_units(
                 tile_of(packing, data, second, (rows, cols), tile, up, codes)?;
             }
         }
+        Layout::Groups { weight, scales, rows, cols, group } => {
+            let (tile_rows, groups) = (TritPacking::T2.tile_rows(), (cols / group.max(1)) as usize);
+            let shape = DenseShape { dtype: DenseType::F32, rows: rows as usize, cols: groups };
+            let mut factors = Vec::new();
+            for (tile, out) in units.zip(out.chunks_exact_mut(group_tile_bytes(groups as u32, group) as usize)) {
+                let first = (tile * tile_rows) as usize;
+                let end = (first + tile_rows as usize).min(rows as usize);
+                codes.resize((end - first) * cols as usize, 0);
+                data.codes(weight, [rows as usize, cols as usize], first..end, codes)?;
+                factors.resize((end - first) * groups * 4, 0);
+                data.dense_rows(scales, shape, first..end, groups * 4, &mut factors)?;
+                pack_groups(codes, &factors, [cols, group], out);
+            }
+        }
         Layout::Rows { weight, rows, cols, dtype } => {
             let shape = DenseShape { dtype, rows: rows as usize, cols: cols as usize };
             let row_bytes = dense_row_bytes(dtype, cols) as usize;
@@ -304,7 +324,6 @@ fn tile_of(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::DenseType;
     use crate::schedule::packing::{WeightLayout, pack_matrix};
     use crate::weights::{Dense, MemoryWeights, Trits};
     use std::borrow::Cow;

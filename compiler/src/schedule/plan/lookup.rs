@@ -89,6 +89,8 @@ impl Planner<'_> {
         match tensor {
             [Dim::Tokens, Dim::Const(cols)] => Ok((*cols, RowSpace::Tokens)),
             [Dim::Wanted, Dim::Const(cols)] => Ok((*cols, RowSpace::Wanted)),
+            [Dim::Tokens, Dim::Const(groups), Dim::Const(group)] => Ok((groups * group, RowSpace::Tokens)),
+            [Dim::Wanted, Dim::Const(groups), Dim::Const(group)] => Ok((groups * group, RowSpace::Wanted)),
             _ => Err(self.unsupported(id, "its type must be [T, N] or [W, N]")),
         }
     }

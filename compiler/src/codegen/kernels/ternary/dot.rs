@@ -170,6 +170,14 @@ fn sums(k: &mut Emitter<'_, '_>, f: &Frame, w: Value, token: Value, tokens: usiz
     accs.into_iter().enumerate().map(|(t, parts)| of_token(k, t, parts)).collect()
 }
 
+/// The sums of codes (not of trits) of one token with the 16 rows of the lines at `w`, which belong to the columns from
+/// `codes` on: the shape of `f` says how many.
+pub(super) fn code_sums(k: &mut Emitter<'_, '_>, f: &Frame, w: Value, codes: Value) -> [Value; PARTS] {
+    let tile = Tile { f, w, codes, tokens: 1, unfolding: Unfolding::new(k.isa, 1) };
+    let accs = if k.isa.has_dot() { wide_sums(k, &tile) } else { narrow_sums(k, &tile) };
+    std::array::from_fn(|part| accs[0][part])
+}
+
 /// One tile of one matrix and the codes that it meets.
 struct Tile<'a> {
     f: &'a Frame,

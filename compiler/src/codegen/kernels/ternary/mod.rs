@@ -12,6 +12,8 @@
 //! One way reads `n4_16x16`, whose byte lanes are rows:
 //! - [`lut`]: for one token after another. Sixteen rows look up the sum of two columns in one byte shuffle.
 //!
+//! [`mod@groups`] reads `t2g_16x16`: weights with a scale per group of columns, with codes or with f32.
+//!
 //! [`mod@dup`] reads a matrix of which repeats are stored once.
 //!
 //! Args: w, codes, scales, sums, out, tokens, lo, hi, s_w, then residual rows or s_w of up, scratch.
@@ -21,6 +23,7 @@ mod columns;
 mod dot;
 mod dup;
 mod epilogue;
+mod groups;
 mod indices;
 mod lut;
 mod table;
@@ -34,6 +37,7 @@ use crate::codegen::emitter::Emitter;
 use crate::schedule::kernel::{Epilogue, Regime, TritPacking, Variant};
 use crate::schedule::{RowKind, layout};
 pub(in crate::codegen) use addsub::{TOKENS as ADDSUB_TOKENS, registers as addsub_registers};
+pub(super) use groups::groups;
 
 /// The packing that most of the kernels here read. [`lut`] has one of its own with the same tiles and lines.
 const PACKING: TritPacking = TritPacking::T2;
