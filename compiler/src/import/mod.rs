@@ -14,6 +14,7 @@ mod facts;
 mod fields;
 mod frame;
 mod generation;
+pub mod gguf_tokenizer;
 mod inspect;
 mod known_keys;
 mod llama;

@@ -79,7 +79,8 @@ impl<'b> Cursor<'b> {
         match usize::try_from(count) {
             Ok(n) if count <= limit && count <= room => Ok(n),
             _ => {
-                let expected = format!("at most {} (the limit is {limit}, {} bytes are left)", limit.min(room), self.left());
+                let expected =
+                    format!("at most {} (the limit is {limit}, {} bytes are left)", limit.min(room), self.left());
                 Err(Error::input(self.fault(at, format!("{count} {what}"), expected).next(DAMAGED)))
             }
         }

@@ -132,7 +132,8 @@ fn info(cursor: &mut Cursor<'_>) -> Result<RawInfo, Error> {
         // A quarter of all numbers: what is computed from a count of elements must not overflow either.
         let product = known.and_then(|dim| elems.checked_mul(dim)).filter(|elems| *elems <= usize::MAX >> 6);
         let (Some(dim), Some(product)) = (known, product) else {
-            let fault = cursor.fault(dim_at, format!("a dimension of {dim}"), "at least 1, and elements that can be counted");
+            let fault =
+                cursor.fault(dim_at, format!("a dimension of {dim}"), "at least 1, and elements that can be counted");
             return Err(Error::input(fault.tensor(name).next(DAMAGED)));
         };
         elems = product;
@@ -161,7 +162,8 @@ fn place(
         return Err(Error::input(fault.tensor(twice.name.as_str()).next(DAMAGED)));
     }
     raw.sort_by_key(|info| info.offset);
-    let starts: Vec<usize> = raw.iter().map(|info| start(file, info, data_start, file_bytes, alignment_bytes)).collect::<Result<_, _>>()?;
+    let starts: Vec<usize> =
+        raw.iter().map(|info| start(file, info, data_start, file_bytes, alignment_bytes)).collect::<Result<_, _>>()?;
     let ends = starts.iter().skip(1).copied().chain([file_bytes]);
     let mut tensors = Vec::new();
     for ((info, &start), next) in raw.into_iter().zip(&starts).zip(ends) {
