@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
+use tern_compiler::checkpoint::Checkpoint;
 use tern_compiler::checkpoint::hash::hex;
 use tern_compiler::pipeline::Options;
 
@@ -19,6 +20,8 @@ use crate::knobs::{cache_folder, number, setting};
 
 /// The most bytes of a weight file's header that go into the key; longer ones are told apart by what else does.
 const MAX_HEADER_BYTES: u64 = 64 << 20;
+/// The bytes of a GGUF file that go into the key.
+const BEGINNING_BYTES: u64 = 1 << 20;
 /// No build takes so long.
 const UNFINISHED_FOR: Duration = Duration::from_secs(24 * 3600);
 /// Hexadecimal digits of a key.
@@ -224,20 +227,21 @@ fn key(model: &Path, options: &Options) -> Result<String> {
     put("code", &code.to_string());
     put("figures", &format!("{figures:?}"));
     let shown = model.display();
-    let listing = fs::read_dir(model).with_context(|| format!("cannot list {shown}"))?;
-    let files = listing.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<Vec<PathBuf>>>();
-    let mut files = files.with_context(|| format!("cannot list {shown}"))?;
+    let mut files = Checkpoint::files_at(model).with_context(|| format!("cannot list {shown}"))?;
     files.sort();
     for path in files {
         let ending = path.extension().unwrap_or_default();
-        if ending != "json" && ending != "safetensors" && ending != "jinja" {
+        if !["json", "safetensors", "jinja", "gguf"].iter().any(|known| ending == *known) {
             continue;
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         put(&name, &stamp(&path).with_context(|| format!("cannot look at {}", path.display()))?);
-        if ending == "safetensors" {
-            put("header", &hex(&header_hash(&path).with_context(|| format!("cannot read {}", path.display()))?));
-        }
+        let header = match ending.to_str() {
+            Some("safetensors") => header_hash(&path),
+            Some("gguf") => beginning_hash(&path),
+            _ => continue,
+        };
+        put("header", &hex(&header.with_context(|| format!("cannot read {}", path.display()))?));
     }
     Ok(hex(&hash.finalize())[..KEY_DIGITS].to_owned())
 }
@@ -261,6 +265,13 @@ fn header_hash(path: &Path) -> std::io::Result<Vec<u8>> {
         hash.update(header);
     }
     Ok(hash.finalize().to_vec())
+}
+
+/// The beginning of a GGUF file, whose header has no length.
+fn beginning_hash(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut beginning = Vec::new();
+    File::open(path)?.take(BEGINNING_BYTES).read_to_end(&mut beginning)?;
+    Ok(Sha256::digest(beginning).to_vec())
 }
 
 #[cfg(unix)]

@@ -36,22 +36,27 @@ use crate::knobs::{number, number_or_auto, setting};
 use crate::output::note;
 use crate::progress::Progress;
 
-/// The checkpoint in the folder `model`, or the demo model.
+/// The checkpoint at `model`, a folder or a GGUF file, or the demo model.
 pub(crate) fn checkpoint(model: Option<&Path>) -> Result<Checkpoint> {
     match model {
         Some(path) if !path.is_dir() && Artifact::is_one(path) => {
             bail!("{} is a model that was built, and this needs the checkpoint: give its folder", path.display())
         }
-        Some(path) if path.is_file() && path.extension().is_none_or(|ending| ending != "gguf") => {
+        Some(path) if path.is_file() && !is_gguf(path) => {
             bail!(
-                "{} is a file, and not one that can be run: expected the folder of a checkpoint, or a whole artifact or \
-                 program that `tern build` wrote",
+                "{} is a file, and not one that can be run: expected the folder of a checkpoint, a GGUF file, or a whole \
+                 artifact or program that `tern build` wrote",
                 path.display()
             )
         }
         Some(path) => Ok(Checkpoint::open(path)?),
         None => demo::checkpoint(),
     }
+}
+
+/// Whether `path` names a GGUF file.
+fn is_gguf(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending == "gguf")
 }
 
 /// The compiler's options from the knobs, for this machine.
@@ -140,9 +145,8 @@ fn only(knob: &'static str, given: Option<&str>) -> Result<Option<Strategy>> {
 /// Refuses to write what is built over what it is built from: `out` is a file of the checkpoint `model`, by whatever name.
 pub(crate) fn refuse_over_checkpoint(model: Option<&Path>, out: &Path) -> Result<()> {
     let (Some(model), Ok(target)) = (model, out.canonicalize()) else { return Ok(()) };
-    let Ok(listing) = std::fs::read_dir(model) else { return Ok(()) };
-    let is_it = |entry: &std::fs::DirEntry| entry.path().canonicalize().is_ok_and(|path| path == target);
-    if listing.flatten().any(|entry| is_it(&entry)) {
+    let Ok(files) = Checkpoint::files_at(model) else { return Ok(()) };
+    if files.iter().any(|file| file.canonicalize().is_ok_and(|path| path == target)) {
         bail!("{} is a file of the checkpoint {}: give another OUT", out.display(), model.display());
     }
     Ok(())
@@ -230,10 +234,10 @@ impl Loaded {
     /// The model's tokenizer.
     pub(crate) fn tokenizer(&mut self) -> Result<Tokenizer> {
         let imported = &self.imported;
-        let json = imported
-            .tokenizer_json
-            .as_deref()
-            .context("the checkpoint has no tokenizer.json: fetch it, or give token ids with --ids and --print-ids")?;
+        let json = imported.tokenizer_json.as_deref().with_context(|| {
+            let why = imported.no_tokenizer.as_deref().unwrap_or("the checkpoint has no tokenizer.json");
+            format!("{why}: fetch one, or give token ids with --ids and --print-ids")
+        })?;
         let config = imported.tokenizer_config_json.as_deref();
         let (bos, vocab) = (imported.facts.bos, imported.facts.vocab);
         Ok(self.timings.time("tokenizer", || Tokenizer::from_json(json, config, bos, vocab))?)
@@ -285,7 +289,7 @@ pub(crate) fn source<'a>(
         return Ok(Box::new(ArtifactSource::open(path)?));
     }
     let cached = match (path, cache) {
-        (Some(model), Some(cache)) if model.is_dir() => cached(model, &options, cache)?,
+        (Some(model), Some(cache)) if model.is_dir() || is_gguf(model) => cached(model, &options, cache)?,
         _ => None,
     };
     if let (Some(model), Some((_, cached))) = (path, cached.as_ref().filter(|(_, path)| Cache::is_ours(path))) {

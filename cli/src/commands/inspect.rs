@@ -6,8 +6,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use serde::Serialize;
 use tern_compiler::build::inspect::{self as built, Form, Report};
-use tern_compiler::import::inspect;
+use tern_compiler::checkpoint::Checkpoint;
+use tern_compiler::import::{self, GgufReport, InspectReport, inspect, inspect_gguf};
 use tern_runtime::cores::physical_cores;
 
 use crate::args::{InspectArgs, Usage};
@@ -35,6 +37,9 @@ pub(crate) fn run(args: &InspectArgs) -> Result<ExitCode> {
         return Err(Usage(message.to_owned()).into());
     }
     let checkpoint = load::checkpoint(args.model.as_deref())?;
+    if let Some(gguf) = inspect_gguf(&checkpoint) {
+        return show_gguf(args, &checkpoint, gguf);
+    }
     let spinner = Progress::spinner("reading weights");
     let report = inspect(&checkpoint)?;
     drop(spinner);
@@ -42,6 +47,39 @@ pub(crate) fn run(args: &InspectArgs) -> Result<ExitCode> {
         print_json(&report)?;
     } else {
         print(&format!("{report}\n"))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What `--json` prints of GGUF files.
+#[derive(Serialize)]
+struct GgufAnswer {
+    /// The files.
+    gguf: GgufReport,
+    /// The model, if tern compiles it.
+    model: Option<InspectReport>,
+    /// Why it does not.
+    refused: Option<String>,
+}
+
+/// Describes the files, and the model in them if it is one that tern compiles.
+fn show_gguf(args: &InspectArgs, checkpoint: &Checkpoint, gguf: GgufReport) -> Result<ExitCode> {
+    let spinner = Progress::spinner("reading weights");
+    let (model, refused) = match inspect(checkpoint) {
+        Ok(model) => (Some(model), None),
+        // What is in the files was the question, and this is part of the answer.
+        Err(error @ import::Error::Unsupported(_)) => (None, Some(error.to_string())),
+        Err(error) => return Err(error.into()),
+    };
+    drop(spinner);
+    if args.json {
+        print_json(&GgufAnswer { gguf, model, refused })?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    print(&harmless(&format!("{gguf}\n")))?;
+    match (model, refused) {
+        (Some(model), _) => print(&format!("{model}\n"))?,
+        (None, refused) => print(&harmless(&format!("  refused     {}\n", refused.unwrap_or_default())))?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,12 +1,13 @@
 //! Dense tensors: full and half precision, vectors, matrices and single numbers.
 //!
-//! In: an `F32`, `F16` or `BF16` tensor. Out: its elements as stored, whole or by bands of rows, widened exactly, or one
-//! positive number. Upholds: what comes out is finite; the check is made on the copy.
+//! In: an `F32`, `F16` or `BF16` tensor, or blocks of a GGUF file. Out: its elements as stored (those of blocks in f32), whole or
+//! by bands of rows, widened exactly, or one positive number. Upholds: what comes out is finite; the check is made on the copy.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use std::ops::Range;
 
 use super::error::Error;
+use super::gguf::types::dense as blocks;
 use super::tensor::{StoredType, Tensor};
 use crate::weights::Dense;
 
@@ -32,6 +33,7 @@ pub fn decode(tensor: &Tensor<'_>) -> Result<Dense, Error> {
             finite(tensor, elems.iter().position(|v| v & 0x7f80 == 0x7f80), 2)?;
             Ok(Dense::Bf16(elems))
         }
+        StoredType::Block(encoding) => Ok(Dense::F32(blocks::widen_range(tensor, encoding, 0..tensor.len_elems())?)),
         StoredType::U8 | StoredType::Other(_) => Err(wrong_type(tensor)),
     }
 }
@@ -53,6 +55,7 @@ pub fn copy_rows(
     let elem_bytes = match tensor.stored() {
         StoredType::F32 => 4usize,
         StoredType::F16 | StoredType::Bf16 => 2,
+        StoredType::Block(_) => return copy_blocks(tensor, shape, rows, row_bytes, out),
         StoredType::U8 | StoredType::Other(_) => return Err(wrong_type(tensor)),
     };
     let data_bytes = k.saturating_mul(elem_bytes);
@@ -76,10 +79,35 @@ pub fn copy_rows(
             StoredType::F32 => first_not_finite::<4>(out, |b| u32::from_le_bytes(b) & 0x7f80_0000 == 0x7f80_0000),
             StoredType::F16 => first_not_finite::<2>(out, |b| u16::from_le_bytes(b) & 0x7c00 == 0x7c00),
             StoredType::Bf16 => first_not_finite::<2>(out, |b| u16::from_le_bytes(b) & 0x7f80 == 0x7f80),
-            StoredType::U8 | StoredType::Other(_) => return Err(wrong_type(tensor)),
+            StoredType::U8 | StoredType::Block(_) | StoredType::Other(_) => return Err(wrong_type(tensor)),
         };
         let elem = elem.map(|elem| row.saturating_mul(k).saturating_add(elem));
         finite(tensor, elem, elem_bytes)?;
+    }
+    Ok(())
+}
+
+/// [`copy_rows`] of blocks: their elements in f32.
+fn copy_blocks(
+    tensor: &Tensor<'_>,
+    shape: [usize; 2],
+    rows: Range<usize>,
+    row_bytes: usize,
+    out: &mut [u8],
+) -> Result<(), Error> {
+    let [n, k] = shape;
+    if n.checked_mul(k) != Some(tensor.len_elems()) {
+        return Err(Error::input(tensor.fault(format!("shape {:?}", tensor.shape()), format!("[{n}, {k}]"))));
+    }
+    let needed = rows.len().saturating_mul(row_bytes);
+    if rows.end > n || k.saturating_mul(4) > row_bytes || out.len() < needed {
+        let room = out.len();
+        return Err(Error::Bug(format!("rows {rows:?} of {n} x {k}, {row_bytes} bytes each, into {room} bytes")));
+    }
+    for (row, out) in rows.zip(out.chunks_mut(row_bytes.max(1))) {
+        let start = row.saturating_mul(k);
+        let elems = widen_range(tensor, start..start.saturating_add(k))?;
+        out.as_chunks_mut::<4>().0.iter_mut().zip(elems).for_each(|(bytes, x)| *bytes = x.to_le_bytes());
     }
     Ok(())
 }
@@ -109,6 +137,7 @@ pub fn widen_range(tensor: &Tensor<'_>, elems: Range<usize>) -> Result<Vec<f32>,
     let elem_bytes = match tensor.stored() {
         StoredType::F32 => 4usize,
         StoredType::F16 | StoredType::Bf16 => 2,
+        StoredType::Block(encoding) => return blocks::widen_range(tensor, encoding, elems),
         StoredType::U8 | StoredType::Other(_) => return Err(wrong_type(tensor)),
     };
     let place = |elem: usize| elem.saturating_mul(elem_bytes);
@@ -119,7 +148,7 @@ pub fn widen_range(tensor: &Tensor<'_>, elems: Range<usize>) -> Result<Vec<f32>,
         StoredType::F32 => bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
         StoredType::F16 => halves().map(|v| half::f16::from_bits(v).to_f32()).collect(),
         StoredType::Bf16 => halves().map(|v| half::bf16::from_bits(v).to_f32()).collect(),
-        StoredType::U8 | StoredType::Other(_) => return Err(wrong_type(tensor)),
+        StoredType::U8 | StoredType::Block(_) | StoredType::Other(_) => return Err(wrong_type(tensor)),
     };
     // Widening keeps infinities and NaN.
     let bad = wide.iter().position(|v| !v.is_finite()).map(|at| elems.start.saturating_add(at));

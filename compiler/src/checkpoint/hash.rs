@@ -19,7 +19,7 @@ impl Checkpoint {
         let inner = &self.inner;
         let mut files = Vec::new();
         for (name, bytes) in [
-            ("config.json", Some(&inner.config_json)),
+            ("config.json", inner.config_json.as_ref()),
             ("generation_config.json", inner.generation_config_json.as_ref()),
             ("tokenizer.json", inner.tokenizer_json.as_ref()),
             ("tokenizer_config.json", inner.tokenizer_config_json.as_ref()),

@@ -1,8 +1,8 @@
 //! Checkpoints: bytes to named tensors.
 //!
 //! In: a folder as Hugging Face lays it out (`config.json`, `model.safetensors` or shards with an index, tokenizer
-//! files), or the same files in memory. Out: a [`Checkpoint`], whose [`Tensor`]s know name, type, shape and bytes, and
-//! decoders from stored bytes to trits and dense elements ([`packed`], [`absmean`], [`dense`]).
+//! files), a GGUF file or its shards ([`gguf`]), or the same files in memory. Out: a [`Checkpoint`], whose [`Tensor`]s know name, type, shape and bytes, and
+//! decoders from stored bytes to trits and dense elements ([`packed`], [`absmean`], [`dense`], [`gguf::types`]).
 //!
 //! Upholds: every length, offset and shape was checked against the files before a tensor is handed out; nothing is
 //! allocated by an unchecked number; every error names file, tensor, byte, found and expected.
@@ -26,7 +26,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub(crate) use error::first_eight;
@@ -35,6 +35,7 @@ pub use histogram::Histogram;
 pub use tensor::{StoredType, Tensor};
 pub(crate) use unique::check_unique_keys;
 
+use gguf::{Gguf, shards};
 use header::{Entry, read_header};
 use index::{INDEX, Index};
 use map::Bytes;
@@ -57,7 +58,9 @@ pub struct Checkpoint {
 
 struct Inner {
     name: String,
-    config_json: Vec<u8>,
+    /// Of a model in GGUF.
+    gguf: Option<Gguf>,
+    config_json: Option<Vec<u8>>,
     generation_config_json: Option<Vec<u8>>,
     tokenizer_json: Option<Vec<u8>>,
     tokenizer_config_json: Option<Vec<u8>>,
@@ -73,7 +76,8 @@ struct Shard {
 }
 
 impl Checkpoint {
-    /// Opens the checkpoint in the folder `dir`; the large files are mapped, not read.
+    /// Opens the checkpoint in the folder `dir`, or the GGUF file `dir` with the shards beside it; the large files are mapped,
+    /// not read.
     ///
     /// # Errors
     /// A missing, damaged or contradictory file; a layout that tern does not read.
@@ -90,17 +94,34 @@ impl Checkpoint {
             ));
         }
         if !dir.is_dir() {
-            let fault = Fault::new(shown, "a file", "the folder of a checkpoint");
-            return Err(if dir.extension().is_some_and(|e| e == "gguf") {
-                Error::unsupported(fault.next("GGUF is not read yet: use the safetensors files"))
-            } else {
-                Error::input(fault.next("give the folder that holds this file"))
-            });
+            if let (true, Some(name)) =
+                (shown.ends_with(shards::SUFFIX), dir.file_name().and_then(|name| name.to_str()))
+            {
+                let folder = dir.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+                let stem = name.strip_suffix(shards::SUFFIX).unwrap_or(name).to_owned();
+                return Self::from_gguf(stem, &mut Source::Folder(folder), shards::files_of(name));
+            }
+            let fault = Fault::new(shown, "a file", "the folder of a checkpoint, or a GGUF file");
+            return Err(Error::input(fault.next("give the folder that holds this file")));
         }
         // "." and ".." have no name of their own.
         let full = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
         let name = full.file_name().map_or(shown, |n| n.to_string_lossy().into_owned());
         Self::from_source(name, Source::Folder(dir))
+    }
+
+    /// The files that may be part of the checkpoint at `path`: all in the folder, or the GGUF file and the shards beside it,
+    /// whether they are there or not.
+    ///
+    /// # Errors
+    /// A folder that cannot be listed.
+    pub fn files_at(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+        match path.file_name().and_then(|name| name.to_str()) {
+            Some(name) if !path.is_dir() => {
+                Ok(shards::files_of(name).into_iter().map(|file| path.with_file_name(file)).collect())
+            }
+            _ => std::fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.path())).collect(),
+        }
     }
 
     /// Opens a checkpoint whose files are in memory: pairs of file name and content.
@@ -123,6 +144,11 @@ impl Checkpoint {
     }
 
     fn from_source(name: String, mut source: Source<'_>) -> Result<Self, Error> {
+        let is_gguf = !source.has(SINGLE) && !source.has(INDEX) && source.has_suffix(shards::SUFFIX);
+        if is_gguf {
+            let files = shards::only_model(&name, source.names(shards::SUFFIX))?;
+            return Self::from_gguf(name, &mut source, files);
+        }
         let config_json = source.read("config.json", MAX_CONFIG_BYTES)?.ok_or_else(|| {
             Error::input(
                 Fault::new("config.json", "no such file", "the model's configuration")
@@ -136,7 +162,8 @@ impl Checkpoint {
         let (shards, tensors) = open_shards(&mut source)?;
         let inner = Inner {
             name,
-            config_json,
+            gguf: None,
+            config_json: Some(config_json),
             generation_config_json,
             tokenizer_json,
             tokenizer_config_json,
@@ -147,13 +174,47 @@ impl Checkpoint {
         Ok(Self { inner: Arc::new(inner) })
     }
 
+    /// Opens the GGUF files `files`, in order: the file of a model, or all its shards. Other files beside them are not looked at:
+    /// these hold everything.
+    fn from_gguf(name: String, source: &mut Source<'_>, files: Vec<String>) -> Result<Self, Error> {
+        let mut opened: Vec<Shard> = Vec::new();
+        for file in files {
+            let bytes = source.take(&file)?;
+            opened.push(Shard { name: file, bytes });
+        }
+        let contents: Vec<(&str, &[u8])> = opened.iter().map(|shard| (shard.name.as_str(), &*shard.bytes)).collect();
+        let (gguf, entries) = gguf::open(&contents)?;
+        let mut tensors = BTreeMap::new();
+        for (at, entry) in
+            entries.into_iter().enumerate().flat_map(|(at, of)| of.into_iter().map(move |entry| (at, entry)))
+        {
+            insert(&mut tensors, &opened, at, entry)?;
+        }
+        let inner = Inner {
+            name,
+            gguf: Some(gguf),
+            config_json: None,
+            generation_config_json: None,
+            tokenizer_json: None,
+            tokenizer_config_json: None,
+            chat_template_jinja: None,
+            shards: opened,
+            tensors,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
     /// The folder's name, or the name given; only for people.
     pub fn name(&self) -> &str {
         &self.inner.name
     }
-    /// `config.json`, as it is.
-    pub fn config_json(&self) -> &[u8] {
-        &self.inner.config_json
+    /// What the files say beside their tensors, if they are GGUF.
+    pub fn gguf(&self) -> Option<&Gguf> {
+        self.inner.gguf.as_ref()
+    }
+    /// `config.json`, as it is; GGUF files have none.
+    pub fn config_json(&self) -> Option<&[u8]> {
+        self.inner.config_json.as_deref()
     }
     /// `generation_config.json`, as it is.
     pub fn generation_config_json(&self) -> Option<&[u8]> {
@@ -237,6 +298,22 @@ impl fmt::Debug for Checkpoint {
 
 type Shards = (Vec<Shard>, BTreeMap<String, (usize, Entry)>);
 
+/// Adds a tensor of the shard `at`, which no other may hold.
+fn insert(
+    tensors: &mut BTreeMap<String, (usize, Entry)>,
+    shards: &[Shard],
+    at: usize,
+    entry: Entry,
+) -> Result<(), Error> {
+    let name_of = |at: usize| shards.get(at).map_or("", |shard| shard.name.as_str());
+    if let Some((first, _)) = tensors.get(&entry.name) {
+        let found = format!("a tensor that {} holds already", name_of(*first));
+        return Err(Error::input(Fault::new(name_of(at), found, "each tensor in one file").tensor(entry.name)));
+    }
+    tensors.insert(entry.name.clone(), (at, entry));
+    Ok(())
+}
+
 /// Opens the one weight file, or all that the index names.
 fn open_shards(source: &mut Source<'_>) -> Result<Shards, Error> {
     let index = match source.has(SINGLE) {
@@ -253,15 +330,11 @@ fn open_shards(source: &mut Source<'_>) -> Result<Shards, Error> {
     let (mut shards, mut tensors) = (Vec::new(), BTreeMap::new());
     for name in names {
         let bytes = source.take(&name)?;
-        for entry in read_header(&name, &bytes)? {
-            if let Some((first, _)) = tensors.get(&entry.name) {
-                let first = shards.get(*first).map_or("", |s: &Shard| s.name.as_str());
-                let found = format!("a tensor that {first} holds already");
-                return Err(Error::input(Fault::new(name, found, "each tensor in one file").tensor(entry.name)));
-            }
-            tensors.insert(entry.name.clone(), (shards.len(), entry));
-        }
+        let entries = read_header(&name, &bytes)?;
         shards.push(Shard { name, bytes });
+        for entry in entries {
+            insert(&mut tensors, &shards, shards.len().saturating_sub(1), entry)?;
+        }
     }
     for (tensor, shard) in index.iter().flat_map(|i| &i.shard_of) {
         let holder = tensors.get(tensor).and_then(|(at, _)| shards.get(*at)).map(|s| &s.name);
@@ -292,7 +365,7 @@ fn open_shards(source: &mut Source<'_>) -> Result<Shards, Error> {
 /// Why there are no weights: another format, or none at all.
 fn no_weights(source: &Source<'_>) -> Error {
     let expected = "model.safetensors, or model.safetensors.index.json and its files";
-    for (suffix, format) in [(".gguf", "GGUF"), (".bin", "PyTorch"), (".npz", "NumPy")] {
+    for (suffix, format) in [(".bin", "PyTorch"), (".npz", "NumPy")] {
         if source.has_suffix(suffix) {
             let fault = Fault::new(SINGLE, format!("only {format} files"), expected);
             return Error::unsupported(fault.next(format!("{format} files are not read: fetch or write safetensors")));

@@ -29,13 +29,23 @@ impl Source<'_> {
         }
     }
 
+    /// The names of all files that end with `suffix`.
+    pub(super) fn names(&self, suffix: &str) -> Vec<String> {
+        match self {
+            Source::Folder(folder) => {
+                let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+                let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+                names.filter(|name| name.ends_with(suffix)).collect()
+            }
+            Source::Memory(files) => {
+                files.iter().map(|(name, _)| name).filter(|name| name.ends_with(suffix)).cloned().collect()
+            }
+        }
+    }
+
     /// Whether there is a file whose name ends with `suffix`.
     pub(super) fn has_suffix(&self, suffix: &str) -> bool {
-        match self {
-            Source::Folder(folder) => std::fs::read_dir(folder)
-                .is_ok_and(|entries| entries.flatten().any(|e| e.file_name().to_string_lossy().ends_with(suffix))),
-            Source::Memory(files) => files.iter().any(|(n, _)| n.ends_with(suffix)),
-        }
+        !self.names(suffix).is_empty()
     }
 
     /// A copy of the small file `name`, if it is there and has at most `limit_bytes`.

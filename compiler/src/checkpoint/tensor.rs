@@ -7,6 +7,7 @@
 use std::fmt;
 
 use super::error::Fault;
+use super::gguf::Encoding;
 
 /// How the elements of a tensor are stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,6 +20,8 @@ pub enum StoredType {
     Bf16,
     /// Unsigned byte; packed trits are stored so.
     U8,
+    /// Blocks of a GGUF file, dense or ternary.
+    Block(Encoding),
     /// A type that no decoder of tern reads.
     Other(safetensors::Dtype),
 }
@@ -42,6 +45,7 @@ impl fmt::Display for StoredType {
             StoredType::F16 => f.write_str("F16"),
             StoredType::Bf16 => f.write_str("BF16"),
             StoredType::U8 => f.write_str("U8"),
+            StoredType::Block(encoding) => write!(f, "{encoding}"),
             StoredType::Other(dtype) => write!(f, "{dtype}"),
         }
     }

@@ -98,6 +98,7 @@ impl Display for Origin {
             Origin::Dense => f.write_str("dense"),
             Origin::HfPacked => f.write_str("hf_packed"),
             Origin::OnlineAbsmean => f.write_str("online_absmean"),
+            Origin::Gguf => f.write_str("gguf"),
             Origin::RopeTable(spec) => write!(f, "rope {spec}"),
         }
     }

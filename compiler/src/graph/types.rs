@@ -224,6 +224,8 @@ pub enum Origin {
     HfPacked,
     /// Full-precision master weights, made ternary at import by the absmean rule.
     OnlineAbsmean,
+    /// Blocks of trits in a GGUF file.
+    Gguf,
     /// Cosines and sines of the rotary embedding, generated; `f32[P, head_dim]`, first half cosines, second half sines.
     RopeTable(RopeSpec),
 }

@@ -7,18 +7,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::config::{CONFIG, Config};
+use super::config::Config;
+use super::dialect::Dialect;
 use super::error::Error;
 use super::quantization::{ScaleRule, WeightFormat};
 use super::weights::CheckpointWeights;
+use crate::checkpoint::gguf::Encoding;
+use crate::checkpoint::gguf::types::Scales;
+use crate::checkpoint::gguf::types::ternary::Matrix;
 use crate::checkpoint::{self, Checkpoint, Fault, StoredType, Tensor, absmean, dense, packed};
 use crate::graph::infer::{infer, operand_types};
 use crate::graph::{
     DType, Dim, F32, Graph, Node, Op, Operand, Origin, RopeSpec, TensorType, Type, ValueId, WeightDecl, WeightId,
 };
-
-/// Buffers of the rotary embedding that old exporters wrote; the table is generated instead.
-const IGNORED_SUFFIX: &str = "rotary_emb.inv_freq";
 
 /// A graph in the making.
 pub(super) struct Builder<'c> {
@@ -94,11 +95,13 @@ impl<'c> Builder<'c> {
                     StoredType::F32 => DType::F32,
                     StoredType::F16 => DType::F16,
                     StoredType::Bf16 => DType::Bf16,
+                    // They are decoded to it.
+                    StoredType::Block(_) => DType::F32,
                     StoredType::U8 | StoredType::Other(_) => {
                         return Err(dense::wrong_type(&tensor).into());
                     }
                 };
-                check_shape(&tensor, shape)?;
+                self.check_shape(&tensor, shape)?;
                 dtype
             }
         };
@@ -127,19 +130,78 @@ impl<'c> Builder<'c> {
                 let scale = match tensor {
                     None => 1.0,
                     Some(tensor) => {
-                        check_shape(&tensor, &[rows, cols])?;
+                        self.check_shape(&tensor, &[rows, cols])?;
                         let scale = absmean::scale(&tensor)?;
-                        self.checkpoint.release(&weight_name, 0..tensor.len_bytes());
+                        self.checkpoint.release(tensor.name(), 0..tensor.len_bytes());
                         quantise = Some(scale.quantise);
                         scale.weight
                     }
                 };
                 (scale, Origin::OnlineAbsmean)
             }
+            WeightFormat::Gguf => {
+                let scale = match tensor {
+                    None => 1.0,
+                    Some(tensor) => self.blocks_scale(name, &weight_name, tensor, [rows, cols])?,
+                };
+                (scale, Origin::Gguf)
+            }
         };
         let weight = self.declare(&weight_name, DType::Trit, &[rows, cols], Some(F32::new(scale)), origin);
         self.quantisers.extend(quantise.map(|quantise| (weight, quantise)));
         Ok(weight)
+    }
+
+    /// The one scale of the blocks in `tensor`, times that of a tensor beside it, if there is one.
+    fn blocks_scale(
+        &mut self,
+        name: &str,
+        weight_name: &str,
+        tensor: Tensor<'_>,
+        shape: [u32; 2],
+    ) -> Result<f32, Error> {
+        self.check_shape(&tensor, &shape)?;
+        let order = self.dialect().row_order(weight_name);
+        let scales = Matrix::new(tensor, shape.map(|dim| dim as usize), order)?.scales()?;
+        self.checkpoint.release(tensor.name(), 0..tensor.len_bytes());
+        let Scales::Tensor(within) = scales else {
+            let fault = tensor.fault(scales.describe(), "one scale per matrix");
+            return Err(Error::unsupported(fault.next("models with further scales are not compiled yet")));
+        };
+        let mut beside = None;
+        for suffix in ["scale", "weight_scale"] {
+            let name = self.dialect().file_name(&format!("{name}.{suffix}")).into_owned();
+            if let Some(scale) = self.checkpoint.tensor(&name) {
+                if beside.replace(dense::positive_scalar(&scale)?).is_some() {
+                    return Err(Error::input(scale.fault("a second scale of one matrix", "one")));
+                }
+                self.used.insert(name);
+            }
+        }
+        if beside.is_none() && tensor.stored() == StoredType::Block(Encoding::I2SBare) {
+            let fault = tensor.fault("trits without a scale", "a scale behind them, or in a tensor beside them");
+            return Err(Error::input(fault));
+        }
+        let scale = within * beside.unwrap_or(1.0);
+        if scale.is_finite() {
+            Ok(scale)
+        } else {
+            Err(Error::input(tensor.fault(format!("a scale of {scale}"), "a finite number")))
+        }
+    }
+
+    fn dialect(&self) -> Dialect {
+        self.config.dialect
+    }
+
+    fn check_shape(&self, tensor: &Tensor<'_>, shape: &[u32]) -> Result<(), Error> {
+        if tensor.shape().iter().map(|&d| d as u64).eq(shape.iter().map(|&d| u64::from(d))) {
+            return Ok(());
+        }
+        let source = &self.config.source;
+        let found = format!("{} {:?}", tensor.stored(), tensor.shape());
+        let fault = tensor.fault(found, format!("shape {shape:?}, as {source} says"));
+        Err(Error::input(fault.next("the configuration and the weights must be of the same model")))
     }
 
     /// The generated table of rotations.
@@ -153,14 +215,15 @@ impl<'c> Builder<'c> {
             return self.dense(name, &[self.config.vocab, self.config.hidden]);
         }
         // Some exporters write the tied head as well. Equal, it is the same; else one of them would go unread.
-        if let Some(head) = self.checkpoint.tensor(name) {
-            if !self.checkpoint.same_data(embed_name, name) {
+        let (name, embed_name) = (self.dialect().file_name(name), self.dialect().file_name(embed_name));
+        if let Some(head) = self.checkpoint.tensor(&name) {
+            if !self.checkpoint.same_data(&embed_name, &name) {
                 let fault = head.fault("other data than the embedding's", "none, or the same");
                 return Err(Error::input(
                     fault.next("config.json has tie_word_embeddings true: if the head is of its own, say so there"),
                 ));
             }
-            self.used.insert(name.to_owned());
+            self.used.insert(name.into_owned());
         }
         Ok(embed)
     }
@@ -171,7 +234,7 @@ impl<'c> Builder<'c> {
             .checkpoint
             .tensors()
             .map(|t| t.name())
-            .filter(|name| !self.used.contains(*name) && !name.ends_with(IGNORED_SUFFIX))
+            .filter(|name| !self.used.contains(*name) && !self.dialect().is_beside(name))
             .collect();
         let architecture = self.config.architecture;
         let unread_text = checkpoint::first_eight(&unread);
@@ -180,7 +243,7 @@ impl<'c> Builder<'c> {
             let mut fault = Fault::new(
                 "the weight files",
                 format!("files that lack {missing}"),
-                format!("the tensors of {architecture} as {CONFIG} describes it"),
+                format!("the tensors of {architecture} as {} describes it", self.config.source),
             );
             if !unread.is_empty() {
                 fault = fault.next(format!("tensors that nothing asked for: {unread_text}"));
@@ -196,18 +259,20 @@ impl<'c> Builder<'c> {
             )));
         }
         self.graph.outputs = outputs;
-        let weights = CheckpointWeights::new(self.checkpoint, &self.graph.weights, self.quantisers);
+        let weights =
+            CheckpointWeights::new(self.checkpoint, self.config.dialect, &self.graph.weights, self.quantisers);
         Ok((self.graph, weights))
     }
 
-    /// The tensor called `name`; remembers that it was asked for.
+    /// The tensor that the architecture calls `name`; remembers that it was asked for.
     fn find(&mut self, name: &str) -> Option<Tensor<'c>> {
-        let found = self.checkpoint.tensor(name);
+        let name = self.dialect().file_name(name).into_owned();
+        let found = self.checkpoint.tensor(&name);
         match found {
             Some(_) => {
-                self.used.insert(name.to_owned());
+                self.used.insert(name);
             }
-            None => self.missing.push(name.to_owned()),
+            None => self.missing.push(name),
         }
         found
     }
@@ -217,15 +282,6 @@ impl<'c> Builder<'c> {
         let ty = TensorType::new(dtype, dims);
         self.graph.declare(WeightDecl { name: name.to_owned(), ty, scale, origin })
     }
-}
-
-fn check_shape(tensor: &Tensor<'_>, shape: &[u32]) -> Result<(), Error> {
-    if tensor.shape().iter().map(|&d| d as u64).eq(shape.iter().map(|&d| u64::from(d))) {
-        return Ok(());
-    }
-    let fault =
-        tensor.fault(format!("{} {:?}", tensor.stored(), tensor.shape()), format!("shape {shape:?}, as {CONFIG} says"));
-    Err(Error::input(fault.next("config.json and the weights must be of the same model")))
 }
 
 /// The factor that multiplies a trit.

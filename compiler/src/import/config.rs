@@ -8,6 +8,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::dialect::Dialect;
 use super::error::Error;
 use super::fields::{Fields, parse_object};
 use super::known_keys::refuse_meaningful;
@@ -15,13 +16,13 @@ use super::quantization::{Quantization, quantization};
 use super::rope::{MAX_POSITIONS, rope_spec};
 use crate::checkpoint::Fault;
 use crate::graph::arith::MAX_K;
-use crate::graph::{F32, RopeSpec};
+use crate::graph::{F32, Op, RopeSpec};
 
 /// The file's name.
 pub(super) const CONFIG: &str = "config.json";
-const MAX_VOCAB: u32 = 1 << 24;
-const MAX_LAYERS: u32 = 10_000;
-const MAX_HEAD_DIM: u32 = 4096;
+pub(super) const MAX_VOCAB: u32 = 1 << 24;
+pub(super) const MAX_LAYERS: u32 = 10_000;
+pub(super) const MAX_HEAD_DIM: u32 = 4096;
 /// Elements of a rotary table: 512 MiB of f32.
 const MAX_ROPE_ELEMS: u64 = 1 << 27;
 
@@ -57,10 +58,10 @@ impl Architecture {
         }
     }
 
-    const fn hidden_act(self) -> &'static str {
+    const fn activation(self) -> Activation {
         match self {
-            Architecture::BitNet => "relu2",
-            Architecture::Llama => "silu",
+            Architecture::BitNet => Activation::Relu2,
+            Architecture::Llama => Activation::Silu,
         }
     }
 
@@ -79,8 +80,39 @@ impl fmt::Display for Architecture {
     }
 }
 
+/// What is applied to the gate of a feed-forward layer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Activation {
+    /// max(x, 0) squared.
+    Relu2,
+    /// x * sigmoid(x).
+    Silu,
+}
+
+impl Activation {
+    const fn name(self) -> &'static str {
+        match self {
+            Activation::Relu2 => "relu2",
+            Activation::Silu => "silu",
+        }
+    }
+
+    /// The op that computes it.
+    pub(super) const fn op(self) -> Op {
+        match self {
+            Activation::Relu2 => Op::Relu2,
+            Activation::Silu => Op::Silu,
+        }
+    }
+}
+
 /// The numbers of a model.
 pub(super) struct Config {
+    /// The file that they come from.
+    pub(super) source: String,
+    /// How the weight files name things.
+    pub(super) dialect: Dialect,
+    pub(super) activation: Activation,
     pub(super) architecture: Architecture,
     pub(super) vocab: u32,
     pub(super) hidden: u32,
@@ -133,7 +165,8 @@ impl Config {
 
         let trained = fields.need_u32("max_position_embeddings", 1..=MAX_POSITIONS)?;
         let rope = rope_spec(&mut fields, architecture.default_theta(), trained)?;
-        let positions = positions(&fields, trained, max_positions, head_dim)?;
+        let positions =
+            positions(trained, max_positions, head_dim, |expected| fields.fault("max_position_embeddings", expected))?;
         let eps = fields.need_positive("rms_norm_eps")?;
         let tied = fields.boolean("tie_word_embeddings")?.unwrap_or(false);
         let bos = fields.token_ids("bos_token_id", vocab)?.first().copied();
@@ -141,6 +174,9 @@ impl Config {
         refuse_meaningful(&mut fields, layers)?;
 
         Ok(Self {
+            source: CONFIG.to_owned(),
+            dialect: Dialect::HuggingFace,
+            activation: architecture.activation(),
             architecture,
             vocab,
             hidden,
@@ -196,7 +232,7 @@ fn architecture(fields: &mut Fields<'_>) -> Result<Architecture, Error> {
 }
 
 fn check_activation(fields: &mut Fields<'_>, architecture: Architecture) -> Result<(), Error> {
-    let wanted = architecture.hidden_act();
+    let wanted = architecture.activation().name();
     match fields.text("hidden_act")? {
         Some(act) if act == wanted => Ok(()),
         Some(_) => {
@@ -232,15 +268,20 @@ fn head_dim(fields: &mut Fields<'_>, hidden: u32, heads: u32) -> Result<u32, Err
     Ok(head_dim)
 }
 
-/// Rows of the rotary table: as many as wanted, at most as many as trained.
-fn positions(fields: &Fields<'_>, trained: u32, wanted: Option<u32>, head_dim: u32) -> Result<u32, Error> {
+/// Rows of the rotary table: as many as wanted, at most as many as trained; `fault` is about the length trained for.
+pub(super) fn positions(
+    trained: u32,
+    wanted: Option<u32>,
+    head_dim: u32,
+    fault: impl Fn(String) -> Fault,
+) -> Result<u32, Error> {
     if wanted == Some(0) {
         return Err(Error::input(Fault::new("import options", "a context of 0 positions", "at least 1")));
     }
     let rows = trained.min(wanted.unwrap_or(AUTO_POSITIONS));
     if u64::from(rows).saturating_mul(u64::from(head_dim)) > MAX_ROPE_ELEMS {
         let limit = MAX_ROPE_ELEMS.checked_div(u64::from(head_dim)).unwrap_or(0);
-        let fault = fields.fault("max_position_embeddings", format!("at most {limit} positions"));
+        let fault = fault(format!("at most {limit} positions"));
         return Err(Error::unsupported(fault.next("ask for a shorter context")));
     }
     Ok(rows)

@@ -98,9 +98,9 @@ pub fn inspect(checkpoint: &Checkpoint) -> Result<InspectReport, Error> {
             }
             // Generated, so there is nothing to check.
             Origin::RopeTable(_) => rope_bytes += elems(&decl.ty) * elem_bytes(decl.ty.dtype),
-            Origin::HfPacked | Origin::OnlineAbsmean => {
+            Origin::HfPacked | Origin::OnlineAbsmean | Origin::Gguf => {
                 let trits = Histogram::of(&imported.weights.read_trits(id)?.data);
-                let disk_bytes = checkpoint.tensor(&decl.name).map_or(0, |t| t.len_bytes() as u64);
+                let disk_bytes = imported.weights.stored(id).map_or(0, |t| t.len_bytes() as u64);
                 count(&mut kinds, decl, trits, disk_bytes);
             }
         }
@@ -180,6 +180,7 @@ impl fmt::Display for InspectReport {
         let format = match m.format {
             super::WeightFormat::HfPacked => "Hugging Face BitNet, four trits to a byte",
             super::WeightFormat::OnlineMaster => "full-precision master weights",
+            super::WeightFormat::Gguf => "blocks of a GGUF file",
         };
         let rule = match m.scale_rule {
             super::ScaleRule::Multiplies => "the stored scale multiplies",

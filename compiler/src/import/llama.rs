@@ -35,7 +35,7 @@ pub(super) fn build(b: &mut Builder<'_>, c: &Config) -> Result<Frame, Error> {
         let normed = b.rmsnorm(x, &name("post_attention_layernorm.weight"), h, c.eps)?; // [T, H]
         let gate = b.bitlinear(normed, &name("mlp.gate_proj"), h, f)?; // [T, F]
         let up = b.bitlinear(normed, &name("mlp.up_proj"), h, f)?; // [T, F]
-        let gate = b.values(Op::Silu, [gate])?; // [T, F]
+        let gate = b.values(c.activation.op(), [gate])?; // [T, F]
         let inner = b.values(Op::Mul, [gate, up])?; // [T, F]
         let down = b.bitlinear(inner, &name("mlp.down_proj"), f, h)?; // [T, H]
         x = b.values(Op::Add, [x, down])?; // [T, H]

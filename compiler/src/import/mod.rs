@@ -3,23 +3,27 @@
 //! In: a [`Checkpoint`]. Out: an [`Imported`]: the graph in source form, the weights behind it, facts about the model and
 //! the texts that the runtime wants. One file per architecture (`bitnet.rs`, `llama.rs`), in model order.
 //!
-//! Upholds: every tensor was read or the import fails; every key of `config.json` is understood, known to change
+//! Upholds: every tensor was read or the import fails; every key of the configuration is understood, known to change
 //! nothing, or refused. Deliberately knows no bytes (that is `checkpoint`) and rewrites nothing (that is `egraph`).
 
 mod bitnet;
 mod builder;
 mod config;
+mod dialect;
 mod error;
 mod facts;
 mod fields;
 mod frame;
 mod generation;
+mod gguf_config;
 pub mod gguf_tokenizer;
 mod inspect;
+mod inspect_gguf;
 mod known_keys;
 mod llama;
 mod quantization;
 mod rope;
+mod texts;
 mod weights;
 
 pub use config::Architecture;
@@ -27,11 +31,13 @@ pub use error::Error;
 pub use facts::ModelFacts;
 pub use generation::GenerationDefaults;
 pub use inspect::{InspectReport, KindReport, MemoryEstimate, WeightFile, inspect};
+pub use inspect_gguf::{GgufReport, inspect_gguf};
 pub use quantization::{ScaleRule, WeightFormat};
 pub use weights::CheckpointWeights;
 
 use builder::Builder;
 use config::Config;
+use texts::Texts;
 
 use crate::checkpoint::Checkpoint;
 use crate::graph::Graph;
@@ -55,9 +61,11 @@ pub struct Imported {
     pub facts: ModelFacts,
     /// How the model's makers sample.
     pub generation: GenerationDefaults,
-    /// `tokenizer.json`, as it is.
+    /// `tokenizer.json`, as it is; of a GGUF file, made from its vocabulary.
     pub tokenizer_json: Option<Vec<u8>>,
-    /// `tokenizer_config.json`, as it is.
+    /// Why there is none.
+    pub no_tokenizer: Option<String>,
+    /// `tokenizer_config.json`, likewise.
     pub tokenizer_config_json: Option<Vec<u8>>,
     /// `chat_template.jinja`, as it is.
     pub chat_template_jinja: Option<Vec<u8>>,
@@ -71,8 +79,13 @@ pub struct Imported {
 /// # Errors
 /// Input: the files are damaged or contradict each other. Unsupported: the model is not one that tern compiles.
 pub fn import(checkpoint: &Checkpoint, options: &ImportOptions) -> Result<Imported, Error> {
-    let config = Config::parse(checkpoint.config_json(), options.max_positions)?;
+    let config = match (checkpoint.gguf(), checkpoint.config_json()) {
+        (Some(gguf), _) => gguf_config::parse(checkpoint, gguf, options.max_positions)?,
+        (None, Some(text)) => Config::parse(text, options.max_positions)?,
+        (None, None) => return Err(Error::Bug("a checkpoint without a configuration was opened".to_owned())),
+    };
     let generation = generation::generation(checkpoint.generation_config_json(), config.vocab)?;
+    let texts = Texts::new(checkpoint, config.vocab)?;
     let mut builder = Builder::new(checkpoint, &config);
     let frame = match config.architecture {
         Architecture::BitNet => bitnet::build(&mut builder, &config)?,
@@ -81,12 +94,16 @@ pub fn import(checkpoint: &Checkpoint, options: &ImportOptions) -> Result<Import
     let (graph, weights) = builder.finish(frame.outputs())?;
     // Each scale that was read brought a neighbourhood of pages with it.
     checkpoint.release_all();
+    let mut facts = ModelFacts::new(&config, &generation);
+    facts.bos = facts.bos.or(texts.bos);
+    facts.eos.extend(texts.eos.iter().filter(|id| !config.eos.contains(id) && !generation.eos.contains(id)));
     Ok(Imported {
         weights,
-        facts: ModelFacts::new(&config, &generation),
+        facts,
         generation: generation.defaults,
-        tokenizer_json: checkpoint.tokenizer_json().map(<[u8]>::to_vec),
-        tokenizer_config_json: checkpoint.tokenizer_config_json().map(<[u8]>::to_vec),
+        tokenizer_json: texts.tokenizer_json,
+        no_tokenizer: texts.no_tokenizer,
+        tokenizer_config_json: texts.tokenizer_config_json,
         chat_template_jinja: checkpoint.chat_template_jinja().map(<[u8]>::to_vec),
         graph,
     })

@@ -26,6 +26,8 @@ pub enum WeightFormat {
     HfPacked,
     /// Full-precision master weights, made ternary at import.
     OnlineMaster,
+    /// Blocks of a GGUF file.
+    Gguf,
 }
 
 /// Where the factor that turns a trit into a weight comes from.

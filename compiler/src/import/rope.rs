@@ -11,9 +11,9 @@ use crate::graph::{F32, RopeScaling, RopeSpec};
 /// The most positions that a config may claim.
 pub(super) const MAX_POSITIONS: u32 = 1 << 24;
 /// YaRN: rotations above which a dimension is extrapolated, if the config does not say.
-const BETA_FAST: f32 = 32.0;
+pub(super) const BETA_FAST: f32 = 32.0;
 /// YaRN: rotations below which a dimension is interpolated, if the config does not say.
-const BETA_SLOW: f32 = 1.0;
+pub(super) const BETA_SLOW: f32 = 1.0;
 const SUPPORTED: &str = "one of \"default\", \"linear\", \"llama3\", \"yarn\"";
 
 /// Reads the rotary embedding of a model trained for `positions`; `default_theta` if the base is not given.
@@ -117,7 +117,7 @@ fn yarn(fields: &mut Fields<'_>, positions: u32) -> Result<RopeScaling, Error> {
 }
 
 /// 0.1 ln(factor) + 1, and 1 where nothing is stretched.
-fn attention_factor_of(factor: F32) -> F32 {
+pub(super) fn attention_factor_of(factor: F32) -> F32 {
     let factor = f64::from(factor.get());
     F32::new(if factor <= 1.0 { 1.0 } else { (0.1 * libm::log(factor) + 1.0) as f32 })
 }

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::dialect::Dialect;
 use super::error::Error;
+use crate::checkpoint::gguf::types::ternary::Matrix;
 use crate::checkpoint::{Checkpoint, Tensor, absmean, dense, packed};
 use crate::graph::rope_table::rope_table;
 use crate::graph::{DenseType, Origin, TensorType, WeightDecl, WeightId};
@@ -18,15 +20,21 @@ use crate::weights::{Dense, DenseShape, Trits, WeightData, WeightError};
 #[derive(Clone, Debug)]
 pub struct CheckpointWeights {
     checkpoint: Checkpoint,
+    dialect: Dialect,
     decls: Arc<[WeightDecl]>,
     /// Of master weights: what each is multiplied by before it is rounded to a trit.
     quantisers: Arc<BTreeMap<WeightId, f32>>,
 }
 
 impl CheckpointWeights {
-    /// The data of `decls`, whose names and origins are those of `checkpoint`.
-    pub(super) fn new(checkpoint: &Checkpoint, decls: &[WeightDecl], quantisers: BTreeMap<WeightId, f32>) -> Self {
-        Self { checkpoint: checkpoint.clone(), decls: decls.into(), quantisers: Arc::new(quantisers) }
+    /// The data of `decls`, whose names are in `dialect` those of `checkpoint` and whose origins are its.
+    pub(super) fn new(
+        checkpoint: &Checkpoint,
+        dialect: Dialect,
+        decls: &[WeightDecl],
+        quantisers: BTreeMap<WeightId, f32>,
+    ) -> Self {
+        Self { checkpoint: checkpoint.clone(), dialect, decls: decls.into(), quantisers: Arc::new(quantisers) }
     }
 
     /// The trits of `weight`.
@@ -61,7 +69,7 @@ impl CheckpointWeights {
             (Origin::RopeTable(spec), &[rows, head_dim]) => {
                 Ok(Dense::F32(rope_table(spec, head_dim as u32, 0..rows as u32)))
             }
-            (Origin::RopeTable(_) | Origin::HfPacked | Origin::OnlineAbsmean, _) => Err(not_dense(decl)),
+            (Origin::RopeTable(_) | Origin::HfPacked | Origin::OnlineAbsmean | Origin::Gguf, _) => Err(not_dense(decl)),
         }
     }
 
@@ -74,6 +82,10 @@ impl CheckpointWeights {
                 let missing = || Error::Bug(format!("the import kept no scale of {}", decl.name));
                 let quantise = *self.quantisers.get(&weight).ok_or_else(missing)?;
                 Ok(absmean::codes(&self.tensor(decl)?, quantise, shape, rows, out)?)
+            }
+            Origin::Gguf => {
+                let order = self.dialect.row_order(&decl.name);
+                Ok(Matrix::new(self.tensor(decl)?, shape, order)?.codes(rows, out)?)
             }
             Origin::Dense | Origin::RopeTable(_) => Err(not_ternary(decl)),
         }
@@ -97,7 +109,7 @@ impl CheckpointWeights {
                 let tensor = self.tensor(decl)?;
                 dense::copy_rows(&tensor, [shape.rows, shape.cols], rows.clone(), row_bytes, out)?;
                 let row_bytes = tensor.len_bytes() / shape.rows.max(1);
-                self.checkpoint.release(&decl.name, rows.start * row_bytes..rows.end * row_bytes);
+                self.checkpoint.release(tensor.name(), rows.start * row_bytes..rows.end * row_bytes);
                 Ok(())
             }
             Origin::RopeTable(spec) => {
@@ -112,7 +124,7 @@ impl CheckpointWeights {
                 }
                 Ok(())
             }
-            Origin::HfPacked | Origin::OnlineAbsmean => Err(not_dense(decl)),
+            Origin::HfPacked | Origin::OnlineAbsmean | Origin::Gguf => Err(not_dense(decl)),
         }
     }
 
@@ -123,11 +135,16 @@ impl CheckpointWeights {
 
     fn tensor(&self, decl: &WeightDecl) -> Result<Tensor<'_>, Error> {
         let missing = || Error::Bug(format!("the checkpoint lost tensor {}", decl.name));
-        self.checkpoint.tensor(&decl.name).ok_or_else(missing)
+        self.checkpoint.tensor(&self.dialect.file_name(&decl.name)).ok_or_else(missing)
+    }
+
+    /// The tensor behind `weight`; generated tables have none.
+    pub(super) fn stored(&self, weight: WeightId) -> Option<Tensor<'_>> {
+        self.decl(weight).and_then(|decl| self.tensor(decl)).ok()
     }
 
     fn give_back(&self, decl: &WeightDecl) {
-        self.checkpoint.release(&decl.name, 0..usize::MAX);
+        self.checkpoint.release(&self.dialect.file_name(&decl.name), 0..usize::MAX);
     }
 
     fn named(&self, weight: WeightId, error: &Error) -> WeightError {

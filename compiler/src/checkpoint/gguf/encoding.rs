@@ -24,6 +24,8 @@ pub enum Encoding {
     Q6K,
     /// Microsoft BitNet: 128 trits in 32 bytes, one scale behind the whole tensor.
     I2S,
+    /// The same without the scale, which is a tensor of its own.
+    I2SBare,
     /// 256 trits, five to a byte.
     Tq1_0,
     /// 256 trits, four to a byte.
@@ -118,6 +120,7 @@ impl Encoding {
             Encoding::Q5K => "Q5_K",
             Encoding::Q6K => "Q6_K",
             Encoding::I2S => "I2_S",
+            Encoding::I2SBare => "I2_S without scale",
             Encoding::Tq1_0 => "TQ1_0",
             Encoding::Tq2_0 => "TQ2_0",
             Encoding::Q1_0 => "Q1_0",
@@ -137,6 +140,7 @@ impl Encoding {
     pub const fn is_ternary(self) -> bool {
         match self {
             Encoding::I2S
+            | Encoding::I2SBare
             | Encoding::Tq1_0
             | Encoding::Tq2_0
             | Encoding::Q1_0
@@ -167,6 +171,7 @@ impl Encoding {
             Encoding::Q5K => Geometry::plain(256, 176),
             Encoding::Q6K => Geometry::plain(256, 210),
             Encoding::I2S => Geometry { tail_bytes: 32, is_flat: true, ..Geometry::plain(128, 32) },
+            Encoding::I2SBare => Geometry { is_flat: true, ..Geometry::plain(128, 32) },
             Encoding::Tq1_0 => Geometry::plain(256, 54),
             Encoding::Tq2_0 => Geometry::plain(256, 66),
             Encoding::Q1_0 => Geometry::plain(128, 18),

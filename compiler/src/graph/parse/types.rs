@@ -72,11 +72,12 @@ impl Parser<'_, '_> {
             Some(Kind::Word("dense")) => Origin::Dense,
             Some(Kind::Word("hf_packed")) => Origin::HfPacked,
             Some(Kind::Word("online_absmean")) => Origin::OnlineAbsmean,
+            Some(Kind::Word("gguf")) => Origin::Gguf,
             Some(Kind::Word("rope")) => {
                 self.advance();
                 return self.rope().map(Origin::RopeTable);
             }
-            _ => return Err(self.fail("`dense`, `hf_packed`, `online_absmean` or `rope`")),
+            _ => return Err(self.fail("`dense`, `hf_packed`, `online_absmean`, `gguf` or `rope`")),
         };
         self.advance();
         Ok(origin)

@@ -43,10 +43,10 @@ fn violations(weight: &WeightDecl) -> Vec<(&'static str, String)> {
     match &weight.origin {
         Origin::Dense if is_dense => {}
         Origin::Dense => found.push(("V6", "a tensor stored dense does not give trits".to_owned())),
-        Origin::HfPacked | Origin::OnlineAbsmean if is_dense || ty.dims.len() != 2 => {
+        Origin::HfPacked | Origin::OnlineAbsmean | Origin::Gguf if is_dense || ty.dims.len() != 2 => {
             found.push(("V6", format!("{} gives trit[N, K], found {ty}", weight.origin)));
         }
-        Origin::HfPacked | Origin::OnlineAbsmean => {}
+        Origin::HfPacked | Origin::OnlineAbsmean | Origin::Gguf => {}
         Origin::RopeTable(spec) => {
             let is_even = matches!(ty.dims[..], [_, Dim::Const(width)] if width.is_multiple_of(2));
             if ty.dtype != DType::F32 || !is_even {

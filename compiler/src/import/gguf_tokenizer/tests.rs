@@ -281,3 +281,23 @@ fn sentencepieces_own_marks_are_the_default() {
     let converted = convert(&vocabulary).expect("a tokenizer");
     assert_eq!((converted.bos, converted.eos), (Some(1), vec![2]));
 }
+
+#[test]
+fn tables_for_programs_in_c_encode_by_them_or_say_why_not() {
+    use crate::build::native::tokens::table;
+
+    let bytes = Bytes::read();
+    let (pairs, unigrams) = (Trained::read(PAIRS), Trained::read(UNIGRAMS));
+    for (vocabulary, expected) in [
+        (bytes.vocabulary(Some("gpt-2")), None),
+        (bytes.vocabulary(Some("llama-bpe")), None),
+        (bytes.vocabulary(Some("qwen2")), Some("it normalises texts")),
+        (bytes.vocabulary(Some("smollm")), Some("it cuts texts in a way that the table has no name for")),
+        (pairs.vocabulary("llama"), Some("its words are not merged from bytes alone")),
+        (unigrams.vocabulary("t5"), Some("it does not merge pairs")),
+    ] {
+        let json = convert(&vocabulary).expect("a tokenizer").tokenizer_json;
+        let table = table(&tokenizer(&vocabulary), &json, vocabulary.tokens.len() as u32).expect("a table");
+        assert_eq!(table.decodes_only, expected, "{:?}", vocabulary.pre);
+    }
+}

@@ -1,0 +1,198 @@
+//! Which of its meanings a type id has in a file: proved from the bytes that tensors take.
+//!
+//! In: all tensors with their spans (from one tensor's first byte to the next's). Out: for each id the one meaning whose size
+//! fits every tensor of that id, with the reason as a [`LayoutProof`]; or a refusal that names tensor, id, expected and found
+//! bytes. A span is the tensor and less than one alignment of padding. Two meanings of id 42 have the same size; there the
+//! bytes decide: scales are numbers that are not negative, and packed weights read as numbers are not.
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::super::error::{Error, Fault};
+use super::cursor::DAMAGED;
+use super::encoding::Encoding;
+use super::header::Info;
+use super::meanings::{Meaning, known_ids, meanings, refused};
+
+/// Blocks of a tensor that are looked at to tell where scales are.
+const PROBED_BLOCKS: usize = 1024;
+/// Fewer blocks than these prove nothing.
+const LEAST_PROBED: usize = 16;
+/// No scale of a ternary matrix is as large.
+const MOST_SCALE: f32 = 1024.0;
+
+/// What a type id means in a file, and how that is known.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct LayoutProof {
+    /// The number in the file.
+    pub type_id: u32,
+    /// Its meaning.
+    pub layout: String,
+    /// Tensors of that type.
+    pub tensors: u64,
+    /// Their bytes without padding.
+    pub bytes: u64,
+    /// Why it can be no other.
+    pub proof: String,
+}
+
+/// A tensor, and the file that it lies in.
+#[derive(Clone, Copy)]
+pub(super) struct Placed<'f> {
+    pub(super) file: &'f str,
+    pub(super) bytes: &'f [u8],
+    pub(super) alignment_bytes: usize,
+    pub(super) info: &'f Info,
+}
+
+impl Placed<'_> {
+    fn span(&self) -> usize {
+        self.info.next.saturating_sub(self.info.start)
+    }
+
+    /// Whether this tensor, if it is that, fills its span up to padding.
+    fn fits(&self, meaning: Meaning) -> bool {
+        let padding = meaning.tensor_bytes(&self.info.shape).and_then(|bytes| self.span().checked_sub(bytes));
+        padding.is_some_and(|padding| padding < self.alignment_bytes)
+    }
+
+    fn fault(&self, found: impl Into<String>, expected: impl Into<String>) -> Fault {
+        Fault::new(self.file, found, expected).tensor(self.info.name.as_str()).byte(self.info.start as u64)
+    }
+
+    fn found(&self) -> String {
+        let Info { shape, type_id, is_last, .. } = self.info;
+        let end = if *is_last { "the end of the file" } else { "the next tensor" };
+        format!("{} bytes up to {end}, type id {type_id}, shape {shape:?}", self.span())
+    }
+
+    fn needed(&self, meaning: Meaning) -> String {
+        match meaning.tensor_bytes(&self.info.shape) {
+            Some(bytes) => format!("{bytes} as {}", meaning.stored()),
+            None => format!("none as {}, whose blocks do not fit the shape", meaning.stored()),
+        }
+    }
+}
+
+/// Proves the meaning of every id in `tensors`.
+pub(super) fn prove(tensors: &[Placed<'_>]) -> Result<Vec<(Meaning, LayoutProof)>, Error> {
+    let mut by_id: BTreeMap<u32, Vec<Placed<'_>>> = BTreeMap::new();
+    for tensor in tensors {
+        by_id.entry(tensor.info.type_id).or_default().push(*tensor);
+    }
+    by_id.into_iter().map(|(id, tensors)| prove_id(id, &tensors)).collect()
+}
+
+fn prove_id(type_id: u32, tensors: &[Placed<'_>]) -> Result<(Meaning, LayoutProof), Error> {
+    let Some(first) = tensors.first() else { return Err(Error::Bug(format!("no tensor has type id {type_id}"))) };
+    let known = meanings(type_id);
+    let fitting: Vec<Meaning> =
+        known.iter().copied().filter(|meaning| tensors.iter().all(|tensor| tensor.fits(*meaning))).collect();
+    let count = tensors.len();
+    let (meaning, proof) = match (fitting.as_slice(), known) {
+        ([meaning], [_]) => {
+            (*meaning, format!("the id has no other meaning, and the bytes of all {count} tensors fit"))
+        }
+        ([meaning], _) => {
+            let others: Vec<String> =
+                known.iter().filter(|other| *other != meaning).map(|other| other.stored().to_string()).collect();
+            (*meaning, format!("only this size fits all {count} tensors, not that of {}", others.join(", ")))
+        }
+        ([], _) => return Err(no_fit(type_id, first, tensors)),
+        (several, _) => probe(tensors, several)?,
+    };
+    let bytes = tensors.iter().filter_map(|tensor| meaning.tensor_bytes(&tensor.info.shape)).map(|n| n as u64).sum();
+    let layout = meaning.stored().to_string();
+    Ok((meaning, LayoutProof { type_id, layout, tensors: count as u64, bytes, proof }))
+}
+
+/// No meaning fits all tensors.
+fn no_fit(type_id: u32, first: &Placed<'_>, tensors: &[Placed<'_>]) -> Error {
+    let known = meanings(type_id);
+    if let Some((name, advice)) = refused(type_id) {
+        let expected = "a type whose layout the file tells";
+        return Error::unsupported(first.fault(format!("type id {type_id}, {name}"), expected).next(advice));
+    }
+    if known.is_empty() {
+        let expected = format!("one of the ids {}", known_ids());
+        let fault =
+            first.fault(format!("type id {type_id}, {} bytes, shape {:?}", first.span(), first.info.shape), expected);
+        return Error::unsupported(
+            fault.next("take a file of the same model in a type that tern knows, such as TQ2_0"),
+        );
+    }
+    // The one that no meaning fits, or that contradicts the others.
+    let alone = tensors.iter().find(|tensor| !known.iter().any(|meaning| tensor.fits(*meaning)));
+    let worst = alone.unwrap_or(first);
+    let needed: Vec<String> = known.iter().map(|meaning| worst.needed(*meaning)).collect();
+    let expected = format!("one of the sizes {}", needed.join("; "));
+    let fault = worst.fault(worst.found(), expected);
+    match alone {
+        Some(_) => Error::input(fault.next(DAMAGED)),
+        None => Error::unsupported(fault.next("tensors of this id fit different meanings, so none is certain")),
+    }
+}
+
+/// Chooses among meanings of the same size by what the bytes say.
+fn probe(tensors: &[Placed<'_>], fitting: &[Meaning]) -> Result<(Meaning, String), Error> {
+    let Some(first) = tensors.first() else { return Err(Error::Bug("nothing to look at".to_owned())) };
+    let names: BTreeSet<String> = fitting.iter().map(|meaning| meaning.stored().to_string()).collect();
+    let names = names.into_iter().collect::<Vec<_>>().join(" or ");
+    let twins = fitting.iter().all(|m| matches!(m, Meaning::Block(Encoding::Pq2_0 | Encoding::Tq2_0G128)));
+    let mut counts = Counts::default();
+    if twins {
+        tensors.iter().for_each(|tensor| counts.look_at(tensor));
+    }
+    let front = (Meaning::Block(Encoding::Pq2_0), counts.front, "first");
+    let back = (Meaning::Block(Encoding::Tq2_0G128), counts.back, "last");
+    let all = counts.blocks;
+    for ((meaning, mine, place), (_, others, _)) in [(front, back), (back, front)] {
+        if twins && all >= LEAST_PROBED && mine == all && others < all {
+            let proof = format!(
+                "{names} have the same size; the {place} two bytes of all {all} blocks that were looked at are a scale, at the \
+                 other end of {} they are not",
+                all.saturating_sub(others)
+            );
+            return Ok((meaning, proof));
+        }
+    }
+    let fault = first.fault(first.found(), format!("bytes that tell {names} apart"));
+    Err(Error::unsupported(
+        fault.next("which of them it is cannot be known: take a file of the same model in another type"),
+    ))
+}
+
+/// Blocks of 34 bytes that were looked at.
+#[derive(Default)]
+struct Counts {
+    blocks: usize,
+    /// Those that may begin with a scale.
+    front: usize,
+    /// Those that may end with one.
+    back: usize,
+}
+
+impl Counts {
+    fn look_at(&mut self, tensor: &Placed<'_>) {
+        let bytes = tensor.bytes.get(tensor.info.start..tensor.info.next).unwrap_or_default();
+        for block in bytes.as_chunks::<34>().0.iter().take(PROBED_BLOCKS) {
+            // A block of zero bytes says nothing.
+            if block.iter().all(|byte| *byte == 0) {
+                continue;
+            }
+            let [a, b, .., y, z] = *block;
+            self.blocks = self.blocks.saturating_add(1);
+            self.front = self.front.saturating_add(usize::from(may_be_scale([a, b])));
+            self.back = self.back.saturating_add(usize::from(may_be_scale([y, z])));
+        }
+    }
+}
+
+/// Zero, or a positive number that is neither tiny nor large.
+fn may_be_scale(bytes: [u8; 2]) -> bool {
+    let half = half::f16::from_le_bytes(bytes);
+    let is_normal = half.is_normal() && half.is_sign_positive() && half.to_f32() <= MOST_SCALE;
+    is_normal || half.to_bits() == 0
+}
