@@ -11,10 +11,13 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod build;
+mod model;
+mod pull;
 mod tune;
 
 pub(crate) use bench::{BenchArgs, Rival};
 pub(crate) use build::{BuildArgs, Emit, TargetArgs, WeightsPlace};
+pub(crate) use pull::PullArgs;
 pub(crate) use tern_host::Usage;
 pub(crate) use tern_host::args::{ChatArgs, EngineArgs, GenerateArgs};
 use tern_host::knobs::{choices, parser};
@@ -93,7 +96,14 @@ pub(crate) enum Command {
     /// cold, candidates take turns, the hopeless drop out. Every product is saved when it is done: after Ctrl-C, or when the
     /// time is up, the next start goes on.
     Tune(Box<TuneArgs>),
-    /// Look after the models that were compiled and kept.
+    /// Fetch a model from a hub: from then on OWNER/NAME stands for it wherever a command takes a MODEL.
+    ///
+    /// Fetched are the files that tern reads: config.json, the tokenizer and safetensors, or a GGUF file. Each is checked by the
+    /// sum that the hub publishes. After an end, whatever ended it, the same command goes on where it was. HF_TOKEN is sent to
+    /// the hub, if it is set, and to nobody else. Without `tern pull` a command fetches such a MODEL the first time that it meets it;
+    /// `tern pull` again takes a newer version.
+    Pull(PullArgs),
+    /// Look after the models that were compiled or fetched, and kept.
     Cache(CacheCommandArgs),
     /// List the knobs, their values and where these come from.
     Knobs(KnobsArgs),
@@ -185,13 +195,14 @@ impl CompileArgs {
     }
 }
 
-const CHECKPOINT: &str = "Folder of a checkpoint (config.json, *.safetensors, tokenizer.json); \
+const CHECKPOINT: &str = "Folder of a checkpoint (config.json, *.safetensors, tokenizer.json), or OWNER/NAME on a hub; \
                           the demo model carried in this program, if left out";
 
-const INSPECTED: &str = "Folder of a checkpoint, or a file that `tern build` wrote; the demo model, if left out";
+const INSPECTED: &str =
+    "Folder of a checkpoint, OWNER/NAME on a hub, or a file that `tern build` wrote; the demo model, if left out";
 
-const MODEL: &str = "Folder of a checkpoint (config.json, *.safetensors, tokenizer.json), or a file that `tern build` wrote; \
-                     the demo model carried in this program, if left out";
+const MODEL: &str = "Folder of a checkpoint (config.json, *.safetensors, tokenizer.json), OWNER/NAME on a hub, or a file that \
+                     `tern build` wrote; the demo model carried in this program, if left out";
 
 #[derive(clap::Args, Debug, Default)]
 pub(crate) struct RunArgs {
@@ -399,7 +410,7 @@ pub(crate) struct CacheCommandArgs {
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum CacheCommand {
-    /// List compiled models, those used last first.
+    /// List compiled models, those used last first, and fetched ones.
     List(CacheListArgs),
     /// Remove compiled models.
     Clear(CacheClearArgs),
@@ -420,6 +431,9 @@ pub(crate) struct CacheClearArgs {
     /// Folder of compiled models [default: auto, tern in the user's folder of caches].
     #[arg(long, value_name = "DIR", value_parser = parser("cache-dir"))]
     pub(crate) cache_dir: Option<String>,
+    /// Remove the models that were fetched as well.
+    #[arg(long)]
+    pub(crate) fetched: bool,
 }
 
 #[derive(clap::Args, Debug)]

@@ -76,6 +76,12 @@ impl Cache {
         Ok(folder(&args)?.map(|folder| Self { folder: folder.join("tune"), most_bytes: u64::MAX }))
     }
 
+    /// The folder of models that were fetched; `None` if there is no place for one.
+    pub(crate) fn of_fetched(cache_dir: Option<&str>) -> Result<Option<Self>> {
+        let args = CacheArgs { cache_dir: cache_dir.map(str::to_owned), ..CacheArgs::default() };
+        Ok(folder(&args)?.map(|folder| Self { folder: folder.join("hub"), most_bytes: u64::MAX }))
+    }
+
     /// The folder, there or not.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder

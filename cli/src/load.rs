@@ -234,10 +234,10 @@ impl Loaded {
     /// The model's tokenizer.
     pub(crate) fn tokenizer(&mut self) -> Result<Tokenizer> {
         let imported = &self.imported;
-        let json = imported
-            .tokenizer_json
-            .as_deref()
-            .context("the checkpoint has no tokenizer.json: fetch it, or give token ids with --ids and --print-ids")?;
+        let json = imported.tokenizer_json.as_deref().with_context(|| {
+            let why = imported.no_tokenizer.as_deref().unwrap_or("the checkpoint has no tokenizer.json");
+            format!("{why}: fetch one, or give token ids with --ids and --print-ids")
+        })?;
         let config = imported.tokenizer_config_json.as_deref();
         let (bos, vocab) = (imported.facts.bos, imported.facts.vocab);
         Ok(self.timings.time("tokenizer", || Tokenizer::from_json(json, config, bos, vocab))?)

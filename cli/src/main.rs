@@ -8,6 +8,7 @@ mod args;
 mod cache;
 mod commands;
 mod demo;
+mod hub;
 mod load;
 mod size;
 mod svg;
@@ -22,7 +23,7 @@ use tracing_subscriber::filter::LevelFilter;
 use args::{Args, Command};
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let mut args = Args::parse();
     start_log(args.verbose);
     // A talk listens by itself.
     if !matches!(args.command, Some(Command::Chat(_)))
@@ -33,6 +34,12 @@ fn main() -> ExitCode {
     }
     for name in knobs::unknown_variables(std::env::vars_os().map(|(name, _)| name)) {
         output::note(&format!("warning: {name} is not a knob and changes nothing: `tern knobs` lists those that are"));
+    }
+    if let Some(model) = args.command.as_mut().and_then(Command::model_mut) {
+        match hub::resolve(model) {
+            Ok(path) => *model = path,
+            Err(e) => return tern_host::finish(Err(e)),
+        }
     }
     let done = match args.command {
         None => commands::run::run_default(),
@@ -47,6 +54,7 @@ fn main() -> ExitCode {
         Some(Command::Synth(args)) => commands::synth::run(&args),
         Some(Command::Tune(args)) => commands::tune::run(&args),
         Some(Command::Build(args)) => commands::build::run(&args),
+        Some(Command::Pull(args)) => commands::pull::run(&args),
         Some(Command::Cache(args)) => commands::cache::run(&args),
         Some(Command::Knobs(args)) => commands::knobs::run(&args),
         Some(Command::Completions(args)) => commands::completions::run(&args),

@@ -123,6 +123,16 @@ pub fn cache_folder() -> Option<PathBuf> {
     Some(caches.join("tern"))
 }
 
+/// `HF_ENDPOINT`: the hub that models come from, as the hub's own programs call it.
+pub fn hub_endpoint() -> Option<String> {
+    std::env::var("HF_ENDPOINT").ok().filter(|url| !url.is_empty())
+}
+
+/// `HF_TOKEN`: who asks. A secret: never shown, never written.
+pub fn hub_token() -> Option<String> {
+    std::env::var("HF_TOKEN").ok().map(|token| token.trim().to_owned()).filter(|token| !token.is_empty())
+}
+
 /// The value of a knob that is a number.
 pub fn number(name: &str, option: Option<&str>) -> Result<u64> {
     let value = setting(name, option)?.value;

@@ -35,6 +35,16 @@ impl Progress {
         progress
     }
 
+    /// Bytes that come from elsewhere: how many of `total`, how fast, how long it will still take.
+    pub fn bytes(what: &'static str, total: u64) -> Self {
+        let progress = Self::new(what, total);
+        let template = "{msg} [{bar:30}] {bytes} of {total_bytes}  {bytes_per_sec}, {eta} left";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            progress.bar.set_style(style.progress_chars("=> "));
+        }
+        progress
+    }
+
     /// Work of unknown length.
     pub fn spinner(what: &'static str) -> Self {
         let bar = ProgressBar::with_draw_target(None, target());

@@ -76,8 +76,8 @@ pub(crate) fn run(args: &BuildArgs) -> Result<ExitCode> {
     if let Some(name) = &args.name {
         loaded.imported.graph.name.clone_from(name);
     }
-    if program.is_some() && loaded.imported.tokenizer_json.is_none() {
-        note("the checkpoint has no tokenizer.json: the program will take token ids only");
+    if let Some(why) = loaded.imported.no_tokenizer.as_ref().filter(|_| program.is_some()) {
+        note(&format!("{why}: the program will take token ids only"));
     }
     let built = build::compile(&loaded.imported, &options, &levels)?;
     let (path, bytes, beside) = match args.emit {

@@ -1,4 +1,4 @@
-//! `tern cache`: what was compiled and kept.
+//! `tern cache`: what was compiled or fetched, and kept.
 
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -10,6 +10,7 @@ use tern_runtime::shown::on_one_line;
 
 use crate::args::{CacheCommand, CacheCommandArgs};
 use crate::cache::{Cache, CacheArgs, Entry};
+use crate::hub;
 use crate::output::{note, print, print_json};
 
 #[derive(Serialize)]
@@ -21,6 +22,8 @@ struct Row {
     name: Option<String>,
     levels: Vec<String>,
     tern: Option<String>,
+    /// Of a model that was fetched, the commit.
+    commit: Option<String>,
 }
 
 impl Row {
@@ -29,12 +32,29 @@ impl Row {
         Self {
             path: entry.path.display().to_string(),
             bytes: entry.bytes,
-            used_seconds_ago: SystemTime::now().duration_since(entry.used).unwrap_or_default().as_secs(),
+            used_seconds_ago: seconds_since(entry.used),
             name: meta.as_ref().map(|meta| on_one_line(&meta.name)),
             levels: meta.as_ref().map(|meta| meta.levels.clone()).unwrap_or_default(),
             tern: meta.map(|meta| meta.tern),
+            commit: None,
         }
     }
+
+    fn fetched(entry: hub::Entry) -> Self {
+        Self {
+            path: entry.path.display().to_string(),
+            bytes: entry.fetched.bytes,
+            used_seconds_ago: seconds_since(entry.time),
+            name: Some(on_one_line(&entry.name)),
+            levels: Vec::new(),
+            tern: None,
+            commit: Some(entry.fetched.commit),
+        }
+    }
+}
+
+fn seconds_since(time: SystemTime) -> u64 {
+    SystemTime::now().duration_since(time).unwrap_or_default().as_secs()
 }
 
 /// Lists or clears.
@@ -49,15 +69,22 @@ pub(crate) fn run(args: &CacheCommandArgs) -> Result<ExitCode> {
     let cache = cache.context("there is no folder for caches: set HOME, or give one with --cache-dir")?;
     let entries = cache.entries()?;
     match &args.what {
-        CacheCommand::List(args) => list(&cache, &entries, args.json),
-        CacheCommand::Clear(_) => clear(&cache, &entries),
+        CacheCommand::List(args) => list(&cache, &entries, hub::entries(dir.as_deref())?, args.json),
+        CacheCommand::Clear(args) => {
+            if args.fetched {
+                let bytes = hub::clear(dir.as_deref())?;
+                note(&format!("removed fetched models, {:.1} MB", bytes as f64 / 1e6));
+            }
+            clear(&cache, &entries)
+        }
     }
 }
 
-fn list(cache: &Cache, entries: &[Entry], json: bool) -> Result<ExitCode> {
+fn list(cache: &Cache, entries: &[Entry], fetched: Vec<hub::Entry>, json: bool) -> Result<ExitCode> {
     let rows: Vec<Row> = entries.iter().map(Row::new).collect();
+    let fetched: Vec<Row> = fetched.into_iter().map(Row::fetched).collect();
     if json {
-        print_json(&rows)?;
+        print_json(&rows.iter().chain(&fetched).collect::<Vec<_>>())?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut text = String::new();
@@ -66,6 +93,11 @@ fn list(cache: &Cache, entries: &[Entry], json: bool) -> Result<ExitCode> {
         let file = row.path.rsplit('/').next().unwrap_or_default();
         let levels = row.levels.join(",");
         text += &format!("{:>9.1} MB  {name:<24} {levels:<12} used {} ago  {file}\n", row.bytes as f64 / 1e6, ago(row));
+    }
+    for row in &fetched {
+        let (name, commit) = (row.name.as_deref().unwrap_or_default(), row.commit.as_deref().unwrap_or_default());
+        let commit = commit.get(..12).unwrap_or(commit);
+        text += &format!("{:>9.1} MB  {name:<24} fetched {} ago  {commit}\n", row.bytes as f64 / 1e6, ago(row));
     }
     print(&tern_host::output::harmless(&text))?;
     let bytes: u64 = rows.iter().map(|row| row.bytes).sum();

@@ -11,6 +11,7 @@ pub(crate) mod explain;
 pub(crate) mod inspect;
 pub(crate) mod knobs;
 pub(crate) mod logits;
+pub(crate) mod pull;
 pub(crate) mod run;
 pub(crate) mod synth;
 pub(crate) mod tune;

@@ -16,6 +16,7 @@ mod fields;
 mod frame;
 mod generation;
 mod gguf_config;
+pub mod gguf_tokenizer;
 mod inspect;
 mod inspect_gguf;
 mod known_keys;
@@ -23,6 +24,7 @@ mod llama;
 mod quantization;
 mod qwen3;
 mod rope;
+mod texts;
 mod weights;
 
 pub use config::Architecture;
@@ -36,6 +38,7 @@ pub use weights::CheckpointWeights;
 
 use builder::Builder;
 use config::Config;
+use texts::Texts;
 
 use crate::checkpoint::Checkpoint;
 use crate::graph::Graph;
@@ -61,9 +64,11 @@ pub struct Imported {
     pub facts: ModelFacts,
     /// How the model's makers sample.
     pub generation: GenerationDefaults,
-    /// `tokenizer.json`, as it is.
+    /// `tokenizer.json`, as it is; of a GGUF file, made from its vocabulary.
     pub tokenizer_json: Option<Vec<u8>>,
-    /// `tokenizer_config.json`, as it is.
+    /// Why there is none.
+    pub no_tokenizer: Option<String>,
+    /// `tokenizer_config.json`, likewise.
     pub tokenizer_config_json: Option<Vec<u8>>,
     /// `chat_template.jinja`, as it is.
     pub chat_template_jinja: Option<Vec<u8>>,
@@ -83,6 +88,7 @@ pub fn import(checkpoint: &Checkpoint, options: &ImportOptions) -> Result<Import
         (None, None) => return Err(Error::Bug("a checkpoint without a configuration was opened".to_owned())),
     };
     let generation = generation::generation(checkpoint.generation_config_json(), config.vocab)?;
+    let texts = Texts::new(checkpoint, config.vocab)?;
     let mut builder = Builder::new(checkpoint, &config);
     let frame = match config.architecture {
         Architecture::BitNet => bitnet::build(&mut builder, &config)?,
@@ -92,12 +98,16 @@ pub fn import(checkpoint: &Checkpoint, options: &ImportOptions) -> Result<Import
     let (graph, weights) = builder.finish(frame.outputs())?;
     // Each scale that was read brought a neighbourhood of pages with it.
     checkpoint.release_all();
+    let mut facts = ModelFacts::new(&config, &generation);
+    facts.bos = facts.bos.or(texts.bos);
+    facts.eos.extend(texts.eos.iter().filter(|id| !config.eos.contains(id) && !generation.eos.contains(id)));
     Ok(Imported {
         weights,
-        facts: ModelFacts::new(&config, &generation),
+        facts,
         generation: generation.defaults,
-        tokenizer_json: checkpoint.tokenizer_json().map(<[u8]>::to_vec),
-        tokenizer_config_json: checkpoint.tokenizer_config_json().map(<[u8]>::to_vec),
+        tokenizer_json: texts.tokenizer_json,
+        no_tokenizer: texts.no_tokenizer,
+        tokenizer_config_json: texts.tokenizer_config_json,
         chat_template_jinja: checkpoint.chat_template_jinja().map(<[u8]>::to_vec),
         graph,
     })

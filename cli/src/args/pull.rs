@@ -1,0 +1,23 @@
+//! The arguments of `tern pull`.
+
+use tern_host::knobs::parser;
+
+/// Arguments of `tern pull`.
+#[derive(clap::Args, Debug)]
+pub(crate) struct PullArgs {
+    /// The model: OWNER/NAME, or OWNER/NAME@REVISION for a branch, a tag or a commit.
+    #[arg(value_name = "OWNER/NAME")]
+    pub(crate) repository: String,
+    /// Which GGUF file, where there are several; all parts of one are taken.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) file: Option<String>,
+    /// The hub [default: what HF_ENDPOINT says, or https://huggingface.co].
+    #[arg(long, value_name = "URL")]
+    pub(crate) endpoint: Option<String>,
+    /// Folder of compiled and fetched models [default: auto, tern in the user's folder of caches].
+    #[arg(long, value_name = "DIR", value_parser = parser("cache-dir"))]
+    pub(crate) cache_dir: Option<String>,
+    /// Print where the model is, its commit and its size as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}

@@ -1,0 +1,171 @@
+//! Where fetched models lie: a folder of the cache, by hub, repository and commit.
+//!
+//! In: a repository. Out: its folder, and what was fetched whole of it. It upholds that a model is remembered only when all of it
+//! is there; that two processes never write one repository at once; and that nobody but the owner writes the folder.
+//!
+//! `hub/HOST/OWNER--NAME/COMMIT/NAME/` has the files, `hub/HOST/OWNER--NAME/REVISION.json` which commit a revision was when it
+//! was fetched last.
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use tern_host::output::write_file;
+
+use super::origin::Origin;
+use super::repository::Repository;
+use crate::cache::Cache;
+use crate::output::note;
+
+/// The longest note about a revision.
+const MAX_NOTE_BYTES: u64 = 64 << 10;
+
+/// A model that was fetched whole.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Fetched {
+    /// Which commit it is.
+    pub(crate) commit: String,
+    /// The file that is the model; `None` if the folder is.
+    pub(crate) model: Option<String>,
+    /// Bytes of its files.
+    pub(crate) bytes: u64,
+}
+
+/// What was fetched, for people.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// OWNER/NAME, and the revision if it is not the usual one.
+    pub(crate) name: String,
+    pub(crate) fetched: Fetched,
+    pub(crate) path: PathBuf,
+    /// When.
+    pub(crate) time: SystemTime,
+}
+
+/// The models of one hub.
+#[derive(Debug)]
+pub(crate) struct Store {
+    cache: Cache,
+    folder: PathBuf,
+}
+
+impl Store {
+    /// The models of the hub at `origin`; nothing is written yet.
+    pub(super) fn open(cache_dir: Option<&str>, origin: &Origin) -> Result<Self> {
+        let cache = Cache::of_fetched(cache_dir)?;
+        let cache = cache.context("there is no folder for models: set HOME, or give one with --cache-dir")?;
+        let folder = cache.folder().join(origin.host().replace(':', "_"));
+        Ok(Self { cache, folder })
+    }
+
+    fn repository(&self, repository: &Repository) -> PathBuf {
+        self.folder.join(repository.path().replace('/', "--"))
+    }
+
+    fn note(&self, repository: &Repository) -> PathBuf {
+        self.repository(repository).join(format!("{}.json", repository.revision().replace('/', "--")))
+    }
+
+    /// Keeps others from writing the repository as long as the result lives.
+    pub(super) fn lock(&self, repository: &Repository) -> Result<File> {
+        self.cache.prepare()?;
+        let folder = self.repository(repository);
+        let path = folder.join(".lock");
+        let made = fs::create_dir_all(&folder).and_then(|()| File::create(&path));
+        let file = made.with_context(|| format!("cannot write {}", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                note(&format!("another tern is fetching {repository}: waiting for it"));
+                file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+            }
+            Err(TryLockError::Error(e)) => return Err(e).with_context(|| format!("cannot lock {}", path.display())),
+        }
+        Ok(file)
+    }
+
+    /// The folder of the files of `commit`, which is made.
+    pub(super) fn folder(&self, repository: &Repository, commit: &str) -> Result<PathBuf> {
+        let folder = self.path(repository, commit);
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        Ok(folder)
+    }
+
+    fn path(&self, repository: &Repository, commit: &str) -> PathBuf {
+        self.repository(repository).join(commit).join(repository.name())
+    }
+
+    /// Notes that `fetched` is whole. Gives where the model is.
+    pub(super) fn remember(&self, repository: &Repository, fetched: &Fetched) -> Result<PathBuf> {
+        write_file(&self.note(repository), &serde_json::to_vec(fetched).context("a note cannot be written")?)?;
+        Ok(self.model(repository, fetched))
+    }
+
+    fn model(&self, repository: &Repository, fetched: &Fetched) -> PathBuf {
+        let folder = self.path(repository, &fetched.commit);
+        fetched.model.as_ref().map_or(folder.clone(), |file| folder.join(file))
+    }
+
+    /// Where `repository` was fetched to, if it was.
+    pub(super) fn find(&self, repository: &Repository) -> Result<Option<PathBuf>> {
+        let Some(fetched) = read_note(&self.note(repository)) else { return Ok(None) };
+        self.cache.check()?;
+        Ok(Some(self.model(repository, &fetched)).filter(|path| path.exists()))
+    }
+}
+
+/// The note at `path`; `None` if there is none that makes sense.
+fn read_note(path: &Path) -> Option<Fetched> {
+    if path.metadata().ok()?.len() > MAX_NOTE_BYTES {
+        return None;
+    }
+    let fetched: Fetched = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+    let is_name = |name: &String| !name.starts_with('.') && !name.contains(['/', '\\']);
+    (is_name(&fetched.commit) && fetched.model.as_ref().is_none_or(is_name)).then_some(fetched)
+}
+
+/// Everything that was fetched from any hub, last first.
+pub(crate) fn entries(cache_dir: Option<&str>) -> Result<Vec<Entry>> {
+    let Some(cache) = Cache::of_fetched(cache_dir)? else { return Ok(Vec::new()) };
+    let inside = |folder: &Path| -> Vec<PathBuf> {
+        fs::read_dir(folder).map(|list| list.flatten().map(|entry| entry.path()).collect()).unwrap_or_default()
+    };
+    let mut found = Vec::new();
+    for host in inside(cache.folder()) {
+        for folder in inside(&host) {
+            found.extend(inside(&folder).iter().filter_map(|note| entry(&host, &folder, note)));
+        }
+    }
+    found.sort_by(|a, b| b.time.cmp(&a.time).then_with(|| a.name.cmp(&b.name)));
+    Ok(found)
+}
+
+fn entry(host: &Path, folder: &Path, note: &Path) -> Option<Entry> {
+    let revision = note.file_name()?.to_str()?.strip_suffix(".json")?.replace("--", "/");
+    let path = folder.file_name()?.to_str()?.replacen("--", "/", 1);
+    let repository = Repository::parse(&format!("{path}@{revision}")).ok()?;
+    let fetched = read_note(note)?;
+    let files = folder.join(&fetched.commit).join(repository.name());
+    let host = host.file_name()?.to_str()?;
+    let hub = if host == "huggingface.co" { String::new() } else { format!(" of {host}") };
+    Some(Entry {
+        name: format!("{repository}{hub}"),
+        path: fetched.model.as_ref().map_or(files.clone(), |file| files.join(file)),
+        fetched,
+        time: note.metadata().and_then(|meta| meta.modified()).unwrap_or(SystemTime::UNIX_EPOCH),
+    })
+}
+
+/// Removes everything that was fetched. Gives how many bytes the models had.
+pub(crate) fn clear(cache_dir: Option<&str>) -> Result<u64> {
+    let bytes = entries(cache_dir)?.iter().map(|entry| entry.fetched.bytes).sum();
+    let Some(cache) = Cache::of_fetched(cache_dir)? else { return Ok(0) };
+    match fs::remove_dir_all(cache.folder()) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(e).with_context(|| format!("cannot remove {}", cache.folder().display()))
+        }
+        _ => Ok(bytes),
+    }
+}
