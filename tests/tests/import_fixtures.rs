@@ -127,7 +127,7 @@ fn facts_are_those_of_the_files() {
 
 #[test]
 fn a_shorter_context_shortens_the_table_only() {
-    let options = ImportOptions { max_positions: Some(100) };
+    let options = ImportOptions { max_positions: Some(100), ..ImportOptions::default() };
     let short = import(&open("bitnet-packed"), &options).expect("valid");
     let table = short.graph.weights.iter().find(|w| matches!(w.origin, Origin::RopeTable(_)));
     assert_eq!(table.expect("there is a table").ty.dims, [Dim::Const(100), Dim::Const(64)]);
