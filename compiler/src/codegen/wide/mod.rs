@@ -115,9 +115,9 @@ pub fn emit(kind: &KernelKind, program: Option<&Program>, target: &Target) -> Re
         KernelKind::Groups { rows, cols, group, x } if target.isa != Isa::Sse41 => {
             ternary::groups::emit(&mut k, [rows, cols, group], x);
         }
-        KernelKind::NormHeads { .. }
-        | KernelKind::QuantizeGroups { .. }
-        | KernelKind::Groups { .. }
+        KernelKind::NormHeads { eps, heads, head_dim } => norm::norm_heads(&mut k, eps.get(), heads, head_dim),
+        KernelKind::QuantizeGroups { cols, group } => norm::quantize_groups(&mut k, cols, group),
+        KernelKind::Groups { .. }
         | KernelKind::Rope { .. }
         | KernelKind::Dup { .. }
         | KernelKind::KvWrite { .. }

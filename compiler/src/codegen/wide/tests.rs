@@ -31,6 +31,9 @@ fn kinds() -> Vec<KernelKind> {
         KernelKind::AddSub { program: ProgramId(0), rows: 30, cols: 70, epilogue: Epilogue::ScaleAdd, tokens: 16 },
         KernelKind::AddSub { program: ProgramId(0), rows: 30, cols: 70, epilogue: Epilogue::Scale, tokens: 32 },
         KernelKind::Rope { cols: 240, head_dim: 80 },
+        KernelKind::NormHeads { eps: F32::new(1e-6), heads: 5, head_dim: 80 },
+        KernelKind::QuantizeGroups { cols: 384, group: 128 },
+        KernelKind::QuantizeGroups { cols: 100, group: 100 },
         KernelKind::Groups { rows: 40, cols: 512, group: 128, x: GroupRows::Codes },
         KernelKind::Groups { rows: 40, cols: 512, group: 128, x: GroupRows::F32 },
     ];
