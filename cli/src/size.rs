@@ -18,7 +18,7 @@ pub(crate) fn parse(text: &str) -> Result<u64, String> {
     let number: f64 = number.parse().map_err(|_| "expected a size such as 600MB or 1.5GiB".to_owned())?;
     let bytes = number * scale as f64;
     if bytes < 1.0 || bytes > u64::MAX as f64 / 2.0 {
-        return Err("expected a size of at least a byte, such as 600MB".to_owned());
+        return Err("expected a size of at least a byte and less than 2^63, such as 600MB".to_owned());
     }
     Ok(bytes as u64)
 }

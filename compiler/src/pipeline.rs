@@ -27,7 +27,7 @@ use crate::graph::{Graph, Strategy};
 use crate::import::{self, Activations, ImportOptions, Imported};
 use crate::schedule::kernel::TritPacking;
 use crate::schedule::{self, HeadMode, Proofs, Schedule, Ternary, Variants};
-use crate::strategy::Prices;
+use crate::strategy::{Prices, Slot};
 use crate::tuning::{self, Figures};
 use crate::weights::{WeightData, WeightError};
 use prove::Proved;
@@ -286,18 +286,16 @@ pub fn lower_levels(
 /// What the optimiser chooses by for `graph`, in code of all `targets`, the least first.
 fn costs(graph: &Graph, options: &Options, targets: &[Target], ternary: Ternary) -> Costs {
     let mut offers = offers(targets, ternary);
-    for (there, only) in [&mut offers.decode, &mut offers.prefill].into_iter().zip(options.only) {
-        if let Some(only) = only {
-            there.retain(|strategy| *strategy == only);
-        }
-    }
-    if !options.code {
-        [&mut offers.decode, &mut offers.prefill].into_iter().for_each(|all| all.retain(|s| *s != Strategy::AddSub));
+    for (slot, only) in Slot::ALL.into_iter().zip(options.only) {
+        offers.retain(slot, |strategy| {
+            only.is_none_or(|only| strategy == only) && (options.code || strategy != Strategy::AddSub)
+        });
     }
     let mut prices = Prices {
         threads: options.threads,
         figures: options.figures.clone(),
         model_mb: tuning::model_mb(graph.matrix_bytes()),
+        step_tokens: options.max_step_tokens,
         ..Prices::default()
     };
     if let Some(highest) = targets.last() {

@@ -6,7 +6,12 @@ use clap::builder::PossibleValuesParser;
 use clap::{ArgMatches, Args, FromArgMatches};
 use tern_host::knobs::choices;
 
-use super::CompileArgs;
+use super::{CompileArgs, Usage};
+
+/// The share of random trits that are not zero.
+const DENSITY: f64 = 2.0 / 3.0;
+/// The least repetitions by which one kernel may be said to be faster than another.
+const LEAST_PROOF: usize = 5;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct BenchArgs {
@@ -19,7 +24,8 @@ pub(crate) struct BenchArgs {
     /// fastest cold one is marked with a star, the optimiser's pick with an arrow.
     #[arg(long, value_name = "M,K,N", value_parser = crate::commands::bench::kernel_shape,
           conflicts_with_all = ["model", "prompt", "n", "depth", "profile", "plot", "kv", "head", "step_tokens",
-                                "no_optimise", "egraph_iterations", "egraph_nodes", "extract_budget", "timings"])]
+                                "no_optimise", "egraph_iterations", "egraph_nodes", "extract_budget", "timings",
+                                "decode", "prefill", "code", "memory"])]
     pub(crate) kernels: Option<tern_compiler::trial::Shape>,
     /// Share of the activations that are zero: `colskip` does not read their columns.
     #[arg(long, value_name = "SHARE", requires = "kernels", default_value_t = 0.0,
@@ -27,7 +33,7 @@ pub(crate) struct BenchArgs {
     pub(crate) zeros: f64,
     /// Of the matrix that `addsub` turns into code, the share of trits that are not zero; other kernels take the same time
     /// whatever their trits are.
-    #[arg(long, value_name = "SHARE", default_value_t = 2.0 / 3.0, value_parser = crate::commands::bench::share,
+    #[arg(long, value_name = "SHARE", default_value_t = DENSITY, value_parser = crate::commands::bench::share,
           requires = "kernels")]
     pub(crate) density: f64,
     /// Tokens of the prompt; 0 leaves it out.
@@ -75,6 +81,22 @@ pub(crate) struct BenchArgs {
 }
 
 impl BenchArgs {
+    /// Refuses what only kernels have. (That an option requires another, clap forgets where a third excludes that other.)
+    pub(crate) fn check(&self) -> Result<(), Usage> {
+        let given = [
+            ("--assert", self.assert.is_some()),
+            ("--zeros", self.zeros > 0.0),
+            ("--density", self.density != DENSITY),
+        ];
+        match given.iter().find(|(_, given)| *given && self.kernels.is_none()) {
+            Some((option, _)) => Err(Usage(format!("{option} goes with --kernels M,K,N, and measures no model"))),
+            None if self.assert.is_some() && self.repeats() < LEAST_PROOF => {
+                Err(Usage(format!("--assert wants at least {LEAST_PROOF} repetitions: fewer prove nothing")))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// How often each test is repeated, or each pair of them.
     pub(crate) fn repeats(&self) -> usize {
         self.repeats.unwrap_or(if self.versus.is_empty() { 5 } else { 25 })
@@ -101,6 +123,9 @@ impl Rival {
 
 /// Options of another build.
 fn rival(text: &str) -> Result<Rival, String> {
+    if text.trim().is_empty() {
+        return Err("expected options, such as \"--tune off\"".to_owned());
+    }
     let command = CompileArgs::augment_args_for_update(clap::Command::new("tern bench --versus").no_binary_name(true));
     let matches = command.disable_help_flag(true).try_get_matches_from(text.split_whitespace());
     // The first line says what is wrong; what follows it is about another command line.

@@ -7,11 +7,12 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use tern_compiler::egraph::explain::{Candidate, Explained, explain};
+use tern_compiler::egraph::explain::{Bounds, Candidate, Explained, explain};
 use tern_compiler::graph::{Node, Op};
 use tern_compiler::pipeline::Lowered;
 
 use crate::args::ExplainArgs;
+use crate::knobs::setting;
 use crate::load::{self, Loaded};
 use crate::output::{print, print_json};
 
@@ -20,7 +21,8 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<ExitCode> {
     let options = load::options(&args.compile, args.ctx.as_deref())?;
     let loaded = Loaded::new(args.model.as_deref(), &options)?;
     let Lowered { optimised, facts, report, costs, schedule, .. } = loaded.lower(&options)?;
-    let all = explain(&optimised, &facts, &report, &costs);
+    let bounds = Bounds { memory_bytes: options.memory_bytes, is_optimised: options.egraph.optimise };
+    let all = explain(&optimised, &facts, &report, &costs, bounds);
     let is_wanted = |product: &&Explained| {
         let of_layer = args.layer.is_none_or(|layer| product.layer == Some(layer));
         let named = |part: &String| product.op == part || product.weights.iter().any(|name| name.contains(part));
@@ -50,7 +52,11 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<ExitCode> {
         "{}: level {isa}, {} threads, code {}; packed weights {:.1} MB\n",
         loaded.imported.graph.name,
         options.threads,
-        if options.code { "on" } else { "off" },
+        match (options.code, setting("code", args.compile.code.as_deref())?.value == "auto") {
+            (true, true) => "on (off where what is compiled is not kept, as of the demo model in `tern run`)",
+            (true, false) => "on",
+            (false, _) => "off",
+        },
         schedule.weights.bytes as f64 / 1e6
     );
     for product in wanted {

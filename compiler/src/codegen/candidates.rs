@@ -3,6 +3,8 @@
 //! In: a [`Target`]. Out: pairs of packing and regime for which a kernel exists, best first within a regime, the variants of
 //! each, and the one choice that is made unless the caller wants another.
 
+use std::sync::OnceLock;
+
 use super::Target;
 use super::isa::{EmitterChoice, Isa};
 use super::kernels::ternary::{ADDSUB_TOKENS, addsub_registers};
@@ -122,7 +124,8 @@ pub fn offers(targets: &[Target], ternary: Ternary) -> Offers {
     let of = |slot| Strategy::ALL.into_iter().filter(|strategy| all(*strategy, slot)).collect();
     let gated = Strategy::ALL.into_iter().filter(|strategy| has_gated(*strategy)).collect();
     let default = Slot::ALL.map(|slot| ternary.default_of(slot));
-    Offers { decode: of(Slot::Decode), prefill: of(Slot::Prefill), gated, default }
+    let left_out = Default::default();
+    Offers { decode: of(Slot::Decode), prefill: of(Slot::Prefill), gated, default, left_out }
 }
 
 /// Whether the target has a kernel of the strategy.
@@ -178,6 +181,17 @@ pub fn all(isa: Isa, emitter: EmitterChoice) -> Vec<Candidate> {
         })
     };
     ternary_of(isa, emitter).into_iter().flat_map(of).collect()
+}
+
+/// The same, made once.
+pub fn listed(isa: Isa, emitter: EmitterChoice) -> &'static [Candidate] {
+    static ALL: OnceLock<Vec<(Isa, EmitterChoice, Vec<Candidate>)>> = OnceLock::new();
+    let each = |isa: &Isa| {
+        let isa = *isa;
+        EmitterChoice::ALL.iter().map(move |emitter| (isa, *emitter, all(isa, *emitter)))
+    };
+    let lists = ALL.get_or_init(|| Isa::ALL.iter().flat_map(each).collect());
+    lists.iter().find(|(of, by, _)| (*of, *by) == (isa, emitter)).map_or(&[], |(_, _, all)| all)
 }
 
 /// The variants of one kernel, the default first.

@@ -59,8 +59,17 @@ pub struct Explained {
     pub verdict: Vec<String>,
 }
 
-/// Explains every product of `graph`, which came out of the optimiser with this report.
-pub fn explain(graph: &Graph, facts: &Facts, report: &Report, costs: &Costs) -> Vec<Explained> {
+/// What kept the cheapest from being chosen, beside costs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bounds {
+    /// The most bytes that packed weights may take.
+    pub memory_bytes: Option<u64>,
+    /// Whether anybody chose.
+    pub is_optimised: bool,
+}
+
+/// Explains every product of `graph`, which came out of the optimiser with this report, within these bounds.
+pub fn explain(graph: &Graph, facts: &Facts, report: &Report, costs: &Costs, bounds: Bounds) -> Vec<Explained> {
     let all = products(graph, facts);
     let mut nth_of_block = BTreeMap::new();
     all.iter()
@@ -70,12 +79,12 @@ pub fn explain(graph: &Graph, facts: &Facts, report: &Report, costs: &Costs) -> 
             let region = report.regions.iter().find(|region| block.is_some_and(|block| region.blocks.contains(&block)));
             let held = region.and_then(|region| region.products.get(*nth)).map(|held| &held.strategies);
             *nth += 1;
-            one(graph, chosen, held, costs)
+            one(graph, chosen, held, costs, bounds)
         })
         .collect()
 }
 
-fn one(graph: &Graph, chosen: &Chosen, held: Option<&[Vec<Strategy>; 2]>, costs: &Costs) -> Explained {
+fn one(graph: &Graph, chosen: &Chosen, held: Option<&[Vec<Strategy>; 2]>, costs: &Costs, bounds: Bounds) -> Explained {
     let node = graph.node(chosen.node);
     let name = |operand: &Operand| match operand {
         Operand::Weight(weight) => Some(graph.weight(*weight).name.clone()),
@@ -86,7 +95,8 @@ fn one(graph: &Graph, chosen: &Chosen, held: Option<&[Vec<Strategy>; 2]>, costs:
         let held = held.map(|held| held[slot as usize].as_slice());
         candidates(chosen, slot, held, resolved[slot as usize], costs)
     });
-    let verdict = Slot::ALL.map(|slot| verdict(chosen, slot, resolved, &lists[slot as usize], costs)).to_vec();
+    let verdict =
+        Slot::ALL.map(|slot| verdict(chosen, slot, resolved, &lists[slot as usize], (costs, bounds))).to_vec();
     let [decode, prefill] = lists;
     Explained {
         node: chosen.node.0,
@@ -150,7 +160,13 @@ fn missing_of(missing: Missing) -> String {
 }
 
 /// Why the strategy of one slot was chosen.
-fn verdict(chosen: &Chosen, slot: Slot, resolved: [Strategy; 2], all: &[Candidate], costs: &Costs) -> String {
+fn verdict(
+    chosen: &Chosen,
+    slot: Slot,
+    resolved: [Strategy; 2],
+    all: &[Candidate],
+    (costs, bounds): (&Costs, Bounds),
+) -> String {
     let (name, mine) = (slot.name(), resolved[slot as usize]);
     let us = |wanted: Strategy| all.iter().find(|c| c.strategy == wanted).and_then(|c| c.us).unwrap_or(f64::NAN);
     let others = all.iter().filter(|c| c.strategy != mine && c.us.is_some());
@@ -158,7 +174,17 @@ fn verdict(chosen: &Chosen, slot: Slot, resolved: [Strategy; 2], all: &[Candidat
         return format!("{name}: {} is the only one", mine.name());
     };
     let (ours, theirs) = (us(mine), best.us.unwrap_or(f64::NAN));
-    if ours <= theirs {
+    if !bounds.is_optimised {
+        return format!("{name}: {} is the default: the optimiser was left out, nobody chose", mine.name());
+    }
+    if ours == theirs {
+        return format!(
+            "{name}: {} costs what {} does, and shares its packing or comes first",
+            mine.name(),
+            best.strategy.name()
+        );
+    }
+    if ours < theirs {
         let less = 100.0 * (1.0 - ours / theirs);
         return format!("{name}: {} wins, {less:.1} % below {}", mine.name(), best.strategy.name());
     }
@@ -169,10 +195,15 @@ fn verdict(chosen: &Chosen, slot: Slot, resolved: [Strategy; 2], all: &[Candidat
     let gain = (ours - theirs) * times[slot as usize];
     let load = |pair: [Strategy; 2]| costs.load_ps(pair, &chosen.product) as f64 / 1e6;
     let more = load(pair) - load(resolved);
-    format!(
-        "{name}: {} stays, though {} is faster: a session would gain {gain:.0} us by it and lose {more:.0} us to load \
-         what only it reads, or its bytes do not fit",
-        mine.name(),
-        best.strategy.name()
-    )
+    let why = match bounds.memory_bytes {
+        _ if gain <= more => {
+            format!("a session would gain {gain:.0} us by it and lose {more:.0} us to load what only it reads")
+        }
+        Some(bytes) => format!(
+            "with it the model would not fit into {:.1} MB, or another product gains more by these bytes",
+            bytes as f64 / 1e6
+        ),
+        None => "the limits of the optimiser's search left it out".to_owned(),
+    };
+    format!("{name}: {} stays, though {} is faster: {why}", mine.name(), best.strategy.name())
 }

@@ -20,6 +20,8 @@ pub struct Offers {
     pub gated: Vec<Strategy>,
     /// What computes a product for which none was chosen: for one token, for many.
     pub default: [Strategy; 2],
+    /// What there are kernels for, but is not to be chosen: for one token, for many.
+    pub left_out: [Vec<Strategy>; 2],
 }
 
 impl Default for Offers {
@@ -30,6 +32,7 @@ impl Default for Offers {
             prefill: vec![Strategy::Dot2, Strategy::Lut2],
             gated: vec![Strategy::Dot2, Strategy::Lut2],
             default: [Strategy::Dot2, Strategy::Lut2],
+            left_out: Default::default(),
         }
     }
 }
@@ -39,6 +42,8 @@ impl Default for Offers {
 pub enum Missing {
     /// The target has no kernel.
     Kernel(Slot),
+    /// There is one, and whoever compiles does not want it.
+    LeftOut,
     /// The target has none for gated units.
     Gated,
     /// Nothing makes its activations zero.
@@ -54,6 +59,7 @@ impl fmt::Display for Missing {
         f.write_str(match self {
             Missing::Kernel(Slot::Decode) => "the target has no kernel for one token",
             Missing::Kernel(Slot::Prefill) => "the target has no kernel for many tokens",
+            Missing::LeftOut => "left out on request (--decode, --prefill, --code)",
             Missing::Gated => "there is no kernel for gated units",
             Missing::Zeros => "no relu2 makes its activations zero",
             Missing::Program => "the matrix is too large to be code, or cannot pay as code",
@@ -63,6 +69,15 @@ impl fmt::Display for Missing {
 }
 
 impl Offers {
+    /// Only those strategies of `slot` stay that are `wanted`.
+    pub fn retain(&mut self, slot: Slot, wanted: impl Fn(Strategy) -> bool) {
+        let there = match slot {
+            Slot::Decode => &mut self.decode,
+            Slot::Prefill => &mut self.prefill,
+        };
+        self.left_out[slot as usize].extend(there.extract_if(.., |strategy| !wanted(*strategy)));
+    }
+
     /// Whether `product` has `strategy` in `slot`.
     ///
     /// # Errors
@@ -73,7 +88,8 @@ impl Offers {
             Slot::Prefill => &self.prefill,
         };
         if !there.contains(&strategy) {
-            return Err(Missing::Kernel(slot));
+            let is_left_out = self.left_out[slot as usize].contains(&strategy);
+            return Err(if is_left_out { Missing::LeftOut } else { Missing::Kernel(slot) });
         }
         if product.is_gated && !self.gated.contains(&strategy) {
             return Err(Missing::Gated);
@@ -146,6 +162,11 @@ mod tests {
         };
         assert_eq!(missing(&product(facts, true, false)), []);
         assert_eq!(missing(&product(facts, true, true)).len(), 7, "all but dot2 have no gated unit here");
+        let mut without = offers.clone();
+        without.retain(Slot::Prefill, |strategy| strategy == Strategy::Dot5);
+        let many = |offers: &Offers, strategy| offers.admit(Slot::Prefill, strategy, &plain);
+        assert_eq!((many(&without, Strategy::Dot5), many(&without, Strategy::Dot2)), (Ok(()), Err(Missing::LeftOut)));
+        assert_eq!(without.admit(Slot::Decode, Strategy::Dot2, &plain), Ok(()));
         assert_eq!(Offers::default().admit(Slot::Decode, Strategy::Lut5, &plain), Err(Missing::Kernel(Slot::Decode)));
     }
 }

@@ -35,6 +35,8 @@ pub struct Prices {
     pub zeros_permille: u32,
     /// The size class of the model ([`crate::tuning::model_mb`]).
     pub model_mb: u32,
+    /// The most tokens that one step takes of a prompt.
+    pub step_tokens: u32,
 }
 
 impl Default for Prices {
@@ -49,6 +51,7 @@ impl Default for Prices {
             memory_bytes_per_s: 20_000_000_000,
             zeros_permille: 700,
             model_mb: LARGE_MB,
+            step_tokens: PROMPT_TOKENS,
         }
     }
 }
@@ -149,12 +152,15 @@ impl Prices {
         }
     }
 
+    /// What was measured of a step, times the steps.
     fn find(&self, tokens: u32, strategy: Strategy, product: &Product, member: &Member) -> Option<Found> {
-        let work = Work { tokens, cols: product.cols, rows: member.rows, pair: product.is_gated };
+        let step = tokens.min(self.step_tokens.max(1));
+        let work = Work { tokens: step, cols: product.cols, rows: member.rows, pair: product.is_gated };
         let zeros = if product.is_sparse { f64::from(self.zeros_permille) / 1000.0 } else { 0.0 };
         let Engine { isa: level, emitter } = self.engine;
         let query = Query { level, emitter, strategy, work, threads: self.threads, zeros, model_mb: self.model_mb };
-        self.figures.find(&query).filter(|found| found.ns.is_finite() && found.ns > 0.0)
+        let found = self.figures.find(&query).filter(|found| found.ns.is_finite() && found.ns > 0.0)?;
+        Some(Found { ns: found.ns * f64::from(tokens) / f64::from(step), ..found })
     }
 
     fn roofline(&self, tokens: u32, strategy: Strategy, product: &Product, member: &Member) -> u64 {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use super::{Cpu, Figure, Sheet, Work, builtin, counts_zeros, text};
+use super::{Cpu, Figure, Key, Sheet, Work, builtin, counts_zeros, text};
 use crate::codegen::{EmitterChoice, Isa};
 use crate::graph::Strategy;
 use crate::schedule::variant::Variant;
@@ -220,12 +220,12 @@ impl BuiltIn {
 impl Index {
     fn new(sheet: &Sheet) -> Self {
         let mut index = Self::default();
+        let mut places: BTreeMap<Key, usize> = BTreeMap::new();
         for figure in sheet.figures() {
             let key = figure.key;
             let points = index.0.entry((key.level, key.emitter, key.strategy)).or_default();
-            let place = |point: &Point| (point.work, point.threads, point.model_mb);
-            let at = points.iter().position(|point| place(point) == (key.work, key.threads, key.model_mb));
-            let at = at.unwrap_or_else(|| {
+            // Figures of all shares of zeros are one point.
+            let at = *places.entry(Key { zeros_percent: 0, ..key }).or_insert_with(|| {
                 points.push(Point { work: key.work, threads: key.threads, model_mb: key.model_mb, best: Vec::new() });
                 points.len() - 1
             });
@@ -275,14 +275,14 @@ fn handicapped(figure: &Figure) -> f64 {
 
 impl Point {
     /// How unlike what is asked for it is: powers of two between the numbers. Another number of threads, or of matrices,
-    /// is worse than any other difference, tokens are twice as bad as rows and columns.
+    /// is worse than any other difference, tokens are twice as bad as rows and columns; models of another size are least bad.
     fn distance(&self, query: &Query) -> f64 {
         let apart = |a: u32, b: u32| libm::log2(f64::from(a.max(1)) / f64::from(b.max(1))).abs();
         let (ours, theirs) = (self.work, query.work);
         apart(ours.cols, theirs.cols)
             + apart(ours.rows, theirs.rows)
             + 2.0 * apart(ours.tokens, theirs.tokens)
-            + apart(self.model_mb, query.model_mb)
+            + 0.25 * apart(self.model_mb, query.model_mb)
             + 100.0 * apart(self.threads, query.threads)
             + if ours.pair == theirs.pair { 0.0 } else { 50.0 }
     }

@@ -14,7 +14,7 @@ use crate::codegen::{EmitterChoice, Isa};
 use crate::graph::Strategy;
 
 /// The most bytes of a file of figures.
-pub const MAX_BYTES: u64 = 8 << 20;
+pub const MAX_BYTES: u64 = 4 << 20;
 
 /// A text is no sheet.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]

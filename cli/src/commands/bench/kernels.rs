@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use tern_compiler::codegen::{EmitterChoice, Isa, Target, candidates};
 use tern_compiler::graph::Strategy;
 use tern_compiler::graph::arith::Profile;
@@ -141,7 +141,8 @@ pub(super) fn run(shape: Shape, args: &BenchArgs) -> Result<ExitCode> {
         } else {
             print(&table(shape, args.zeros, &rows, &limits))?;
         }
-        if let (Some(percent), Some(pick)) = (args.assert, pick) {
+        if let Some(percent) = args.assert {
+            let pick = pick.context("bug in tern: what the optimiser picks is not among the kernels")?;
             pick::check(percent, pick, chosen, &trials, &levels, &turns)?;
         }
     }

@@ -51,6 +51,7 @@ const LOADING: [&str; 3] = ["read", "import", "pack"];
 
 /// Runs the tests.
 pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
+    args.check()?;
     if let Some(shape) = args.kernels {
         return kernels::run(shape, args);
     }

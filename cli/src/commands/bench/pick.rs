@@ -12,7 +12,7 @@ use tern_compiler::tuning::{Figures, Work};
 
 use super::kernels::Turn;
 
-/// How likely it may be that noise alone makes one kernel count as faster.
+/// How likely it may be that noise alone makes any kernel count as faster.
 const DOUBT: f64 = 0.05;
 
 /// Parses the percentage of `--assert`.
@@ -55,7 +55,7 @@ pub(super) fn check(
         }
         let ratios: Vec<f64> =
             of(pick).iter().zip(of(i)).map(|(pick, own)| pick.least_cold_seconds / own.least_cold_seconds).collect();
-        let least = lower_bound(&ratios, DOUBT);
+        let least = lower_bound(&ratios, DOUBT / trials.len().max(1) as f64);
         if least > 1.0 + percent / 100.0 {
             better.push((least, trial.symbol()));
         }

@@ -25,6 +25,9 @@ const SETTLING: Duration = Duration::from_millis(2);
 /// The most that the interval may fail to hold the median.
 const DOUBT: f64 = 0.05;
 
+/// The least pairs that give an interval: two to the power of one less is more than 1 in 20.
+const LEAST_PAIRS: usize = 6;
+
 /// A comparison. `ratio` is above 1 where this build is faster than its rival.
 #[derive(Serialize)]
 struct PairRow {
@@ -176,10 +179,10 @@ fn interval(mut values: Vec<f64>) -> (f64, f64, f64) {
 
 /// The rows as text.
 fn table(rows: &[PairRow]) -> String {
-    let mut text =
-        "How many times as fast this build is, by pairs of runs: median, and the interval that holds it by 95 %\n\n\
-                    test        threads  times as fast            pairs    tok/s    rival   MB/tok    rival  versus\n"
-            .to_owned();
+    let few = rows.iter().any(|row| row.pairs < LEAST_PAIRS);
+    let interval = if few { "the least and the largest (of few pairs)" } else { "the interval that holds it by 95 %" };
+    let mut text = format!("How many times as fast this build is, by pairs of runs: median, and {interval}\n\n");
+    text += "test        threads  times as fast            pairs    tok/s    rival   MB/tok    rival  versus\n";
     for row in rows {
         text += &format!(
             "{:<12}{:>7}  {:<6.3} ({:.3}-{:.3}) {:>9} {:>8.1} {:>8.1} {:>8.1} {:>8.1}  {}\n",

@@ -120,12 +120,11 @@ fn measure_all(
     let target = Target::new(settings.level, settings.level.default_profile(), settings.emitter)?;
     let bar = Progress::long("products", wanted.len() as u64);
     for (done, product) in wanted.iter().enumerate() {
-        let measurer =
-            Measurer { target: &target, deadline: settings.deadline, only_defaults: args.grid && !args.variants, huge };
+        // One product is always measured: else a short time would get nowhere, however often it starts.
+        let deadline = settings.deadline.filter(|_| done > 0);
+        let measurer = Measurer { target: &target, deadline, only_defaults: args.grid && !args.variants, huge };
         let Some(figures) = measurer.measure(product)? else { return Ok(done) };
-        for figure in figures {
-            store.sheet.insert(figure)?;
-        }
+        store.add(&figures)?;
         store.save()?;
         bar.set(done as u64 + 1, wanted.len() as u64);
     }
@@ -136,11 +135,13 @@ fn measure_all(
 fn merge(args: &TuneArgs, store: &mut Store) -> Result<ExitCode> {
     let sheets = args.merge.iter().map(|path| Ok((path, store::read(path)?))).collect::<Result<Vec<_>>>()?;
     // All of them or none.
+    let mut notes = Vec::new();
     for (path, sheet) in &sheets {
         let taken = store.merge(sheet, path)?;
-        note(&format!("{}: {taken} of {} figures taken", path.display(), sheet.len()));
+        notes.push(format!("{}: {taken} of {} figures taken", path.display(), sheet.len()));
     }
     store.save()?;
+    notes.iter().for_each(|text| note(text));
     note(&format!("figures: {}", store.path.display()));
     Ok(ExitCode::SUCCESS)
 }

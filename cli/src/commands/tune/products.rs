@@ -3,7 +3,7 @@
 //! In: a model, or nothing. Out: distinct [`Product`]s, those that matter most first, so that a limit of time leaves out the
 //! least.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use anyhow::{Context, Result};
 use tern_compiler::graph::Strategy;
@@ -18,7 +18,7 @@ use crate::args::{TuneArgs, Usage};
 use crate::load::Loaded;
 
 /// A product on some threads.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Product {
     pub(super) work: Work,
     pub(super) threads: usize,
@@ -36,6 +36,8 @@ impl Product {
 
 /// Tokens that one step of a short prompt has: where tables begin to pay is between them.
 const FEW_TOKENS: [u32; 2] = [16, 8];
+/// The most products of one run.
+const MOST_PRODUCTS: u64 = 20_000;
 /// Rows and columns of the grid.
 const GRID: [u32; 6] = [64, 256, 768, 2048, 4096, 8192];
 /// Tokens of the grid.
@@ -75,6 +77,10 @@ fn matrices(schedule: &Schedule) -> Vec<(u32, u32, bool)> {
 /// Products of many shapes.
 pub(super) fn of_grid(args: &TuneArgs) -> Result<Vec<Product>> {
     let sizes = if args.sizes.is_empty() { GRID.to_vec() } else { args.sizes.clone() };
+    // Each with each.
+    if (sizes.len() as u64).saturating_pow(2) > MOST_PRODUCTS {
+        return Err(Usage(format!("{} sizes, each with each: give fewer", sizes.len())).into());
+    }
     let matrices: Vec<_> = sizes.iter().flat_map(|cols| sizes.iter().map(|rows| (*cols, *rows, false))).collect();
     cross(args, GRID_TOKENS.to_vec(), &matrices, LARGE_MB)
 }
@@ -88,7 +94,14 @@ fn cross(
 ) -> Result<Vec<Product>> {
     let threads = if args.threads.is_empty() { vec![physical_cores(), 1] } else { args.threads.clone() };
     let tokens = if args.tokens.is_empty() { default_tokens } else { args.tokens.clone() };
-    let mut products: Vec<Product> = Vec::new();
+    let numbers = (threads.len() as u64).saturating_mul(tokens.len() as u64).saturating_mul(matrices.len() as u64);
+    if numbers > MOST_PRODUCTS {
+        let message = format!(
+            "{numbers} products to measure, expected at most {MOST_PRODUCTS}: give fewer sizes, tokens or threads"
+        );
+        return Err(Usage(message).into());
+    }
+    let (mut products, mut seen) = (Vec::new(), HashSet::new());
     for threads in threads {
         if !(1..=tern_runtime::threads::MAX_THREADS).contains(&threads) {
             let most = tern_runtime::threads::MAX_THREADS;
@@ -98,7 +111,7 @@ fn cross(
             for &(cols, rows, pair) in matrices {
                 let product = Product { work: Work { tokens, cols, rows, pair }, threads, model_mb };
                 product.shape().with_context(|| format!("{cols} columns and {rows} rows cannot be measured"))?;
-                if !products.contains(&product) {
+                if seen.insert(product) {
                     products.push(product);
                 }
             }
