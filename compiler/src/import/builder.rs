@@ -106,6 +106,12 @@ impl<'c> Builder<'c> {
         let scales = match self.find(name) {
             None => Scales::Tensor(1.0),
             Some(tensor) => {
+                if tensor.stored() == StoredType::U8 {
+                    let fault = tensor.fault("elements of type U8", "F32, F16 or BF16");
+                    let advice =
+                        "packed trits want a quantization_config in config.json that says what their scale means";
+                    return Err(Error::input(fault.next(advice)));
+                }
                 check_shape(&tensor, &[rows, cols])?;
                 let scales = ternary::scales(&tensor, [rows as usize, cols as usize])?;
                 self.checkpoint.release(name, 0..tensor.len_bytes());
