@@ -115,6 +115,9 @@ fn tokens(target: &Target) -> &'static [usize] {
     }
 }
 
+/// One element: of a token, the trits and the scales of a row.
+type Element<'a> = &'a dyn Fn(usize, &[i8], &[f32]) -> f32;
+
 #[test]
 fn products_with_a_scale_per_group() {
     let mut rng = Rng::new(61);
@@ -123,7 +126,7 @@ fn products_with_a_scale_per_group() {
             for &tokens in tokens(&target) {
                 let matrix = Matrix::random(&mut rng, shape, tokens == 2);
                 let x = random_rows(&mut rng, tokens, matrix.cols, 3.0);
-                let want = |f: &dyn Fn(usize, &[i8], &[f32]) -> f32| -> Vec<Vec<f32>> {
+                let want = |f: Element<'_>| -> Vec<Vec<f32>> {
                     let one = |t: usize| {
                         let element = |n: usize| {
                             let (trits, scales) = matrix.row(n);

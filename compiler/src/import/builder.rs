@@ -110,6 +110,12 @@ impl<'c> Builder<'c> {
         let (scales, beside) = match self.find(name) {
             None => (Scales::Tensor(1.0), 1.0),
             Some(tensor) => {
+                if tensor.stored() == StoredType::U8 {
+                    let fault = tensor.fault("elements of type U8", "F32, F16 or BF16");
+                    let advice =
+                        "packed trits want a quantization_config in config.json that says what their scale means";
+                    return Err(Error::input(fault.next(advice)));
+                }
                 self.check_shape(&tensor, &[rows, cols])?;
                 let order = self.dialect().row_order(name);
                 let scales = Matrix::new(tensor, [rows as usize, cols as usize], order)?.scales()?;

@@ -69,7 +69,8 @@ pub const fn group_lines(group: u32) -> u32 {
 /// Bytes of one tile of `t2g_16x16` with so many groups, which is also the distance to the next: an odd number of cache
 /// lines, as of [`trit_tile_bytes`].
 pub const fn group_tile_bytes(groups: u32, group: u32) -> u64 {
-    (groups as u64 * (group_lines(group) as u64 + 1) | 1) * ALIGN_BYTES
+    let lines = groups as u64 * (group_lines(group) as u64 + 1);
+    (lines | 1) * ALIGN_BYTES
 }
 
 /// Tiles of a ternary matrix with `rows` rows.
