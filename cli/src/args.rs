@@ -121,6 +121,9 @@ pub(crate) struct CompileArgs {
     /// Arithmetic profile: results are the same bits within one [default: auto, fma where the level has it].
     #[arg(long, value_name = "PROFILE", value_parser = PossibleValuesParser::new(choices("arith")))]
     pub(crate) arith: Option<String>,
+    /// Activations of a model whose weights alone are ternary: rounded to i8, or exactly, in f32 [default: auto, i8].
+    #[arg(long, value_name = "HOW", value_parser = PossibleValuesParser::new(choices("activations")))]
+    pub(crate) activations: Option<String>,
     /// Code emitter [default: auto].
     #[arg(long, value_name = "EMITTER", value_parser = PossibleValuesParser::new(choices("emitter")))]
     pub(crate) emitter: Option<String>,
@@ -173,6 +176,7 @@ impl CompileArgs {
         let given = [
             ("--isa", self.isa.is_some()),
             ("--arith", self.arith.is_some()),
+            ("--activations", self.activations.is_some()),
             ("--emitter", self.emitter.is_some()),
             ("--decode", self.decode.is_some()),
             ("--prefill", self.prefill.is_some()),

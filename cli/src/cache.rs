@@ -224,6 +224,7 @@ fn key(model: &Path, options: &Options) -> Result<String> {
         memory_bytes,
         figures,
         code,
+        activations,
         ..
     } = options;
     let name = model.canonicalize().unwrap_or_else(|_| model.to_owned());
@@ -231,6 +232,7 @@ fn key(model: &Path, options: &Options) -> Result<String> {
     put("options", &format!("{isa:?} {profile:?} {emitter:?} {max_context:?} {max_step_tokens} {head:?} {egraph:?}"));
     put("strategies", &format!("{only:?} {threads} {memory_bytes:?}"));
     put("code", &code.to_string());
+    put("activations", activations.map_or("auto", |activations| activations.name()));
     put("figures", &format!("{figures:?}"));
     let shown = model.display();
     let mut files = Checkpoint::files_at(model).with_context(|| format!("cannot list {shown}"))?;

@@ -15,7 +15,7 @@ use tern_compiler::codegen::{EmitterChoice, Isa};
 use tern_compiler::egraph;
 use tern_compiler::graph::Strategy;
 use tern_compiler::graph::arith::Profile;
-use tern_compiler::import::Imported;
+use tern_compiler::import::{Activations, Imported, WeightFormat};
 use tern_compiler::pipeline::{self, Lowered, Options, Timings};
 use tern_compiler::schedule::HeadMode;
 use tern_compiler::strategy::Prices;
@@ -117,6 +117,7 @@ fn options_for(
         isa,
         profile,
         emitter,
+        activations: Activations::from_name(&setting("activations", args.activations.as_deref())?.value),
         max_context: number_or_auto("ctx", ctx)?.map(|n| n as u32),
         max_step_tokens: number("step-tokens", args.step_tokens.as_deref())? as u32,
         head: HeadMode::from_name(&head).with_context(|| format!("bug in tern: the knob head is {head:?}"))?,
@@ -207,6 +208,12 @@ impl Loaded {
             note(&format!(
                 "the model has {max} positions, the context takes {prepared} of them: --ctx takes up to {max}"
             ));
+        }
+        let facts = &imported.facts;
+        if facts.format == WeightFormat::DenseTernary && options.activations.is_none() {
+            note(
+                "the model was trained without quantised activations: they are rounded to i8; --activations f32 is exact",
+            );
         }
         if let Some(asked) = options.max_context.filter(|asked| *asked > max) {
             bail!(

@@ -5,7 +5,8 @@
 use std::path::PathBuf;
 
 /// The fixtures that are checkpoints, without the demo model.
-pub const CHECKPOINTS: &[&str] = &["bitnet-packed", "bitnet-online", "llama-bitlinear"];
+pub const CHECKPOINTS: &[&str] =
+    &["bitnet-packed", "bitnet-online", "llama-bitlinear", "llama-ternary-f16", "qwen3-group128"];
 
 /// `tests/fixtures/NAME`.
 pub fn fixture(name: &str) -> PathBuf {

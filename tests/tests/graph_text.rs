@@ -35,7 +35,7 @@ impl Rng {
 
 /// Weights of all kinds in a few small shapes, so that operands often fit.
 fn declare_weights(graph: &mut Graph, names: &[String], rng: &mut Rng) {
-    let shapes: [(DType, &[u32]); 7] = [
+    let shapes: [(DType, &[u32]); 9] = [
         (DType::Bf16, &[9, 8]),
         (DType::F32, &[8]),
         (DType::F32, &[16, 4]),
@@ -43,6 +43,8 @@ fn declare_weights(graph: &mut Graph, names: &[String], rng: &mut Rng) {
         (DType::Trit, &[4, 8]),
         (DType::Trit, &[8, 4]),
         (DType::F16, &[4]),
+        (DType::F32, &[8, 4]),
+        (DType::F32, &[8, 2]),
     ];
     for (i, (dtype, dims)) in shapes.into_iter().enumerate() {
         let scaling = match rng.below(4) {
@@ -64,8 +66,10 @@ fn declare_weights(graph: &mut Graph, names: &[String], rng: &mut Rng) {
             },
         };
         let (scale, origin) = match (dtype, i) {
-            (DType::Trit, _) if rng.below(2) == 0 => (Some(rng.real()), Origin::OnlineAbsmean),
+            (DType::Trit, _) if rng.below(3) == 0 => (Some(rng.real()), Origin::OnlineAbsmean),
+            (DType::Trit, _) if rng.below(2) == 0 => (Some(rng.real()), Origin::DenseTernary),
             (DType::Trit, _) => (Some(rng.real()), Origin::HfPacked),
+            (DType::F32, 7..) if rng.below(2) == 0 => (None, Origin::TernaryScales),
             (_, 2) => (None, Origin::RopeTable(RopeSpec { theta: rng.real(), scaling })),
             _ => (None, Origin::Dense),
         };

@@ -1,10 +1,12 @@
 //! The checkpoints with golden logits import, whole, and as what they are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tern_compiler::checkpoint::{Checkpoint, Histogram};
 use tern_compiler::graph::{DType, Dim, Graph, Op, Operand, Origin, RopeScaling, Type};
-use tern_compiler::import::{Architecture, ImportOptions, Imported, ScaleRule, WeightFormat, import, inspect};
+use tern_compiler::import::{
+    Activations, Architecture, Error, ImportOptions, Imported, ScaleRule, WeightFormat, import, inspect,
+};
 use tern_tests::fixtures::{CHECKPOINTS, checkpoint_dir, fixture};
 use tern_tests::synth::{Kind, Spec};
 
@@ -123,6 +125,41 @@ fn facts_are_those_of_the_files() {
     assert_eq!(demo.generation.temperature, Some(0.8));
     assert_eq!((demo.generation.top_k, demo.generation.do_sample), (Some(40), Some(true)));
     assert!(demo.tokenizer_json.is_some() && demo.tokenizer_config_json.is_some());
+}
+
+/// An import with activations of one kind.
+fn with_activations(name: &str, activations: Activations) -> Result<Imported, Error> {
+    import(&open(name), &ImportOptions { activations: Some(activations), ..ImportOptions::default() })
+}
+
+#[test]
+fn weights_alone_ternary_leave_activations_open() {
+    let counts = |name, activations| op_counts(&with_activations(name, activations).expect("valid").graph);
+    // One scale for a matrix: the products of a model that was trained with i8.
+    assert_eq!(counts("llama-ternary-f16", Activations::I8), expected_counts(2, false));
+    let of_f32 = counts("llama-ternary-f16", Activations::F32);
+    assert_eq!((of_f32["ternary_f32_linear"], of_f32["matmul"], of_f32.get("fake_quant")), (14, 1, None));
+    let by_group = counts("qwen3-group128", Activations::I8);
+    let found = ["quantize_groups", "ternary_group_linear", "rmsnorm_heads"].map(|op| by_group[op]);
+    assert_eq!((found, by_group["matmul"]), ([14, 14, 4], 1));
+    assert_eq!(counts("qwen3-group128", Activations::F32)["ternary_f32_linear"], 14);
+
+    let qwen3 = imported("qwen3-group128");
+    assert_eq!(qwen3.facts.architecture, Architecture::Qwen3);
+    assert_eq!((qwen3.facts.format, qwen3.facts.scale_rule), (WeightFormat::DenseTernary, ScaleRule::Magnitude));
+    assert_eq!(qwen3.facts.activations, Activations::I8);
+    let scales = qwen3.graph.weights.iter().filter(|w| w.origin == Origin::TernaryScales);
+    // 256, 512 and 768 columns are 2, 4 and 6 groups of 128.
+    let groups: BTreeSet<_> = scales.map(|w| w.ty.dims[1].as_const()).collect();
+    assert_eq!(groups, BTreeSet::from([Some(2), Some(4), Some(6)]));
+}
+
+#[test]
+fn a_model_trained_with_i8_has_no_choice() {
+    let error = with_activations("bitnet-packed", Activations::F32).expect_err("it was trained with i8");
+    assert!(matches!(error, Error::Unsupported(_)), "{error}");
+    assert!(error.to_string().contains("trained with activations in i8"), "{error}");
+    assert!(with_activations("bitnet-packed", Activations::I8).is_ok());
 }
 
 #[test]

@@ -5,6 +5,7 @@ use tern_compiler::codegen::EmitterChoice;
 use tern_compiler::egraph;
 use tern_compiler::graph::arith::Profile;
 use tern_compiler::graph::interp::KvType as InterpKv;
+use tern_compiler::import::Activations;
 use tern_compiler::pipeline::Lowered;
 use tern_compiler::pipeline::{self, Stage};
 use tern_runtime::session::KvType;
@@ -80,6 +81,17 @@ fn synthetic(name: &str, spec: &Spec) -> Loaded {
 fn fixtures() {
     for name in ["bitnet-packed", "bitnet-online", "llama-bitlinear"] {
         check(&Loaded::fixture(name), 17, Cross::Each);
+    }
+}
+
+#[test]
+fn weights_alone_ternary() {
+    for (name, activations) in [
+        ("llama-ternary-f16", Activations::F32),
+        ("qwen3-group128", Activations::F32),
+        ("qwen3-group128", Activations::I8),
+    ] {
+        check(&Loaded::fixture_with(name, Some(activations)), 9, Cross::Each);
     }
 }
 

@@ -34,6 +34,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("tests/tests/addsub_kernels.rs", "calls kernels"),
     ("tests/tests/attention_kernels.rs", "calls kernels"),
     ("tests/tests/dup_kernels.rs", "calls kernels"),
+    ("tests/tests/group_kernels.rs", "calls kernels"),
     ("tests/tests/kernels.rs", "calls kernels"),
     ("tests/tests/no_allocations.rs", "counts allocations as the global allocator"),
     ("benches/benches/kernels.rs", "calls kernels"),

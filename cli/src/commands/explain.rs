@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use tern_compiler::egraph::explain::{Candidate, Explained, explain};
+use tern_compiler::graph::{Node, Op};
 use tern_compiler::pipeline::Lowered;
 
 use crate::args::ExplainArgs;
@@ -26,7 +27,9 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<ExitCode> {
         of_layer && args.op.as_ref().is_none_or(named)
     };
     let wanted: Vec<&Explained> = all.iter().filter(is_wanted).collect();
-    if wanted.is_empty() {
+    let is_fixed = |node: &&Node| matches!(node.op, Op::TernaryGroupLinear | Op::TernaryF32Linear);
+    let fixed = optimised.nodes.iter().filter(is_fixed).count();
+    if wanted.is_empty() && fixed == 0 {
         let layers = all.iter().filter_map(|product| product.layer).max().map_or(0, |last| last + 1);
         let mut names: Vec<&str> =
             all.iter().flat_map(|p| &p.weights).filter_map(|name| name.rsplit('.').nth(1)).collect();
@@ -53,6 +56,13 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<ExitCode> {
     for product in wanted {
         text += "\n";
         shown(&mut text, product)?;
+    }
+    if fixed > 0 {
+        let why = "scales per row or per group of columns, or activations in f32";
+        writeln!(
+            text,
+            "\n{fixed} products have {why}: one kernel from t2g_16x16 computes each, no other strategy is there"
+        )?;
     }
     print(&text)?;
     Ok(ExitCode::SUCCESS)

@@ -220,7 +220,9 @@ fn refusals_say_what_to_do() {
         let n = faults.len();
         faults.into_iter().for_each(|status| hub.fault("/api/", Fault::Status(status)));
         let mut command = hub.tern(cache.path());
-        command.envs(token.map(|token| ("HF_TOKEN", token)));
+        if let Some(token) = token {
+            command.env("HF_TOKEN", token);
+        }
         let done = ran(command.args(["pull", MODEL]));
         assert!(!done.stderr.contains(TOKEN));
         done.refused(1, message);

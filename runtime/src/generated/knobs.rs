@@ -30,6 +30,13 @@ pub static KNOBS: &[KnobSpec] = &[
         doc: "The arithmetic profile: fused multiply-add or not. Results are bit-identical within one profile; `auto` takes fma where the target has it.",
     },
     KnobSpec {
+        name: "activations",
+        env: "TERN_ACTIVATIONS",
+        kind: KnobKind::Choice(&["auto", "i8", "f32"]),
+        default: "auto",
+        doc: "How activations meet ternary weights of a model that was trained without quantised activations: rounded to `i8` (per token, or per group of columns where the weights have a scale per group), or exactly, in `f32`. `auto` is i8. A model that was trained with i8 has no choice.",
+    },
+    KnobSpec {
         name: "emitter",
         env: "TERN_EMITTER",
         kind: KnobKind::Choice(&["auto", "clif"]),

@@ -26,7 +26,7 @@ pub(in crate::codegen) mod ternary;
 pub use asm::{Asm, Code};
 pub use listing::listing;
 
-use super::isa::EmitterChoice;
+use super::isa::{EmitterChoice, Isa};
 use super::kernels::attention::Shape;
 use super::{Error, Target};
 use crate::addsub::Program;
@@ -83,7 +83,7 @@ pub fn emit(kind: &KernelKind, program: Option<&Program>, target: &Target) -> Re
     let mut k = Asm::of_width(target, width, symbol(kind, target))?;
     match *kind {
         KernelKind::Ternary { packing, rows, cols, epilogue, regime, variant } => {
-            let t = ternary::Ternary { rows, cols, packing, epilogue, regime, variant };
+            let t = ternary::Ternary { rows, cols, packing, epilogue, regime, variant, code_row_bytes: None };
             if !ternary::exists(target.isa, &t) {
                 return Ok(None);
             }
@@ -112,9 +112,12 @@ pub fn emit(kind: &KernelKind, program: Option<&Program>, target: &Target) -> Re
             attention::attention(&mut k, &shape);
         }
         KernelKind::HeadScan { cols } => head::scan(&mut k, cols),
-        KernelKind::NormHeads { .. }
-        | KernelKind::QuantizeGroups { .. }
-        | KernelKind::Groups { .. }
+        KernelKind::Groups { rows, cols, group, x } if target.isa != Isa::Sse41 => {
+            ternary::groups::emit(&mut k, [rows, cols, group], x);
+        }
+        KernelKind::NormHeads { eps, heads, head_dim } => norm::norm_heads(&mut k, eps.get(), heads, head_dim),
+        KernelKind::QuantizeGroups { cols, group } => norm::quantize_groups(&mut k, cols, group),
+        KernelKind::Groups { .. }
         | KernelKind::Rope { .. }
         | KernelKind::Dup { .. }
         | KernelKind::KvWrite { .. }

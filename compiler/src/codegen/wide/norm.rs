@@ -49,6 +49,54 @@ pub(super) fn norm(k: &mut Asm, eps: Option<f32>, out_kind: RowKind, cols: u32) 
     });
 }
 
+/// Args: x, g, out, lo, hi (rows of heads).
+pub(super) fn norm_heads(k: &mut Asm, eps: f32, heads: u32, head_dim: u32) {
+    let bytes = row_bytes(head_dim);
+    let [x0, g, out0, head, hi] = [0, 1, 2, 3, 4].map(|slot| k.arg(slot));
+    // A head is a row of its own: heads are a multiple of 16 elements.
+    k.raw(|a| a.imul_3(head, head, heads as i32));
+    k.raw(|a| a.imul_3(hi, hi, heads as i32));
+    k.for_range(head, hi, 1, |k| {
+        let [x, out] = k.generals();
+        k.row(x, x0, head, bytes);
+        k.row(out, out0, head, bytes);
+        let r = Some(inverse_rms(k, x, head_dim, eps));
+        let source = Row { x, g, r, bytes: bytes as i32 };
+        k.for_constant(source.bytes, 64, |k, offset| {
+            let y = source.normalised(k, offset);
+            k.store16(ptr(out + offset), y);
+        });
+    });
+}
+
+/// Args: x, out, lo, hi (rows). A group is a multiple of 16 elements, or a whole row.
+pub(super) fn quantize_groups(k: &mut Asm, cols: u32, group: u32) {
+    let groups = cols / group;
+    let [scales_at, sums_at] = [layout::group_scales_at(cols), layout::group_sums_at(cols, groups)].map(|n| n as i32);
+    let [x0, out0, row, hi] = [0, 1, 2, 3].map(|slot| k.arg(slot));
+    k.for_range(row, hi, 1, |k| {
+        let [x, out, codes, at, i] = k.generals();
+        k.row(x, x0, row, row_bytes(cols));
+        k.row(out, out0, row, layout::row_bytes(RowKind::Q8Groups(groups), cols) as i64);
+        k.copy(codes, out);
+        k.copy(at, out);
+        k.set(i, 0);
+        k.turns(i, groups as i32, 1, |k| {
+            let source = Row { x, g: x, r: None, bytes: row_bytes(group) as i32 };
+            let scale = source.row_scale(k);
+            let sum = source.write_codes(k, scale, codes);
+            k.raw(|a| a.vmovd(dword_ptr(at + sums_at), sum.xmm()));
+            let inverse = k.splat_f32(1.0).at(Width::W128);
+            k.vdivps(inverse, inverse, scale.at(Width::W128));
+            k.raw(|a| a.vmovss(dword_ptr(at + scales_at), inverse.xmm()));
+            k.raw(|a| a.add(x, 4 * group as i32));
+            k.raw(|a| a.add(codes, group as i32));
+            k.raw(|a| a.add(at, 4));
+        });
+        write_zeros(k, out, row_bytes(cols) as i32 / 4, layout::row_bytes(RowKind::Q8, cols) as i32);
+    });
+}
+
 /// r = 1 / sqrt(dot(x, x) / K + eps), in every lane.
 fn inverse_rms(k: &mut Asm, x: General, cols: u32, eps: f32) -> Vector {
     let acc = k.zero16();

@@ -209,6 +209,15 @@ bitwise! {
 }
 
 impl Asm {
+    /// Dwords of `table` chosen by the low bits of those of `index`; at least 256 bits.
+    pub fn vpermps(&mut self, d: Vector, index: Vector, table: Vector) {
+        let result = match d.width() {
+            Width::W512 => self.a.vpermps(d.zmm(), index.zmm(), table.zmm()),
+            Width::W128 | Width::W256 => self.a.vpermps(d.ymm(), index.ymm(), table.ymm()),
+        };
+        self.note(result);
+    }
+
     /// d = 0, whatever its width.
     pub fn clear(&mut self, d: Vector) {
         // The short form clears the whole register.

@@ -10,7 +10,7 @@ use crate::codegen::{EmitterChoice, Isa, Target, candidates};
 use crate::graph::arith::Profile;
 use crate::graph::{Act, F32};
 use crate::schedule::RowKind;
-use crate::schedule::kernel::{Epilogue, KernelKind, KvElem, MapOp, ProgramId};
+use crate::schedule::kernel::{Epilogue, GroupRows, KernelKind, KvElem, MapOp, ProgramId};
 
 const WIDE: [Isa; 4] = [Isa::Avx2, Isa::AvxVnni, Isa::Avx512Vnni, Isa::Avx512Vbmi];
 
@@ -31,6 +31,11 @@ fn kinds() -> Vec<KernelKind> {
         KernelKind::AddSub { program: ProgramId(0), rows: 30, cols: 70, epilogue: Epilogue::ScaleAdd, tokens: 16 },
         KernelKind::AddSub { program: ProgramId(0), rows: 30, cols: 70, epilogue: Epilogue::Scale, tokens: 32 },
         KernelKind::Rope { cols: 240, head_dim: 80 },
+        KernelKind::NormHeads { eps: F32::new(1e-6), heads: 5, head_dim: 80 },
+        KernelKind::QuantizeGroups { cols: 384, group: 128 },
+        KernelKind::QuantizeGroups { cols: 100, group: 100 },
+        KernelKind::Groups { rows: 40, cols: 512, group: 128, x: GroupRows::Codes },
+        KernelKind::Groups { rows: 40, cols: 512, group: 128, x: GroupRows::F32 },
     ];
     for elem in [KvElem::F32, KvElem::F16] {
         kinds.push(KernelKind::KvWrite { heads: 5, head_dim: 128, elem });

@@ -22,10 +22,10 @@ const UNROLL: u8 = 4;
 const LINE: i32 = 64;
 
 /// Tokens that share one unfolding of the weights.
-const MOST_TOKENS: i32 = 4;
+pub(super) const MOST_TOKENS: i32 = 4;
 
 /// What stays in registers throughout a kernel.
-struct Constants {
+pub(super) struct Constants {
     /// 81, 162 and the two halves of the table that unfolds r; for five trits a byte.
     five: Option<[Vector; 4]>,
     /// Where field 0, 1, ... of a byte lies: registers for one token, memory for several, whose sums need the registers.
@@ -33,10 +33,10 @@ struct Constants {
 }
 
 /// A block of a tile for some tokens.
-struct Block<'a> {
-    t: &'a Ternary,
-    constants: &'a Constants,
-    tokens: i32,
+pub(super) struct Block<'a> {
+    pub(super) t: &'a Ternary,
+    pub(super) constants: &'a Constants,
+    pub(super) tokens: i32,
 }
 
 /// Args as in the module's head; `lo`, `hi` count tiles (pairs of tiles of a gated unit).
@@ -72,11 +72,11 @@ pub(super) fn emit(k: &mut Asm, t: &Ternary) {
 }
 
 /// Sixteen registers hold the sums of one token only.
-fn most_tokens(width: Width) -> i32 {
+pub(super) fn most_tokens(width: Width) -> i32 {
     if width == Width::W512 { MOST_TOKENS } else { 1 }
 }
 
-fn constants(k: &mut Asm, t: &Ternary) -> Constants {
+pub(super) fn constants(k: &mut Asm, t: &Ternary) -> Constants {
     let whole = |k: &mut Asm, byte: u8| {
         let v = k.vector();
         let from = k.all_u8(byte);
@@ -157,6 +157,18 @@ fn sums(k: &mut Asm, block: &Block<'_>, w: General, offset: i32, token: General)
         }
     });
     result
+}
+
+/// The sums of codes, not yet of trits, of 16 rows (or 8) for every token of the block: of the lines at `p` with the columns
+/// from `x` on. Spoils `p`, `x` and `end`.
+pub(super) fn code_sums(k: &mut Asm, block: &Block<'_>, p: General, x: General, end: General, into: &[Vector]) {
+    if k.isa.has_vnni() {
+        vnni_sums(k, block, p, x, end, into);
+    } else if let [into] = into {
+        maddubs_sums(k, block, p, x, end, *into);
+    } else {
+        k.fail(format_args!("sums of several tokens without dot products"));
+    }
 }
 
 /// Lines per turn of the loop.

@@ -14,6 +14,8 @@
 //! One way reads `c2_256`, whose cache lines are columns:
 //! - [`columns`]: for one token after another. Columns whose activation is zero are not read.
 //!
+//! [`groups`] reads `t2g_16x16`: weights with a scale per group of columns, with codes or with f32.
+//!
 //! [`mod@dup`] reads a matrix of which repeats are stored once. Weights that are code have [`mod@addsub`].
 //!
 //! Args: w, codes, scales, sums, out, tokens, lo, hi, s_w, then residual rows or s_w of up, scratch.
@@ -23,6 +25,7 @@ mod columns;
 mod dot;
 pub(super) mod dup;
 mod epilogue;
+pub(super) mod groups;
 mod indices;
 mod lut;
 mod table;
@@ -65,6 +68,8 @@ pub(super) struct Ternary {
     pub(super) regime: Regime,
     /// How the loops are cut.
     pub(super) variant: Variant,
+    /// Bytes from one row of codes to the next, where it is not that of K codes.
+    pub(super) code_row_bytes: Option<i32>,
 }
 
 impl Ternary {
@@ -90,7 +95,8 @@ impl Ternary {
 
     /// Bytes from one row of codes to the next.
     fn code_row_bytes(&self) -> i32 {
-        layout::row_bytes(crate::schedule::RowKind::Q8, self.cols) as i32
+        let usual = || layout::row_bytes(crate::schedule::RowKind::Q8, self.cols) as i32;
+        self.code_row_bytes.unwrap_or_else(usual)
     }
 
     /// Bytes from one result row to the next.
