@@ -235,7 +235,8 @@ fn key(model: &Path, options: &Options) -> Result<String> {
     put("activations", activations.map_or("auto", |activations| activations.name()));
     put("figures", &format!("{figures:?}"));
     let shown = model.display();
-    let mut files = Checkpoint::files_at(model).with_context(|| format!("cannot list {shown}"))?;
+    let there = fs::metadata(model).and_then(|_| Checkpoint::files_at(model));
+    let mut files = there.with_context(|| format!("cannot list {shown}"))?;
     files.sort();
     for path in files {
         let ending = path.extension().unwrap_or_default();

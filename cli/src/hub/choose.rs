@@ -65,8 +65,8 @@ pub(super) fn choose(repository: &Repository, listing: &Listing, file: Option<&s
     let models = gguf_models(listing);
     let shown = || {
         let mut lines: Vec<String> = models
-            .iter()
-            .map(|(_, parts)| {
+            .values()
+            .map(|parts| {
                 let bytes: u64 = parts.iter().map(|(_, bytes)| bytes).sum();
                 let more = if parts.len() > 1 { format!(" and {} more parts", parts.len() - 1) } else { String::new() };
                 format!("\n  {:>9.1} MB  {}{more}", bytes as f64 / 1e6, parts[0].0)

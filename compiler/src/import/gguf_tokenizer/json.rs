@@ -1,6 +1,7 @@
 //! The layout of `tokenizer.json`, as much of it as converted vocabularies need.
 //!
 //! In: the parts of a tokenizer. Out: its text, in the same order for the same vocabulary.
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use std::borrow::Cow;
 

@@ -8,7 +8,6 @@
 //! Upholds: ids are those that the tokenizer's makers would get, or the vocabulary is refused; every id is that of a token,
 //! counts agree, scores are finite; what is built grows in proportion to the vocabulary. A chat template is carried along as
 //! text, never looked into. Deliberately encodes nothing itself: that is the runtime's business, as with every checkpoint.
-#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod byte_level;
 mod config;

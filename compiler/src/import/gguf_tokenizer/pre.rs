@@ -151,8 +151,9 @@ mod tests {
     #[test]
     fn the_way_of_llama_3_is_the_one_that_tables_of_tokens_know() {
         let steps = LIKE_LLAMA3.steps();
-        let [cut, bytes] = steps["pretokenizers"].as_array().expect("steps").as_slice() else { panic!("two steps") };
-        assert_eq!((&cut["behavior"], &cut["pattern"]["Regex"]), (&json!("Isolated"), &json!(LLAMA3)));
-        assert_eq!((&bytes["use_regex"], &bytes["add_prefix_space"]), (&json!(false), &json!(false)));
+        let step = |path: &str| steps.pointer(&format!("/pretokenizers/{path}"));
+        assert_eq!((step("0/behavior"), step("0/pattern/Regex")), (Some(&json!("Isolated")), Some(&json!(LLAMA3))));
+        assert_eq!((step("1/use_regex"), step("1/add_prefix_space")), (Some(&json!(false)), Some(&json!(false))));
+        assert_eq!(step("2"), None);
     }
 }
