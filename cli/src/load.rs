@@ -15,7 +15,7 @@ use tern_compiler::codegen::{EmitterChoice, Isa};
 use tern_compiler::egraph;
 use tern_compiler::graph::Strategy;
 use tern_compiler::graph::arith::Profile;
-use tern_compiler::import::{Activations, Imported, WeightFormat};
+use tern_compiler::import::{Activations, Architecture, Imported, ModelFacts, WeightFormat};
 use tern_compiler::pipeline::{self, Lowered, Options, Timings};
 use tern_compiler::schedule::HeadMode;
 use tern_compiler::strategy::Prices;
@@ -184,6 +184,20 @@ pub(crate) fn figures(args: &CompileArgs, is_for_here: bool) -> Result<Figures> 
     }
 }
 
+/// What is to be said of a model whose activations are rounded though it may not have been trained so.
+fn rounding(facts: &ModelFacts) -> Option<&'static str> {
+    match facts.format {
+        WeightFormat::DenseTernary => Some(
+            "the model was trained without quantised activations: they are rounded to i8; --activations f32 is exact",
+        ),
+        WeightFormat::Gguf if facts.architecture != Architecture::BitNet => Some(
+            "the file does not say whether activations were quantised in training: they are rounded to i8; --activations \
+             f32 leaves them as they are",
+        ),
+        WeightFormat::Gguf | WeightFormat::HfPacked | WeightFormat::OnlineMaster => None,
+    }
+}
+
 /// A model on its way to code.
 pub(crate) struct Loaded {
     /// Its files.
@@ -209,11 +223,8 @@ impl Loaded {
                 "the model has {max} positions, the context takes {prepared} of them: --ctx takes up to {max}"
             ));
         }
-        let facts = &imported.facts;
-        if facts.format == WeightFormat::DenseTernary && options.activations.is_none() {
-            note(
-                "the model was trained without quantised activations: they are rounded to i8; --activations f32 is exact",
-            );
+        if let Some(text) = rounding(&imported.facts).filter(|_| options.activations.is_none()) {
+            note(text);
         }
         if let Some(asked) = options.max_context.filter(|asked| *asked > max) {
             bail!(
