@@ -194,7 +194,7 @@ fn rounding(facts: &ModelFacts) -> Option<&'static str> {
             "the file does not say whether activations were quantised in training: they are rounded to i8; --activations \
              f32 leaves them as they are",
         ),
-        WeightFormat::Gguf | WeightFormat::HfPacked | WeightFormat::OnlineMaster => None,
+        _ => None,
     }
 }
 
