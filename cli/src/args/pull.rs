@@ -11,7 +11,7 @@ pub(crate) struct PullArgs {
     /// Which GGUF file, where there are several; all parts of one are taken.
     #[arg(long, value_name = "NAME")]
     pub(crate) file: Option<String>,
-    /// The hub [default: what HF_ENDPOINT says, or https://huggingface.co].
+    /// The hub [default: what HF_ENDPOINT says, or Hugging Face itself].
     #[arg(long, value_name = "URL")]
     pub(crate) endpoint: Option<String>,
     /// Folder of compiled and fetched models [default: auto, tern in the user's folder of caches].

@@ -1,6 +1,6 @@
 //! The encodings of GGUF tensors that are no plain arrays of numbers.
 //!
-//! In: an [`Encoding`]. Out: its name and [`Geometry`]: how many bytes a tensor of a shape takes. Deliberately knows no type
+//! In: an [`Encoding`]. Out: its name and `Geometry`: how many bytes a tensor of a shape takes. Deliberately knows no type
 //! ids, which have several meanings ([`super::layout`]), and no bits (one file each in `types`).
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 

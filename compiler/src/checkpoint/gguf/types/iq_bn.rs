@@ -1,12 +1,12 @@
 //! IQ1_BN, IQ2_BN and IQ2_BN_R4 of ik_llama.cpp: blocks of 64 trits, one scale in front of every row.
 //!
-//! IQ1_BN, 13 bytes `ql[12] extra`: ql[3 i + k] holds w[16 i + 5 k + j], j = 0..5, with weight 3^j; extra holds w[16 i + 15]
+//! IQ1_BN, 13 bytes `ql[12] extra`: `ql[3 i + k]` holds `w[16 i + 5 k + j]`, j = 0..5, with weight 3^j; extra holds `w[16 i + 15]`
 //! with weight 3^i; i = 0..4, k = 0..3. The row's scale is f16.
 //!
-//! IQ2_BN, 16 bytes: byte j holds w[j], w[16 + j], w[32 + j], w[48 + j] from the lowest bits up. The row's scale is f32.
+//! IQ2_BN, 16 bytes: byte j holds `w[j]`, `w[16 + j]`, `w[32 + j]`, `w[48 + j]` from the lowest bits up. The row's scale is f32.
 //!
 //! IQ2_BN_R4: four rows lie together: four f32 scales, then 64 bytes for every 64 columns; byte 16 l + 4 k + i holds of row k
-//! w[16 l + i], w[16 l + 4 + i], w[16 l + 8 + i], w[16 l + 12 + i]; i, k, l = 0..4.
+//! `w[16 l + i]`, `w[16 l + 4 + i]`, `w[16 l + 8 + i]`, `w[16 l + 12 + i]`; i, k, l = 0..4.
 //!
 //! Source: ikawrakow/ik_llama.cpp, `ggml/src/iqk/iqk_quantize.cpp`.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]

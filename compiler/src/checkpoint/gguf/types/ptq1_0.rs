@@ -1,7 +1,7 @@
 //! PTQ1_0: 128 trits in 28 bytes, `qs[24] qh[2] f16 d`.
 //!
-//! qs[m], m = 0..16, holds w[m + 16 n], n = 0..5; qs[16 + m], m = 0..8, holds w[80 + m + 8 n]; qh[h], h = 0, 1, holds
-//! w[120 + h + 2 n], n = 0..4. Bytes as in TQ1_0. A file may say that its activations are rotated first; that is for the
+//! `qs[m]`, m = 0..16, holds `w[m + 16 n]`, n = 0..5; `qs[16 + m]`, m = 0..8, holds `w[80 + m + 8 n]`; `qh[h]`, h = 0, 1, holds
+//! `w[120 + h + 2 n]`, n = 0..4. Bytes as in TQ1_0. A file may say that its activations are rotated first; that is for the
 //! importer to notice.
 //!
 //! Source: PrismML-Eng/llama.cpp, `ggml/src/ggml-quants.c`.

@@ -1,6 +1,6 @@
 //! STQ1_0 ("Sherry"): 256 trits of which exactly one in four is zero, `qs[32] sign[8] f16 d`, 42 bytes.
 //!
-//! 64 groups of four lanes that lie 16 apart: lane p of group g = 16 chunk + l is w[64 chunk + 16 p + l]. The group's slot is
+//! 64 groups of four lanes that lie 16 apart: lane p of group g = 16 chunk + l is `w[64 chunk + 16 p + l]`. The group's slot is
 //! the nibble g of qs (low first), its sign bit g of sign. Lane slot >> 2 is zero; the other three in order are +, then - if
 //! slot & 1, then - if slot & 2; all negated if the sign is set.
 //!

@@ -1,6 +1,6 @@
 //! Every encoding against golden bytes, and encoders against decoders.
 //!
-//! The ternary vectors hold the weights w[j] of a linear congruential sequence; those of TQ1_0, TQ2_0 and Q2_0 were confirmed
+//! The ternary vectors hold the weights `w[j]` of a linear congruential sequence; those of TQ1_0, TQ2_0 and Q2_0 were confirmed
 //! with the formats' reference implementations, which also gave the sums of the dense ones.
 #![expect(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "tests")]
 
@@ -11,7 +11,7 @@ use super::ternary::Matrix;
 use super::*;
 use crate::checkpoint::{Error, StoredType, Tensor, dense as any_dense};
 
-/// w[j] in -1..=1 of the published vectors: s = 1, s = 1664525 s + 1013904223, w = (s >> 16) mod 3 - 1.
+/// `w[j]` in -1..=1 of the published vectors: s = 1, s = 1664525 s + 1013904223, w = (s >> 16) mod 3 - 1.
 fn numbers() -> impl Iterator<Item = u32> {
     let mut s = 1u32;
     std::iter::repeat_with(move || {

@@ -1,7 +1,7 @@
 //! TQ1_0: 256 trits in 54 bytes, `qs[48] qh[4] f16 d`.
 //!
-//! qs[m], m = 0..32, holds w[m + 32 n], n = 0..5; qs[32 + m], m = 0..16, holds w[160 + m + 16 n]; qh[j], j = 0..4, holds
-//! w[240 + j + 4 n], n = 0..4. The first trit of a byte is the most significant.
+//! `qs[m]`, m = 0..32, holds `w[m + 32 n]`, n = 0..5; `qs[32 + m]`, m = 0..16, holds `w[160 + m + 16 n]`; `qh[j]`, j = 0..4, holds
+//! `w[240 + j + 4 n]`, n = 0..4. The first trit of a byte is the most significant.
 //!
 //! Source: ggml-org/llama.cpp, `ggml/src/ggml-quants.c`.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]

@@ -1,6 +1,6 @@
 //! TQ2_0: 256 trits in 66 bytes, `qs[64] f16 d`.
 //!
-//! w[128 g + 32 l + m] is bits 2 l and 2 l + 1 of qs[32 g + m]; g = 0, 1, l = 0..4, m = 0..32.
+//! `w[128 g + 32 l + m]` is bits 2 l and 2 l + 1 of `qs[32 g + m]`; g = 0, 1, l = 0..4, m = 0..32.
 //!
 //! Source: ggml-org/llama.cpp, `ggml/src/ggml-quants.c`.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
