@@ -23,7 +23,7 @@ fn a_model_is_tuned_once_and_shown() {
     let first = tune(&file, &["--plot", &text(&plot)]);
     assert!(first.stderr.contains("figures: "), "{first:?}");
     let table = first.ok();
-    assert!(table.contains("1 tokens, 256 columns") && table.contains("dot2"), "{table}");
+    assert!(table.contains("1 token, 256 columns") && table.contains("dot2"), "{table}");
     assert!(table.lines().all(|line| line.chars().count() <= 120), "{table}");
     let svg = fs::read_to_string(&plot).expect("a plot");
     assert!(svg.starts_with("<svg") && svg.contains("dot2") && svg.ends_with("</svg>\n"));
