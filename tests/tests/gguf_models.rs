@@ -108,12 +108,12 @@ fn matrices_that_are_ternary_already_are_too() {
 
 #[test]
 fn shards_are_one_model() {
+    use tern_compiler::checkpoint::gguf::value::Value;
     let shape = small(Kind::LlamaBitLinear);
     let whole = twin(&shape, Blocks::Q2_0);
     let (mut first, mut second) = (whole.clone(), File::default());
     second.tensors = first.tensors.split_off(7);
     let split = |file: &mut File, no: u16| {
-        use tern_compiler::checkpoint::gguf::value::Value;
         file.put("split.no", Value::U16(no));
         file.put("split.count", Value::U16(2));
         file.put("split.tensors.count", Value::I32(whole.tensors.len() as i32));
@@ -135,6 +135,14 @@ fn shards_are_one_model() {
     };
     let [a, b] = files;
     assert!(refused(vec![(names[0], a.clone())]).contains(names[1]));
+    // A later one that says something else of the model, or has another count.
+    let mut other = second.clone();
+    other.put("llama.rope.freq_base", Value::F32(5e5));
+    let text = refused(vec![(names[0], a.clone()), (names[1], other.bytes().0)]);
+    assert!(text.contains("llama.rope.freq_base") && text.contains(names[1]), "{text}");
+    let mut other = second.clone();
+    other.put("split.tensors.count", Value::I32(99));
+    assert!(refused(vec![(names[0], a.clone()), (names[1], other.bytes().0)]).contains("split.tensors.count"));
     assert!(refused(vec![(names[0], b.clone()), (names[1], a.clone())]).contains("split.no"));
     assert!(
         refused(vec![(names[0], a.clone()), (names[1], b.clone()), ("x.gguf", b.clone())]).contains("several models")

@@ -64,10 +64,13 @@ pub(super) fn open(files: &[(&str, &[u8])]) -> Result<(Gguf, Vec<Vec<Entry>>), E
         });
         entries.push(of_file.collect::<Result<Vec<Entry>, Error>>()?);
     }
+    for header in &headers {
+        shards::check_total(&header.metadata, places_len(&entries))?;
+        headers.first().map_or(Ok(()), |first| shards::check_same(&first.metadata, &header.metadata))?;
+    }
     let Some(first) = headers.into_iter().next() else {
         return Err(Error::input(Fault::new("the model", "no file", "at least one GGUF file")));
     };
-    shards::check_total(&first.metadata, places_len(&entries))?;
     let layouts = proved.into_iter().map(|(_, proof)| proof).collect();
     Ok((Gguf { metadata: first.metadata, layouts }, entries))
 }

@@ -81,6 +81,18 @@ pub(super) fn check_shard(metadata: &Metadata, index: usize, count: usize) -> Re
     Ok(())
 }
 
+/// Checks that a later shard says nothing of the model but what the first one says.
+pub(super) fn check_same(first: &Metadata, later: &Metadata) -> Result<(), Error> {
+    let of_shard = |key: &str| key.starts_with("split.");
+    match later.pairs().find(|(key, value)| !of_shard(key) && first.get(key) != Some(*value)) {
+        Some((key, _)) => {
+            let fault = later.fault(key, format!("no such key, or what {} says", first.file()));
+            Err(Error::input(fault.next("the files are of different versions or models: fetch all of them again")))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Checks that all shards together have as many tensors as the first says.
 pub(super) fn check_total(metadata: &Metadata, tensors: usize) -> Result<(), Error> {
     match metadata.u64("split.tensors.count")? {

@@ -32,9 +32,10 @@ pub(super) fn rope_spec(
     let theta = keys.positive("rope.freq_base")?.unwrap_or(F32::new(DEFAULT_THETA));
     let factor = keys.positive("rope.scaling.factor")?.unwrap_or(F32::new(1.0));
     let stated = match keys.metadata.str(&keys.key("rope.scaling.type"))? {
-        None | Some("none") => RopeScaling::None,
-        Some("linear") if factor.get() == 1.0 => RopeScaling::None,
-        Some("linear") => RopeScaling::Linear { factor },
+        Some("none") => RopeScaling::None,
+        None | Some("linear") if factor.get() == 1.0 => RopeScaling::None,
+        // A factor alone is linear: llama.cpp's loader takes that kind where none is named (llama-model.cpp).
+        None | Some("linear") => RopeScaling::Linear { factor },
         Some("yarn") => RopeScaling::Yarn {
             factor,
             beta_fast: F32::new(BETA_FAST),

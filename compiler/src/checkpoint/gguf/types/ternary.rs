@@ -166,7 +166,7 @@ impl<'c> Matrix<'c> {
         if self.geometry.is_flat {
             let scale = if self.codec.scale == ScalePlace::TensorEnd { self.tensor_scale()? } else { 1.0 };
             self.flat_row(row, out)?;
-            finish(scale, out);
+            self.finish(scale, out, || self.tensor.len_bytes().saturating_sub(self.geometry.tail_bytes))?;
             each(scale, out);
             return Ok(());
         }
@@ -189,7 +189,7 @@ impl<'c> Matrix<'c> {
             self.check_scale(scale, at())?;
             (self.codec.codes)(block, out);
             self.check_codes(out, at())?;
-            finish(scale, out);
+            self.finish(scale, out, at)?;
             each(scale, out);
         }
         Ok(())
@@ -260,6 +260,27 @@ impl<'c> Matrix<'c> {
         ))
     }
 
+    /// A scale of zero makes every weight zero. Encodings that have a code for zero write that then: other codes are a hole of
+    /// zero bytes, in a file that was not fetched to its end.
+    fn finish(&self, scale: f32, codes: &mut [u8], at: impl FnOnce() -> usize) -> Result<(), Error> {
+        if scale != 0.0 || codes.iter().all(|code| *code == ZERO) {
+            return Ok(());
+        }
+        match self.encoding {
+            Encoding::Q1_0 | Encoding::Stq1_0 => {
+                codes.fill(ZERO);
+                Ok(())
+            }
+            _ => {
+                let found = format!("a scale of 0 in a block of {} whose weights are not all zero", self.encoding);
+                let fault = self.tensor.fault_at(at(), found, "a scale above 0, or weights of 0");
+                Err(Error::input(
+                    fault.next("the weights are damaged, or were not fetched to the end: fetch them again"),
+                ))
+            }
+        }
+    }
+
     /// Refuses codes that are no trits, in the block that begins at `at`.
     fn check_codes(&self, codes: &[u8], at: usize) -> Result<(), Error> {
         if self.may_double || codes.iter().fold(0, |most, code| most.max(*code)) < NO_TRIT {
@@ -280,13 +301,6 @@ impl<'c> Matrix<'c> {
 /// The scale of a block; none of zeros alone.
 fn block_scale(scale: f32, codes: &[u8]) -> Option<f32> {
     (scale != 0.0 && codes.iter().any(|code| *code != ZERO)).then_some(scale)
-}
-
-/// A scale of zero makes every weight zero, whatever the codes.
-fn finish(scale: f32, codes: &mut [u8]) {
-    if scale == 0.0 {
-        codes.fill(ZERO);
-    }
 }
 
 fn not_ternary(tensor: &Tensor<'_>) -> Error {

@@ -200,9 +200,9 @@ fn scales_are_as_few_as_possible() {
     assert_eq!(scales(&rows), Scales::Rows(vec![2.0, 3.0]));
     let groups = [block(&ones, 1.0), block(&ones, 2.0), block(&zeros, 3.0), block(&ones, 4.0)];
     assert_eq!(scales(&groups), Scales::Groups { cols: 64, scales: vec![1.0, 2.0, 1.0, 4.0] });
-    // A scale of zero makes zeros of all trits.
-    let (codes, scale) = decode(Encoding::Q2_0, [1, 64], &block(&ones, 0.0)).expect("valid");
-    assert_eq!((codes, scale), (vec![1; 64], Scales::Tensor(1.0)));
+    // Without a code for zero, a scale of zero makes zeros of all signs.
+    let (codes, scale) = decode(Encoding::Q1_0, [1, 128], &[0; 18]).expect("valid");
+    assert_eq!((codes, scale), (vec![1; 128], Scales::Tensor(1.0)));
 }
 
 #[test]
@@ -216,6 +216,13 @@ fn damage_is_refused_with_its_place() {
     for scale in [f16::NAN, f16::INFINITY, f16::from_f32(-1.0)] {
         let text = refused(Encoding::Tq2_0, [1, 256], &tq2_0::encode(&[1; 256], scale));
         assert!(text.contains("byte 100: found a scale of"), "{text}");
+    }
+    // A hole of zero bytes.
+    for (encoding, shape, bytes) in
+        [(Encoding::Q2_0, [1, 64], 18), (Encoding::Tq1_0, [1, 256], 54), (Encoding::I2S, [1, 128], 64)]
+    {
+        let text = refused(encoding, shape, &vec![0; bytes]);
+        assert!(text.contains("a scale of 0 in a block of") && text.contains("fetch them again"), "{text}");
     }
     let tail = [&f32::NAN.to_le_bytes()[..], &[0; 28]].concat();
     assert!(refused(Encoding::I2S, [1, 128], &[vec![0; 32], tail].concat()).contains("byte 132: found a scale of NaN"));
