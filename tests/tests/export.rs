@@ -53,7 +53,8 @@ fn round_trip(from: &Path, format: Format, activations: Option<Activations>, out
 
 fn refusal(checkpoint: &Checkpoint, format: Format, activations: Option<Activations>) -> String {
     let dir = tempfile::tempdir().expect("a folder");
-    let error = write(checkpoint, format, activations, &dir.path().join("out")).expect_err("the format cannot hold it");
+    let error =
+        write(checkpoint, format, activations, &dir.path().join("out.gguf")).expect_err("the format cannot hold it");
     assert!(matches!(error, Error::Unsupported(_)), "{error}");
     assert_eq!(std::fs::read_dir(dir.path()).expect("a folder").count(), 0, "{error}");
     error.to_string()
@@ -214,7 +215,7 @@ fn nothing_is_left_behind_and_nothing_is_overwritten() {
     for format in [Format::Hf, GGUF] {
         for stop in [1, 20, 40] {
             let mut heard = 0;
-            let ended = export(&source, format, None, &dir.path().join("out"), &mut |_| {
+            let ended = export(&source, format, None, &dir.path().join("out.gguf"), &mut |_| {
                 heard += 1;
                 if heard == stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             });
@@ -229,6 +230,8 @@ fn nothing_is_left_behind_and_nothing_is_overwritten() {
         assert!(matches!(write(&source, format, None, &out), Err(Error::Occupied { .. })));
     }
     assert_eq!(std::fs::read_dir(dir.path()).expect("a folder").count(), 1);
+    let error = write(&source, GGUF, None, &dir.path().join("m.bin")).expect_err("no name of a GGUF file");
+    assert!(matches!(error, Error::Name { .. }) && error.to_string().contains(".gguf"), "{error}");
     // An empty folder gives way, and so does a file to a file.
     let (empty, file) = (dir.path().join("empty"), dir.path().join("file.gguf"));
     std::fs::create_dir(&empty).expect("made");

@@ -27,6 +27,12 @@ pub enum Error {
         /// The path that was asked for.
         path: PathBuf,
     },
+    /// A GGUF file is known by its name.
+    #[error("cannot write {}: expected a name that ends with .gguf, by which such a file is known", .path.display())]
+    Name {
+        /// The path that was asked for.
+        path: PathBuf,
+    },
     /// The system refused.
     #[error("cannot write {}", .path.display())]
     Io {

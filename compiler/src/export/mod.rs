@@ -61,7 +61,7 @@ pub type Hear<'h> = &'h mut dyn FnMut(Progress) -> ControlFlow<()>;
 /// formats that do not.
 ///
 /// # Errors
-/// `Unsupported` if the format cannot hold the model; `Import` if it is not one that tern reads; `Occupied`, `Io`; `Interrupted` if
+/// `Unsupported` if the format cannot hold the model; `Import` if it is not one that tern reads; `Occupied`, `Name`, `Io`; `Interrupted` if
 /// `hear` says so. Then nothing is left behind, and what was there before is still there.
 pub fn export(
     checkpoint: &Checkpoint,
@@ -77,8 +77,8 @@ pub fn export(
         Format::Gguf(_) => replaceable_file(out)?,
     };
     let scratch = Scratch::beside(&target).map_err(|source| Error::Io { path: target.clone(), source })?;
-    // The name of a checkpoint is that of its folder or file.
-    let written = scratch.path(target.file_name().unwrap_or_default());
+    // Readers know a GGUF file by its ending, which a file behind a link need not have.
+    let written = scratch.path(if format == Format::Hf { "model" } else { "model.gguf" });
     let total_bytes = model.stored_bytes();
     let mut done_bytes = 0;
     // Once for writing, twice for comparing.
@@ -128,10 +128,9 @@ fn free_folder(out: &Path) -> Result<std::path::PathBuf, Error> {
 /// Where a file `out` goes: behind a link, in the place of a file, or where nothing is.
 fn replaceable_file(out: &Path) -> Result<std::path::PathBuf, Error> {
     match fs::metadata(out) {
-        Ok(meta) if meta.is_file() => {
-            fs::canonicalize(out).map_err(|source| Error::Io { path: out.to_owned(), source })
-        }
-        Ok(_) => Err(Error::Occupied { path: out.to_owned() }),
+        Ok(meta) if !meta.is_file() => Err(Error::Occupied { path: out.to_owned() }),
+        _ if out.extension().is_none_or(|ending| ending != "gguf") => Err(Error::Name { path: out.to_owned() }),
+        Ok(_) => fs::canonicalize(out).map_err(|source| Error::Io { path: out.to_owned(), source }),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound && !out.is_symlink() => Ok(out.to_owned()),
         Err(source) => Err(Error::Io { path: out.to_owned(), source }),
     }
