@@ -11,12 +11,14 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod build;
+mod export;
 mod model;
 mod pull;
 mod tune;
 
 pub(crate) use bench::{BenchArgs, Rival};
 pub(crate) use build::{BuildArgs, Emit, TargetArgs, WeightsPlace};
+pub(crate) use export::{ExportArgs, ExportFormat};
 pub(crate) use pull::PullArgs;
 pub(crate) use tern_host::Usage;
 pub(crate) use tern_host::args::{ChatArgs, EngineArgs, GenerateArgs};
@@ -90,6 +92,12 @@ pub(crate) enum Command {
     /// The same checkpoint, options and target give the same bytes on every machine. OUT appears when it is whole, or not at
     /// all. An artifact and a program hold machine code: run one as you would any program, if you trust who built it.
     Build(Box<BuildArgs>),
+    /// Write a checkpoint in another format: the same weights to the last bit, or a refusal.
+    ///
+    /// From any MODEL that tern reads. What was written is read back and compared before OUT appears; what the format cannot hold
+    /// (a scale that f16 rounds, rows that are no whole blocks, scales per group where there is room for one) is refused with the
+    /// tensor and with what would work.
+    Export(ExportArgs),
     /// Measure on this CPU what the ternary products of a model cost in every way that there is to compute them.
     ///
     /// The optimiser then chooses by these figures: `tern run`, `tern bench` and `tern build` use them on this CPU. Weights are

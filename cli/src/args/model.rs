@@ -21,6 +21,7 @@ impl Command {
             Command::Inspect(args) => &mut args.model,
             Command::Bench(args) => &mut args.model,
             Command::Build(args) => &mut args.model,
+            Command::Export(args) => &mut args.model,
             Command::Tune(args) => &mut args.model,
             Command::Synth(_) | Command::Pull(_) | Command::Cache(_) | Command::Knobs(_) | Command::Completions(_) => {
                 return None;

@@ -8,6 +8,7 @@ pub(crate) mod completions;
 pub(crate) mod dump;
 pub(crate) mod eval;
 pub(crate) mod explain;
+pub(crate) mod export;
 pub(crate) mod inspect;
 pub(crate) mod knobs;
 pub(crate) mod logits;

@@ -6,6 +6,7 @@ mod cache;
 mod chat;
 mod commands;
 mod endings;
+mod export;
 mod hub;
 mod native;
 mod pull;

@@ -56,7 +56,8 @@ impl Architecture {
         }
     }
 
-    const fn model_type(self) -> &'static str {
+    /// The name in `model_type`.
+    pub const fn model_type(self) -> &'static str {
         match self {
             Architecture::BitNet => "bitnet",
             Architecture::Llama => "llama",

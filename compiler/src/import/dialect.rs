@@ -13,7 +13,7 @@ use crate::checkpoint::gguf::types::RowOrder;
 
 /// How the files of a checkpoint name things.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Dialect {
+pub(crate) enum Dialect {
     /// As the architecture files do.
     HuggingFace,
     /// As llama.cpp does.
@@ -49,7 +49,7 @@ pub(super) const ROPE_FREQS: &str = "rope_freqs.weight";
 
 impl Dialect {
     /// What the files call the tensor `name`; `name` itself if they have no other word.
-    pub(super) fn file_name(self, name: &str) -> Cow<'_, str> {
+    pub(crate) fn file_name(self, name: &str) -> Cow<'_, str> {
         match self {
             Dialect::HuggingFace => Cow::Borrowed(name),
             Dialect::Gguf { .. } => gguf_name(name).map_or(Cow::Borrowed(name), Cow::Owned),
@@ -57,7 +57,7 @@ impl Dialect {
     }
 
     /// The order of the rows of the matrix `name`.
-    pub(super) fn row_order(self, name: &str) -> RowOrder {
+    pub(crate) fn row_order(self, name: &str) -> RowOrder {
         match self {
             Dialect::Gguf { rotated } if name.ends_with("q_proj.weight") || name.ends_with("k_proj.weight") => rotated,
             Dialect::HuggingFace | Dialect::Gguf { .. } => RowOrder::AsIs,

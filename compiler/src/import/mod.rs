@@ -9,7 +9,7 @@
 mod bitnet;
 mod builder;
 mod config;
-mod dialect;
+pub(crate) mod dialect;
 mod error;
 mod facts;
 mod fields;

@@ -3,7 +3,7 @@
 //! In: a [`Vocabulary`], as the metadata of a GGUF file has it. Out: a [`Converted`]: the texts of `tokenizer.json` and
 //! `tokenizer_config.json` as Hugging Face writes them, the id that begins a text and those that end one. One file per kind:
 //! `byte_level.rs` (`gpt2`; `pre.rs` has the ways to cut texts), `merged.rs` (`llama`, SentencePiece's merges by scores),
-//! `unigram.rs` (`t5`).
+//! `unigram.rs` (`t5`). `express.rs` is the way back.
 //!
 //! Upholds: ids are those that the tokenizer's makers would get, or the vocabulary is refused; every id is that of a token,
 //! counts agree, scores are finite; what is built grows in proportion to the vocabulary. A chat template is carried along as
@@ -11,6 +11,7 @@
 
 mod byte_level;
 mod config;
+mod express;
 #[cfg(test)]
 mod hostile;
 mod json;
@@ -23,6 +24,7 @@ mod tokens;
 mod unigram;
 mod vocabulary;
 
+pub use express::{Expressed, express};
 pub use vocabulary::{SpecialIds, Vocabulary};
 
 use super::error::Error;

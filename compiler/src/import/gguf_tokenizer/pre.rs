@@ -109,6 +109,12 @@ pub(super) fn of(vocabulary: &Vocabulary<'_>, tokens: &Tokens<'_>) -> Result<&'s
     }
 }
 
+/// The first name of what composes and merges so, and whose steps are `wanted`.
+pub(super) fn name_of(composes: bool, whole_words: bool, wanted: impl Fn(&Value) -> bool) -> Option<&'static str> {
+    let mut known = KNOWN.iter().filter(|pre| (pre.composes, pre.whole_words) == (composes, whole_words));
+    known.find(|pre| wanted(&pre.steps())).and_then(|pre| pre.names.first().copied())
+}
+
 fn has_llama3_marks(tokens: &Tokens<'_>) -> bool {
     ["<|begin_of_text|>", "<|start_header_id|>", "<|eot_id|>"].iter().all(|mark| tokens.id(mark).is_some())
 }

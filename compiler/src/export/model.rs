@@ -1,0 +1,212 @@
+//! What is exported: the weights of an imported model, and the numbers that stand in its graph alone.
+//!
+//! In: an import. Out: a [`Model`]: every tensor once, in model order, dense or ternary with its factors; readers of bands of rows.
+
+use crate::checkpoint::{Checkpoint, Fault};
+use crate::graph::{DType, DenseType, F32, Op, Origin, WeightDecl, WeightId};
+use crate::import::{Architecture, Imported};
+use crate::weights::{DenseShape, WeightData};
+
+use super::Error;
+
+/// Elements that are read at once, about: whole rows.
+const BAND_ELEMS: usize = 4 << 20;
+
+/// A model on its way to another format.
+pub(super) struct Model<'m> {
+    pub(super) checkpoint: &'m Checkpoint,
+    pub(super) imported: &'m Imported,
+    pub(super) parts: Vec<Part<'m>>,
+    /// The epsilon of the norms.
+    pub(super) eps: F32,
+    /// Whether the gate is a squared ReLU; else it is SiLU.
+    pub(super) is_relu2: bool,
+}
+
+/// One tensor.
+#[derive(Clone, Copy)]
+pub(super) struct Part<'m> {
+    pub(super) id: WeightId,
+    pub(super) decl: &'m WeightDecl,
+    /// N and K; of a vector 1 and its length.
+    pub(super) shape: [usize; 2],
+    pub(super) data: Data,
+}
+
+/// What a tensor holds.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum Data {
+    Dense(DenseType),
+    /// Trits, with what multiplies them.
+    Trits(Factors),
+}
+
+/// What turns trits into weights.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum Factors {
+    /// One for the matrix.
+    One(f32),
+    /// So many for each row, in another weight.
+    PerRow(WeightId, usize),
+}
+
+impl<'m> Model<'m> {
+    pub(super) fn new(checkpoint: &'m Checkpoint, imported: &'m Imported) -> Result<Self, Error> {
+        let graph = &imported.graph;
+        let mut parts = Vec::new();
+        for (at, decl) in graph.weights.iter().enumerate() {
+            let id = WeightId(at as u32);
+            let shape = shape(decl)?;
+            let data = match &decl.origin {
+                Origin::RopeTable(_) | Origin::TernaryScales => continue,
+                Origin::Dense => Data::Dense(DenseType::of(decl.ty.dtype).ok_or_else(|| odd(decl))?),
+                Origin::HfPacked | Origin::OnlineAbsmean | Origin::Gguf | Origin::DenseTernary => {
+                    if decl.ty.dtype != DType::Trit {
+                        return Err(odd(decl));
+                    }
+                    Data::Trits(factors(&graph.weights, decl)?)
+                }
+            };
+            parts.push(Part { id, decl, shape, data });
+        }
+        let eps = graph.nodes.iter().find_map(|node| if let Op::RmsNorm { eps } = node.op { Some(eps) } else { None });
+        let is_relu2 = graph.nodes.iter().any(|node| node.op == Op::Relu2);
+        let eps = eps.ok_or_else(|| Error::Bug("a model without norms".to_owned()))?;
+        Ok(Self { checkpoint, imported, parts, eps, is_relu2 })
+    }
+
+    pub(super) fn architecture(&self) -> Architecture {
+        self.imported.facts.architecture
+    }
+
+    /// A finding about the tensor of `part`, by the name that the checkpoint's import gives it.
+    pub(super) fn fault(&self, part: &Part<'_>, found: impl Into<String>, expected: impl Into<String>) -> Fault {
+        Fault::new(self.checkpoint.name(), found, expected).tensor(part.decl.name.as_str())
+    }
+
+    /// A finding about the model.
+    pub(super) fn fault_of_all(&self, found: impl Into<String>, expected: impl Into<String>) -> Fault {
+        Fault::new(self.checkpoint.name(), found, expected)
+    }
+
+    /// Elements of all parts, as bytes of a band that was read: what progress is counted in.
+    pub(super) fn stored_bytes(&self) -> u64 {
+        self.parts.iter().map(|part| (part.shape[0] * part.shape[1]) as u64).sum()
+    }
+
+    pub(super) fn weights(&self) -> &'m dyn WeightData {
+        &self.imported.weights
+    }
+
+    /// The rows of `part` as they are stored, one after the other.
+    pub(super) fn dense_rows(&self, part: &Part<'_>, rows: std::ops::Range<usize>) -> Result<Vec<u8>, Error> {
+        read_dense(self.weights(), part, rows)
+    }
+
+    /// The codes of the rows of `part`.
+    pub(super) fn codes(&self, part: &Part<'_>, rows: std::ops::Range<usize>) -> Result<Vec<u8>, Error> {
+        read_codes(self.weights(), part, rows)
+    }
+
+    /// The factors of `rows`: one per row at the least.
+    pub(super) fn factors(&self, part: &Part<'_>, rows: std::ops::Range<usize>) -> Result<Vec<f32>, Error> {
+        read_factors(self.weights(), part, rows)
+    }
+}
+
+impl Part<'_> {
+    /// Rows that are read at once: a multiple of `unit`.
+    pub(super) fn band_rows(&self, unit: usize) -> usize {
+        let [_, cols] = self.shape;
+        (BAND_ELEMS / cols.max(1)).next_multiple_of(unit.max(1)).max(unit.max(1))
+    }
+
+    /// Whether it is a vector.
+    pub(super) fn is_vector(&self) -> bool {
+        self.decl.ty.dims.len() == 1
+    }
+
+    /// How far its factors reach, in words.
+    pub(super) fn factors_text(&self) -> String {
+        match self.data {
+            Data::Dense(_) => "dense".to_owned(),
+            Data::Trits(Factors::One(_)) => "one scale".to_owned(),
+            Data::Trits(Factors::PerRow(_, 1)) => "a scale per row".to_owned(),
+            Data::Trits(Factors::PerRow(_, n)) => format!("a scale per group of {} columns", self.shape[1] / n),
+        }
+    }
+}
+
+/// The rows of `part` out of `weights`.
+pub(super) fn read_dense(
+    weights: &dyn WeightData,
+    part: &Part<'_>,
+    rows: std::ops::Range<usize>,
+) -> Result<Vec<u8>, Error> {
+    let Data::Dense(dtype) = part.data else { return Err(odd(part.decl)) };
+    let [n, k] = part.shape;
+    let row_bytes = k * elem_bytes(dtype);
+    let mut out = vec![0; rows.len() * row_bytes];
+    weights.dense_rows(part.id, DenseShape { dtype, rows: n, cols: k }, rows, row_bytes, &mut out)?;
+    Ok(out)
+}
+
+/// The codes of the rows of `part` out of `weights`.
+pub(super) fn read_codes(
+    weights: &dyn WeightData,
+    part: &Part<'_>,
+    rows: std::ops::Range<usize>,
+) -> Result<Vec<u8>, Error> {
+    let mut out = vec![0; rows.len() * part.shape[1]];
+    weights.codes(part.id, part.shape, rows, &mut out)?;
+    Ok(out)
+}
+
+/// The factors of the rows of `part` out of `weights`.
+pub(super) fn read_factors(
+    weights: &dyn WeightData,
+    part: &Part<'_>,
+    rows: std::ops::Range<usize>,
+) -> Result<Vec<f32>, Error> {
+    match part.data {
+        Data::Dense(_) => Err(odd(part.decl)),
+        Data::Trits(Factors::One(factor)) => Ok(vec![factor; rows.len()]),
+        Data::Trits(Factors::PerRow(id, groups)) => {
+            let shape = DenseShape { dtype: DenseType::F32, rows: part.shape[0], cols: groups };
+            let mut out = vec![0; rows.len() * groups * 4];
+            weights.dense_rows(id, shape, rows, groups * 4, &mut out)?;
+            Ok(out.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+        }
+    }
+}
+
+/// Bytes of an element.
+pub(super) const fn elem_bytes(dtype: DenseType) -> usize {
+    match dtype {
+        DenseType::F32 => 4,
+        DenseType::F16 | DenseType::Bf16 => 2,
+    }
+}
+
+/// What multiplies the trits of `decl`: its own scale, or the factors that were declared beside it.
+fn factors(all: &[WeightDecl], decl: &WeightDecl) -> Result<Factors, Error> {
+    let beside = all.iter().position(|other| other.name == decl.name && other.origin == Origin::TernaryScales);
+    match (beside.and_then(|at| Some((at, all.get(at)?))), decl.scale) {
+        (Some((at, scales)), _) => Ok(Factors::PerRow(WeightId(at as u32), shape(scales)?[1])),
+        (None, Some(scale)) => Ok(Factors::One(scale.get())),
+        (None, None) => Err(odd(decl)),
+    }
+}
+
+fn shape(decl: &WeightDecl) -> Result<[usize; 2], Error> {
+    let dims: Option<Vec<usize>> = decl.ty.dims.iter().map(|dim| dim.as_const().map(|n| n as usize)).collect();
+    match dims.as_deref() {
+        Some(&[n, k]) => Ok([n, k]),
+        Some(&[k]) => Ok([1, k]),
+        _ => Err(odd(decl)),
+    }
+}
+
+fn odd(decl: &WeightDecl) -> Error {
+    Error::Bug(format!("{} is {}, which nothing exports", decl.name, decl.ty))
+}
