@@ -55,7 +55,7 @@ impl Choice {
     pub(super) fn model(&self, files: &[Remote]) -> Option<String> {
         match self {
             Choice::Single | Choice::Index => None,
-            Choice::Gguf(_) => files.first().map(|file| file.local.clone()),
+            Choice::Gguf(_) => files.first().map(|file| file.name.clone()),
         }
     }
 }
@@ -67,7 +67,7 @@ pub(super) fn choose(repository: &Repository, listing: &Listing, file: Option<&s
         let mut lines: Vec<String> = models
             .values()
             .map(|parts| {
-                let bytes: u64 = parts.iter().map(|(_, bytes)| bytes).sum();
+                let bytes = parts.iter().fold(0_u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
                 let more = if parts.len() > 1 { format!(" and {} more parts", parts.len() - 1) } else { String::new() };
                 format!("\n  {:>9.1} MB  {}{more}", bytes as f64 / 1e6, parts[0].0)
             })
@@ -80,8 +80,14 @@ pub(super) fn choose(repository: &Repository, listing: &Listing, file: Option<&s
         lines.concat()
     };
     if let Some(wanted) = file {
-        let is_wanted = |name: &str| name == wanted || name.rsplit('/').next() == Some(wanted);
-        let found: Vec<_> = models.iter().filter(|(_, parts)| parts.iter().any(|(name, _)| is_wanted(name))).collect();
+        let having = |is_wanted: &dyn Fn(&str) -> bool| -> Vec<_> {
+            models.iter().filter(|(_, parts)| parts.iter().any(|(name, _)| is_wanted(name))).collect()
+        };
+        // The whole name is no doubt, whatever lies in folders.
+        let mut found = having(&|name| name == wanted);
+        if found.is_empty() {
+            found = having(&|name| name.rsplit('/').next() == Some(wanted));
+        }
         return match found.as_slice() {
             [(stem, parts)] => whole(stem, parts),
             [] if models.is_empty() => bail!("{repository} has no GGUF file, and --file names one: leave it out"),
@@ -203,6 +209,9 @@ mod tests {
         assert!(chosen(&names, Some("none.gguf")).expect_err("no such file").to_string().contains("it has"));
         assert_eq!(chosen(&["m.gguf"], None).expect("a file"), ["m.gguf"]);
         assert!(chosen(&["a/m.gguf", "b/m.gguf"], Some("m.gguf")).is_err());
+        for name in ["m.gguf", "a/m.gguf", "b/m.gguf"] {
+            assert_eq!(chosen(&["a/m.gguf", "b/m.gguf", "m.gguf"], Some(name)).expect("a file"), [name]);
+        }
     }
 
     #[test]

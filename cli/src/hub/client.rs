@@ -39,17 +39,19 @@ pub(super) struct Client {
 pub(super) struct Failure {
     pub(super) error: anyhow::Error,
     pub(super) is_passing: bool,
+    /// Whether something came of it that was not there before: attempts are counted from this one.
+    pub(super) came_further: bool,
     /// How long the server wants to be left alone.
     pub(super) pause: Option<Duration>,
 }
 
 impl Failure {
     pub(super) fn lasting(error: anyhow::Error) -> Self {
-        Self { error, is_passing: false, pause: None }
+        Self { error, is_passing: false, came_further: false, pause: None }
     }
 
     pub(super) fn passing(error: anyhow::Error) -> Self {
-        Self { error, is_passing: true, pause: None }
+        Self { error, is_passing: true, came_further: false, pause: None }
     }
 }
 
@@ -172,7 +174,8 @@ impl Client {
         };
         let seconds = header(response, "retry-after").and_then(|text| text.parse().ok());
         let pause = seconds.map(|seconds| Duration::from_secs(seconds).min(MAX_PAUSE));
-        Failure { error, is_passing: matches!(status.as_u16(), 408 | 429 | 500 | 502..=504), pause }
+        let is_passing = matches!(status.as_u16(), 408 | 429 | 500 | 502..=504);
+        Failure { error, is_passing, came_further: false, pause }
     }
 }
 
@@ -189,21 +192,25 @@ fn unreachable(url: &str, e: &ureq::Error) -> Failure {
         _ => false,
     };
     let error = anyhow!("cannot reach {}: {e}; without a network, give the folder of a model that is here", host(url));
-    Failure { error, is_passing, pause: None }
+    Failure { error, is_passing, came_further: false, pause: None }
 }
 
-/// Tries until it goes well, or will not.
+/// Tries until it goes well, or will not, with a pause between any two attempts.
 pub(super) fn patiently<T>(mut attempt: impl FnMut() -> Result<T, Failure>) -> Result<T> {
-    let mut pause = FIRST_PAUSE;
-    for left in (0..ATTEMPTS).rev() {
-        match attempt() {
+    let (mut left, mut pause) = (ATTEMPTS, FIRST_PAUSE);
+    loop {
+        let failure = match attempt() {
             Ok(done) => return Ok(done),
-            Err(failure) if left == 0 || !failure.is_passing => return Err(failure.error),
-            Err(failure) => {
-                std::thread::sleep(failure.pause.unwrap_or(pause));
-                pause = pause.saturating_mul(2);
-            }
+            Err(failure) => failure,
+        };
+        if failure.came_further {
+            (left, pause) = (ATTEMPTS, FIRST_PAUSE);
         }
+        left = left.saturating_sub(1);
+        if left == 0 || !failure.is_passing {
+            return Err(failure.error);
+        }
+        std::thread::sleep(failure.pause.unwrap_or(pause));
+        pause = pause.saturating_mul(2).min(MAX_PAUSE);
     }
-    bail!("bug in tern: attempts ended without an end")
 }

@@ -8,9 +8,10 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 
 use super::client::{Client, Failure, patiently};
+use super::here::{Here, add, no_link};
 use super::listing::Remote;
 use super::repository::Repository;
 use super::sum::Running;
@@ -30,20 +31,22 @@ struct Part<'a> {
     found: u64,
 }
 
-/// Fetches `file` to `path`, unless it is there. `came` is told how many of its bytes there are. Gives how many came now.
+/// Fetches `file` to its place `here`, unless it is there. `came` is told how many of its bytes there are. Gives how many came
+/// now.
 pub(super) fn fetch(
     client: &Client,
     repository: &Repository,
     commit: &str,
     file: &Remote,
-    path: &Path,
+    here: &mut Here,
     came: &mut dyn FnMut(u64),
 ) -> Result<u64> {
-    if path.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == file.bytes) {
-        came(file.bytes);
+    if here.has(file, came)? {
         return Ok(0);
     }
-    let mut part = Part::open(file, path)?;
+    // What is there with another sum is replaced when the right bytes are whole.
+    let path = here.path(file)?;
+    let mut part = Part::open(file, &path)?;
     let mut new_bytes = 0;
     loop {
         new_bytes += part.complete(client, repository, commit, came)?;
@@ -54,15 +57,16 @@ pub(super) fn fetch(
         if part.found == 0 {
             let _ = fs::remove_file(&part.path);
             let (name, hub) = (&file.name, client.host());
-            return Err(anyhow!(
+            bail!(
                 "{name} of {repository} came from {hub} with another sum than the hub lists: it was damaged on its way, or \
                  changed; nothing of it was kept, try again"
-            ));
+            );
         }
         // What was here before may be the damaged half.
         part.clear()?;
     }
-    part.file.sync_all().and_then(|()| fs::rename(&part.path, path)).with_context(|| failed(path))?;
+    part.file.sync_all().and_then(|()| fs::rename(&part.path, &path)).with_context(|| failed(&path))?;
+    here.keep(file)?;
     Ok(new_bytes)
 }
 
@@ -73,7 +77,9 @@ fn failed(path: &Path) -> String {
 impl<'a> Part<'a> {
     /// The part of `remote` that is beside `path`, or none yet.
     fn open(remote: &'a Remote, path: &Path) -> Result<Self> {
-        let part = path.with_file_name(format!(".{}.part", remote.local));
+        let name = remote.name.rsplit('/').next().unwrap_or(&remote.name);
+        let part = path.with_file_name(format!(".{name}.part"));
+        no_link(&part)?;
         let mut options = File::options();
         let file = options.read(true).write(true).create(true).truncate(false).open(&part);
         let file = file.with_context(|| failed(&part))?;
@@ -88,16 +94,7 @@ impl<'a> Part<'a> {
         if self.file.metadata()?.len() > self.remote.bytes {
             self.file.set_len(0)?;
         }
-        let mut chunk = vec![0; CHUNK_BYTES];
-        loop {
-            match self.file.read(&mut chunk)? {
-                0 => break,
-                n => {
-                    self.sum.add(&chunk[..n]);
-                    self.at += n as u64;
-                }
-            }
-        }
+        self.at = add(&self.file, &mut self.sum, &mut |_| {})?;
         self.found = self.at;
         Ok(())
     }
@@ -111,7 +108,8 @@ impl<'a> Part<'a> {
         Ok(())
     }
 
-    /// Fetches what is missing. Attempts count only as long as nothing comes of them.
+    /// Fetches what is missing. Attempts count as long as none comes further than all before: bytes that a server gives again
+    /// are no progress.
     fn complete(
         &mut self,
         client: &Client,
@@ -119,21 +117,21 @@ impl<'a> Part<'a> {
         commit: &str,
         came: &mut dyn FnMut(u64),
     ) -> Result<u64> {
-        let mut new_bytes = 0;
-        while self.at < self.remote.bytes {
-            patiently(|| {
-                let before = new_bytes;
-                let (from, body) = client.bytes(repository, commit, self.remote, self.at)?;
-                if from != self.at {
-                    self.clear().map_err(Failure::lasting)?;
-                }
-                match self.append(body, &mut new_bytes, came) {
-                    // It came a step further: the next attempt is a first one.
-                    Err(failure) if failure.is_passing && new_bytes > before => Ok(()),
-                    done => done,
-                }
-            })?;
+        let (mut new_bytes, mut furthest) = (0, self.at);
+        if self.at == self.remote.bytes {
+            return Ok(0);
         }
+        patiently(|| {
+            let (from, body) = client.bytes(repository, commit, self.remote, self.at)?;
+            if from != self.at {
+                self.clear().map_err(Failure::lasting)?;
+            }
+            self.append(body, &mut new_bytes, came).map_err(|mut failure| {
+                failure.came_further = self.at > furthest;
+                furthest = furthest.max(self.at);
+                failure
+            })
+        })?;
         Ok(new_bytes)
     }
 

@@ -1,8 +1,8 @@
 //! What a hub says that a repository holds.
 //!
 //! In: the JSON of `/api/models/OWNER/NAME/revision/REVISION?blobs=true`. Out: [`Listing`]: the commit, and for every file that could be
-//! a model's its name, size and sum. It upholds that the commit is one, that names stay in their folder, and that every file
-//! has a size and a sum: nothing is fetched that could not be checked.
+//! a model's its name, size and sum. It upholds that the commit is one, that names stay in their folder, that sizes can
+//! be summed, and that every file has a size and a sum: nothing is fetched that could not be checked.
 
 use std::collections::BTreeMap;
 
@@ -16,6 +16,8 @@ use super::sum::Sum;
 const MAX_FILES: usize = 100_000;
 /// The longest name of a file, in bytes.
 const MAX_NAME_BYTES: usize = 240;
+/// The largest file. No hub takes larger ones, and those of a whole repository still have a sum.
+const MAX_FILE_BYTES: u64 = 1 << 44;
 
 /// A repository at a commit.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -29,10 +31,8 @@ pub(super) struct Listing {
 /// A file to fetch.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Remote {
-    /// Its name in the repository.
+    /// Its name in the repository, and in the folder on this disk; `/` between folders.
     pub(super) name: String,
-    /// Its name on this disk, without folders.
-    pub(super) local: String,
     /// Its size.
     pub(super) bytes: u64,
     /// What it must sum up to.
@@ -80,6 +80,12 @@ impl Listing {
             let digits = sibling.lfs.as_ref().map(|lfs| lfs.sha256.as_str()).or(sibling.blob_id.as_deref());
             let sum = digits.and_then(|digits| Sum::parse(digits).ok());
             let size = sibling.lfs.as_ref().and_then(|lfs| lfs.size).or(sibling.size);
+            if let Some(bytes) = size.filter(|bytes| *bytes > MAX_FILE_BYTES) {
+                bail!(
+                    "the hub says that {} of {repository} has {bytes} bytes, expected at most {MAX_FILE_BYTES}",
+                    sibling.rfilename
+                );
+            }
             // Files without a size are found, and refused only when they are wanted.
             let sum = sum.filter(|_| size.is_some());
             files.insert(sibling.rfilename, (size.unwrap_or(0), sum));
@@ -100,18 +106,21 @@ impl Listing {
     /// The file called `name`.
     pub(super) fn file(&self, name: &str) -> Result<Remote> {
         match self.files.get(name) {
-            Some((bytes, Some(sum))) => {
-                let local = name.rsplit('/').next().unwrap_or(name).to_owned();
-                Ok(Remote { name: name.to_owned(), local, bytes: *bytes, sum: sum.clone() })
-            }
+            Some((bytes, Some(sum))) => Ok(Remote { name: name.to_owned(), bytes: *bytes, sum: sum.clone() }),
             Some((_, None)) => bail!("the hub gives no size or no sum for {name}: what comes could not be checked"),
             None => bail!("the hub lists no file {name}"),
         }
     }
 }
 
+/// Bytes of all `files`.
+pub(super) fn total(files: &[Remote]) -> Result<u64> {
+    let sum = files.iter().try_fold(0_u64, |sum, file| sum.checked_add(file.bytes));
+    sum.with_context(|| format!("the {} files are too large to be summed", files.len()))
+}
+
 /// Whether a file of that name stays in its folder, and can be seen there, on every system. Others are nobody's model.
-fn is_safe(name: &str) -> bool {
+pub(super) fn is_safe(name: &str) -> bool {
     let is_part = |part: &str| {
         !part.is_empty()
             && !part.starts_with('.')
@@ -156,7 +165,7 @@ mod tests {
             .collect();
         let listing = parse(&serde_json::json!({"sha": "0123456789abcdef", "siblings": files})).expect("a listing");
         assert_eq!(listing.names().map(|(name, _)| name).collect::<Vec<_>>(), ["a.json", "sub/b.gguf"]);
-        assert_eq!(listing.file("sub/b.gguf").expect("a file").local, "b.gguf");
+        assert_eq!(listing.file("sub/b.gguf").expect("a file").name, "sub/b.gguf");
     }
 
     #[test]
@@ -176,5 +185,20 @@ mod tests {
             assert!(listing.has(name) && listing.file(name).is_err(), "{name}");
         }
         assert!(listing.file("missing").is_err());
+    }
+
+    #[test]
+    fn sizes_can_be_summed() {
+        let listed = |bytes: u64| {
+            parse(&serde_json::json!({"sha": "0123456789", "siblings": [
+                {"rfilename": "a", "size": bytes, "blobId": "0".repeat(40)}]}))
+        };
+        let largest = listed(MAX_FILE_BYTES).and_then(|listing| listing.file("a")).expect("a file");
+        for bytes in [MAX_FILE_BYTES + 1, u64::MAX] {
+            let e = listed(bytes).expect_err("too large").to_string();
+            assert!(e.contains(&format!("a of a/b has {bytes} bytes")), "{e}");
+        }
+        assert_eq!(total(&vec![largest.clone(); MAX_FILES]).expect("a sum"), MAX_FILES as u64 * MAX_FILE_BYTES);
+        assert!(total(&[Remote { bytes: u64::MAX, ..largest.clone() }, largest]).is_err());
     }
 }

@@ -8,6 +8,7 @@
 mod choose;
 mod client;
 mod fetch;
+mod here;
 mod listing;
 mod origin;
 mod repository;
@@ -27,6 +28,7 @@ use crate::output::note;
 use crate::progress::Progress;
 use choose::Choice;
 use client::Client;
+use here::Here;
 use origin::Origin;
 
 /// Where models come from if nobody says otherwise.
@@ -66,21 +68,22 @@ pub(crate) fn pull(
     let listing = client.listing(repository)?;
     let choice = choose::choose(repository, &listing, file)?;
     let folder = store.folder(repository, &listing.commit)?;
+    let mut here = Here::open(folder.clone(), store.sums(repository, &listing.commit));
     let mut files = choice.files(&listing)?;
     if let (Choice::Index, Some(index)) = (&choice, files.last()) {
-        fetch::fetch(&client, repository, &listing.commit, index, &folder.join(&index.local), &mut |_| {})?;
-        let shards = choose::shards(&listing, &folder.join(&index.local))?;
+        fetch::fetch(&client, repository, &listing.commit, index, &mut here, &mut |_| {})?;
+        let shards = choose::shards(&listing, &folder.join(&index.name))?;
         files.extend(shards);
     }
-    let bytes = files.iter().map(|file| file.bytes).sum();
+    let bytes = listing::total(&files)?;
     let commit = listing.commit.get(..12).unwrap_or(&listing.commit);
     note(&format!("{repository} at {commit}: {} files, {:.1} MB", files.len(), bytes as f64 / 1e6));
     let bar = Progress::bytes("fetching", bytes);
     let (mut before, mut new_bytes) = (0_u64, 0);
     for file in &files {
-        let mut came = |done: u64| bar.set(before + done, bytes);
-        new_bytes += fetch::fetch(&client, repository, &listing.commit, file, &folder.join(&file.local), &mut came)?;
-        before += file.bytes;
+        let mut came = |done: u64| bar.set(before.saturating_add(done), bytes);
+        new_bytes += fetch::fetch(&client, repository, &listing.commit, file, &mut here, &mut came)?;
+        before = before.saturating_add(file.bytes);
         bar.set(before, bytes);
     }
     drop(bar);

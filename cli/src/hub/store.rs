@@ -4,7 +4,7 @@
 //! is there; that two processes never write one repository at once; and that nobody but the owner writes the folder.
 //!
 //! `hub/HOST/OWNER--NAME/COMMIT/NAME/` has the files, `hub/HOST/OWNER--NAME/REVISION.json` which commit a revision was when it
-//! was fetched last.
+//! was fetched last, `hub/HOST/OWNER--NAME/COMMIT/.sums.json` what was summed of the files.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -14,6 +14,8 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use tern_host::output::write_file;
 
+use super::here::no_link;
+use super::listing::is_safe;
 use super::origin::Origin;
 use super::repository::Repository;
 use crate::cache::Cache;
@@ -27,7 +29,7 @@ const MAX_NOTE_BYTES: u64 = 64 << 10;
 pub(crate) struct Fetched {
     /// Which commit it is.
     pub(crate) commit: String,
-    /// The file that is the model; `None` if the folder is.
+    /// The file that is the model, `/` between folders; `None` if the folder is.
     pub(crate) model: Option<String>,
     /// Bytes of its files.
     pub(crate) bytes: u64,
@@ -73,8 +75,9 @@ impl Store {
         self.cache.prepare()?;
         let folder = self.repository(repository);
         let path = folder.join(".lock");
-        let made = fs::create_dir_all(&folder).and_then(|()| File::create(&path));
-        let file = made.with_context(|| format!("cannot write {}", path.display()))?;
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        no_link(&path)?;
+        let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -93,13 +96,20 @@ impl Store {
         Ok(folder)
     }
 
+    /// The note of sums of the files of `commit`. No repository is called like that.
+    pub(super) fn sums(&self, repository: &Repository, commit: &str) -> PathBuf {
+        self.repository(repository).join(commit).join(".sums.json")
+    }
+
     fn path(&self, repository: &Repository, commit: &str) -> PathBuf {
         self.repository(repository).join(commit).join(repository.name())
     }
 
     /// Notes that `fetched` is whole. Gives where the model is.
     pub(super) fn remember(&self, repository: &Repository, fetched: &Fetched) -> Result<PathBuf> {
-        write_file(&self.note(repository), &serde_json::to_vec(fetched).context("a note cannot be written")?)?;
+        let note = self.note(repository);
+        no_link(&note)?;
+        write_file(&note, &serde_json::to_vec(fetched).context("a note cannot be written")?)?;
         Ok(self.model(repository, fetched))
     }
 
@@ -122,8 +132,8 @@ fn read_note(path: &Path) -> Option<Fetched> {
         return None;
     }
     let fetched: Fetched = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
-    let is_name = |name: &String| !name.starts_with('.') && !name.contains(['/', '\\']);
-    (is_name(&fetched.commit) && fetched.model.as_ref().is_none_or(is_name)).then_some(fetched)
+    let is_commit = is_safe(&fetched.commit) && !fetched.commit.contains('/');
+    (is_commit && fetched.model.as_ref().is_none_or(|model| is_safe(model))).then_some(fetched)
 }
 
 /// Everything that was fetched from any hub, last first.
@@ -160,7 +170,8 @@ fn entry(host: &Path, folder: &Path, note: &Path) -> Option<Entry> {
 
 /// Removes everything that was fetched. Gives how many bytes the models had.
 pub(crate) fn clear(cache_dir: Option<&str>) -> Result<u64> {
-    let bytes = entries(cache_dir)?.iter().map(|entry| entry.fetched.bytes).sum();
+    // Only shown, and out of notes that may say anything: no reason to keep what is to go.
+    let bytes = entries(cache_dir)?.iter().fold(0_u64, |sum, entry| sum.saturating_add(entry.fetched.bytes));
     let Some(cache) = Cache::of_fetched(cache_dir)? else { return Ok(0) };
     match fs::remove_dir_all(cache.folder()) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {

@@ -4,12 +4,13 @@
 //! bytes: no proof against somebody who makes two files of one sum, and the one that there is.
 
 use anyhow::{Result, bail};
+use serde::{Deserialize, Serialize};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use tern_compiler::checkpoint::hash::hex;
 
 /// What the bytes of a file must sum up to.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) enum Sum {
     /// SHA-256 of the bytes.
     Sha256(String),

@@ -1,7 +1,10 @@
 //! `tern pull`, and OWNER/NAME for MODEL, against a server that imitates a hub.
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::hub::{COMMIT, Fault, Hub};
 use crate::support::{Ran, fixture, names, text};
@@ -194,12 +197,17 @@ fn servers_that_lie_are_refused() {
     }
     pull(&hub, cache.path()).refused(1, "redirects more than 8 times");
     let file = |name: &str| format!(r#"{{"rfilename": "{name}", "size": 2, "blobId": "{}"}}"#, "0".repeat(40));
+    let large = |name: &str| file(name).replace(": 2,", &format!(": {},", u64::MAX));
     let listing = |sha: &str, files: &str| format!(r#"{{"sha": "{sha}", "siblings": [{files}]}}"#);
     for (json, message) in [
         (listing("../../x", ""), "is at commit"),
         ("[".repeat(100_000), "the hub's answer about OWNER/NAME is none"),
         (listing(COMMIT, &file("../config.json")), "neither config.json"),
         (listing(COMMIT, r#"{"rfilename": "m.gguf", "size": 2}"#), "no size or no sum"),
+        (
+            listing(COMMIT, &[large("m-00001-of-00002.gguf"), large("m-00002-of-00002.gguf")].join(",")),
+            "expected at most",
+        ),
     ] {
         let hub = self::hub();
         hub.fault("/api/", Fault::Listing(json));
@@ -279,13 +287,13 @@ fn of_several_gguf_files_one_is_named() {
     );
     done.refused(1, "choose one with --file NAME");
     let chosen = |name: &str| ran(hub.tern(cache.path()).args(["pull", MODEL, "--file", name])).ok();
-    assert_eq!(chosen("a-tq2.gguf").trim_end(), text(&folder(&hub, cache.path()).join("a-tq2.gguf")));
+    assert_eq!(chosen("a-tq2.gguf").trim_end(), text(&folder(&hub, cache.path()).join("sub/a-tq2.gguf")));
     assert_eq!(
         chosen("b-00001-of-00002.gguf").trim_end(),
         text(&folder(&hub, cache.path()).join("b-00001-of-00002.gguf"))
     );
     let there = names(&folder(&hub, cache.path()));
-    assert_eq!(there, ["a-tq2.gguf", "b-00001-of-00002.gguf", "b-00002-of-00002.gguf"]);
+    assert_eq!(there, ["b-00001-of-00002.gguf", "b-00002-of-00002.gguf", "sub"]);
     // What was named last is what OWNER/NAME means; that these bytes are no model is the reader's to say.
     ran(hub.tern(cache.path()).args(["inspect", MODEL])).refused(1, "b-00001-of-00002.gguf");
 }
@@ -304,4 +312,106 @@ fn an_index_says_which_weights() {
     let cache = cache();
     pull(&hub, cache.path()).ok();
     assert_eq!(names(&folder(&hub, cache.path())).len(), 4);
+}
+
+#[test]
+fn files_of_one_name_in_two_folders_are_two() {
+    let files = ["m.gguf", "a/m.gguf", "b/m.gguf"];
+    let bytes = |name: &str| vec![name.as_bytes()[0]; 1000];
+    let (hub, cache) = (Hub::new(&files.map(|name| (name, bytes(name), true))), cache());
+    for name in files.iter().chain(&files) {
+        let path = ran(hub.tern(cache.path()).args(["pull", MODEL, "--file", name])).ok();
+        assert_eq!(path.trim_end(), text(&folder(&hub, cache.path()).join(name)));
+        assert!(std::fs::read(path.trim_end()).expect("a file") == bytes(name), "{name}");
+        // It is what OWNER/NAME means from now on.
+        ran(hub.tern(cache.path()).args(["inspect", MODEL])).refused(1, &format!("NAME/{name}"));
+        assert!(ran(hub.tern(cache.path()).args(["cache", "list"])).ok().contains("OWNER/NAME"));
+    }
+    assert_eq!(hub.requests("/large/").len(), files.len());
+}
+
+#[test]
+fn what_is_there_counts_by_its_sum() {
+    let (hub, cache) = (hub(), cache());
+    pull(&hub, cache.path()).ok();
+    let weights = folder(&hub, cache.path()).join(WEIGHTS);
+    let mut bytes = std::fs::read(&weights).expect("weights");
+    bytes[1000] ^= 1;
+    std::fs::write(&weights, &bytes).expect("a file");
+    pull(&hub, cache.path()).ok();
+    same_weights(&hub, cache.path());
+    assert_eq!(hub.requests("/large/").len(), 2);
+    // Right files of which nothing is noted are not fetched again.
+    std::fs::remove_file(folder(&hub, cache.path()).with_file_name(".sums.json")).expect("a note");
+    pull(&hub, cache.path()).ok();
+    assert_eq!(hub.requests("/large/").len(), 2);
+}
+
+#[test]
+fn a_server_that_begins_again_and_again_is_given_up() {
+    let (hub, cache) = (hub(), cache());
+    let all = std::fs::read(fixture("llama-bitlinear").join(WEIGHTS)).expect("weights");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let to = format!("http://{}/", listener.local_addr().expect("an address"));
+    // Whatever part is asked for, it gives the first bytes and ends. The third attempt comes furthest, four more no further.
+    let lengths = [5000, 5000, 6000, 5000, 6000, 10, 6000];
+    // If it is asked once more it gives everything, and the test fails.
+    lengths.iter().for_each(|_| hub.fault(&format!("/resolve/{COMMIT}/{WEIGHTS}"), Fault::Redirect(to.clone())));
+    std::thread::spawn(move || {
+        for (length, stream) in lengths.into_iter().zip(listener.incoming()) {
+            let mut stream = stream.expect("a connection");
+            let end = BufReader::new(&stream).lines().map_while(Result::ok).find(|line| line.is_empty());
+            assert!(end.is_some());
+            let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", all.len());
+            stream.write_all(&[head.as_bytes(), &all[..length]].concat()).expect("it is read");
+        }
+    });
+    let began = Instant::now();
+    pull(&hub, cache.path()).refused(1, "after 6000 ");
+    // With pauses between them.
+    assert!(began.elapsed() > Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!(hub.requests(&format!("/resolve/{COMMIT}/{WEIGHTS}")).len(), lengths.len());
+    assert!(hub.requests("/large/").is_empty() && !folder(&hub, cache.path()).join(WEIGHTS).exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn links_are_not_followed() {
+    let victim = cache();
+    let victim = victim.path().join("victim");
+    std::fs::write(&victim, "mine").expect("a file");
+    for (place, message) in [
+        ("../../.lock", Some("is a link or no file")),
+        ("../../main.json", Some("is a link or no file")),
+        ("../.sums.json", Some("is a link or no file")),
+        (".model.safetensors.part", Some("is a link or no file")),
+        (WEIGHTS, None),
+    ] {
+        let (hub, cache) = (hub(), cache());
+        let folder = folder(&hub, cache.path());
+        std::fs::create_dir_all(&folder).expect("a folder");
+        // The folder of fetched models is for its owner alone.
+        for folder in folder.ancestors().take_while(|folder| *folder != cache.path()) {
+            std::fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o700)).expect("a mode");
+        }
+        std::os::unix::fs::symlink(&victim, folder.join(place)).expect("a link");
+        let done = pull(&hub, cache.path());
+        match message {
+            Some(message) => done.refused(1, message),
+            None => {
+                done.ok();
+                same_weights(&hub, cache.path());
+            }
+        };
+        assert_eq!(std::fs::read_to_string(&victim).expect("a file"), "mine", "{place}");
+    }
+}
+
+#[test]
+fn the_whole_name_of_a_file_is_no_doubt() {
+    let (hub, cache) = (Hub::new(&[("m.gguf", vec![1; 100], true), ("sub/m.gguf", vec![2; 100], true)]), cache());
+    for name in ["m.gguf", "sub/m.gguf"] {
+        let path = ran(hub.tern(cache.path()).args(["pull", MODEL, "--file", name])).ok();
+        assert_eq!(path.trim_end(), text(&folder(&hub, cache.path()).join(name)));
+    }
 }
