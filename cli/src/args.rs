@@ -101,7 +101,7 @@ pub(crate) enum Command {
     /// Measure on this CPU what the ternary products of a model cost in every way that there is to compute them.
     ///
     /// The optimiser then chooses by these figures: `tern run`, `tern bench` and `tern build` use them on this CPU. Weights are
-    /// cold, candidates take turns, the hopeless drop out. Every product is saved when it is done: after Ctrl-C, or when the
+    /// as cold as in the model, candidates take turns, the hopeless drop out. Every product is saved when it is done: after Ctrl-C, or when the
     /// time is up, the next start goes on.
     Tune(Box<TuneArgs>),
     /// Fetch a model from a hub: from then on OWNER/NAME stands for it wherever a command takes a MODEL.
@@ -135,10 +135,12 @@ pub(crate) struct CompileArgs {
     /// Code emitter [default: auto].
     #[arg(long, value_name = "EMITTER", value_parser = PossibleValuesParser::new(choices("emitter")))]
     pub(crate) emitter: Option<String>,
-    /// The only strategy for ternary products of one token, where a product has it [default: auto, chosen by cost].
+    /// The only strategy for ternary products of one token, where a product has it; others are computed by the level's default
+    /// [default: auto, chosen by cost].
     #[arg(long, value_name = "STRATEGY", value_parser = PossibleValuesParser::new(choices("decode")))]
     pub(crate) decode: Option<String>,
-    /// The only strategy for ternary products of many tokens, where a product has it [default: auto, chosen by cost].
+    /// The only strategy for ternary products of many tokens, where a product has it; others are computed by the level's default
+    /// [default: auto, chosen by cost].
     #[arg(long, value_name = "STRATEGY", value_parser = PossibleValuesParser::new(choices("prefill")))]
     pub(crate) prefill: Option<String>,
     /// Whether small matrices may become code: faster prompts, slower to compile [default: auto, where that is kept].
@@ -207,14 +209,13 @@ impl CompileArgs {
     }
 }
 
-const CHECKPOINT: &str = "Folder of a checkpoint (config.json, *.safetensors, tokenizer.json), or OWNER/NAME on a hub; \
+const CHECKPOINT: &str = "Folder of a checkpoint (config.json, *.safetensors, tokenizer.json), FILE.gguf, or OWNER/NAME on a hub; \
                           the demo model carried in this program, if left out";
 
-const INSPECTED: &str =
-    "Folder of a checkpoint, OWNER/NAME on a hub, or a file that `tern build` wrote; the demo model, if left out";
+const INSPECTED: &str = "Folder of a checkpoint, FILE.gguf, OWNER/NAME on a hub, or a file that `tern build` wrote; the demo model, if left out";
 
-const MODEL: &str = "Folder of a checkpoint (config.json, *.safetensors, tokenizer.json), OWNER/NAME on a hub, or a file that \
-                     `tern build` wrote; the demo model carried in this program, if left out";
+const MODEL: &str = "Folder of a checkpoint (config.json, *.safetensors, tokenizer.json), FILE.gguf, OWNER/NAME on a hub, or a \
+                     file that `tern build` wrote; the demo model carried in this program, if left out";
 
 #[derive(clap::Args, Debug, Default)]
 pub(crate) struct RunArgs {
