@@ -139,8 +139,7 @@ pub(crate) struct CompileArgs {
     /// [default: auto, chosen by cost].
     #[arg(long, value_name = "STRATEGY", value_parser = PossibleValuesParser::new(choices("decode")))]
     pub(crate) decode: Option<String>,
-    /// The only strategy for ternary products of many tokens, where a product has it; others are computed by the level's default
-    /// [default: auto, chosen by cost].
+    /// The same for ternary products of many tokens [default: auto, chosen by cost].
     #[arg(long, value_name = "STRATEGY", value_parser = PossibleValuesParser::new(choices("prefill")))]
     pub(crate) prefill: Option<String>,
     /// Whether small matrices may become code: faster prompts, slower to compile [default: auto, where that is kept].
