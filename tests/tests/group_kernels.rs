@@ -3,11 +3,12 @@
 
 #![expect(unsafe_code, reason = "kernels are called through their argument structs")]
 
-use tern_compiler::codegen::{Arch, Target};
+use tern_compiler::codegen::{Arch, Target, candidates};
 use tern_compiler::graph::F32;
 use tern_compiler::graph::arith::{self, QuantRow};
-use tern_compiler::schedule::kernel::{GroupRows, KernelKind, TritPacking};
+use tern_compiler::schedule::kernel::{GroupRows, GroupScales, KernelKind, Regime, TritPacking};
 use tern_compiler::schedule::packing::pack_groups;
+use tern_compiler::schedule::table::TABLE_PARTS;
 use tern_compiler::schedule::{RowKind, layout};
 use tern_runtime::memory::{Block, HugePages};
 use tern_tests::call::{Arg, Kernel};
@@ -26,16 +27,23 @@ struct Matrix {
     group: usize,
     trits: Vec<i8>,
     scales: Vec<f32>,
+    stored: GroupScales,
     packed: Block,
 }
 
 impl Matrix {
-    fn random(rng: &mut Rng, [rows, cols, group]: [usize; 3], all_one: bool) -> Self {
-        let trits: Vec<i8> = (0..rows * cols).map(|_| if all_one { 1 } else { rng.below(3) as i8 - 1 }).collect();
+    /// All trits are `trit`, if it is given.
+    fn random(rng: &mut Rng, [rows, cols, group]: [usize; 3], trit: Option<i8>, stored: GroupScales) -> Self {
+        let trits: Vec<i8> = (0..rows * cols).map(|_| trit.unwrap_or_else(|| rng.below(3) as i8 - 1)).collect();
         let groups = cols / group;
-        let scales: Vec<f32> = (0..rows * groups).map(|_| rng.unit().abs() + 0.01).collect();
-        let (tile_rows, tile_bytes) =
-            (TritPacking::T2.tile_rows() as usize, layout::group_tile_bytes(groups as u32, group as u32) as usize);
+        let mut scale = || match stored {
+            GroupScales::F32 => rng.unit().abs() + 0.01,
+            // Also what is subnormal in f16, and 0.
+            GroupScales::F16 => (rng.below(500) as f32 / 512.0) * if rng.below(4) == 0 { 2f32.powi(-15) } else { 1.0 },
+        };
+        let scales: Vec<f32> = (0..rows * groups).map(|_| scale()).collect();
+        let tile_rows = TritPacking::T2.tile_rows() as usize;
+        let tile_bytes = layout::group_tile_bytes(groups as u32, group as u32, stored) as usize;
         let tiles = rows.div_ceil(tile_rows);
         // To the last byte: nothing may be read behind the weights.
         let mut packed = Block::zeroed(tiles * tile_bytes, 64, HugePages::Off, "weights").expect("memory");
@@ -45,9 +53,9 @@ impl Matrix {
                 trits[of_tile.start * cols..of_tile.end * cols].iter().map(|t| (t + 1) as u8).collect();
             let factors = &scales[of_tile.start * groups..of_tile.end * groups];
             let factors: Vec<u8> = factors.iter().flat_map(|s| s.to_le_bytes()).collect();
-            pack_groups(&codes, &factors, [cols as u32, group as u32], out);
+            assert!(pack_groups(&codes, &factors, [cols as u32, group as u32], stored, out), "scales fit");
         }
-        Self { rows, cols, group, trits, scales, packed }
+        Self { rows, cols, group, trits, scales, stored, packed }
     }
 
     fn row(&self, n: usize) -> (&[i8], &[f32]) {
@@ -55,19 +63,44 @@ impl Matrix {
         (&self.trits[n * self.cols..][..self.cols], &self.scales[n * groups..][..groups])
     }
 
-    fn run(&self, target: &Target, x: GroupRows, rows_of_x: Arg<'_>, tokens: usize, want: &[Vec<f32>]) {
+    fn run(
+        &self,
+        target: &Target,
+        (x, regime): (GroupRows, Regime),
+        rows_of_x: Arg<'_>,
+        tokens: usize,
+        want: &[Vec<f32>],
+    ) {
         let [rows, cols, group] = [self.rows, self.cols, self.group].map(|n| n as u32);
-        let kind = KernelKind::Groups { rows, cols, group, x };
+        let kind = KernelKind::Groups { rows, cols, group, x, scales: self.stored, regime };
         let mut out = Rows::garbage(tokens, self.rows);
-        let tiles = u64::from(layout::trit_tiles(TritPacking::T2, rows));
+        let units = match regime {
+            Regime::Gemv | Regime::Gemm => u64::from(layout::trit_tiles(TritPacking::T2, rows)),
+            Regime::Table { tokens: batch } => tokens.div_ceil(batch as usize) as u64 * u64::from(TABLE_PARTS),
+        };
+        let mut scratch =
+            Block::zeroed((kind.scratch_bytes() as usize).max(64), 64, HugePages::Off, "scratch").expect("memory");
         let bytes = match rows_of_x {
             Arg::Read(bytes) => bytes,
             _ => panic!("rows to read"),
         };
         // In two parts, as two threads would.
-        for (lo, hi) in [(0, tiles / 2), (tiles / 2, tiles)] {
-            let weights = Arg::from(self.packed.as_slice());
-            let args = &mut [weights, Arg::Read(bytes), out.write(), (tokens as u64).into(), lo.into(), hi.into()];
+        for (lo, hi) in [(0, units / 2), (units / 2, units)] {
+            scratch.as_mut_slice().fill(0xa5);
+            let none = || Arg::from(0u64);
+            let args = &mut [
+                Arg::from(self.packed.as_slice()),
+                Arg::Read(bytes),
+                none(),
+                none(),
+                out.write(),
+                (tokens as u64).into(),
+                lo.into(),
+                hi.into(),
+                none(),
+                none(),
+                Arg::from(scratch.as_mut_slice()),
+            ];
             run(target, kind, args);
         }
         out.expect(&bits(want), &name(target, &format!("{kind} tokens {tokens}")));
@@ -95,7 +128,7 @@ fn quantised(rows: &[Vec<f32>], group: usize) -> Vec<Vec<QuantRow>> {
     rows.iter().map(|row| row.chunks(group).map(arith::quantize).collect()).collect()
 }
 
-const SHAPES: [[usize; 3]; 9] = [
+const SHAPES: [[usize; 3]; 12] = [
     [1, 16, 16],
     [15, 48, 16],
     [17, 128, 128],
@@ -105,13 +138,17 @@ const SHAPES: [[usize; 3]; 9] = [
     [18, 640, 640],
     [5, 192, 64],
     [64, 512, 256],
+    // Odd numbers of lines, and as many as i16 sums take.
+    [17, 96, 48],
+    [16, 448, 224],
+    [3, 480, 240],
 ];
 
 /// Emulators are slow: less of everything.
 fn tokens(target: &Target) -> &'static [usize] {
     match target.isa.arch() {
-        Arch::X86_64 => &[1, 2, 5, 7],
-        Arch::Aarch64 | Arch::Riscv64 => &[1, 3],
+        Arch::X86_64 => &[1, 2, 7, 16, 17],
+        Arch::Aarch64 | Arch::Riscv64 => &[1, 5],
     }
 }
 
@@ -121,10 +158,12 @@ type Element<'a> = &'a dyn Fn(usize, &[i8], &[f32]) -> f32;
 #[test]
 fn products_with_a_scale_per_group() {
     let mut rng = Rng::new(61);
+    let table = Regime::Table { tokens: candidates::TABLE_TOKENS };
     for target in targets_with_foreign() {
-        for shape in SHAPES {
-            for &tokens in tokens(&target) {
-                let matrix = Matrix::random(&mut rng, shape, tokens == 2);
+        for (i, shape) in SHAPES.into_iter().enumerate() {
+            for (j, &tokens) in tokens(&target).iter().enumerate() {
+                let stored = GroupScales::ALL[(i + j) % 2];
+                let matrix = Matrix::random(&mut rng, shape, (j == 1).then_some(1), stored);
                 let x = random_rows(&mut rng, tokens, matrix.cols, 3.0);
                 let want = |f: Element<'_>| -> Vec<Vec<f32>> {
                     let one = |t: usize| {
@@ -138,18 +177,48 @@ fn products_with_a_scale_per_group() {
                 };
                 let p = target.profile;
                 let exact = want(&|t, trits, scales| arith::group_linear_f32(p, &x[t], trits, scales));
-                matrix.run(&target, GroupRows::F32, Rows::of(&x).read(), tokens, &exact);
+                matrix.run(&target, (GroupRows::F32, Regime::Gemm), Rows::of(&x).read(), tokens, &exact);
                 let mut q = quantised(&x, matrix.group);
-                if tokens == 2 {
+                if j == 1 {
                     // The ends of i8, all alike: the largest sums.
-                    for group in &mut q[1] {
-                        group.codes.fill(-128);
-                        group.sum = -128 * group.codes.len() as i32;
+                    for (code, row) in [-128, 127].into_iter().zip(q.iter_mut().rev()) {
+                        for group in row {
+                            group.codes.fill(code);
+                            group.sum = i32::from(code) * group.codes.len() as i32;
+                        }
                     }
                 }
                 let bytes = laid_out(&q, matrix.cols);
                 let rounded = want(&|t, trits, scales| arith::group_linear(p, &q[t], trits, scales));
-                matrix.run(&target, GroupRows::Codes, Arg::from(&bytes[..]), tokens, &rounded);
+                for regime in [Regime::Gemm, table] {
+                    matrix.run(&target, (GroupRows::Codes, regime), Arg::from(&bytes[..]), tokens, &rounded);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn weights_of_one_trit_reach_the_largest_sums() {
+    let mut rng = Rng::new(64);
+    for target in targets_with_foreign().into_iter().filter(|target| target.isa.arch() == Arch::X86_64) {
+        for trit in [-1, 0, 1] {
+            let matrix = Matrix::random(&mut rng, [20, 512, 256], Some(trit), GroupScales::F16);
+            let mut q = quantised(&random_rows(&mut rng, 3, 512, 1.0), 256);
+            for (code, row) in [-128, 127, 0].into_iter().zip(&mut q) {
+                for group in row {
+                    group.codes.fill(code);
+                    group.sum = i32::from(code) * 256;
+                }
+            }
+            let bytes = laid_out(&q, 512);
+            let element = |t: usize, n: usize| {
+                let (trits, scales) = matrix.row(n);
+                arith::group_linear(target.profile, &q[t], trits, scales)
+            };
+            let want: Vec<Vec<f32>> = (0..3).map(|t| (0..20).map(|n| element(t, n)).collect()).collect();
+            for regime in [Regime::Gemm, Regime::Table { tokens: candidates::TABLE_TOKENS }] {
+                matrix.run(&target, (GroupRows::Codes, regime), Arg::from(&bytes[..]), 3, &want);
             }
         }
     }

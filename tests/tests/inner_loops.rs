@@ -16,7 +16,9 @@ use tern_compiler::codegen::module::kernel_code;
 use tern_compiler::codegen::{Arch, EmitterChoice, Isa, Target};
 use tern_compiler::graph::{Act, DenseType, F32};
 use tern_compiler::schedule::RowKind;
-use tern_compiler::schedule::kernel::{Epilogue, KernelKind, KvElem, MapOp, ProgramId, Regime, TritPacking};
+use tern_compiler::schedule::kernel::{
+    Epilogue, GroupRows, GroupScales, KernelKind, KvElem, MapOp, ProgramId, Regime, TritPacking,
+};
 use tern_compiler::weights::Trits;
 use tern_tests::rng::Rng;
 
@@ -84,6 +86,17 @@ fn kinds(target: &Target) -> Vec<KernelKind> {
         let is_there = |e: &Epilogue| candidates::has_gated(strategy) || !matches!(e, Epilogue::Glu(_));
         for epilogue in all.into_iter().filter(is_there) {
             kinds.push(KernelKind::Ternary { packing, rows: 2560, cols: 6912, epilogue, regime, variant });
+        }
+    }
+    for scales in GroupScales::ALL {
+        let (rows, cols) = (2048, 6144);
+        for group in [64, 128, 256, cols] {
+            let tables = Regime::Table { tokens: candidates::TABLE_TOKENS };
+            for (x, regime) in
+                [(GroupRows::Codes, Regime::Gemm), (GroupRows::Codes, tables), (GroupRows::F32, Regime::Gemm)]
+            {
+                kinds.push(KernelKind::Groups { rows, cols, group, x, scales, regime });
+            }
         }
     }
     for epilogue in [Epilogue::Sums, Epilogue::Scale, Epilogue::ScaleAdd] {

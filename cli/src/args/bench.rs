@@ -27,6 +27,9 @@ pub(crate) struct BenchArgs {
                                 "no_optimise", "egraph_iterations", "egraph_nodes", "extract_budget", "timings",
                                 "decode", "prefill", "code", "memory"])]
     pub(crate) kernels: Option<tern_compiler::trial::Shape>,
+    /// Of the matrix, each group of so many columns has a scale of its own (of f16): a multiple of 16 that divides K, or K.
+    #[arg(long, value_name = "COLUMNS", requires = "kernels")]
+    pub(crate) group: Option<u32>,
     /// Share of the activations that are zero: `colskip` does not read their columns.
     #[arg(long, value_name = "SHARE", requires = "kernels", default_value_t = 0.0,
           value_parser = crate::commands::bench::share)]
@@ -85,6 +88,7 @@ impl BenchArgs {
     pub(crate) fn check(&self) -> Result<(), Usage> {
         let given = [
             ("--assert", self.assert.is_some()),
+            ("--group", self.group.is_some()),
             ("--zeros", self.zeros > 0.0),
             ("--density", self.density != DENSITY),
         ];

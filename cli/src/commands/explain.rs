@@ -29,7 +29,7 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<ExitCode> {
         of_layer && args.op.as_ref().is_none_or(named)
     };
     let wanted: Vec<&Explained> = all.iter().filter(is_wanted).collect();
-    let is_fixed = |node: &&Node| matches!(node.op, Op::TernaryGroupLinear | Op::TernaryF32Linear);
+    let is_fixed = |node: &&Node| node.op == Op::TernaryF32Linear;
     let fixed = optimised.nodes.iter().filter(is_fixed).count();
     if wanted.is_empty() && fixed == 0 {
         let layers = all.iter().filter_map(|product| product.layer).max().map_or(0, |last| last + 1);
@@ -64,10 +64,9 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<ExitCode> {
         shown(&mut text, product)?;
     }
     if fixed > 0 {
-        let why = "scales per row or per group of columns, or activations in f32";
         writeln!(
             text,
-            "\n{fixed} products have {why}: one kernel from t2g_16x16 computes each, no other strategy is there"
+            "\n{fixed} products have activations in f32: one kernel computes each, no other strategy is there"
         )?;
     }
     print(&text)?;
@@ -79,6 +78,9 @@ fn shown(text: &mut String, product: &Explained) -> std::fmt::Result {
     writeln!(text, "%{} {layer}{}", product.node, product.op)?;
     for (name, rows) in product.weights.iter().zip(&product.rows) {
         writeln!(text, "  {name}: {rows} x {}", product.cols)?;
+    }
+    if product.group > 0 {
+        writeln!(text, "  a scale for each group of {} columns", product.group)?;
     }
     if product.sparse {
         writeln!(text, "  most of its activations are zero: relu2 made them so")?;

@@ -41,12 +41,18 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// Whether a product of so many tokens is computed by it: one token has kernels of its own.
-    pub const fn suits(&self, tokens: u32) -> bool {
-        match self.regime {
-            Regime::Gemv => tokens == 1,
-            Regime::Gemm | Regime::Table { .. } => tokens > 1,
-        }
+    /// Whether the product is computed by it: one token has kernels of its own, and so have scales per group.
+    pub fn suits(&self, work: Work) -> bool {
+        let of_tokens = match self.regime {
+            Regime::Gemv => work.tokens == 1,
+            Regime::Gemm | Regime::Table { .. } => work.tokens > 1,
+        };
+        of_tokens && (work.group == 0 || self.has_groups())
+    }
+
+    /// Whether it has a kernel for weights with a scale per group of columns.
+    pub fn has_groups(&self) -> bool {
+        has_groups(self.strategy) && self.variant == Variant::default()
     }
 }
 
@@ -106,8 +112,8 @@ pub fn addsub(target: &Target) -> AddSub {
 
 /// Whether a product can be one whose weights are code, and is computed so: of several tokens, with a small matrix.
 pub const fn addsub_suits(work: Work) -> bool {
-    let Work { tokens, cols, rows, pair } = work;
-    tokens > 1 && !pair && cols as usize <= MOST_COLS && cols as u64 * rows as u64 <= MOST_TRITS as u64
+    let Work { tokens, cols, rows, pair, group } = work;
+    tokens > 1 && !pair && group == 0 && cols as usize <= MOST_COLS && cols as u64 * rows as u64 <= MOST_TRITS as u64
 }
 
 /// Every kernel for ternary products on the target.
@@ -123,9 +129,10 @@ pub fn offers(targets: &[Target], ternary: Ternary) -> Offers {
     let all = |strategy: Strategy, slot: Slot| fits(strategy) && exists(strategy, slot);
     let of = |slot| Strategy::ALL.into_iter().filter(|strategy| all(*strategy, slot)).collect();
     let gated = Strategy::ALL.into_iter().filter(|strategy| has_gated(*strategy)).collect();
+    let grouped = Strategy::ALL.into_iter().filter(|strategy| has_groups(*strategy)).collect();
     let default = Slot::ALL.map(|slot| ternary.default_of(slot));
     let left_out = Default::default();
-    Offers { decode: of(Slot::Decode), prefill: of(Slot::Prefill), gated, default, left_out }
+    Offers { decode: of(Slot::Decode), prefill: of(Slot::Prefill), gated, grouped, default, left_out }
 }
 
 /// Whether the target has a kernel of the strategy.
@@ -149,6 +156,20 @@ pub const fn has_gated(strategy: Strategy) -> bool {
     match strategy {
         Strategy::Dot2 | Strategy::Dot5 | Strategy::Lut | Strategy::Lut2 | Strategy::Lut5 => true,
         Strategy::Any | Strategy::AddSub | Strategy::ColSkip | Strategy::Dup => false,
+    }
+}
+
+/// Whether a strategy has kernels for weights with a scale per group of columns: those of two bits a trit.
+pub const fn has_groups(strategy: Strategy) -> bool {
+    match strategy {
+        Strategy::Dot2 | Strategy::Lut2 => true,
+        Strategy::Any
+        | Strategy::Dot5
+        | Strategy::Lut
+        | Strategy::Lut5
+        | Strategy::AddSub
+        | Strategy::ColSkip
+        | Strategy::Dup => false,
     }
 }
 

@@ -12,7 +12,7 @@ use crate::graph::infer::OperandType;
 use crate::graph::{DType, Dim, Op, Strategy, TensorType, Type};
 use crate::strategy::price::{PROMPT_TOKENS, product_bytes};
 use crate::strategy::roofline::time_ps;
-use crate::strategy::{Member, Offers, Prices, Product, Slot, WeightFacts};
+use crate::strategy::{Groups, Member, Offers, Prices, Product, Slot, WeightFacts};
 
 /// The constants of the roofline.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -122,7 +122,7 @@ impl Costs {
         let times = Slot::ALL.map(|slot| {
             let strategy = strategies[slot as usize];
             let chance = if strategy == Strategy::Any { self.chance_ps } else { 0 };
-            let time = self.prices.price(slot, self.offers.resolve(slot, strategy), &product).ps;
+            let time = self.prices.price(slot, self.offers.resolve(slot, strategy, &product), &product).ps;
             around[slot as usize].saturating_add(time).saturating_add(chance)
         });
         Some(self.mixed(times).saturating_add(self.load_ps(strategies, &product)))
@@ -131,7 +131,7 @@ impl Costs {
     /// The time of a ternary product in a session, loading not counted.
     pub fn session_ps(&self, strategies: [Strategy; 2], product: &Product) -> u64 {
         let time = |slot: Slot| {
-            let strategy = self.offers.resolve(slot, strategies[slot as usize]);
+            let strategy = self.offers.resolve(slot, strategies[slot as usize], product);
             self.prices.price(slot, strategy, product).ps
         };
         self.mixed(Slot::ALL.map(time))
@@ -139,7 +139,7 @@ impl Costs {
 
     /// The time to load what these strategies for decoding and for prompts read.
     pub fn load_ps(&self, strategies: [Strategy; 2], product: &Product) -> u64 {
-        let [one, many] = Slot::ALL.map(|slot| self.offers.resolve(slot, strategies[slot as usize]));
+        let [one, many] = Slot::ALL.map(|slot| self.offers.resolve(slot, strategies[slot as usize], product));
         time_ps(product_bytes(one, many, product), self.machine.load_bytes_per_s)
     }
 
@@ -161,7 +161,8 @@ pub fn strategies(op: Op) -> Option<([Strategy; 2], bool)> {
         Op::TernaryMatMul { decode, prefill }
         | Op::TernaryLinear { decode, prefill }
         | Op::TernaryLinearAdd { decode, prefill }
-        | Op::TernaryLinearCat { decode, prefill } => Some(([decode, prefill], false)),
+        | Op::TernaryLinearCat { decode, prefill }
+        | Op::TernaryGroupLinear { decode, prefill } => Some(([decode, prefill], false)),
         Op::TernaryGlu { decode, prefill, .. } => Some(([decode, prefill], true)),
         Op::InputIds
         | Op::Positions
@@ -188,7 +189,6 @@ pub fn strategies(op: Op) -> Option<([Strategy; 2], bool)> {
         | Op::Glu { .. }
         | Op::RmsNormHeads { .. }
         | Op::QuantizeGroups { .. }
-        | Op::TernaryGroupLinear
         | Op::TernaryF32Linear => None,
     }
 }
@@ -201,6 +201,7 @@ pub fn with_strategies(op: Op, [decode, prefill]: [Strategy; 2]) -> Op {
         Op::TernaryLinearAdd { .. } => Op::TernaryLinearAdd { decode, prefill },
         Op::TernaryLinearCat { .. } => Op::TernaryLinearCat { decode, prefill },
         Op::TernaryGlu { act, .. } => Op::TernaryGlu { act, decode, prefill },
+        Op::TernaryGroupLinear { .. } => Op::TernaryGroupLinear { decode, prefill },
         other => other,
     }
 }
@@ -208,15 +209,21 @@ pub fn with_strategies(op: Op, [decode, prefill]: [Strategy; 2]) -> Op {
 /// The ternary product that `op` is, and the strategies that it names for decoding and for prompts.
 pub fn product(op: Op, operands: &[OperandType<'_>], known: Known<'_>) -> Option<(Product, [Strategy; 2])> {
     let (strategies, is_gated) = strategies(op)?;
-    let mut cols = 0;
+    let (mut cols, mut groups) = (0, None);
     let mut members = Vec::new();
-    for operand in operands {
+    for (index, operand) in operands.iter().filter(|o| matches!(o, OperandType::Weight(_))).enumerate() {
         let OperandType::Weight(ty) = operand else { continue };
         let [Dim::Const(rows), Dim::Const(k)] = ty.dims[..] else { return None };
-        cols = k;
-        members.push(Member { rows, facts: known.facts.get(members.len()).copied().unwrap_or_default() });
+        let facts = known.facts.get(index).copied().unwrap_or_default();
+        if ty.dtype == DType::Trit {
+            cols = k;
+            members.push(Member { rows, facts });
+        } else {
+            // The scales of the matrix before.
+            groups = Some(Groups { cols: cols.checked_div(k)?, is_f16: facts.is_f16 });
+        }
     }
-    Some((Product { members, cols, is_gated, is_sparse: known.is_sparse }, strategies))
+    Some((Product { members, cols, groups, is_gated, is_sparse: known.is_sparse }, strategies))
 }
 
 /// A machine in a step of so many tokens.
@@ -353,7 +360,7 @@ fn work(step: &Step<'_>, op: Op, operands: &[OperandType<'_>], result: &Type) ->
         // Of the activations and of the weight it reads the scales only.
         Op::Rescale => Work { memory_bytes: 0, cache_bytes: written.saturating_mul(2), ops: elems },
         // Trits at two bits, with their scales.
-        Op::TernaryGroupLinear | Op::TernaryF32Linear => Work {
+        Op::TernaryF32Linear => Work {
             memory_bytes: weights().fold(0, |sum: u64, ty| {
                 let bits = if ty.dtype == DType::Trit { 2 } else { u64::from(ty.dtype.bits()) };
                 sum.saturating_add(weight_elems(ty).saturating_mul(bits).div_ceil(8))
@@ -375,6 +382,7 @@ fn work(step: &Step<'_>, op: Op, operands: &[OperandType<'_>], result: &Type) ->
         | Op::TernaryLinear { .. }
         | Op::TernaryLinearAdd { .. }
         | Op::TernaryLinearCat { .. }
+        | Op::TernaryGroupLinear { .. }
         | Op::TernaryGlu { .. } => Work { memory_bytes: 0, cache_bytes: values.saturating_add(written), ops: 0 },
     }))
 }

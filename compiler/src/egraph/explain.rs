@@ -47,6 +47,8 @@ pub struct Explained {
     pub rows: Vec<u32>,
     /// K.
     pub cols: u32,
+    /// Columns of a group with a scale of its own; 0 if the matrix has one scale.
+    pub group: u32,
     /// Whether most of its activations are zero.
     pub sparse: bool,
     /// For one token: all strategies, the cheapest first.
@@ -90,7 +92,7 @@ fn one(graph: &Graph, chosen: &Chosen, held: Option<&[Vec<Strategy>; 2]>, costs:
         Operand::Weight(weight) => Some(graph.weight(*weight).name.clone()),
         Operand::Value(_) => None,
     };
-    let resolved = Slot::ALL.map(|slot| costs.offers.resolve(slot, chosen.strategies[slot as usize]));
+    let resolved = Slot::ALL.map(|slot| costs.offers.resolve(slot, chosen.strategies[slot as usize], &chosen.product));
     let lists = Slot::ALL.map(|slot| {
         let held = held.map(|held| held[slot as usize].as_slice());
         candidates(chosen, slot, held, resolved[slot as usize], costs)
@@ -105,6 +107,7 @@ fn one(graph: &Graph, chosen: &Chosen, held: Option<&[Vec<Strategy>; 2]>, costs:
         weights: node.operands.iter().filter_map(name).collect(),
         rows: chosen.product.members.iter().map(|member| member.rows).collect(),
         cols: chosen.product.cols,
+        group: chosen.product.group(),
         sparse: chosen.product.is_sparse,
         decode,
         prefill,

@@ -655,7 +655,10 @@ pub static OPS: &[OpSpec] = &[
             weight("s", tensor(DTypePattern::Is(DType::F32), &[DimPattern::Var("N"), DimPattern::Var("C")])),
         ],
         result: tensor(DTypePattern::Is(DType::F32), &[DimPattern::Row("R"), DimPattern::Var("N")]),
-        attrs: &[],
+        attrs: &[
+            AttrSpec { name: "decode", kind: AttrKind::Strategy, doc: "how it is computed for one token" },
+            AttrSpec { name: "prefill", kind: AttrKind::Strategy, doc: "how it is computed for many" },
+        ],
         constraints: &[Constraint {
             id: "C1",
             text: "G is at most 131072 (2^17), so that integer sums stay exact",

@@ -254,7 +254,12 @@ pub enum Op {
     /// ```text
     /// %3 = ternary_group_linear %2, @1, @2 : f32[T, 2]
     /// ```
-    TernaryGroupLinear,
+    TernaryGroupLinear {
+        /// `decode`: how it is computed for one token.
+        decode: Strategy,
+        /// `prefill`: how it is computed for many.
+        prefill: Strategy,
+    },
     /// f32 rows times trits with a scale per group of columns: no rounding of activations.
     ///
     /// ```text
@@ -297,7 +302,7 @@ impl Op {
             Op::TernaryGlu { .. } => "ternary_glu",
             Op::RmsNormHeads { .. } => "rmsnorm_heads",
             Op::QuantizeGroups { .. } => "quantize_groups",
-            Op::TernaryGroupLinear => "ternary_group_linear",
+            Op::TernaryGroupLinear { .. } => "ternary_group_linear",
             Op::TernaryF32Linear => "ternary_f32_linear",
         }
     }
@@ -335,7 +340,7 @@ impl Op {
             Op::TernaryGlu { .. } => 27,
             Op::RmsNormHeads { .. } => 28,
             Op::QuantizeGroups { .. } => 29,
-            Op::TernaryGroupLinear => 30,
+            Op::TernaryGroupLinear { .. } => 30,
             Op::TernaryF32Linear => 31,
         }]
     }
@@ -385,7 +390,9 @@ impl Op {
             }
             Op::RmsNormHeads { eps } => vec![("eps", Attr::from(eps))],
             Op::QuantizeGroups { group } => vec![("group", Attr::from(group))],
-            Op::TernaryGroupLinear => vec![],
+            Op::TernaryGroupLinear { decode, prefill } => {
+                vec![("decode", Attr::from(decode)), ("prefill", Attr::from(prefill))]
+            }
             Op::TernaryF32Linear => vec![],
         }
     }
@@ -435,7 +442,9 @@ impl Op {
             }
             ("rmsnorm_heads", [Attr::F32(a0)]) => Op::RmsNormHeads { eps: *a0 },
             ("quantize_groups", [Attr::U32(a0)]) => Op::QuantizeGroups { group: *a0 },
-            ("ternary_group_linear", []) => Op::TernaryGroupLinear,
+            ("ternary_group_linear", [Attr::Strategy(a0), Attr::Strategy(a1)]) => {
+                Op::TernaryGroupLinear { decode: *a0, prefill: *a1 }
+            }
             ("ternary_f32_linear", []) => Op::TernaryF32Linear,
             _ => return None,
         })

@@ -21,14 +21,20 @@ pub enum Packing {
     /// Tile 0 of the first matrix, tile 0 of the second, tile 1 of the first, and so on; each tile as in t2_16x16.
     /// Bytes: twice those of t2_16x16.
     T2Tile16x16Pair,
-    /// Two bits per trit in tiles of 16 rows; behind each group of columns a cache line with the group's 16 scales.
+    /// Two bits per trit in tiles of 16 rows; before them the scales of each group of columns, f32.
     ///
-    /// Of a matrix with a scale for each group of G columns of each row; G is a multiple of 16, or K. For each tile of 16 rows, for each group:
-    /// the group's columns as a tile of t2_16x16 of their own without its further line of zeros, ceil(G / 16) lines; then one line with the group's
-    /// scales of rows 0 to 15, f32 little endian. Rows behind the last have codes 1 and scales 0. A tile of an even number of lines ends with
+    /// Of a matrix with a scale for each group of G columns of each row; G is a multiple of 16, or K. For each tile of 16 rows: first for each
+    /// group a line with its scales of rows 0 to 15, f32 little endian; then for each group its columns as a tile of t2_16x16 of their own without
+    /// the further line of zeros, ceil(G / 16) lines. Rows behind the last have codes 1 and scales 0. A tile of an even number of lines ends with
     /// a further line of zeros.
     /// Bytes: ceil(N / 16) * 64 * (K / G * (ceil(G / 16) + 1), plus 1 if that is even).
     T2GTile16x16,
+    /// Two bits per trit in tiles of 16 rows; before them the scales of each group of columns, f16.
+    ///
+    /// As t2g_16x16, of a matrix whose scales are all values of f16: the scales of a group are half a line of f16, little endian, and their last line
+    /// is filled up with zeros.
+    /// Bytes: ceil(N / 16) * 64 * (K / G * ceil(G / 16) + ceil(K / G / 2), plus 1 if that is even).
+    T2HTile16x16,
     /// Five trits per byte, 1.6 bits each, in tiles of 16 rows; each cache line holds 20 columns of a tile, one dword per row.
     ///
     /// The code of a trit t is c = t + 1. Rows are padded to a multiple of 16 and cut into tiles of 16; columns are padded to a multiple of 20 and cut into
@@ -107,6 +113,7 @@ impl Packing {
         Packing::T2Tile16x16,
         Packing::T2Tile16x16Pair,
         Packing::T2GTile16x16,
+        Packing::T2HTile16x16,
         Packing::T5Tile16x20,
         Packing::T5Tile16x20Pair,
         Packing::N4Tile16x16,
@@ -124,15 +131,16 @@ impl Packing {
             Packing::T2Tile16x16 => 0,
             Packing::T2Tile16x16Pair => 1,
             Packing::T2GTile16x16 => 2,
-            Packing::T5Tile16x20 => 3,
-            Packing::T5Tile16x20Pair => 4,
-            Packing::N4Tile16x16 => 5,
-            Packing::N4Tile16x16Pair => 6,
-            Packing::Dup16x16 => 7,
-            Packing::C2Tile256 => 8,
-            Packing::DenseRows => 9,
-            Packing::F32Vector => 10,
-            Packing::H6Tile16x16 => 11,
+            Packing::T2HTile16x16 => 3,
+            Packing::T5Tile16x20 => 4,
+            Packing::T5Tile16x20Pair => 5,
+            Packing::N4Tile16x16 => 6,
+            Packing::N4Tile16x16Pair => 7,
+            Packing::Dup16x16 => 8,
+            Packing::C2Tile256 => 9,
+            Packing::DenseRows => 10,
+            Packing::F32Vector => 11,
+            Packing::H6Tile16x16 => 12,
         }]
     }
 
@@ -173,14 +181,25 @@ pub static PACKINGS: &[PackingSpec] = &[
     },
     PackingSpec {
         name: "t2g_16x16",
-        summary: "Two bits per trit in tiles of 16 rows; behind each group of columns a cache line with the group's 16 scales.",
+        summary: "Two bits per trit in tiles of 16 rows; before them the scales of each group of columns, f32.",
         weights: DTypePattern::Is(DType::Trit),
         tile_rows: 16,
         rows_multiple: 16,
         block_cols: 16,
         block_bytes: Some(64),
         align_bytes: 64,
-        layout: "Of a matrix with a scale for each group of G columns of each row; G is a multiple of 16, or K. For each tile of 16 rows, for each group:\nthe group's columns as a tile of t2_16x16 of their own without its further line of zeros, ceil(G / 16) lines; then one line with the group's\nscales of rows 0 to 15, f32 little endian. Rows behind the last have codes 1 and scales 0. A tile of an even number of lines ends with\na further line of zeros.\nBytes: ceil(N / 16) * 64 * (K / G * (ceil(G / 16) + 1), plus 1 if that is even).",
+        layout: "Of a matrix with a scale for each group of G columns of each row; G is a multiple of 16, or K. For each tile of 16 rows: first for each\ngroup a line with its scales of rows 0 to 15, f32 little endian; then for each group its columns as a tile of t2_16x16 of their own without\nthe further line of zeros, ceil(G / 16) lines. Rows behind the last have codes 1 and scales 0. A tile of an even number of lines ends with\na further line of zeros.\nBytes: ceil(N / 16) * 64 * (K / G * (ceil(G / 16) + 1), plus 1 if that is even).",
+    },
+    PackingSpec {
+        name: "t2h_16x16",
+        summary: "Two bits per trit in tiles of 16 rows; before them the scales of each group of columns, f16.",
+        weights: DTypePattern::Is(DType::Trit),
+        tile_rows: 16,
+        rows_multiple: 16,
+        block_cols: 16,
+        block_bytes: Some(64),
+        align_bytes: 64,
+        layout: "As t2g_16x16, of a matrix whose scales are all values of f16: the scales of a group are half a line of f16, little endian, and their last line\nis filled up with zeros.\nBytes: ceil(N / 16) * 64 * (K / G * ceil(G / 16) + ceil(K / G / 2), plus 1 if that is even).",
     },
     PackingSpec {
         name: "t5_16x20",

@@ -18,7 +18,8 @@ use crate::checkpoint::ternary::Scales;
 use crate::checkpoint::{self, Checkpoint, Fault, StoredType, Tensor, absmean, dense, packed};
 use crate::graph::infer::{infer, operand_types};
 use crate::graph::{
-    DType, Dim, F32, Graph, Node, Op, Operand, Origin, RopeSpec, TensorType, Type, ValueId, WeightDecl, WeightId,
+    DType, Dim, F32, Graph, Node, Op, Operand, Origin, RopeSpec, Strategy, TensorType, Type, ValueId, WeightDecl,
+    WeightId,
 };
 
 /// A graph in the making.
@@ -143,7 +144,8 @@ impl<'c> Builder<'c> {
         let (op, x) = match activations {
             Activations::F32 => (Op::TernaryF32Linear, x), // [R, inputs]
             Activations::I8 => {
-                (Op::TernaryGroupLinear, self.values(Op::QuantizeGroups { group }, [x])?) // [R, C, inputs / C]
+                let x = self.values(Op::QuantizeGroups { group }, [x])?; // [R, C, inputs / C]
+                (Op::TernaryGroupLinear { decode: Strategy::Any, prefill: Strategy::Any }, x)
             }
         };
         self.op(op, [Operand::Value(x), Operand::Weight(trits), Operand::Weight(scales)]) // [R, outputs]

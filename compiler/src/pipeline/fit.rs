@@ -33,7 +33,7 @@ impl Fit<'_> {
         let Some(budget_bytes) = self.budget_bytes else { return Ok(first) };
         let chosen = products(graph, self.facts);
         let bytes = |chosen: &Chosen| {
-            let [one, many] = self.resolved(chosen.strategies);
+            let [one, many] = self.resolved(chosen.strategies, &chosen.product);
             product_bytes(one, many, &chosen.product)
         };
         let rest_bytes = first.weights.bytes.saturating_sub(chosen.iter().map(bytes).sum());
@@ -59,8 +59,8 @@ impl Fit<'_> {
         Ok(done)
     }
 
-    fn resolved(&self, strategies: [Strategy; 2]) -> [Strategy; 2] {
-        Slot::ALL.map(|slot| self.costs.offers.resolve(slot, strategies[slot as usize]))
+    fn resolved(&self, strategies: [Strategy; 2], product: &Product) -> [Strategy; 2] {
+        Slot::ALL.map(|slot| self.costs.offers.resolve(slot, strategies[slot as usize], product))
     }
 
     /// Every pair of strategies that a product has.
@@ -77,7 +77,7 @@ impl Fit<'_> {
     }
 
     fn way(&self, strategies: [Strategy; 2], product: &Product) -> Way {
-        let [one, many] = self.resolved(strategies);
+        let [one, many] = self.resolved(strategies, product);
         let bytes = product_bytes(one, many, product);
         Way { strategies, ps: self.costs.session_ps(strategies, product), bytes }
     }
@@ -85,8 +85,10 @@ impl Fit<'_> {
     /// How the loops of the graph's kernels are cut, by the measurements by which they were chosen.
     fn variants(&self, graph: &Graph) -> Variants {
         let mut variants = Variants::new();
-        for Chosen { product, strategies, .. } in products(graph, self.facts) {
-            for (slot, strategy) in Slot::ALL.into_iter().zip(self.resolved(strategies)) {
+        // Kernels of scales per group have no variants.
+        let plain = products(graph, self.facts).into_iter().filter(|chosen| chosen.product.groups.is_none());
+        for Chosen { product, strategies, .. } in plain {
+            for (slot, strategy) in Slot::ALL.into_iter().zip(self.resolved(strategies, &product)) {
                 for member in &product.members {
                     let one = Product { members: vec![*member], ..product.clone() };
                     let variant = self.costs.prices.price(slot, strategy, &one).variant;

@@ -1,7 +1,7 @@
 //! What strategies may claim of weights.
 //!
 //! In: a graph in compiled form and its weights. Out: facts, and the proofs behind them: programs of weights that can be code,
-//! how much of a weight repeats. A weight is looked at as a whole only where that may pay: a bound that needs no more than its
+//! how much of a weight repeats, whether scales are values of f16. A weight is looked at as a whole only where that may pay: a bound that needs no more than its
 //! shape says so of programs, a sample of its rows of repeats. What is not looked at is not claimed.
 
 use std::sync::Arc;
@@ -10,11 +10,12 @@ use crate::addsub::{self, Limits, MOST_COLS, MOST_TRITS};
 use crate::codegen::{Target, candidates};
 use crate::egraph::products::{Chosen, products};
 use crate::egraph::{Costs, Facts};
-use crate::graph::{Graph, Operand, Strategy, WeightId};
+use crate::graph::{DenseType, Dim, Graph, Op, Operand, Strategy, WeightId};
 use crate::schedule::Proofs;
+use crate::schedule::packing::is_f16;
 use crate::strategy::{Member, Product, ProgramFacts, Slot, WeightFacts};
-use crate::weights::WeightData;
 use crate::weights::repeats::Repeats;
+use crate::weights::{DenseShape, WeightData};
 
 use super::Error;
 
@@ -44,12 +45,42 @@ pub(super) fn prove(graph: &Graph, weights: &dyn WeightData, costs: &Costs, targ
             if code && !proved.proofs.programs.contains_key(&weight) && may_pay(member, &product, costs) {
                 program(weight, weights, how.registers, &mut proved)?;
             }
-            if repeated && !product.is_gated && !proved.proofs.repeats.contains_key(&weight) {
+            if repeated && !product.is_gated && product.groups.is_none() && !proved.proofs.repeats.contains_key(&weight)
+            {
                 repeats(weight, weights, (member.rows, product.cols), &mut proved)?;
             }
         }
     }
+    for node in &graph.nodes {
+        if let (Op::TernaryGroupLinear { .. } | Op::TernaryF32Linear, Some(Operand::Weight(scales))) =
+            (node.op, node.operands.get(2))
+            && !proved.proofs.f16_scales.contains(scales)
+            && all_f16(graph, *scales, weights)?
+        {
+            proved.facts.entry(*scales).or_default().is_f16 = true;
+            proved.proofs.f16_scales.insert(*scales);
+        }
+    }
     Ok(proved)
+}
+
+/// Rows of scales that are looked at together.
+const SCALE_ROWS: usize = 256;
+
+/// Whether all scales of a matrix are values of f16.
+fn all_f16(graph: &Graph, scales: WeightId, weights: &dyn WeightData) -> Result<bool, Error> {
+    let [Dim::Const(rows), Dim::Const(groups)] = graph.weight(scales).ty.dims[..] else { return Ok(false) };
+    let shape = DenseShape { dtype: DenseType::F32, rows: rows as usize, cols: groups as usize };
+    let mut bytes = Vec::new();
+    for first in (0..shape.rows).step_by(SCALE_ROWS) {
+        let end = (first + SCALE_ROWS).min(shape.rows);
+        bytes.resize((end - first) * shape.cols * 4, 0);
+        weights.dense_rows(scales, shape, first..end, shape.cols * 4, &mut bytes)?;
+        if !bytes.as_chunks::<4>().0.iter().all(|scale| is_f16(f32::from_le_bytes(*scale))) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Whether the matrix could be cheaper as code than by any strategy that it has anyway, if all went well.

@@ -7,6 +7,7 @@ use std::fmt;
 use super::RowKind;
 use super::columns::ColumnScratch;
 use super::dup::DupScratch;
+use super::groups::GroupTableScratch;
 use super::layout::trit_tiles;
 use super::lut::LutScratch;
 use super::table::TableScratch;
@@ -140,6 +141,7 @@ pub enum Regime {
     },
 }
 
+pub use super::groups::{GroupRows, GroupScales};
 pub use super::variant::{Variant, Vectors};
 
 /// One element-by-element operation.
@@ -168,15 +170,6 @@ impl MapOp {
 /// Names a program of one schedule.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct ProgramId(pub u32);
-
-/// The activations of a product with a scale per group.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum GroupRows {
-    /// i8, quantised by the groups of the weights.
-    Codes,
-    /// f32.
-    F32,
-}
 
 /// What a kernel computes. All numbers are constants in its code.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -257,7 +250,8 @@ pub enum KernelKind {
         /// Elements of a group: a multiple of 16, or all of the row.
         group: u32,
     },
-    /// Trits with a scale per group (`t2g_16x16`) times rows of codes or of f32. Args: w, x, out, rows, lo, hi (tiles).
+    /// Trits with a scale per group (`t2g_16x16`, `t2h_16x16`) times rows of codes or of f32; tables are of codes. Args as those
+    /// of a ternary kernel, of which scales, sums, s_w and residual are not read: rows of x have their own.
     Groups {
         /// N.
         rows: u32,
@@ -267,6 +261,10 @@ pub enum KernelKind {
         group: u32,
         /// What a row of x is.
         x: GroupRows,
+        /// How the scales lie.
+        scales: GroupScales,
+        /// `Gemm` for any number of rows, or tables.
+        regime: Regime,
     },
     /// acc * (s_w / s_x). Args: acc, scales, out, s_w, lo, hi (rows).
     Rescale {
@@ -366,6 +364,9 @@ impl KernelKind {
                 (packing, rows, cols, epilogue, regime, variant)
             }
             KernelKind::Dup { cols, .. } => return DupScratch::new(cols).bytes,
+            KernelKind::Groups { rows, cols, group, regime: Regime::Table { tokens }, .. } => {
+                return GroupTableScratch::new(tokens, cols, group, trit_tiles(TritPacking::T2, rows)).bytes;
+            }
             _ => return 0,
         };
         match (packing, regime) {
@@ -420,12 +421,16 @@ impl fmt::Display for KernelKind {
                 write!(f, "rmsnorm_heads_f32__{heads}x{head_dim}_e{:08x}", eps.bits())
             }
             KernelKind::QuantizeGroups { cols, group } => write!(f, "quantize_groups_f32_q8__{cols}_g{group}"),
-            KernelKind::Groups { rows, cols, group, x } => {
+            KernelKind::Groups { rows, cols, group, x, scales, regime } => {
                 let x = match x {
                     GroupRows::Codes => "i8",
                     GroupRows::F32 => "f32",
                 };
-                write!(f, "linear_{x}xt2g_16x16__{rows}x{cols}_g{group}")
+                let regime = match regime {
+                    Regime::Gemv | Regime::Gemm => "linear",
+                    Regime::Table { .. } => "table",
+                };
+                write!(f, "{regime}_{x}x{}__{rows}x{cols}_g{group}", scales.packing().name())
             }
             KernelKind::Rope { cols, head_dim } => write!(f, "rope_f32__{cols}_d{head_dim}"),
             KernelKind::KvWrite { heads, head_dim, elem } => {

@@ -1,7 +1,7 @@
 //! How rows lie in memory. One place for every stride that schedule, packing and kernels share.
 
 use super::RowKind;
-use super::kernel::TritPacking;
+use super::kernel::{GroupScales, TritPacking};
 
 /// f32 and i32 rows are padded to this many elements: one step of a 16-lane reduction.
 pub const ROW_ELEMS: u64 = 16;
@@ -61,15 +61,24 @@ pub const fn group_sums_at(cols: u32, groups: u32) -> u64 {
     group_scales_at(cols) + round_up(groups as u64, ROW_ELEMS) * 4
 }
 
-/// Cache lines of codes that a group of so many columns takes in a tile of `t2g_16x16`; one of scales follows.
+/// Cache lines of codes that a group of so many columns takes in a tile with scales per group.
 pub const fn group_lines(group: u32) -> u32 {
     group.div_ceil(TritPacking::T2.block_cols())
 }
 
-/// Bytes of one tile of `t2g_16x16` with so many groups, which is also the distance to the next: an odd number of cache
-/// lines, as of [`trit_tile_bytes`].
-pub const fn group_tile_bytes(groups: u32, group: u32) -> u64 {
-    let lines = groups as u64 * (group_lines(group) as u64 + 1);
+/// Bytes of the scales of one group in such a tile: one per row.
+pub const fn group_scale_bytes(scales: GroupScales) -> u64 {
+    TritPacking::T2.tile_rows() as u64 * scales.bytes() as u64
+}
+
+/// Offset of the codes in such a tile with so many groups: the scales of all groups stand before them.
+pub const fn group_codes_at(groups: u32, scales: GroupScales) -> u64 {
+    round_up(groups as u64 * group_scale_bytes(scales), ALIGN_BYTES)
+}
+
+/// Bytes of such a tile, which is also the distance to the next: an odd number of cache lines, as of [`trit_tile_bytes`].
+pub const fn group_tile_bytes(groups: u32, group: u32, scales: GroupScales) -> u64 {
+    let lines = groups as u64 * group_lines(group) as u64 + group_codes_at(groups, scales) / ALIGN_BYTES;
     (lines | 1) * ALIGN_BYTES
 }
 

@@ -5,7 +5,7 @@
 //! another thread writes ([`check`] proves it anew for every schedule; the coarse head's own memory, and the meetings within
 //! its phase, are `codegen::step::head`'s). It knows no instructions and no addresses.
 //!
-//! Read [`layout`] (rows and tiles to bytes), [`kernel`] (what there is to call), [`variant`] (how its loops are cut), [`table`], [`lut`], [`columns`], [`dup`] (scratch memory), [`plan`]
+//! Read [`layout`] (rows and tiles to bytes), [`kernel`] (what there is to call), [`variant`] (how its loops are cut), [`table`], [`lut`], [`columns`], [`dup`], [`groups`] (scratch memory), [`plan`]
 //! (node to calls), [`phases`] (calls to phases), [`buffers`] (liveness to offsets), [`packing`] (weights to bytes), [`head`] and [`coarse`] (the head's second copy, and why it may be trusted), [`mod@print`], [`traffic`] (bytes
 //! and products of a step).
 
@@ -14,6 +14,7 @@ pub mod check;
 pub mod coarse;
 pub mod columns;
 pub mod dup;
+pub mod groups;
 pub mod head;
 pub mod kernel;
 pub mod layout;
@@ -26,7 +27,7 @@ pub mod table;
 pub mod traffic;
 pub mod variant;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::addsub::Program;
@@ -329,6 +330,8 @@ pub type Variants = BTreeMap<ProductKey, Variant>;
 pub struct Proofs {
     /// How much of a weight is zero or repeated.
     pub repeats: BTreeMap<WeightId, Counts>,
+    /// Scales of groups that are all values of f16.
+    pub f16_scales: BTreeSet<WeightId>,
     /// The programs of weights that can be code.
     pub programs: BTreeMap<WeightId, Arc<Program>>,
     /// Tokens that their kernels compute at a time.

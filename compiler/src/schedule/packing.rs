@@ -10,11 +10,11 @@ mod jobs;
 mod tiles;
 
 pub use dup::pack_repeats;
-pub use groups::{pack_groups, unpack_groups};
+pub use groups::{is_f16, pack_groups, unpack_groups};
 pub use tiles::{pack_matrix, trit_at, unpack_matrix};
 
 use super::dup::Areas;
-use super::kernel::TritPacking;
+use super::kernel::{GroupScales, TritPacking};
 use super::layout::{
     ALIGN_BYTES, ROW_ELEMS, group_tile_bytes, head_tile_bytes, head_tiles, round_up, trit_tile_bytes, trit_tiles,
 };
@@ -51,7 +51,7 @@ pub enum Layout {
         /// K of each.
         cols: u32,
     },
-    /// `t2g_16x16`: trits in tiles of rows, each group of columns with its scales behind.
+    /// `t2g_16x16`, `t2h_16x16`: trits in tiles of rows, the scales of all groups of columns before them.
     Groups {
         /// The trits.
         weight: WeightId,
@@ -63,6 +63,8 @@ pub enum Layout {
         cols: u32,
         /// Columns of a group.
         group: u32,
+        /// How the scales lie; packing refuses one that is no value of that type.
+        stored: GroupScales,
     },
     /// Dense rows as they are stored, each padded with zeros to a multiple of 16 elements.
     Rows {
@@ -112,7 +114,7 @@ impl Layout {
         match self {
             Layout::Tiles { packing, .. } => packing.packing(false),
             Layout::TilePairs { packing, .. } => packing.packing(true),
-            Layout::Groups { .. } => Packing::T2GTile16x16,
+            Layout::Groups { stored, .. } => stored.packing(),
             Layout::Rows { .. } => Packing::DenseRows,
             Layout::Coarse { .. } => Packing::H6Tile16x16,
             Layout::Dup { .. } => Packing::Dup16x16,
@@ -143,8 +145,8 @@ impl Layout {
             Layout::TilePairs { packing, rows, cols, .. } => {
                 2 * u64::from(trit_tiles(packing, rows)) * trit_tile_bytes(packing, cols)
             }
-            Layout::Groups { rows, cols, group, .. } => {
-                u64::from(trit_tiles(TritPacking::T2, rows)) * group_tile_bytes(cols / group.max(1), group)
+            Layout::Groups { rows, cols, group, stored, .. } => {
+                u64::from(trit_tiles(TritPacking::T2, rows)) * group_tile_bytes(cols / group.max(1), group, stored)
             }
             Layout::Rows { rows, cols, dtype, .. } => u64::from(rows) * dense_row_bytes(dtype, cols),
             Layout::Coarse { rows, cols, .. } => u64::from(head_tiles(rows)) * head_tile_bytes(cols),

@@ -15,7 +15,7 @@ use super::{
     Arg, Buffer, BufferId, Call, Choice, Error, KvLayer, Options, Part, RowKind, RowSpace, Schedule, Split, layout,
 };
 use crate::graph::DenseType;
-use crate::graph::{Act, F32, Graph, Op, Operand, ValueId};
+use crate::graph::{Act, F32, Graph, Op, Operand, Strategy, ValueId};
 
 /// A schedule in the making.
 #[derive(Debug)]
@@ -119,8 +119,8 @@ impl Planner<'_> {
             Op::TernaryLinearCat { decode, prefill } => self.ternary_cat(id, [decode, prefill])?,
             Op::RmsNormHeads { eps } => self.norm_heads(id, eps)?,
             Op::QuantizeGroups { group } => self.quantize_groups(id, group)?,
-            Op::TernaryGroupLinear => self.group_linear(id, GroupRows::Codes)?,
-            Op::TernaryF32Linear => self.group_linear(id, GroupRows::F32)?,
+            Op::TernaryGroupLinear { decode, prefill } => self.group_linear(id, GroupRows::Codes, [decode, prefill])?,
+            Op::TernaryF32Linear => self.group_linear(id, GroupRows::F32, [Strategy::Dot2; 2])?,
             Op::Rescale => self.rescale(id)?,
             Op::DenseMatMul => self.dense(id)?,
             Op::FakeQuant | Op::Dequant | Op::Widen | Op::MatMul => {

@@ -45,6 +45,17 @@ pub struct WeightFacts {
     pub program: Option<ProgramFacts>,
     /// What of it repeats, if anything does.
     pub repeats: Option<RepeatFacts>,
+    /// Whether all of its elements are values of f16: asked of the scales of groups.
+    pub is_f16: bool,
+}
+
+/// Scales of a product's weights: one for each group of columns of each row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Groups {
+    /// Columns of a group.
+    pub cols: u32,
+    /// Whether all scales are values of f16, and so lie.
+    pub is_f16: bool,
 }
 
 /// What is known of a straight-line program.
@@ -81,6 +92,8 @@ pub struct Product {
     pub members: Vec<Member>,
     /// K.
     pub cols: u32,
+    /// The scales of its matrix, if it has more than one.
+    pub groups: Option<Groups>,
     /// Whether its two matrices are a gated unit.
     pub is_gated: bool,
     /// Whether most activations are zero: relu2 made them.
@@ -88,6 +101,11 @@ pub struct Product {
 }
 
 impl Product {
+    /// Columns of a group with a scale of its own; 0 if each matrix has one scale.
+    pub fn group(&self) -> u32 {
+        self.groups.map_or(0, |groups| groups.cols)
+    }
+
     /// Elements of all matrices.
     pub fn weights(&self) -> u64 {
         self.members.iter().map(|member| u64::from(member.rows) * u64::from(self.cols)).sum()

@@ -18,6 +18,8 @@ pub struct Offers {
     pub prefill: Vec<Strategy>,
     /// Those of them that also have one for gated units.
     pub gated: Vec<Strategy>,
+    /// Those of them that also have one for weights with a scale per group of columns.
+    pub grouped: Vec<Strategy>,
     /// What computes a product for which none was chosen: for one token, for many.
     pub default: [Strategy; 2],
     /// What there are kernels for, but is not to be chosen: for one token, for many.
@@ -31,6 +33,7 @@ impl Default for Offers {
             decode: vec![Strategy::Dot2],
             prefill: vec![Strategy::Dot2, Strategy::Lut2],
             gated: vec![Strategy::Dot2, Strategy::Lut2],
+            grouped: vec![Strategy::Dot2, Strategy::Lut2],
             default: [Strategy::Dot2, Strategy::Lut2],
             left_out: Default::default(),
         }
@@ -46,6 +49,8 @@ pub enum Missing {
     LeftOut,
     /// The target has none for gated units.
     Gated,
+    /// The target has none for scales per group.
+    Grouped,
     /// Nothing makes its activations zero.
     Zeros,
     /// A matrix is too large to be code.
@@ -61,6 +66,7 @@ impl fmt::Display for Missing {
             Missing::Kernel(Slot::Prefill) => "the target has no kernel for many tokens",
             Missing::LeftOut => "left out on request (--decode, --prefill, --code)",
             Missing::Gated => "there is no kernel for gated units",
+            Missing::Grouped => "there is no kernel for a scale per group of columns",
             Missing::Zeros => "no relu2 makes its activations zero",
             Missing::Program => "the matrix is too large to be code, or cannot pay as code",
             Missing::Repeats => "too few of its rows and blocks are zero or repeated",
@@ -94,6 +100,9 @@ impl Offers {
         if product.is_gated && !self.gated.contains(&strategy) {
             return Err(Missing::Gated);
         }
+        if product.groups.is_some() && !self.grouped.contains(&strategy) {
+            return Err(Missing::Grouped);
+        }
         let mut members = product.members.iter();
         match strategy {
             Strategy::ColSkip if !product.is_sparse => Err(Missing::Zeros),
@@ -112,12 +121,20 @@ impl Offers {
     }
 
     /// `strategy`, or what stands for it where none was chosen.
-    pub fn resolve(&self, slot: Slot, strategy: Strategy) -> Strategy {
-        match (strategy, slot) {
-            (Strategy::Any, Slot::Decode) => self.default[0],
-            (Strategy::Any, Slot::Prefill) => self.default[1],
+    pub fn resolve(&self, slot: Slot, strategy: Strategy, product: &Product) -> Strategy {
+        match strategy {
+            Strategy::Any if product.groups.is_some() => grouped_default(slot),
+            Strategy::Any => self.default[slot as usize],
             _ => strategy,
         }
+    }
+}
+
+/// What computes a product with a scale per group for which no strategy was chosen: every target has it.
+pub const fn grouped_default(slot: Slot) -> Strategy {
+    match slot {
+        Slot::Decode => Strategy::Dot2,
+        Slot::Prefill => Strategy::Lut2,
     }
 }
 
@@ -135,10 +152,10 @@ pub const fn packing(strategy: Strategy) -> Option<TritPacking> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::strategy::{Member, ProgramFacts, RepeatFacts, WeightFacts};
+    use crate::strategy::{Groups, Member, ProgramFacts, RepeatFacts, WeightFacts};
 
     fn product(facts: WeightFacts, is_sparse: bool, is_gated: bool) -> Product {
-        Product { members: vec![Member { rows: 64, facts }], cols: 64, is_gated, is_sparse }
+        Product { members: vec![Member { rows: 64, facts }], cols: 64, groups: None, is_gated, is_sparse }
     }
 
     #[test]
@@ -159,9 +176,16 @@ mod tests {
         let facts = WeightFacts {
             program: Some(ProgramFacts { adds_before: 9, adds: 5 }),
             repeats: Some(RepeatFacts { bytes: 64, work_permille: 500 }),
+            is_f16: false,
         };
         assert_eq!(missing(&product(facts, true, false)), []);
         assert_eq!(missing(&product(facts, true, true)).len(), 7, "all but dot2 have no gated unit here");
+        let grouped = Product { groups: Some(Groups { cols: 16, is_f16: true }), ..product(facts, true, false) };
+        let there: Vec<Strategy> =
+            Strategy::ALL.into_iter().filter(|s| !missing(&grouped).contains(&(*s, Missing::Grouped))).collect();
+        assert_eq!(there, [Strategy::Dot2, Strategy::Lut2]);
+        let resolved = Slot::ALL.map(|slot| offers.resolve(slot, Strategy::Any, &grouped));
+        assert_eq!(resolved, [Strategy::Dot2, Strategy::Lut2]);
         let mut without = offers.clone();
         without.retain(Slot::Prefill, |strategy| strategy == Strategy::Dot5);
         let many = |offers: &Offers, strategy| offers.admit(Slot::Prefill, strategy, &plain);

@@ -7,10 +7,11 @@ use std::fmt;
 
 use super::offer::packing;
 use super::roofline::{Engine, time_ps};
-use super::{Member, Product, Slot};
+use super::{Groups, Member, Product, Slot};
 use crate::codegen::{EmitterChoice, Isa};
 use crate::graph::Strategy;
-use crate::schedule::layout::{trit_tile_bytes, trit_tiles};
+use crate::schedule::kernel::GroupScales;
+use crate::schedule::layout::{group_tile_bytes, trit_tile_bytes, trit_tiles};
 use crate::schedule::variant::Variant;
 use crate::tuning::{Evidence, Figures, Found, LARGE_MB, Origin, Query, Work};
 
@@ -76,7 +77,7 @@ impl fmt::Display for Source {
             Source::Roofline => f.write_str("roofline"),
             Source::Scaled { permille } => write!(f, "roofline x {}.{:02}", permille / 1000, permille % 1000 / 10),
             Source::Measured(source) => {
-                let Work { tokens, cols, rows, .. } = source.work;
+                let Work { tokens, cols, rows, group, .. } = source.work;
                 match source.origin {
                     Origin::Measured => f.write_str("measured")?,
                     Origin::BuiltIn { class } => write!(f, "built in ({class})")?,
@@ -85,6 +86,9 @@ impl fmt::Display for Source {
                     return Ok(());
                 }
                 write!(f, ", from M,K,N = {tokens},{cols},{rows}")?;
+                if group > 0 {
+                    write!(f, " in groups of {group}")?;
+                }
                 if source.model_mb == LARGE_MB { Ok(()) } else { write!(f, " in {} MB", source.model_mb) }
             }
         }
@@ -135,14 +139,19 @@ impl Prices {
             let ps = (found.ns * 1e3 * likeness(strategy, product, member)).min(u64::MAX as f64 / 4.0) as u64;
             return Price { ps, source: Source::Measured(found.source), variant: found.variant };
         }
-        // What was not measured will be as much slower than it should be as what was.
-        let measured = [Strategy::Dot2, Strategy::Dot5].into_iter().filter_map(|other| {
-            let found = self.find(tokens, other, product, member)?;
-            let should_be = self.roofline(tokens, other, product, member).saturating_mul(matrices).max(1);
-            Some((found.ns * 1e6 / should_be as f64) as u64)
-        });
+        // What was not measured will be as much slower than it should be as what was: with scales per group if that was
+        // measured, else with one.
+        let measured = |product: &Product| {
+            let each = [Strategy::Dot2, Strategy::Dot5].into_iter().filter_map(|other| {
+                let found = self.find(tokens, other, product, member)?;
+                let should_be = self.roofline(tokens, other, product, member).saturating_mul(matrices).max(1);
+                Some((found.ns * 1e6 / should_be as f64) as u64)
+            });
+            each.min()
+        };
+        let plain = || product.groups.and_then(|_| measured(&Product { groups: None, ..product.clone() }));
         let variant = Variant::default();
-        match measured.min() {
+        match measured(product).or_else(plain) {
             Some(permille) => {
                 let ps = u128::from(ideal) * u128::from(permille.max(1)) / 1000;
                 let ps = u64::try_from(ps).unwrap_or(u64::MAX);
@@ -155,7 +164,8 @@ impl Prices {
     /// What was measured of a step, times the steps.
     fn find(&self, tokens: u32, strategy: Strategy, product: &Product, member: &Member) -> Option<Found> {
         let step = tokens.min(self.step_tokens.max(1));
-        let work = Work { tokens: step, cols: product.cols, rows: member.rows, pair: product.is_gated };
+        let (cols, group) = (product.cols, product.group());
+        let work = Work { tokens: step, cols, rows: member.rows, pair: product.is_gated, group };
         let zeros = if product.is_sparse { f64::from(self.zeros_permille) / 1000.0 } else { 0.0 };
         let Engine { isa: level, emitter } = self.engine;
         let query = Query { level, emitter, strategy, work, threads: self.threads, zeros, model_mb: self.model_mb };
@@ -167,7 +177,9 @@ impl Prices {
         let slot = if tokens == 1 { Slot::Decode } else { Slot::Prefill };
         let tokens = u64::from(tokens);
         let weights = u64::from(member.rows).saturating_mul(u64::from(product.cols));
-        let (mut bytes, mut work) = (member_bytes(strategy, product, member), weights.saturating_mul(tokens));
+        let bytes = member_bytes(strategy, product, member);
+        let (mut bytes, mut work) = (bytes, weights.saturating_add(group_work(strategy, product, member)));
+        work = work.saturating_mul(tokens);
         let of_thousand =
             |n: u64, permille: u32| n / 1000 * u64::from(permille) + n % 1000 * u64::from(permille) / 1000;
         let mut threads = u64::from(self.threads.max(1));
@@ -206,6 +218,16 @@ impl Prices {
     }
 }
 
+/// The end of each group costs as much as so many of its columns: sums become f32 and are scaled.
+fn group_work(strategy: Strategy, product: &Product, member: &Member) -> u64 {
+    let cols_of_end = match strategy {
+        Strategy::Lut2 | Strategy::Lut5 => 12,
+        _ => 32,
+    };
+    let groups = product.groups.map_or(0, |groups| product.cols / groups.cols.max(1));
+    u64::from(member.rows).saturating_mul(u64::from(groups)).saturating_mul(cols_of_end)
+}
+
 /// How much more there is to do than in the random matrix that was measured, of whose trits two thirds are not zero.
 fn likeness(strategy: Strategy, product: &Product, member: &Member) -> f64 {
     match (strategy, member.facts.program) {
@@ -220,6 +242,10 @@ fn likeness(strategy: Strategy, product: &Product, member: &Member) -> f64 {
 /// The bytes of one matrix of a product as `strategy` reads them.
 pub fn member_bytes(strategy: Strategy, product: &Product, member: &Member) -> u64 {
     match (strategy, packing(strategy)) {
+        (_, Some(packing)) if let Some(Groups { cols, is_f16 }) = product.groups => {
+            let tile_bytes = group_tile_bytes(product.cols / cols.max(1), cols, GroupScales::of(is_f16));
+            u64::from(trit_tiles(packing, member.rows)) * tile_bytes
+        }
         (_, Some(packing)) => u64::from(trit_tiles(packing, member.rows)) * trit_tile_bytes(packing, product.cols),
         (Strategy::Dup, None) => member.facts.repeats.map_or(0, |repeats| repeats.bytes),
         // Code, no data.

@@ -17,7 +17,7 @@ use crate::codegen::jit::JitKernel;
 use crate::codegen::{self, Target, candidates};
 use crate::graph::Act;
 use crate::graph::arith::{MAX_K, MAX_N};
-use crate::schedule::kernel::{Epilogue, KernelKind, Regime, TritPacking, Variant};
+use crate::schedule::kernel::{Epilogue, GroupRows, GroupScales, KernelKind, Regime, TritPacking, Variant};
 use crate::schedule::table::TABLE_PARTS;
 use crate::schedule::{RowKind, layout};
 use addsub::AddSub;
@@ -31,6 +31,9 @@ pub const COLD_CODE_BYTES: usize = 64 << 20;
 
 /// The most bytes of one matrix, and of activations and results together.
 const MAX_BYTES: u64 = 1 << 30;
+
+/// How the scales of groups lie: those of most models are values of f16.
+const SCALES: GroupScales = GroupScales::F16;
 
 /// The share of a matrix of which as many bytes are read cold as of others: below it, of fewer.
 const LEAST_READ: f64 = 0.2;
@@ -46,6 +49,8 @@ pub struct Shape {
     pub rows: u32,
     /// Whether it is a gated unit: two matrices, interleaved, and an activation between.
     pub pair: bool,
+    /// Columns of a group with a scale of its own; 0 if the matrix has one scale.
+    pub group: u32,
 }
 
 impl Shape {
@@ -54,7 +59,7 @@ impl Shape {
     /// # Errors
     /// [`Error::Shape`] if a number is 0, K is above [`MAX_K`], N above [`MAX_N`], or the operands would be larger than a GiB.
     pub fn new(tokens: u32, cols: u32, rows: u32) -> Result<Self, Error> {
-        let shape = Self { tokens, cols, rows, pair: false };
+        let shape = Self { tokens, cols, rows, pair: false, group: 0 };
         let row_bytes = layout::row_bytes(RowKind::Q8, cols.min(MAX_K)) + layout::row_bytes(RowKind::F32, rows);
         let fits = tokens > 0
             && (1..=MAX_N).contains(&rows)
@@ -75,6 +80,36 @@ impl Shape {
         if fits { Ok(shape) } else { Err(Error::Shape { tokens, cols, rows }) }
     }
 
+    /// The same product, or one with a scale (of f16) for each group of so many columns.
+    ///
+    /// # Errors
+    /// [`Error::Group`] if it is a gated unit, or the groups are no multiples of 16 that make up K.
+    pub fn grouped(self, group: u32) -> Result<Self, Error> {
+        let is_cut = group == self.cols || group.is_multiple_of(16) && group > 0 && self.cols.is_multiple_of(group);
+        if group == 0 || is_cut && !self.pair {
+            return Ok(Self { group, ..self });
+        }
+        Err(Error::Group { cols: self.cols, group })
+    }
+
+    /// Groups of a row.
+    fn groups(self) -> u32 {
+        self.cols.checked_div(self.group).unwrap_or(0)
+    }
+
+    /// How rows of activations lie.
+    fn x_rows(self) -> RowKind {
+        if self.group > 0 { RowKind::Q8Groups(self.groups()) } else { RowKind::Q8 }
+    }
+
+    /// Bytes of a packed tile.
+    fn tile_bytes(self, packing: TritPacking) -> u64 {
+        match self.group {
+            0 => layout::trit_tile_bytes(packing, self.cols),
+            group => layout::group_tile_bytes(self.groups(), group, SCALES),
+        }
+    }
+
     /// 2 of a gated unit, else 1.
     fn matrices(self) -> u32 {
         if self.pair { 2 } else { 1 }
@@ -88,7 +123,7 @@ impl Shape {
     /// Bytes of the matrix, or of both, packed.
     pub fn matrix_bytes(self, packing: TritPacking) -> u64 {
         let tiles = u64::from(layout::trit_tiles(packing, self.rows)) * u64::from(self.matrices());
-        tiles * layout::trit_tile_bytes(packing, self.cols)
+        tiles * self.tile_bytes(packing)
     }
 
     /// Bits that the packed matrix takes per weight.
@@ -114,6 +149,16 @@ pub enum Error {
         cols: u32,
         /// N.
         rows: u32,
+    },
+    /// The groups are out of range.
+    #[error(
+        "cannot try groups of {group} columns: expected a multiple of 16 that divides K = {cols}, or {cols}, and no gated unit"
+    )]
+    Group {
+        /// K.
+        cols: u32,
+        /// Columns of a group.
+        group: u32,
     },
     /// A kernel did not compile.
     #[error(transparent)]
@@ -166,6 +211,7 @@ impl Trial {
     pub fn suits(shape: Shape, candidate: &Candidate) -> bool {
         (candidate.regime != Regime::Gemv || shape.tokens == 1)
             && (!shape.pair || candidates::has_gated(candidate.strategy))
+            && (shape.group == 0 || candidate.has_groups())
     }
 
     /// One candidate for products of `shape` on `target`, which has it.
@@ -176,7 +222,14 @@ impl Trial {
         let Shape { rows, cols, pair, .. } = shape;
         let Candidate { packing, regime, variant, .. } = *candidate;
         let epilogue = if pair { Epilogue::Glu(Act::Relu2) } else { Epilogue::Scale };
-        let kind = KernelKind::Ternary { packing, rows, cols, epilogue, regime, variant };
+        let kind = match shape.group {
+            0 => KernelKind::Ternary { packing, rows, cols, epilogue, regime, variant },
+            group => {
+                // One row is computed by the kernel of any number.
+                let regime = if regime == Regime::Gemv { Regime::Gemm } else { regime };
+                KernelKind::Groups { rows, cols, group, x: GroupRows::Codes, scales: SCALES, regime }
+            }
+        };
         let way = Way::Packed { kind, packing, regime, variant };
         Ok(Trial { kernel: JitKernel::compile(&kind, target)?, shape, way })
     }
@@ -193,6 +246,9 @@ impl Trial {
     /// # Errors
     /// [`Error::Code`], [`Error::AddSub`].
     pub fn addsub(shape: Shape, density: f64, target: &Target, cold_bytes: usize) -> Result<Option<Trial>, Error> {
+        if shape.group > 0 {
+            return Ok(None);
+        }
         let Some(code) = AddSub::new(shape, density, target)? else { return Ok(None) };
         let kernel = JitKernel::compile_copies(&code.kind(shape), &code.programs, target, cold_bytes)?;
         Ok(Some(Trial { kernel, shape, way: Way::Code(Box::new(code)) }))
@@ -203,6 +259,15 @@ impl Trial {
         match self.way {
             Way::Packed { packing, .. } => Some(packing),
             Way::Code(_) => None,
+        }
+    }
+
+    /// The name of that packing, or `code`.
+    pub fn packing_name(&self) -> &'static str {
+        match self.packing() {
+            None => "code",
+            Some(_) if self.shape.group > 0 => SCALES.packing().name(),
+            Some(packing) => packing.packing(false).name(),
         }
     }
 

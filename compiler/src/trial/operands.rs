@@ -6,7 +6,7 @@
 
 use tern_runtime::memory::{Block, HUGE_PAGE_BYTES, HugePages};
 
-use super::{Error, Shape};
+use super::{Error, SCALES, Shape};
 use crate::schedule::RowKind;
 use crate::schedule::kernel::TritPacking;
 use crate::schedule::layout::{self, ALIGN_BYTES, round_up, row_bytes};
@@ -51,12 +51,21 @@ impl Weights {
         let mut block =
             Block::zeroed(matrix_bytes * (1 + cold_copies), ALIGN_BYTES as usize, huge, "copies of a matrix")?;
         let (matrix, others) = block.as_mut_slice().split_at_mut(matrix_bytes);
-        let tile_bytes = layout::trit_tile_bytes(packing, shape.cols) as usize;
+        let tile_bytes = shape.tile_bytes(packing) as usize;
         // The line that may follow a tile's blocks stays zero, as in a packed matrix.
-        let block_bytes = shape.cols.div_ceil(packing.block_cols()) as usize * ALIGN_BYTES as usize;
+        let block_bytes = match shape.group {
+            0 => shape.cols.div_ceil(packing.block_cols()) as usize * ALIGN_BYTES as usize,
+            group => (shape.groups() * layout::group_lines(group)) as usize * ALIGN_BYTES as usize,
+        };
+        let scale_bytes = match shape.group {
+            0 => 0,
+            _ => layout::group_codes_at(shape.groups(), SCALES) as usize,
+        };
         let mut random = Random(1);
         for tile in matrix.chunks_exact_mut(tile_bytes) {
-            tile[..block_bytes].fill_with(|| random.trits(packing));
+            let (scales, codes) = tile.split_at_mut(scale_bytes);
+            scales.as_chunks_mut::<2>().0.fill(half::f16::ONE.to_le_bytes());
+            codes[..block_bytes].fill_with(|| random.trits(packing));
         }
         others.chunks_exact_mut(matrix_bytes).for_each(|copy| copy.copy_from_slice(matrix));
         Ok(Self { packing, block, matrix_bytes, cold_copies, next: 0 })
@@ -100,7 +109,7 @@ impl Arena {
     ) -> Result<Self, Error> {
         let aligned = |bytes: u64| round_up(bytes, ALIGN_BYTES);
         let tokens = u64::from(shape.tokens);
-        let scales = aligned(tokens * row_bytes(RowKind::Q8, shape.cols));
+        let scales = aligned(tokens * row_bytes(shape.x_rows(), shape.cols));
         let sums = scales + aligned(4 * tokens);
         let out = sums + aligned(4 * tokens);
         let out_bytes = tokens * row_bytes(RowKind::F32, shape.rows);
@@ -133,19 +142,27 @@ impl Arena {
         let mut random = Random(2);
         let (codes, rest) = self.block.as_mut_slice().split_at_mut(self.scales);
         let (scales, rest) = rest.split_at_mut(self.sums - self.scales);
-        let stride = row_bytes(RowKind::Q8, shape.cols) as usize;
+        let stride = row_bytes(shape.x_rows(), shape.cols) as usize;
         for token in 0..shape.tokens as usize {
-            let row = &mut codes[token * stride..][..shape.cols as usize];
+            let (row, of_groups) = codes[token * stride..][..stride].split_at_mut(shape.cols as usize);
             row.fill_with(|| if random.below(ALL) < zeros { 0 } else { 1 + random.below(255) as u8 });
             let sum: i32 = row.iter().map(|code| i32::from(*code as i8)).sum();
             scales[4 * token..][..4].copy_from_slice(&1f32.to_ne_bytes());
             rest[4 * token..][..4].copy_from_slice(&sum.to_ne_bytes());
+            for group in 0..shape.groups() as usize {
+                let own = &row[group * shape.group as usize..][..shape.group as usize];
+                let sum: i32 = own.iter().map(|code| i32::from(*code as i8)).sum();
+                let at = |offset: u64| offset as usize - shape.cols as usize + 4 * group;
+                of_groups[at(layout::group_scales_at(shape.cols))..][..4].copy_from_slice(&1f32.to_ne_bytes());
+                of_groups[at(layout::group_sums_at(shape.cols, shape.groups()))..][..4]
+                    .copy_from_slice(&sum.to_ne_bytes());
+            }
         }
     }
 
     /// Columns that are not zero for every token.
     pub(super) fn nonzero_columns(&self, shape: Shape) -> u64 {
-        let (codes, stride) = (&self.block.as_slice()[..self.scales], row_bytes(RowKind::Q8, shape.cols) as usize);
+        let (codes, stride) = (&self.block.as_slice()[..self.scales], row_bytes(shape.x_rows(), shape.cols) as usize);
         let rows = || codes.chunks_exact(stride).take(shape.tokens as usize);
         (0..shape.cols as usize).filter(|col| rows().any(|row| row[*col] != 0)).count() as u64
     }
@@ -170,7 +187,7 @@ impl Arena {
     /// The codes of every token.
     #[cfg(test)]
     pub(super) fn codes(&self, shape: Shape) -> Vec<Vec<i8>> {
-        let stride = row_bytes(RowKind::Q8, shape.cols) as usize;
+        let stride = row_bytes(shape.x_rows(), shape.cols) as usize;
         let rows = self.block.as_slice().chunks_exact(stride).take(shape.tokens as usize);
         rows.map(|row| row[..shape.cols as usize].iter().map(|code| *code as i8).collect()).collect()
     }

@@ -9,7 +9,7 @@ use crate::codegen::candidates::{self, Candidate};
 use crate::codegen::{EmitterChoice, Isa};
 use crate::graph::Strategy;
 use crate::schedule::variant::Variant;
-use crate::strategy::{Member, Prices, Product, ProgramFacts, Source, WeightFacts};
+use crate::strategy::{Groups, Member, Prices, Product, ProgramFacts, Source, WeightFacts};
 
 /// What is to be computed, and where.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -49,13 +49,14 @@ pub fn choose(figures: &Figures, ask: &Ask) -> Option<Choice> {
 /// Every strategy that the level has for the product, the cheapest first.
 pub fn all(figures: &Figures, ask: &Ask) -> Vec<Choice> {
     let listed = candidates::all(ask.level, ask.emitter);
-    let defaults = listed.iter().filter(|c| c.variant == Variant::default() && c.suits(ask.work.tokens));
+    let defaults = listed.iter().filter(|c| c.variant == Variant::default() && c.suits(ask.work));
     let code = ask.program.filter(|_| candidates::addsub_suits(ask.work)).map(|_| (Strategy::AddSub, None));
     let ways = defaults.map(|candidate| (candidate.strategy, Some(*candidate))).chain(code);
-    let Work { tokens, cols, rows, pair } = ask.work;
+    let Work { tokens, cols, rows, pair, group } = ask.work;
     let member = Member { rows, facts: WeightFacts { program: ask.program, ..WeightFacts::default() } };
     let members = vec![member; if pair { 2 } else { 1 }];
-    let product = Product { members, cols, is_gated: pair, is_sparse: ask.zeros > 0.0 };
+    let groups = (group > 0).then_some(Groups { cols: group, is_f16: true });
+    let product = Product { members, cols, groups, is_gated: pair, is_sparse: ask.zeros > 0.0 };
     let prices = Prices {
         figures: figures.clone(),
         engine: candidates::engine(ask.level, ask.emitter),

@@ -242,7 +242,9 @@ impl Index {
     fn find(&self, query: &Query, origin: Origin) -> Option<Found> {
         let points = self.0.get(&(query.level, query.emitter, query.strategy))?;
         // One token and several are computed by different kernels.
-        let of_regime = points.iter().filter(|point| (point.work.tokens == 1) == (query.work.tokens == 1));
+        // And so are one scale of a matrix and one per group.
+        let kind = |work: Work| (work.tokens == 1, work.group > 0);
+        let of_regime = points.iter().filter(|point| kind(point.work) == kind(query.work));
         let nearest = of_regime.min_by(|a, b| a.distance(query).total_cmp(&b.distance(query)))?;
         let figure = nearest.at_zeros(query)?;
         let macs = |work: Work| work.padded_macs(query.strategy);
@@ -281,6 +283,7 @@ impl Point {
         let (ours, theirs) = (self.work, query.work);
         apart(ours.cols, theirs.cols)
             + apart(ours.rows, theirs.rows)
+            + apart(ours.group, theirs.group)
             + 2.0 * apart(ours.tokens, theirs.tokens)
             + 0.25 * apart(self.model_mb, query.model_mb)
             + 100.0 * apart(self.threads, query.threads)

@@ -22,6 +22,8 @@ pub struct Work {
     pub rows: u32,
     /// Whether it is a gated unit: two matrices of N rows, interleaved.
     pub pair: bool,
+    /// Columns of a group with a scale of its own, measured with scales of f16; 0 if the matrix has one scale.
+    pub group: u32,
 }
 
 impl Work {
@@ -197,6 +199,12 @@ fn check(figure: &Figure) -> Result<(), SheetError> {
             return range(what, found.to_string(), format!("1 to {most}"));
         }
     }
+    let Work { cols, group, pair, .. } = key.work;
+    let is_cut = group == cols || group.is_multiple_of(16) && cols.is_multiple_of(group);
+    if group > 0 && (pair || !is_cut) {
+        let expected = format!("0, a multiple of 16 that divides {cols}, or {cols}; 0 of a gated unit");
+        return range("group", group.to_string(), expected);
+    }
     // Also of what is no number.
     if !(MIN_NS..=MAX_NS).contains(&ns) {
         return range("ns", ns.to_string(), format!("{MIN_NS:e} to {MAX_NS:e}"));
@@ -213,7 +221,7 @@ fn check(figure: &Figure) -> Result<(), SheetError> {
     }
     let exists = candidates::listed(key.level, key.emitter)
         .iter()
-        .any(|c| c.strategy == key.strategy && c.variant == variant && c.suits(key.work.tokens));
+        .any(|c| c.strategy == key.strategy && c.variant == variant && c.suits(key.work));
     let is_code = key.strategy == Strategy::AddSub && variant == Variant::default();
     let exists = exists || is_code && candidates::addsub_suits(key.work);
     if exists {

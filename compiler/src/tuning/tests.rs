@@ -17,7 +17,7 @@ fn figure(strategy: Strategy, work: Work, threads: u32, ns: f64) -> Figure {
 }
 
 fn work(tokens: u32, cols: u32, rows: u32) -> Work {
-    Work { tokens, cols, rows, pair: false }
+    Work { tokens, cols, rows, pair: false, group: 0 }
 }
 
 fn sheet(figures: &[Figure]) -> Sheet {

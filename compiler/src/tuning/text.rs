@@ -79,6 +79,8 @@ struct RawFigure {
     rows: u32,
     #[serde(default)]
     pair: bool,
+    #[serde(default)]
+    group: u32,
     threads: u32,
     #[serde(default)]
     zeros_percent: u8,
@@ -117,14 +119,15 @@ pub fn print(sheet: &Sheet) -> String {
     for figure in sheet.figures() {
         let Figure { key, variant, ns, spread, repeats } = figure;
         let Key { level, emitter, strategy, work, threads, zeros_percent, model_mb } = key;
-        let Work { tokens, cols, rows, pair } = work;
+        let Work { tokens, cols, rows, pair, group } = work;
         let pair = if *pair { ", pair = true" } else { "" };
+        let group = if *group > 0 { format!(", group = {group}") } else { String::new() };
         let zeros = if *zeros_percent > 0 { format!(", zeros_percent = {zeros_percent}") } else { String::new() };
         let model = if *model_mb == LARGE_MB { String::new() } else { format!(", model_mb = {model_mb}") };
         // A float of TOML has a point.
         let _ = writeln!(
             text,
-            "    {{ level = \"{}\", emitter = \"{}\", strategy = \"{}\", tokens = {tokens}, cols = {cols}, rows = {rows}{pair}, \
+            "    {{ level = \"{}\", emitter = \"{}\", strategy = \"{}\", tokens = {tokens}, cols = {cols}, rows = {rows}{pair}{group}, \
              threads = {threads}{zeros}{model}, variant = \"{variant}\", ns = {ns:?}, spread = {spread:?}, repeats = {repeats} }},",
             level.name(),
             emitter.name(),
@@ -194,8 +197,8 @@ fn figure(raw: &RawFigure) -> Result<Figure, String> {
         strategy.ok_or_else(|| unknown("strategy", &raw.strategy, Strategy::ALL.iter().map(|s| s.name()).collect()))?;
     let short: String = raw.variant.chars().take(32).collect();
     let variant = short.parse().map_err(|e: crate::schedule::variant::BadVariant| e.to_string())?;
-    let RawFigure { tokens, cols, rows, pair, threads, zeros_percent, model_mb, ns, spread, repeats, .. } = *raw;
-    let work = Work { tokens, cols, rows, pair };
+    let RawFigure { tokens, cols, rows, pair, group, threads, zeros_percent, model_mb, ns, spread, repeats, .. } = *raw;
+    let work = Work { tokens, cols, rows, pair, group };
     let key = Key { level, emitter, strategy, work, threads, zeros_percent, model_mb };
     Ok(Figure { key, variant, ns, spread, repeats })
 }

@@ -41,6 +41,7 @@ pub(super) struct KernelRow {
     tokens: u32,
     cols: u32,
     rows: u32,
+    group: u32,
     bits_per_weight: f64,
     weight_bytes: u64,
     read_bytes: u64,
@@ -84,7 +85,7 @@ impl KernelRow {
             emitter: place.emitter,
             strategy: place.strategy.name(),
             variant: trial.variant().to_string(),
-            packing: trial.packing().map_or("code", |packing| packing.packing(false).name()),
+            packing: trial.packing_name(),
             regime: match trial.regime() {
                 Some(Regime::Gemv) => "gemv",
                 Some(Regime::Gemm) => "gemm",
@@ -96,6 +97,7 @@ impl KernelRow {
             tokens: shape.tokens,
             cols: shape.cols,
             rows: shape.rows,
+            group: shape.group,
             bits_per_weight: 8.0 * trial.weight_bytes() as f64 / (f64::from(shape.rows) * f64::from(shape.cols)),
             weight_bytes: trial.weight_bytes(),
             read_bytes,
@@ -125,8 +127,12 @@ pub(super) fn mark_fastest(rows: &mut [KernelRow]) {
 pub(super) fn table(shape: Shape, zeros: f64, rows: &[KernelRow], limits: &LimitRow) -> String {
     let zeros = if zeros > 0.0 { format!(" ({} of activations zero)", percent(Some(zeros))) } else { String::new() };
     let mut text = format!(
-        "{} tokens{zeros}, {} columns, {} rows; threads: {}\n\n",
-        shape.tokens, shape.cols, shape.rows, limits.threads
+        "{} tokens{zeros}, {} columns{}, {} rows; threads: {}\n\n",
+        shape.tokens,
+        shape.cols,
+        if shape.group > 0 { format!(" in groups of {}", shape.group) } else { String::new() },
+        shape.rows,
+        limits.threads
     );
     // The shape stands above.
     let names: Vec<&str> = rows.iter().map(|row| row.symbol.split("__").next().unwrap_or(&row.symbol)).collect();

@@ -67,6 +67,7 @@ pub(super) struct Turn {
 
 /// Measures every kernel.
 pub(super) fn run(shape: Shape, args: &BenchArgs) -> Result<ExitCode> {
+    let shape = shape.grouped(args.group.unwrap_or(0))?;
     let targets = targets(&args.compile)?;
     // The last is the one that code would be made for: the highest level, the emitter that takes the widest kernels.
     let Some(chosen) = targets.last() else { return Err(Usage("no level to measure".to_owned()).into()) };
@@ -218,7 +219,7 @@ mod tests {
 
     #[test]
     fn shapes_are_three_numbers_in_range() {
-        assert_eq!(kernel_shape("2, 100,50"), Ok(Shape { tokens: 2, cols: 100, rows: 50, pair: false }));
+        assert_eq!(kernel_shape("2, 100,50"), Ok(Shape { tokens: 2, cols: 100, rows: 50, pair: false, group: 0 }));
         for wrong in ["", "1,2", "1,2,3,4", "1,2,x", "0,1,1", "1,1000000,1", "-1,1,1", "4294967295,131072,4294967295"] {
             assert!(kernel_shape(wrong).is_err(), "{wrong}");
         }

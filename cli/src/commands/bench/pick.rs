@@ -31,8 +31,8 @@ pub(super) fn pick(
     zeros: f64,
     program: Option<ProgramFacts>,
 ) -> Option<Choice> {
-    let Shape { tokens, cols, rows, pair } = shape;
-    let work = Work { tokens, cols, rows, pair };
+    let Shape { tokens, cols, rows, pair, group } = shape;
+    let work = Work { tokens, cols, rows, pair, group };
     let ask = Ask { level: target.isa, emitter: target.emitter, work, threads: threads as u32, zeros, program };
     choose(figures, &ask)
 }

@@ -56,7 +56,7 @@ fn shares(product: &Product, strategy: Strategy) -> &'static [u8] {
 /// What a product is measured for: a key of every strategy that there is for it.
 pub(super) fn keys(level: Isa, emitter: EmitterChoice, product: &Product) -> Vec<Key> {
     let listed = candidates::all(level, emitter).into_iter();
-    let defaults = listed.filter(|c| c.variant == Variant::default() && c.suits(product.work.tokens));
+    let defaults = listed.filter(|c| c.variant == Variant::default() && c.suits(product.work));
     let code = candidates::addsub_suits(product.work).then_some(Strategy::AddSub);
     let strategies = defaults.map(|c| c.strategy).chain(code);
     let keys = strategies.flat_map(|strategy| shares(product, strategy).iter().map(move |share| (strategy, *share)));
@@ -87,7 +87,7 @@ impl Measurer<'_> {
         let (isa, emitter) = (self.target.isa, self.target.emitter);
         let mut listed: Vec<Candidate> = candidates::all(isa, emitter);
         listed.retain(|candidate| {
-            candidate.suits(product.work.tokens)
+            candidate.suits(product.work)
                 && shares(product, candidate.strategy).contains(&zeros_percent)
                 && (!self.only_defaults || candidate.variant == Variant::default())
         });

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use tern_compiler::graph::Strategy;
 use tern_compiler::pipeline::Options;
 use tern_compiler::schedule::Schedule;
-use tern_compiler::schedule::kernel::{Epilogue, KernelKind};
+use tern_compiler::schedule::kernel::{Epilogue, GroupRows, KernelKind};
 use tern_compiler::trial::Shape;
 use tern_compiler::tuning::{LARGE_MB, Work, model_mb};
 use tern_runtime::cores::physical_cores;
@@ -29,8 +29,8 @@ pub(super) struct Product {
 impl Product {
     /// The same for trials.
     pub(super) fn shape(&self) -> Result<Shape> {
-        let Work { tokens, cols, rows, pair } = self.work;
-        Ok(Shape::new(tokens, cols, rows)?.gated(pair)?)
+        let Work { tokens, cols, rows, pair, group } = self.work;
+        Ok(Shape::new(tokens, cols, rows)?.gated(pair)?.grouped(group)?)
     }
 }
 
@@ -56,22 +56,37 @@ pub(super) fn of_model(args: &TuneArgs, options: &Options, step_tokens: u32) -> 
     cross(args, defaults.collect(), &matrices, model_mb(loaded.imported.graph.matrix_bytes()))
 }
 
-/// The distinct matrices that a schedule multiplies by: columns, rows, whether they are gated units; the halves of these also
-/// alone, since the optimiser may compute them so. The largest first.
-fn matrices(schedule: &Schedule) -> Vec<(u32, u32, bool)> {
-    let distinct: BTreeSet<(u64, u32, u32, bool)> = schedule
+/// A matrix that products of any number of tokens have.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Matrix {
+    cols: u32,
+    rows: u32,
+    /// Whether it is the two of a gated unit.
+    pair: bool,
+    /// Columns of a group with a scale of its own, or 0.
+    group: u32,
+}
+
+/// The distinct matrices that a schedule multiplies codes by; the halves of gated units also alone, since the optimiser may
+/// compute them so. The largest first.
+fn matrices(schedule: &Schedule) -> Vec<Matrix> {
+    let distinct: BTreeSet<(u64, Matrix)> = schedule
         .kernels
         .iter()
         .flat_map(|kind| match *kind {
             KernelKind::Ternary { rows, cols, epilogue, .. } => {
                 let size = u64::from(rows) * u64::from(cols);
-                let pair = matches!(epilogue, Epilogue::Glu(_)).then_some((2 * size, cols, rows, true));
-                pair.into_iter().chain([(size, cols, rows, false)]).collect()
+                let one = Matrix { cols, rows, pair: false, group: 0 };
+                let pair = matches!(epilogue, Epilogue::Glu(_)).then_some((2 * size, Matrix { pair: true, ..one }));
+                pair.into_iter().chain([(size, one)]).collect()
+            }
+            KernelKind::Groups { rows, cols, group, x: GroupRows::Codes, .. } => {
+                vec![(u64::from(rows) * u64::from(cols), Matrix { cols, rows, pair: false, group })]
             }
             _ => Vec::new(),
         })
         .collect();
-    distinct.into_iter().rev().map(|(_, cols, rows, pair)| (cols, rows, pair)).collect()
+    distinct.into_iter().rev().map(|(_, matrix)| matrix).collect()
 }
 
 /// Products of many shapes.
@@ -81,17 +96,15 @@ pub(super) fn of_grid(args: &TuneArgs) -> Result<Vec<Product>> {
     if (sizes.len() as u64).saturating_pow(2) > MOST_PRODUCTS {
         return Err(Usage(format!("{} sizes, each with each: give fewer", sizes.len())).into());
     }
-    let matrices: Vec<_> = sizes.iter().flat_map(|cols| sizes.iter().map(|rows| (*cols, *rows, false))).collect();
+    let matrices: Vec<_> = sizes
+        .iter()
+        .flat_map(|cols| sizes.iter().map(|rows| Matrix { cols: *cols, rows: *rows, pair: false, group: 0 }))
+        .collect();
     cross(args, GRID_TOKENS.to_vec(), &matrices, LARGE_MB)
 }
 
 /// All numbers of threads, most first, with all numbers of tokens and all matrices of models of a size class.
-fn cross(
-    args: &TuneArgs,
-    default_tokens: Vec<u32>,
-    matrices: &[(u32, u32, bool)],
-    model_mb: u32,
-) -> Result<Vec<Product>> {
+fn cross(args: &TuneArgs, default_tokens: Vec<u32>, matrices: &[Matrix], model_mb: u32) -> Result<Vec<Product>> {
     let threads = if args.threads.is_empty() { vec![physical_cores(), 1] } else { args.threads.clone() };
     let tokens = if args.tokens.is_empty() { default_tokens } else { args.tokens.clone() };
     let numbers = (threads.len() as u64).saturating_mul(tokens.len() as u64).saturating_mul(matrices.len() as u64);
@@ -108,8 +121,8 @@ fn cross(
             return Err(Usage(format!("--threads {threads}: expected numbers from 1 to {most}")).into());
         }
         for &tokens in &tokens {
-            for &(cols, rows, pair) in matrices {
-                let product = Product { work: Work { tokens, cols, rows, pair }, threads, model_mb };
+            for &Matrix { cols, rows, pair, group } in matrices {
+                let product = Product { work: Work { tokens, cols, rows, pair, group }, threads, model_mb };
                 product.shape().with_context(|| format!("{cols} columns and {rows} rows cannot be measured"))?;
                 if seen.insert(product) {
                     products.push(product);

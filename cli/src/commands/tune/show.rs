@@ -31,6 +31,7 @@ pub(super) struct Row {
     cols: u32,
     rows: u32,
     pair: bool,
+    group: u32,
     zeros_percent: u8,
     model_mb: u32,
     strategy: &'static str,
@@ -48,10 +49,10 @@ pub(super) fn rows(groups: &[Group]) -> Vec<Row> {
     groups.iter().flat_map(|group| group.iter().map(|figure| row(group, figure))).collect()
 }
 
-fn row(group: &Group, figure: &Figure) -> Row {
+fn row(all: &Group, figure: &Figure) -> Row {
     let Key { level, emitter, strategy, work, threads, zeros_percent, model_mb } = figure.key;
-    let Work { tokens, cols, rows, pair } = work;
-    let best = group.first().map_or(figure.ns, |best| best.ns);
+    let Work { tokens, cols, rows, pair, group } = work;
+    let best = all.first().map_or(figure.ns, |best| best.ns);
     let macs = f64::from(tokens) * f64::from(cols) * f64::from(rows) * if pair { 2.0 } else { 1.0 };
     Row {
         level: level.name(),
@@ -61,6 +62,7 @@ fn row(group: &Group, figure: &Figure) -> Row {
         cols,
         rows,
         pair,
+        group,
         zeros_percent,
         model_mb,
         strategy: strategy.name(),
@@ -70,20 +72,25 @@ fn row(group: &Group, figure: &Figure) -> Row {
         spread: figure.spread,
         repeats: figure.repeats,
         gmacs: macs / figure.ns,
-        fastest: group.first() == Some(figure),
+        fastest: all.first() == Some(figure),
     }
 }
 
 /// A product in words.
 pub(super) fn title(key: &Key) -> String {
     let Key { level, emitter, work, threads, zeros_percent, model_mb, .. } = *key;
-    let Work { tokens, cols, rows, pair } = work;
-    let pair = if pair { " (gated unit)" } else { "" };
+    let Work { tokens, cols, rows, pair, group } = work;
+    let pair = if pair { " (gated unit)".to_owned() } else { in_groups(group) };
     let zeros = if zeros_percent > 0 { format!(", {zeros_percent} % zeros") } else { String::new() };
     let (level, emitter) = (level.name(), emitter.name());
     let tokens = if tokens == 1 { "1 token".to_owned() } else { format!("{tokens} tokens") };
     let model = if model_mb == LARGE_MB { String::new() } else { format!(", in a model of {model_mb} MB") };
     format!("{tokens}, {cols} columns, {rows} rows{pair}; threads: {threads}; {level}, emitter {emitter}{zeros}{model}")
+}
+
+/// What a product with scales per group is called behind its numbers.
+fn in_groups(group: u32) -> String {
+    if group > 0 { format!(" in groups of {group}") } else { String::new() }
 }
 
 /// All figures as text.

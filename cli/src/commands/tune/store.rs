@@ -169,7 +169,7 @@ mod tests {
     use tern_compiler::tuning::{Key, LARGE_MB, Work};
 
     fn figure(cols: u32, ns: f64, repeats: u32) -> Figure {
-        let work = Work { tokens: 1, cols, rows: 16, pair: false };
+        let work = Work { tokens: 1, cols, rows: 16, pair: false, group: 0 };
         let (level, emitter, strategy) = (Isa::Avx2, EmitterChoice::Auto, Strategy::Dot2);
         let key = Key { level, emitter, strategy, work, threads: 1, zeros_percent: 0, model_mb: LARGE_MB };
         Figure { key, variant: Default::default(), ns, spread: 0.0, repeats }

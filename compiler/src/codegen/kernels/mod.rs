@@ -17,6 +17,7 @@ mod top_k;
 
 use super::emitter::Emitter;
 use crate::addsub::Program;
+use crate::schedule::groups::GroupShape;
 use crate::schedule::kernel::{Epilogue, KernelKind};
 use crate::schedule::variant::Variant;
 use crate::schedule::{RowKind, layout};
@@ -56,7 +57,9 @@ pub fn emit(kind: &KernelKind, program: Option<&Program>, k: &mut Emitter<'_, '_
         KernelKind::Norm { eps, out, cols } => norm::norm(k, eps.map(|e| e.get()), out, cols),
         KernelKind::NormHeads { eps, heads, head_dim } => norm::norm_heads(k, eps.get(), heads, head_dim),
         KernelKind::QuantizeGroups { cols, group } => norm::quantize_groups(k, cols, group),
-        KernelKind::Groups { rows, cols, group, x } => ternary::groups(k, [rows, cols, group], x),
+        KernelKind::Groups { rows, cols, group, x, scales, regime } => {
+            ternary::groups(k, GroupShape { rows, cols, group, scales }, x, regime);
+        }
         KernelKind::Ternary { packing, rows, cols, epilogue, regime, variant } => {
             ternary::ternary(k, ternary::Shape { rows, cols, epilogue, variant }, packing, regime);
         }

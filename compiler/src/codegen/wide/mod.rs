@@ -30,6 +30,7 @@ use super::isa::{EmitterChoice, Isa};
 use super::kernels::attention::Shape;
 use super::{Error, Target};
 use crate::addsub::Program;
+use crate::schedule::groups::GroupShape;
 use crate::schedule::kernel::{Epilogue, KernelKind, Vectors};
 use crate::schedule::{RowKind, layout};
 use registers::Width;
@@ -83,7 +84,16 @@ pub fn emit(kind: &KernelKind, program: Option<&Program>, target: &Target) -> Re
     let mut k = Asm::of_width(target, width, symbol(kind, target))?;
     match *kind {
         KernelKind::Ternary { packing, rows, cols, epilogue, regime, variant } => {
-            let t = ternary::Ternary { rows, cols, packing, epilogue, regime, variant, code_row_bytes: None };
+            let t = ternary::Ternary {
+                rows,
+                cols,
+                packing,
+                epilogue,
+                regime,
+                variant,
+                code_row_bytes: None,
+                tile_bytes: None,
+            };
             if !ternary::exists(target.isa, &t) {
                 return Ok(None);
             }
@@ -112,8 +122,8 @@ pub fn emit(kind: &KernelKind, program: Option<&Program>, target: &Target) -> Re
             attention::attention(&mut k, &shape);
         }
         KernelKind::HeadScan { cols } => head::scan(&mut k, cols),
-        KernelKind::Groups { rows, cols, group, x } if target.isa != Isa::Sse41 => {
-            ternary::groups::emit(&mut k, [rows, cols, group], x);
+        KernelKind::Groups { rows, cols, group, x, scales, regime } if target.isa != Isa::Sse41 => {
+            ternary::groups::emit(&mut k, GroupShape { rows, cols, group, scales }, x, regime);
         }
         KernelKind::NormHeads { eps, heads, head_dim } => norm::norm_heads(&mut k, eps.get(), heads, head_dim),
         KernelKind::QuantizeGroups { cols, group } => norm::quantize_groups(&mut k, cols, group),

@@ -124,7 +124,7 @@ impl<'s, 'w> Step<'s, 'w> {
             Op::Glu { act } => Value::F32(glu(p, act, a.f32(0)?, a.f32(1)?)),
             Op::RmsNormHeads { eps } => Value::F32(rmsnorm_heads(p, a.f32(0)?, a.dense(1)?, eps.get())),
             Op::QuantizeGroups { group } => Value::Q8(quantize_groups(a.f32(0)?, group as usize)),
-            Op::TernaryGroupLinear => {
+            Op::TernaryGroupLinear { .. } => {
                 let (x, [_, c]) = (a.q8(0)?, a.weight_dims(2)?);
                 let rows: Vec<&[QuantRow]> = x.chunks(c).collect();
                 Value::F32(group_linear(&rows, a.trits(1)?, a.dense(2)?, c, |x, t, s| arith::group_linear(p, x, t, s)))

@@ -1,12 +1,15 @@
 //! Products with a scale per group of columns, and what stands around them, to calls.
 //!
-//! In: a node. Out: one call of one kernel, whatever the number of rows.
+//! In: a node. Out: one call: of one kernel whatever the number of rows, unless many of them use tables.
 
 use super::{Place, Planner, here, rows_of};
-use crate::graph::{DenseType, F32, ValueId};
-use crate::schedule::kernel::{GroupRows, KernelKind, TritPacking};
+use crate::graph::{DenseType, F32, Strategy, ValueId};
+use crate::schedule::kernel::{GroupRows, GroupScales, KernelKind, Regime, TritPacking};
 use crate::schedule::packing::Layout;
-use crate::schedule::{Arg, Choice, Error, RowKind, Split, layout};
+use crate::schedule::table::TABLE_PARTS;
+use crate::schedule::{Arg, Choice, Error, Many, RowKind, Split, Table, layout};
+use crate::strategy::Slot;
+use crate::strategy::offer::grouped_default;
 
 impl Planner<'_> {
     pub(super) fn norm_heads(&mut self, id: ValueId, eps: F32) -> Result<Vec<Place>, Error> {
@@ -36,7 +39,13 @@ impl Planner<'_> {
         Ok(vec![here(out)])
     }
 
-    pub(super) fn group_linear(&mut self, id: ValueId, rows_of_x: GroupRows) -> Result<Vec<Place>, Error> {
+    /// A product of codes, by these strategies for one token and for many; of f32, for which there is one way.
+    pub(super) fn group_linear(
+        &mut self,
+        id: ValueId,
+        rows_of_x: GroupRows,
+        strategies: [Strategy; 2],
+    ) -> Result<Vec<Place>, Error> {
         let (weight, scales) = (self.weight(id, 1)?, self.weight(id, 2)?);
         let (rows, cols, _) = self.trit_shape(id, weight)?;
         let (_, groups, dtype) = self.dense_shape(id, scales)?;
@@ -47,14 +56,53 @@ impl Planner<'_> {
         self.check_group(id, cols, group)?;
         let (_, space) = self.rows_type(id, id)?;
         let (x, x_arg) = self.input(id, 0)?;
-        let offset = self.plan.model.weights.place(Layout::Groups { weight, scales, rows, cols, group });
+        let stored = if self.options.proofs.f16_scales.contains(&scales) { GroupScales::F16 } else { GroupScales::F32 };
+        let offset = self.plan.model.weights.place(Layout::Groups { weight, scales, rows, cols, group, stored });
         let out = self.buffer(id, 0, RowKind::F32, rows, space);
-        let kernel = self.kernel(KernelKind::Groups { rows, cols, group, x: rows_of_x });
-        let args = vec![Arg::Weights { offset }, x_arg, rows_of(out), Arg::RowCount(space), Arg::Lo, Arg::Hi];
+        let kind = |regime| KernelKind::Groups { rows, cols, group, x: rows_of_x, scales: stored, regime };
+        let few = self.kernel(kind(Regime::Gemm));
+        let many = self.group_table(id, strategies)?.filter(|_| rows_of_x == GroupRows::Codes);
+        let many = many.map(|Table { tokens, from }| {
+            let kernel = self.kernel(kind(Regime::Table { tokens }));
+            Many { kernel, tokens, parts: TABLE_PARTS, from }
+        });
+        let kernel = Choice::ByRows { one: few, few, many };
+        let none = Arg::F32(F32::new(0.0));
+        let args = vec![
+            Arg::Weights { offset },
+            x_arg,
+            none,
+            none,
+            rows_of(out),
+            Arg::RowCount(space),
+            Arg::Lo,
+            Arg::Hi,
+            none,
+            none,
+            Arg::Scratch,
+        ];
         let tiles = layout::trit_tiles(TritPacking::T2, rows);
         let split = Split::Units { start: 0, count: tiles, total: tiles };
-        self.call(id, Choice::One(kernel), args, split, vec![x], Some(out));
+        self.call(id, kernel, args, split, vec![x], Some(out));
         Ok(vec![here(out)])
+    }
+
+    /// The tables for many tokens, if the strategies want them.
+    fn group_table(&self, id: ValueId, strategies: [Strategy; 2]) -> Result<Option<Table>, Error> {
+        let [one, many] = Slot::ALL.map(|slot| match strategies[slot as usize] {
+            Strategy::Any => grouped_default(slot),
+            named => named,
+        });
+        match (one, many) {
+            (Strategy::Dot2, Strategy::Dot2) => Ok(None),
+            // Without tables of its own the target's default packing says nothing of those for groups.
+            (Strategy::Dot2, Strategy::Lut2) => Ok(self.options.ternary.table),
+            (one, many) => {
+                let (one, many) = (one.name(), many.name());
+                let reason = format!("no kernels for scales per group by {one} and {many}: there are dot2 and lut2");
+                Err(self.unsupported(id, &reason))
+            }
+        }
     }
 
     fn check_group(&self, id: ValueId, cols: u32, group: u32) -> Result<(), Error> {

@@ -13,7 +13,7 @@
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
 use super::epilogue::{self, Matrix};
-use super::{Frame, LINE, LINE_COLS, TILE_OUT_BYTES};
+use super::{Frame, LINE, LINE_COLS, Shape, TILE_OUT_BYTES};
 use crate::codegen::emitter::{Emitter, F32X4, I8X16, I16X8, I32X4};
 use crate::codegen::isa::{Arch, Isa};
 use crate::codegen::kernels::dot::{self, Narrow, Signed};
@@ -78,7 +78,7 @@ impl Unfolding {
 }
 
 /// Tokens whose sums fit the registers together, where a level multiplies bytes in one instruction: a power of two.
-fn most_tokens(isa: Isa) -> usize {
+pub(super) fn most_tokens(isa: Isa) -> usize {
     match isa.arch() {
         Arch::X86_64 => 2,
         Arch::Aarch64 | Arch::Riscv64 => 4,
@@ -93,20 +93,29 @@ pub(super) fn gemv(k: &mut Emitter<'_, '_>, f: &Frame) {
     });
 }
 
-/// A few tokens: with dot products of bytes several at a time, then what is left. Without, unfolding is the smaller part of
-/// the work, and the sums of two tokens would not fit the registers.
+/// A few tokens.
 pub(super) fn gemm(k: &mut Emitter<'_, '_>, f: &Frame) {
     each_tile(k, f, |k, w, tile| {
-        let mut first = k.int(0);
-        if k.isa.has_dot() {
-            let tokens = most_tokens(k.isa);
-            let left = k.b.ins().band_imm_u(f.tokens, tokens as i64 - 1);
-            let whole = k.b.ins().isub(f.tokens, left);
-            k.for_range(first, whole, tokens as i64, |k, token| block(k, f, w, tile, token, tokens));
-            first = whole;
-        }
-        k.for_range(first, f.tokens, 1, |k, token| block(k, f, w, tile, token, 1));
+        each_token(k, f.tokens, |k, token, tokens| block(k, f, w, tile, token, tokens));
     });
+}
+
+/// `body(k, first, count)` for all tokens: with dot products of bytes several at a time, then what is left. Without,
+/// unfolding is the smaller part of the work, and the sums of two tokens would not fit the registers.
+pub(super) fn each_token(
+    k: &mut Emitter<'_, '_>,
+    all: Value,
+    mut body: impl FnMut(&mut Emitter<'_, '_>, Value, usize),
+) {
+    let mut first = k.int(0);
+    if k.isa.has_dot() {
+        let tokens = most_tokens(k.isa);
+        let left = k.b.ins().band_imm_u(all, tokens as i64 - 1);
+        let whole = k.b.ins().isub(all, left);
+        k.for_range(first, whole, tokens as i64, |k, token| body(k, token, tokens));
+        first = whole;
+    }
+    k.for_range(first, all, 1, |k, token| body(k, token, 1));
 }
 
 fn each_tile(k: &mut Emitter<'_, '_>, f: &Frame, body: impl FnOnce(&mut Emitter<'_, '_>, Value, Value)) {
@@ -159,7 +168,8 @@ pub(super) fn finish(
 /// The exact sums of all 16 rows: for every token, one i32x4 per part.
 fn sums(k: &mut Emitter<'_, '_>, f: &Frame, w: Value, token: Value, tokens: usize) -> Vec<[Value; PARTS]> {
     let codes = k.row(f.codes, token, f.shape.code_row_bytes());
-    let tile = Tile { f, w, codes, tokens, unfolding: Unfolding::new(k.isa, tokens) };
+    let code_row_bytes = f.shape.code_row_bytes();
+    let tile = Tile { shape: &f.shape, w, codes, tokens, code_row_bytes, unfolding: Unfolding::new(k.isa, tokens) };
     let accs = if k.isa.has_dot() { wide_sums(k, &tile) } else { narrow_sums(k, &tile) };
     let of_token = |k: &mut Emitter<'_, '_>, t: usize, parts: Vec<Value>| {
         let at = k.row(f.sums, token, 4);
@@ -170,21 +180,28 @@ fn sums(k: &mut Emitter<'_, '_>, f: &Frame, w: Value, token: Value, tokens: usiz
     accs.into_iter().enumerate().map(|(t, parts)| of_token(k, t, parts)).collect()
 }
 
-/// The sums of codes (not of trits) of one token with the 16 rows of the lines at `w`, which belong to the columns from
-/// `codes` on: the shape of `f` says how many.
-pub(super) fn code_sums(k: &mut Emitter<'_, '_>, f: &Frame, w: Value, codes: Value) -> [Value; PARTS] {
-    let tile = Tile { f, w, codes, tokens: 1, unfolding: Unfolding::new(k.isa, 1) };
-    let accs = if k.isa.has_dot() { wide_sums(k, &tile) } else { narrow_sums(k, &tile) };
-    std::array::from_fn(|part| accs[0][part])
+/// The sums of codes (not of trits) of `tokens` tokens, `code_row_bytes` apart, with the 16 rows of the lines at `w`, which
+/// belong to the columns from `codes` on; the shape says how many: `[token][part]`.
+pub(super) fn code_sums(
+    k: &mut Emitter<'_, '_>,
+    shape: &Shape,
+    [w, codes]: [Value; 2],
+    tokens: usize,
+    code_row_bytes: i64,
+) -> Vec<Vec<Value>> {
+    let tile = Tile { shape, w, codes, tokens, code_row_bytes, unfolding: Unfolding::new(k.isa, tokens) };
+    if k.isa.has_dot() { wide_sums(k, &tile) } else { narrow_sums(k, &tile) }
 }
 
 /// One tile of one matrix and the codes that it meets.
 struct Tile<'a> {
-    f: &'a Frame,
+    shape: &'a Shape,
     w: Value,
     /// The row of the first token.
     codes: Value,
     tokens: usize,
+    /// From one token's codes to the next's.
+    code_row_bytes: i64,
     unfolding: Unfolding,
 }
 
@@ -217,8 +234,7 @@ fn step<C: Copy>(
 ) {
     let unfolding = &tile.unfolding;
     let offset = |part: usize| (at.line * LINE) as i32 + 16 * part as i32;
-    let columns =
-        |t: usize, f: usize| (t as i64 * tile.f.shape.code_row_bytes() + at.line * LINE_COLS + 4 * f as i64) as i32;
+    let columns = |t: usize, f: usize| (t as i64 * tile.code_row_bytes + at.line * LINE_COLS + 4 * f as i64) as i32;
     let kept = if unfolding.keeps_codes { tile.tokens } else { 0 };
     let kept: Vec<Value> = (0..kept).map(|t| k.load(I8X16, at.codes, columns(t, 0))).collect();
     let mut packed: Vec<Value> = (first..first + unfolding.parts).map(|i| k.load(I8X16, at.w, offset(i))).collect();
@@ -267,8 +283,8 @@ fn each_turn(
     carried: Vec<Value>,
     mut body: impl FnMut(&mut Emitter<'_, '_>, Cursor, i64, &[Value]) -> Vec<Value>,
 ) -> Vec<Value> {
-    let lines = tile.f.shape.lines();
-    let unroll = tile.f.shape.variant.unroll_lines.map_or(UNROLL, i64::from);
+    let lines = tile.shape.lines();
+    let unroll = tile.shape.variant.unroll_lines.map_or(UNROLL, i64::from);
     let unroll = if k.isa.has_dot() { unroll } else { unroll.min(MOST_NARROW) };
     let (whole, rest) = (lines / unroll, lines % unroll);
     let mut carried = carried;

@@ -1,108 +1,109 @@
 //! Products with a scale per group of columns: codes of i8, or f32.
 //!
-//! Weights are `t2g_16x16`: a group is lines as of `t2_16x16`, whose dword lanes are rows, then a line of 16 scales. What a
-//! group gives is added to the 16 results with its scales, group by group, by `madd`:
-//! - of codes, the exact sums as in [`super::dot`], times the inverse scale of the activations;
+//! Weights are `t2g_16x16` or `t2h_16x16`: a group is lines as of `t2_16x16`, whose dword lanes are rows; the scales of all groups
+//! stand before them. What a group gives is added to the 16 results with its scales, group by group, by `madd`:
+//! - of codes, the exact sums as in [`super::dot`], times the inverse scale of the activations; tokens that share the unfolding
+//!   there do so here;
 //! - of f32, a dot product in 16 lanes, a lane a register: even lanes first, then odd ones, since 16 do not fit the
 //!   registers. What they fold to is the same either way: 8, 4 and 2 stay within even or odd lanes.
 //!
-//! Args: w, x, out, tokens, lo, hi (tiles).
+//! Args as in the module's head; `lo` and `hi` count tiles.
 
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
 use super::{Frame, LINE, LINE_COLS, Shape, TILE_OUT_BYTES, dot};
 use crate::codegen::emitter::{Emitter, F32X4, I32X4};
-use crate::schedule::kernel::{Epilogue, GroupRows, Variant};
-use crate::schedule::{RowKind, layout};
+use crate::graph::DenseType;
+use crate::schedule::groups::GroupShape;
+use crate::schedule::kernel::{GroupRows, GroupScales};
 
 /// Vectors of 16 results.
 const PARTS: usize = 4;
 
-/// What does not change within a kernel.
-struct Groups {
-    cols: u32,
-    group: u32,
-    count: u32,
-    /// From one group to the next, scales included.
-    bytes: i64,
-    lines: i64,
-}
-
-/// Writes the body for a matrix of N rows, K columns and groups of so many.
-pub(in crate::codegen::kernels) fn groups(k: &mut Emitter<'_, '_>, [rows, cols, group]: [u32; 3], kind: GroupRows) {
-    let [w, x, out, tokens, lo, hi] = std::array::from_fn(|slot| k.arg(slot));
-    let (count, lines) = (cols / group, i64::from(layout::group_lines(group)));
-    let g = Groups { cols, group, count, bytes: (lines + 1) * LINE, lines };
-    let x_row_bytes = match kind {
-        GroupRows::Codes => layout::row_bytes(RowKind::Q8Groups(count), cols),
-        GroupRows::F32 => layout::row_bytes(RowKind::F32, cols),
-    };
-    k.for_range(lo, hi, 1, |k, tile| {
-        let w = k.row(w, tile, layout::group_tile_bytes(count, group) as i64);
-        let out = k.row(out, tile, TILE_OUT_BYTES);
-        let none = k.int(0);
-        k.for_range(none, tokens, 1, |k, token| {
-            let x = k.row(x, token, x_row_bytes as i64);
-            let out = k.row(out, token, layout::row_bytes(RowKind::F32, rows) as i64);
-            match kind {
-                GroupRows::Codes => of_codes(k, &g, w, x, out),
-                GroupRows::F32 => of_f32(k, &g, w, x, out),
+/// Writes the body; `lo`, `hi` count tiles.
+pub(super) fn groups(k: &mut Emitter<'_, '_>, f: &Frame, g: &GroupShape, kind: GroupRows) {
+    k.for_range(f.lo, f.hi, 1, |k, tile| {
+        let w = k.row(f.w, tile, g.tile_bytes().into());
+        let out = k.row(f.out, tile, TILE_OUT_BYTES);
+        match kind {
+            GroupRows::Codes => dot::each_token(k, f.tokens, |k, token, tokens| {
+                let x = k.row(f.codes, token, g.x_row_bytes(kind).into());
+                let out = k.row(out, token, f.shape.out_row_bytes());
+                of_codes(k, f, g, [w, x, out], tokens);
+            }),
+            GroupRows::F32 => {
+                let none = k.int(0);
+                k.for_range(none, f.tokens, 1, |k, token| {
+                    let x = k.row(f.codes, token, g.x_row_bytes(kind).into());
+                    let out = k.row(out, token, f.shape.out_row_bytes());
+                    of_f32(k, g, w, x, out);
+                });
             }
-        });
+        }
     });
 }
 
-/// One tile for one token: y = madd((acc - sum) * (1 / s_x), s_w, y) over the groups.
-fn of_codes(k: &mut Emitter<'_, '_>, g: &Groups, w: Value, x: Value, out: Value) {
-    let shape = Shape { rows: 16, cols: g.group, epilogue: Epilogue::Sums, variant: Variant::default() };
+/// One tile for `tokens` tokens: y = madd((acc - sum) * (1 / s_x), s_w, y) over the groups.
+///
+/// y grows in the results' memory: its registers are wanted for sums.
+fn of_codes(k: &mut Emitter<'_, '_>, f: &Frame, g: &GroupShape, [w, x, out]: [Value; 3], tokens: usize) {
+    let shape = Shape { cols: g.group, ..f.shape };
+    let (x_row_bytes, out_row_bytes) = (g.x_row_bytes(GroupRows::Codes), f.shape.out_row_bytes() as i32);
+    let places = move |t: usize| (0..PARTS).map(move |part| (part, t as i32 * out_row_bytes + 16 * part as i32));
     let zero = k.zero();
-    let y = each_group(k, g, w, &[zero; PARTS], |k, index, w, y| {
-        let codes = k.row(x, index, i64::from(g.group));
-        // Only the shape matters to sums.
-        let f = Frame {
-            shape,
-            w,
-            codes,
-            scales: x,
-            sums: x,
-            out,
-            tokens: index,
-            lo: index,
-            hi: index,
-            weight_scale: index,
-            residual: x,
-            up_scale: index,
-            scratch: x,
-        };
-        let accs = dot::code_sums(k, &f, w, codes);
+    for (_, place) in (0..tokens).flat_map(places) {
+        k.store(zero, out, place);
+    }
+    let (first, end) = (k.int(0), k.int(g.count().into()));
+    let codes_of = k.at(w, g.codes_at().into());
+    k.for_range(first, end, 1, |k, index| {
+        let lines = k.row(codes_of, index, g.code_bytes().into());
+        let codes = k.row(x, index, g.group.into());
+        let accs = dot::code_sums(k, &shape, [lines, codes], tokens, x_row_bytes.into());
+        let scales = k.row(w, index, g.scale_bytes().into());
+        let scales: [Value; PARTS] = std::array::from_fn(|part| four_scales(k, g, scales, part as i32));
         let at = k.row(x, index, 4);
-        let sum = k.load(types::I32, at, layout::group_sums_at(g.cols, g.count) as i32);
-        let sum = k.b.ins().splat(I32X4, sum);
-        let inverse = k.load(types::F32, at, layout::group_scales_at(g.cols) as i32);
-        let inverse = k.b.ins().splat(F32X4, inverse);
-        (0..PARTS)
-            .map(|part| {
+        for (t, accs) in accs.iter().enumerate() {
+            let row = t as i32 * x_row_bytes;
+            let sum = k.load(types::I32, at, row + g.sums_at());
+            let sum = k.b.ins().splat(I32X4, sum);
+            let inverse = k.load(types::F32, at, row + g.inverse_at());
+            let inverse = k.b.ins().splat(F32X4, inverse);
+            for (part, place) in places(t) {
                 let acc = k.b.ins().isub(accs[part], sum);
                 let acc = k.b.ins().fcvt_from_sint(F32X4, acc);
                 let v = k.b.ins().fmul(acc, inverse);
-                let scale = k.load(F32X4, w, (g.lines * LINE) as i32 + 16 * part as i32);
-                k.madd(v, scale, y[part])
-            })
-            .collect()
+                let y = k.load(F32X4, out, place);
+                let y = k.madd(v, scales[part], y);
+                k.store(y, out, place);
+            }
+        }
     });
-    k.store16([y[0], y[1], y[2], y[3]], out, 0);
+}
+
+/// The scales of rows `4 part` to `4 part + 3` of the group whose scales are at `at`.
+pub(super) fn four_scales(k: &mut Emitter<'_, '_>, g: &GroupShape, at: Value, part: i32) -> Value {
+    let dtype = match g.scales {
+        GroupScales::F32 => DenseType::F32,
+        GroupScales::F16 => DenseType::F16,
+    };
+    k.load4_widened(dtype, at, 4 * part * g.scales.bytes() as i32)
 }
 
 /// One tile for one token: y = madd(dot, s_w, y) over the groups, four rows at a time.
-fn of_f32(k: &mut Emitter<'_, '_>, g: &Groups, w: Value, x: Value, out: Value) {
+fn of_f32(k: &mut Emitter<'_, '_>, g: &GroupShape, w: Value, x: Value, out: Value) {
+    let codes_of = k.at(w, g.codes_at().into());
     for part in 0..PARTS as i32 {
         let zero = k.zero();
-        let y = each_group(k, g, w, &[zero], |k, index, w, y| {
+        let (first, end) = (k.int(0), k.int(g.count().into()));
+        let y = k.fold_range(first, end, 1, &[zero], |k, index, y| {
+            let lines = k.row(codes_of, index, g.code_bytes().into());
             let x = k.row(x, index, 4 * i64::from(g.group));
-            let even = half(k, g, w, x, part, 0);
-            let odd = half(k, g, w, x, part, 1);
+            let even = half(k, g, lines, x, part, 0);
+            let odd = half(k, g, lines, x, part, 1);
             let dot = k.b.ins().fadd(even, odd);
-            let scale = k.load(F32X4, w, (g.lines * LINE) as i32 + 16 * part);
+            let scales = k.row(w, index, g.scale_bytes().into());
+            let scale = four_scales(k, g, scales, part);
             vec![k.madd(dot, scale, y[0])]
         });
         k.store(y[0], out, 16 * part);
@@ -110,9 +111,9 @@ fn of_f32(k: &mut Emitter<'_, '_>, g: &Groups, w: Value, x: Value, out: Value) {
 }
 
 /// The sum of the lanes `first`, `first + 2`, ... of four rows of one group.
-fn half(k: &mut Emitter<'_, '_>, g: &Groups, w: Value, x: Value, part: i32, first: i32) -> Value {
+fn half(k: &mut Emitter<'_, '_>, g: &GroupShape, w: Value, x: Value, part: i32, first: i32) -> Value {
     let (zero, three, one) = (k.zero(), k.splat_i32(3), k.splat_f32(1.0));
-    let mut lanes = k.fold_bytes(g.lines * LINE, LINE, &[zero; 8], |k, offset, lanes| {
+    let mut lanes = k.fold_bytes(g.code_bytes().into(), LINE, &[zero; 8], |k, offset, lanes| {
         let at = k.b.ins().iadd(w, offset);
         let packed = k.load(I32X4, at, 16 * part);
         // A line of 64 bytes has 16 columns, of 4 bytes each.
@@ -141,19 +142,4 @@ fn half(k: &mut Emitter<'_, '_>, g: &Groups, w: Value, x: Value, part: i32, firs
         }
     }
     lanes[0]
-}
-
-/// `body(index, its weights, carried)` for every group of a tile.
-fn each_group(
-    k: &mut Emitter<'_, '_>,
-    g: &Groups,
-    w: Value,
-    init: &[Value],
-    body: impl FnOnce(&mut Emitter<'_, '_>, Value, Value, &[Value]) -> Vec<Value>,
-) -> Vec<Value> {
-    let (first, end) = (k.int(0), k.int(i64::from(g.count)));
-    k.fold_range(first, end, 1, init, |k, index, carried| {
-        let w = k.row(w, index, g.bytes);
-        body(k, index, w, carried)
-    })
 }

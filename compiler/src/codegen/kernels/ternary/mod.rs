@@ -12,7 +12,8 @@
 //! One way reads `n4_16x16`, whose byte lanes are rows:
 //! - [`lut`]: for one token after another. Sixteen rows look up the sum of two columns in one byte shuffle.
 //!
-//! [`mod@groups`] reads `t2g_16x16`: weights with a scale per group of columns, with codes or with f32.
+//! [`mod@groups`] reads `t2g_16x16` and `t2h_16x16`: weights with a scale per group of columns, with codes or with f32; so does
+//! [`table`], with codes.
 //!
 //! [`mod@dup`] reads a matrix of which repeats are stored once.
 //!
@@ -34,10 +35,10 @@ use cranelift_codegen::ir::Value;
 
 use crate::addsub::Program;
 use crate::codegen::emitter::Emitter;
-use crate::schedule::kernel::{Epilogue, Regime, TritPacking, Variant};
+use crate::schedule::groups::GroupShape;
+use crate::schedule::kernel::{Epilogue, GroupRows, Regime, TritPacking, Variant};
 use crate::schedule::{RowKind, layout};
 pub(in crate::codegen) use addsub::{TOKENS as ADDSUB_TOKENS, registers as addsub_registers};
-pub(super) use groups::groups;
 
 /// The packing that most of the kernels here read. [`lut`] has one of its own with the same tiles and lines.
 const PACKING: TritPacking = TritPacking::T2;
@@ -126,6 +127,16 @@ pub(super) fn addsub(k: &mut Emitter<'_, '_>, shape: Shape, program: &Program) {
 pub(super) fn dup(k: &mut Emitter<'_, '_>, shape: Shape, bytes: u32) {
     let f = frame(k, shape);
     dup::dup(k, &f, bytes);
+}
+
+/// Writes the body of a product with a scale per group of columns.
+pub(super) fn groups(k: &mut Emitter<'_, '_>, shape: GroupShape, x: GroupRows, regime: Regime) {
+    let GroupShape { rows, cols, .. } = shape;
+    let f = frame(k, Shape { rows, cols, epilogue: Epilogue::Sums, variant: Variant::default() });
+    match regime {
+        Regime::Gemv | Regime::Gemm => groups::groups(k, &f, &shape, x),
+        Regime::Table { .. } => table::of_groups(k, &f, shape),
+    }
 }
 
 /// Writes the body.

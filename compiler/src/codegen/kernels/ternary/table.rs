@@ -6,9 +6,13 @@
 //! lines and adds their entries to every row's sum, and at last the sums are widened to i32. All of it lives in the
 //! thread's scratch memory ([`TableScratch`]).
 //!
+//! Scales per group of columns: [`groups`].
+//!
 //! Units of work: batches of tokens, each cut into parts of the rows. A thread takes a range of units; tables of a batch
 //! that two threads share are made twice. Where a batch has fewer than 16 tokens, the last one stands for the rest:
 //! its results are stored several times, and are the same each time.
+
+mod groups;
 
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
@@ -16,9 +20,11 @@ use cranelift_codegen::ir::{InstBuilder, Value, types};
 use super::epilogue::{self, Matrix};
 use super::{Frame, LINE, LINE_COLS, PACKING, TILE_OUT_BYTES, TILE_ROWS, indices, tables, transpose};
 use crate::codegen::emitter::{Emitter, F32X4, I8X16, I16X8, I32X4};
-use crate::schedule::kernel::Epilogue;
+use crate::schedule::groups::{GroupShape, GroupTableScratch};
+use crate::schedule::kernel::{Epilogue, GroupRows};
 use crate::schedule::layout;
 use crate::schedule::table::{TABLE_PARTS, TableScratch};
+use groups::Groups;
 
 /// Tokens of a batch.
 pub(super) const TOKENS: u32 = 16;
@@ -39,7 +45,9 @@ const _: () = assert!(CODE_ROWS + 8 * TOKENS as i32 <= TableScratch::VARIABLES_B
 /// What the parts of the kernel share.
 struct Table<'a> {
     f: &'a Frame,
+    /// Results are turned round from its sums of i32: of groups that is the panel.
     scratch: TableScratch,
+    groups: Option<Groups>,
 }
 
 /// Rows whose sums are kept at once.
@@ -55,9 +63,23 @@ struct Block {
 
 /// `lo`, `hi` count units: `TABLE_PARTS` per batch.
 pub(super) fn table(k: &mut Emitter<'_, '_>, f: &Frame) {
+    let all_tiles = layout::trit_tiles(PACKING, f.shape.rows) * f.shape.matrices() as u32;
+    let scratch = TableScratch::of_variant(PACKING, TOKENS, f.shape.cols, all_tiles, f.shape.variant);
+    emit(k, &Table { f, scratch, groups: None });
+}
+
+/// The same with a scale per group of columns.
+pub(super) fn of_groups(k: &mut Emitter<'_, '_>, f: &Frame, shape: GroupShape) {
+    let tiles = layout::trit_tiles(PACKING, shape.rows);
+    let groups = Groups { shape, scratch: GroupTableScratch::new(TOKENS, shape.cols, shape.group, tiles) };
+    // What is turned round at the end is the panel.
+    let scratch = TableScratch { sums32: groups.scratch.panel, ..groups.scratch.table };
+    emit(k, &Table { f, scratch, groups: Some(groups) });
+}
+
+fn emit(k: &mut Emitter<'_, '_>, t: &Table<'_>) {
+    let f = t.f;
     let matrix_tiles = i64::from(layout::trit_tiles(PACKING, f.shape.rows));
-    let all_tiles = (matrix_tiles * f.shape.matrices()) as u32;
-    let t = Table { f, scratch: TableScratch::of_variant(PACKING, TOKENS, f.shape.cols, all_tiles, f.shape.variant) };
     let parts = i64::from(TABLE_PARTS);
     let parts_shift = i64::from(parts.trailing_zeros());
     // A thread without work may share its scratch memory with one that has some: it must not enter the loop.
@@ -86,11 +108,14 @@ pub(super) fn table(k: &mut Emitter<'_, '_>, f: &Frame) {
             let left = k.b.ins().isub(end_tile, tile);
             let tiles = k.b.ins().smin(left, most);
             let block = Block {
-                w: k.row(f.w, tile, f.shape.matrices() * f.shape.tile_bytes()),
+                w: k.row(f.w, tile, f.shape.matrices() * t.tile_bytes()),
                 tiles: k.b.ins().imul_imm_s(tiles, f.shape.matrices()),
                 out_offset: k.b.ins().imul_imm_s(tile, TILE_OUT_BYTES),
             };
-            t.sums(k, block);
+            match &t.groups {
+                Some(groups) => t.group_sums(k, groups, block),
+                None => t.sums(k, block),
+            }
             t.finish(k, block);
         });
     });
@@ -100,6 +125,17 @@ impl Table<'_> {
     /// An area of the scratch memory.
     fn area(&self, k: &mut Emitter<'_, '_>, area: u32) -> Value {
         k.at(self.f.scratch, area.into())
+    }
+
+    /// Bytes from one tile to the next.
+    fn tile_bytes(&self) -> i64 {
+        self.groups.as_ref().map_or(self.f.shape.tile_bytes(), |groups| groups.shape.tile_bytes().into())
+    }
+
+    /// Bytes from one row of codes to the next.
+    fn code_row_bytes(&self) -> i64 {
+        let of_groups = |groups: &Groups| groups.shape.x_row_bytes(GroupRows::Codes).into();
+        self.groups.as_ref().map_or(self.f.shape.code_row_bytes(), of_groups)
     }
 
     /// Of every token of a batch: where its rows lie, and its factors.
@@ -113,7 +149,7 @@ impl Table<'_> {
             let token = k.b.ins().smin(token, last);
             let row = k.b.ins().imul_imm_s(token, f.shape.out_row_bytes());
             k.store(row, f.scratch, ROW_OFFSETS + 8 * i);
-            let codes = k.row(f.codes, token, f.shape.code_row_bytes());
+            let codes = k.row(f.codes, token, self.code_row_bytes());
             k.store(codes, f.scratch, CODE_ROWS + 8 * i);
             let scales = [f.weight_scale, f.up_scale].into_iter().take(f.shape.matrices() as usize);
             for (matrix, scale) in scales.enumerate() {
@@ -123,12 +159,15 @@ impl Table<'_> {
                 }
             }
         }
+        if let Some(groups) = &self.groups {
+            self.inverse_scales(k, groups);
+        }
     }
 
     /// Codes of the batch's tokens, column by column: `[column][token]`.
     fn columns(&self, k: &mut Emitter<'_, '_>) {
         let room = i64::from((self.scratch.sums16 - self.scratch.columns) / TOKENS);
-        let cols = self.f.shape.code_row_bytes().min(room);
+        let cols = self.code_row_bytes().min(room);
         let to = self.area(k, self.scratch.columns);
         for half in 0..HALVES as i32 {
             k.for_bytes(cols, 16, |k, column| {
@@ -160,19 +199,21 @@ impl Table<'_> {
             let w = k.row(block.w, i, chunk * LINE);
             let columns = k.row(columns, i, chunk_columns);
             self.chunk(k, Block { w, ..block }, columns, chunk);
+            self.widen(k, block, self.scratch.sums32);
         });
         if lines % chunk > 0 {
             let w = k.at(block.w, lines / chunk * chunk * LINE);
             let columns = k.at(columns, lines / chunk * chunk_columns);
             self.chunk(k, Block { w, ..block }, columns, lines % chunk);
+            self.widen(k, block, self.scratch.sums32);
         }
     }
 
-    /// `lines` lines of every tile, whose codes are at `columns`.
+    /// i16 sums += `lines` lines of every tile, whose codes are at `columns`.
     fn chunk(&self, k: &mut Emitter<'_, '_>, block: Block, columns: Value, lines: i64) {
         let indices = self.area(k, self.scratch.chunk);
         let stride = i64::from(self.scratch.chunk_line_bytes);
-        indices::convert(k, block.w, block.tiles, self.f.shape.tile_bytes(), lines, indices, stride);
+        indices::convert(k, block.w, block.tiles, self.tile_bytes(), lines, indices, stride);
         let pass_lines = i64::from(self.scratch.pass_lines);
         k.for_bytes(lines / pass_lines, 1, |k, pass| {
             let indices = k.row(indices, pass, pass_lines * stride);
@@ -185,7 +226,6 @@ impl Table<'_> {
             let columns = k.at(columns, passes * pass_lines * LINE_COLS * i64::from(TOKENS));
             self.pass(k, block, indices, columns, lines % pass_lines);
         }
-        self.widen(k, block);
     }
 
     fn pass(&self, k: &mut Emitter<'_, '_>, block: Block, indices: Value, columns: Value, lines: i64) {
@@ -198,22 +238,27 @@ impl Table<'_> {
 
     /// Both kinds of sums = 0.
     fn clear(&self, k: &mut Emitter<'_, '_>, block: Block) {
-        let zero = k.zero_of(I16X8);
         for (area, tile_bytes) in [(self.scratch.sums16, TILE_ROWS * ENTRY), (self.scratch.sums32, TILE_ROWS * ROW32)] {
-            let at = self.area(k, area);
-            let end = k.row(at, block.tiles, tile_bytes);
-            k.for_range(at, end, 128, |k, at| {
-                for i in 0..8 {
-                    k.store(zero, at, 16 * i);
-                }
-            });
+            self.clear_area(k, block, area, tile_bytes);
         }
     }
 
-    /// i32 sums += i16 sums; i16 sums = 0.
-    fn widen(&self, k: &mut Emitter<'_, '_>, block: Block) {
+    /// `tile_bytes` of each tile at `area` = 0.
+    fn clear_area(&self, k: &mut Emitter<'_, '_>, block: Block, area: u32, tile_bytes: i64) {
         let zero = k.zero_of(I16X8);
-        let (narrow, wide) = (self.area(k, self.scratch.sums16), self.area(k, self.scratch.sums32));
+        let at = self.area(k, area);
+        let end = k.row(at, block.tiles, tile_bytes);
+        k.for_range(at, end, 128, |k, at| {
+            for i in 0..8 {
+                k.store(zero, at, 16 * i);
+            }
+        });
+    }
+
+    /// The i32 sums at `sums32` += i16 sums; i16 sums = 0.
+    fn widen(&self, k: &mut Emitter<'_, '_>, block: Block, sums32: u32) {
+        let zero = k.zero_of(I16X8);
+        let (narrow, wide) = (self.area(k, self.scratch.sums16), self.area(k, sums32));
         let none = k.int(0);
         let end = k.b.ins().imul_imm_s(block.tiles, TILE_ROWS * ENTRY);
         k.for_range(none, end, 2 * ENTRY, |k, offset| {

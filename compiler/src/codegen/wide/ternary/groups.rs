@@ -1,66 +1,44 @@
 //! Products with a scale per group of columns: codes of i8, or f32.
 //!
-//! Weights are `t2g_16x16`: a group is lines as of `t2_16x16`, then a line of 16 scales. What a group gives is added to the
-//! results with its scales, group by group, by `madd`:
+//! Weights are `t2g_16x16` or `t2h_16x16`: a group is lines as of `t2_16x16`; the scales of all groups stand before them. What a
+//! group gives is added to the results with its scales, group by group, by `madd`:
 //! - of codes, the exact sums as in [`super::dot`], times the inverse scale of the activations; up to four tokens share
 //!   the unfolding;
 //! - of f32, a dot product in 16 lanes, a lane a register of rows. A trit is looked up as f32 by the low bits of a dword.
 //!   Sixteen registers hold the even lanes, then the odd ones: what they fold to is the same.
 //!
-//! Args: w, x, out, tokens, lo, hi (tiles).
+//! Args as in the module's head; `lo` and `hi` count tiles.
 
 use iced_x86::code_asm::{dword_bcst, dword_ptr, ptr};
 
-use super::Ternary;
 use super::dot::{self, Block, MOST_TOKENS};
+use super::{Ternary, slot, table};
 use crate::codegen::wide::asm::Asm;
+use crate::codegen::wide::ops::Source;
 use crate::codegen::wide::registers::{General, Vector, Width};
-use crate::schedule::kernel::{Epilogue, GroupRows, Regime, TritPacking, Variant};
+use crate::schedule::groups::GroupShape;
+use crate::schedule::kernel::{Epilogue, GroupRows, GroupScales, Regime, TritPacking, Variant};
 use crate::schedule::{RowKind, layout};
 
 const LINE: i32 = layout::ALIGN_BYTES as i32;
 /// Lines per turn of a loop within a group.
-const UNROLL: u32 = 8;
-
-/// The slots of the argument struct.
-mod slot {
-    pub(super) const WEIGHTS: i32 = 0;
-    pub(super) const X: i32 = 1;
-    pub(super) const OUT: i32 = 2;
-    pub(super) const TOKENS: i32 = 3;
-    pub(super) const LO: i32 = 4;
-    pub(super) const HI: i32 = 5;
-}
+const UNROLL: i32 = 8;
 
 /// What does not change within a kernel.
 struct Groups {
-    cols: u32,
-    group: u32,
-    count: u32,
-    /// Lines of codes of a group.
-    lines: i32,
+    shape: GroupShape,
     /// Bytes from one row of x to the next.
     x_row_bytes: i32,
     out_row_bytes: i32,
 }
 
-impl Groups {
-    /// From one group's weights to the next.
-    fn bytes(&self) -> i32 {
-        (self.lines + 1) * LINE
+/// Writes the body.
+pub(in crate::codegen::wide) fn emit(k: &mut Asm, shape: GroupShape, kind: GroupRows, regime: Regime) {
+    if let Regime::Table { .. } = regime {
+        return table::of_groups(k, shape);
     }
-}
-
-/// Writes the body for a matrix of N rows, K columns and groups of so many.
-pub(in crate::codegen::wide) fn emit(k: &mut Asm, [rows, cols, group]: [u32; 3], kind: GroupRows) {
-    let count = cols / group;
-    let x_row = match kind {
-        GroupRows::Codes => layout::row_bytes(RowKind::Q8Groups(count), cols),
-        GroupRows::F32 => layout::row_bytes(RowKind::F32, cols),
-    };
-    let lines = layout::group_lines(group) as i32;
-    let out_row_bytes = layout::row_bytes(RowKind::F32, rows) as i32;
-    let g = Groups { cols, group, count, lines, x_row_bytes: x_row as i32, out_row_bytes };
+    let out_row_bytes = layout::row_bytes(RowKind::F32, shape.rows) as i32;
+    let g = Groups { shape, x_row_bytes: shape.x_row_bytes(kind), out_row_bytes };
     let tile = k.arg(slot::LO);
     match kind {
         GroupRows::Codes => codes(k, &g, tile),
@@ -68,9 +46,21 @@ pub(in crate::codegen::wide) fn emit(k: &mut Asm, [rows, cols, group]: [u32; 3],
     }
 }
 
+/// The scales of the rows of one register, from row `part / 4` on, of the group whose scales are at `at`: in memory, or in
+/// `spare`.
+fn scales(k: &mut Asm, g: &Groups, at: General, part: i32, spare: Vector) -> Source {
+    match g.shape.scales {
+        GroupScales::F32 => ptr(at + part).into(),
+        GroupScales::F16 => {
+            k.vcvtph2ps(spare, ptr(at + part / 2));
+            spare.into()
+        }
+    }
+}
+
 /// w = the address of tile `tile`.
 fn tile_at(k: &mut Asm, g: &Groups, w: General, tile: General) {
-    k.raw(|a| a.imul_3(w, tile, layout::group_tile_bytes(g.count, g.group) as i32));
+    k.raw(|a| a.imul_3(w, tile, g.shape.tile_bytes()));
     let base = k.slot(slot::WEIGHTS);
     k.raw(|a| a.add(w, base));
 }
@@ -94,15 +84,16 @@ fn out_at(k: &mut Asm, g: &Groups, out: General, tile: General, token: General) 
 
 fn codes(k: &mut Asm, g: &Groups, tile: General) {
     // A group as a matrix of its own, as far as its sums go.
-    let unroll_lines = Some(g.lines.clamp(1, UNROLL as i32) as u8);
+    let unroll_lines = Some((g.shape.lines() as i32).clamp(1, UNROLL) as u8);
     let t = Ternary {
         rows: 16,
-        cols: g.group,
+        cols: g.shape.group,
         packing: TritPacking::T2,
         epilogue: Epilogue::Sums,
         regime: Regime::Gemm,
         variant: Variant { unroll_lines, ..Variant::default() },
         code_row_bytes: Some(g.x_row_bytes),
+        tile_bytes: None,
     };
     let constants = dot::constants(k, &t);
     let hi = k.arg(slot::HI);
@@ -130,11 +121,13 @@ fn code_block(k: &mut Asm, g: &Groups, block: &Block<'_>, w: General, tile: Gene
     // y[part][token]
     let y: Vec<Vec<Vector>> = (0..parts).map(|_| (0..block.tokens).map(|_| k.zero()).collect()).collect();
     k.scope(|k| {
-        let [wg, xg, sg, stop] = k.generals();
-        k.copy(wg, w);
-        k.lea(stop, w + g.count as i32 * g.bytes());
-        row_at(k, xg, slot::X, token, g.x_row_bytes);
-        k.copy(sg, xg);
+        // Codes of weights and of x, scales of weights and of x.
+        let [wg, xg, own_scales, x_scales, stop] = k.generals();
+        k.lea(wg, w + g.shape.codes_at());
+        k.copy(own_scales, w);
+        k.lea(stop, wg + g.shape.count() as i32 * g.shape.code_bytes());
+        row_at(k, xg, slot::CODES, token, g.x_row_bytes);
+        k.copy(x_scales, xg);
         let mut head = k.label();
         k.bind(&mut head);
         for (part, y) in y.iter().enumerate() {
@@ -147,21 +140,30 @@ fn code_block(k: &mut Asm, g: &Groups, block: &Block<'_>, w: General, tile: Gene
                     k.copy(x, xg);
                     dot::code_sums(k, block, p, x, end, &into);
                 });
-                let own = k.vector();
+                let [own, spare] = k.vectors();
+                let scales = scales(k, g, own_scales, part, spare);
                 for (i, (v, y)) in into.iter().zip(y).enumerate() {
-                    let row = sg + i as i32 * g.x_row_bytes;
-                    k.vbroadcastss(own, dword_ptr(row + layout::group_sums_at(g.cols, g.count) as i32));
-                    k.vpsubd(*v, *v, own);
-                    k.vcvtdq2ps(*v, *v);
-                    k.vbroadcastss(own, dword_ptr(row + layout::group_scales_at(g.cols) as i32));
-                    k.vmulps(*v, *v, own);
-                    k.madd(*y, *v, ptr(wg + (g.lines * LINE + part)));
+                    let row = x_scales + i as i32 * g.x_row_bytes;
+                    let (sum, inverse) = (row + g.shape.sums_at(), row + g.shape.inverse_at());
+                    if k.width == Width::W512 {
+                        k.vpsubd(*v, *v, dword_bcst(sum));
+                        k.vcvtdq2ps(*v, *v);
+                        k.vmulps(*v, *v, dword_bcst(inverse));
+                    } else {
+                        k.vbroadcastss(own, dword_ptr(sum));
+                        k.vpsubd(*v, *v, own);
+                        k.vcvtdq2ps(*v, *v);
+                        k.vbroadcastss(own, dword_ptr(inverse));
+                        k.vmulps(*v, *v, own);
+                    }
+                    k.madd(*y, *v, scales);
                 }
             });
         }
-        k.raw(|a| a.add(wg, g.bytes()));
-        k.raw(|a| a.add(xg, g.group as i32));
-        k.raw(|a| a.add(sg, 4));
+        k.raw(|a| a.add(wg, g.shape.code_bytes()));
+        k.raw(|a| a.add(xg, g.shape.group as i32));
+        k.raw(|a| a.add(own_scales, g.shape.scale_bytes()));
+        k.raw(|a| a.add(x_scales, 4));
         k.raw(|a| a.cmp(wg, stop));
         k.raw(|a| a.jb(head));
     });
@@ -200,10 +202,11 @@ fn f32s(k: &mut Asm, g: &Groups, tile: General) {
 /// The rows of one register for one token: y = madd(dot, s_w, y) over the groups.
 fn f32_part(k: &mut Asm, g: &Groups, table: Vector, w: General, tile: General, token: General, part: i32) {
     let y = k.zero();
-    let [wg, xg, stop] = k.generals();
-    k.lea(wg, w + part);
-    k.lea(stop, w + (part + g.count as i32 * g.bytes()));
-    row_at(k, xg, slot::X, token, g.x_row_bytes);
+    let [wg, xg, own_scales, stop] = k.generals();
+    k.lea(wg, w + (part + g.shape.codes_at()));
+    k.copy(own_scales, w);
+    k.lea(stop, wg + g.shape.count() as i32 * g.shape.code_bytes());
+    row_at(k, xg, slot::CODES, token, g.x_row_bytes);
     let mut head = k.label();
     k.bind(&mut head);
     k.scope(|k| {
@@ -213,10 +216,13 @@ fn f32_part(k: &mut Asm, g: &Groups, table: Vector, w: General, tile: General, t
         if let [even, odd] = sums[..] {
             k.vaddps(even, even, odd);
         }
-        k.madd(y, sums[0], ptr(wg + g.lines * LINE));
+        let spare = k.vector();
+        let scales = scales(k, g, own_scales, part, spare);
+        k.madd(y, sums[0], scales);
     });
-    k.raw(|a| a.add(wg, g.bytes()));
-    k.raw(|a| a.add(xg, 4 * g.group as i32));
+    k.raw(|a| a.add(wg, g.shape.code_bytes()));
+    k.raw(|a| a.add(xg, 4 * g.shape.group as i32));
+    k.raw(|a| a.add(own_scales, g.shape.scale_bytes()));
     k.raw(|a| a.cmp(wg, stop));
     k.raw(|a| a.jb(head));
     out_at(k, g, xg, tile, token);
@@ -234,7 +240,7 @@ fn lanes(k: &mut Asm, g: &Groups, table: Vector, wg: General, xg: General, first
             let embedded = k.width == Width::W512;
             let broadcast = if embedded { trit } else { k.vector() };
             // A line is 64 bytes, and so are the 16 elements of x that it meets.
-            k.for_constant(g.lines * LINE, LINE, |k, offset| {
+            k.for_constant(g.shape.code_bytes(), LINE, |k, offset| {
                 k.vmovups(packed, ptr(wg + offset));
                 for (i, lane) in lanes.iter().enumerate() {
                     let column = first + step * i as i32;

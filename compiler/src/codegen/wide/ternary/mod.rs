@@ -14,7 +14,8 @@
 //! One way reads `c2_256`, whose cache lines are columns:
 //! - [`columns`]: for one token after another. Columns whose activation is zero are not read.
 //!
-//! [`groups`] reads `t2g_16x16`: weights with a scale per group of columns, with codes or with f32.
+//! [`groups`] reads `t2g_16x16` and `t2h_16x16`: weights with a scale per group of columns, with codes or with f32; so does
+//! [`table`], with codes.
 //!
 //! [`mod@dup`] reads a matrix of which repeats are stored once. Weights that are code have [`mod@addsub`].
 //!
@@ -70,6 +71,8 @@ pub(super) struct Ternary {
     pub(super) variant: Variant,
     /// Bytes from one row of codes to the next, where it is not that of K codes.
     pub(super) code_row_bytes: Option<i32>,
+    /// Bytes from one tile to the next, where it is not that of K columns.
+    pub(super) tile_bytes: Option<i32>,
 }
 
 impl Ternary {
@@ -85,7 +88,7 @@ impl Ternary {
 
     /// Bytes from one tile to the next.
     fn tile_bytes(&self) -> i32 {
-        layout::trit_tile_bytes(self.packing, self.cols) as i32
+        self.tile_bytes.unwrap_or(layout::trit_tile_bytes(self.packing, self.cols) as i32)
     }
 
     /// Matrices whose tiles lie in turn.

@@ -5,12 +5,14 @@
 //! two cache lines: tables are made, then every row adds its entries to its i16 sum; the last pass before these could
 //! overflow adds them to i32 sums instead. Sums, codes and tables live in the thread's scratch memory ([`TableScratch`]).
 //!
-//! `passes` has the inner loops, `finish` the way from sums to results.
+//! `passes` has the inner loops, `finish` the way from sums to results, `groups` what is different with a scale per group of
+//! columns.
 //!
 //! Units of work: batches of tokens, each cut into parts of the rows. A thread takes a range of units; tables of a batch
 //! that two threads share are made twice.
 
 mod finish;
+mod groups;
 mod passes;
 
 use iced_x86::code_asm::{dword_ptr, ptr, qword_ptr};
@@ -18,8 +20,10 @@ use iced_x86::code_asm::{dword_ptr, ptr, qword_ptr};
 use super::{Ternary, slot, transpose};
 use crate::codegen::wide::asm::Asm;
 use crate::codegen::wide::registers::{General, Width};
-use crate::schedule::kernel::Epilogue;
+use crate::schedule::groups::{GroupShape, GroupTableScratch};
+use crate::schedule::kernel::{Epilogue, GroupRows, Regime, TritPacking, Variant};
 use crate::schedule::table::{TABLE_ENTRIES, TABLE_PARTS, TableScratch};
+use groups::Groups;
 
 /// Tokens of a batch.
 const TOKENS: i32 = 16;
@@ -51,6 +55,9 @@ mod var {
     pub(super) const PASSES: i32 = 64;
     pub(super) const UNTIL_WIDEN: i32 = 72;
     pub(super) const BLOCK: i32 = 80;
+    pub(super) const GROUPS: i32 = 88;
+    pub(super) const SCALES: i32 = 96;
+    pub(super) const INVERSE: i32 = 104;
 }
 
 /// What the parts of the kernel share.
@@ -59,6 +66,7 @@ struct Frame<'a> {
     scratch: TableScratch,
     /// The scratch memory.
     s: General,
+    groups: Option<Groups>,
 }
 
 impl Frame<'_> {
@@ -70,11 +78,35 @@ impl Frame<'_> {
 
 /// Args as in the module's head; `lo`, `hi` count units: `TABLE_PARTS` per batch of 16 tokens.
 pub(super) fn emit(k: &mut Asm, t: &Ternary) {
-    let matrix_tiles = layout_tiles(t);
-    let scratch =
-        TableScratch::of_variant(t.packing, TOKENS as u32, t.cols, (matrix_tiles * t.matrices()) as u32, t.variant);
+    let tiles = (layout_tiles(t) * t.matrices()) as u32;
+    let scratch = TableScratch::of_variant(t.packing, TOKENS as u32, t.cols, tiles, t.variant);
     let s = k.arg(slot::SCRATCH);
-    let f = Frame { t, scratch, s };
+    body(k, &Frame { t, scratch, s, groups: None });
+}
+
+/// The same with a scale per group of columns.
+pub(super) fn of_groups(k: &mut Asm, shape: GroupShape) {
+    let t = Ternary {
+        rows: shape.rows,
+        cols: shape.cols,
+        packing: TritPacking::T2,
+        epilogue: Epilogue::Sums,
+        regime: Regime::Table { tokens: TOKENS as u32 },
+        variant: Variant::default(),
+        code_row_bytes: Some(shape.x_row_bytes(GroupRows::Codes)),
+        tile_bytes: Some(shape.tile_bytes()),
+    };
+    let scratch = GroupTableScratch::new(TOKENS as u32, shape.cols, shape.group, layout_tiles(&t) as u32);
+    let groups = Some(Groups { shape, scratch });
+    let s = k.arg(slot::SCRATCH);
+    // What is turned round at the end is the panel.
+    let scratch = TableScratch { sums32: scratch.panel, ..scratch.table };
+    body(k, &Frame { t: &t, scratch, s, groups });
+}
+
+fn body(k: &mut Asm, f: &Frame<'_>) {
+    let (t, s) = (f.t, f.s);
+    let matrix_tiles = layout_tiles(t);
     let mut done = k.label();
     // A thread without work may share its scratch memory with one that has some.
     k.scope(|k| {
@@ -92,13 +124,17 @@ pub(super) fn emit(k: &mut Asm, t: &Ternary) {
         k.raw(|a| a.mov(qword_ptr(s + var::UNIT), unit));
     });
     k.bind(&mut batch);
-    next_units(k, &f, next_block, matrix_tiles);
-    clip_tiles(k, &f, batch);
-    factors(k, &f);
-    columns(k, &f);
-    clear_sums(k, &f);
-    passes::sums(k, &f);
-    finish::finish(k, &f);
+    next_units(k, f, next_block, matrix_tiles);
+    clip_tiles(k, f, batch);
+    factors(k, f);
+    columns(k, f);
+    clear(k, f, f.scratch.sums16, TILE_ROWS * ENTRY);
+    clear(k, f, f.scratch.sums32, TILE_ROWS * ROW32);
+    match &f.groups {
+        Some(groups) => groups::sums(k, f, groups),
+        None => passes::sums(k, f),
+    }
+    finish::finish(k, f);
     k.raw(|a| a.jmp(batch));
     k.bind(&mut next_block);
     k.raw(|a| a.add(qword_ptr(s + var::BLOCK), f.block_tiles()));
@@ -249,20 +285,18 @@ fn clip_tiles(k: &mut Asm, f: &Frame<'_>, next: iced_x86::code_asm::CodeLabel) {
     });
 }
 
-/// Both kinds of sums = 0.
-fn clear_sums(k: &mut Asm, f: &Frame<'_>) {
+/// `tile_bytes` of each tile at `area` = 0.
+fn clear(k: &mut Asm, f: &Frame<'_>, area: u32, tile_bytes: i32) {
     k.scope(|k| {
         let [at, end] = k.generals();
         let zero = k.zero().at(Width::W256);
-        for (area, tile_bytes) in [(f.scratch.sums16, TILE_ROWS * ENTRY), (f.scratch.sums32, TILE_ROWS * ROW32)] {
-            k.lea(at, f.s + area as i32);
-            k.raw(|a| a.imul_3(end, qword_ptr(f.s + var::BLOCK_TILES), tile_bytes));
-            k.raw(|a| a.add(end, at));
-            k.turns(at, end, 128, |k| {
-                for i in 0..4 {
-                    k.store(ptr(at + 32 * i), zero);
-                }
-            });
-        }
+        k.lea(at, f.s + area as i32);
+        k.raw(|a| a.imul_3(end, qword_ptr(f.s + var::BLOCK_TILES), tile_bytes));
+        k.raw(|a| a.add(end, at));
+        k.turns(at, end, 128, |k| {
+            for i in 0..4 {
+                k.store(ptr(at + 32 * i), zero);
+            }
+        });
     });
 }

@@ -2,6 +2,7 @@
 
 use iced_x86::code_asm::{dword_ptr, ptr, qword_ptr};
 
+use super::groups::GroupEnd;
 use super::{ENTRY, ENTRY_SHIFT, Frame, LINE, PREFETCH_TILES, ROW32, TABLE, TILE_ROWS, TOKENS, var};
 use crate::codegen::wide::asm::Asm;
 use crate::codegen::wide::registers::{General, Vector, Width, low32};
@@ -35,22 +36,46 @@ pub(super) fn sums(k: &mut Asm, f: &Frame<'_>) {
         k.bind(&mut head);
         k.raw(|a| a.sub(qword_ptr(s + var::UNTIL_WIDEN), 1));
         k.raw(|a| a.jz(last));
-        pass(k, f, pass_lines, false);
+        pass(k, f, pass_lines, After::KEEP);
         k.raw(|a| a.jmp(head));
         k.bind(&mut last);
-        pass(k, f, pass_lines, true);
+        pass(k, f, pass_lines, After::WIDEN);
         k.raw(|a| a.cmp(qword_ptr(s + var::PASSES), 0));
         k.raw(|a| a.jg(chunk));
     }
     if rest > 0 {
-        pass(k, f, rest, true);
+        pass(k, f, rest, After::WIDEN);
     }
 }
 
-/// One pass: tables of `lines` lines, then their entries added to every row's sum; `widens`: i32 sums += i16 sums.
-fn pass(k: &mut Asm, f: &Frame<'_>, lines: i32, widens: bool) {
+/// What is done with the i16 sum of a row in a pass.
+#[derive(Clone, Copy)]
+pub(super) struct After {
+    /// Whether it starts with this pass: what lies in memory is not added.
+    pub(super) is_first: bool,
+    pub(super) end: End,
+}
+
+/// Where the sum of a row goes.
+#[derive(Clone, Copy)]
+pub(super) enum End {
+    /// Back to where it lies.
+    Keep,
+    /// Onto its sum of i32; what lies there becomes 0.
+    Widen,
+    /// As the sum of a group, onto the result.
+    Group,
+}
+
+impl After {
+    pub(super) const KEEP: After = After { is_first: false, end: End::Keep };
+    pub(super) const WIDEN: After = After { is_first: false, end: End::Widen };
+}
+
+/// One pass: tables of `lines` lines, then their entries added to every row's sum.
+pub(super) fn pass(k: &mut Asm, f: &Frame<'_>, lines: i32, after: After) {
     tables(k, f, lines);
-    lookups(k, f, lines, widens);
+    lookups(k, f, lines, after);
     let step = lines * LINE;
     k.raw(|a| a.add(qword_ptr(f.s + var::WEIGHTS), step));
 }
@@ -122,16 +147,17 @@ fn table(k: &mut Asm, columns: General, stride: i32, to: General) {
 /// Every row of the block: its entries of the tables added to its i16 sum.
 ///
 /// The indices of the next tile are made between the lookups of this one, so that no lookup waits for them.
-fn lookups(k: &mut Asm, f: &Frame<'_>, lines: i32, widens: bool) {
+fn lookups(k: &mut Asm, f: &Frame<'_>, lines: i32, after: After) {
     let (s, t) = (f.s, f.t);
     let stride = t.tile_bytes();
     k.scope(|k| {
         let constants = indices::registers(k, t.packing);
         let sum = k.vector().at(Width::W256);
-        let [zero, low, high] = k.vectors().map(|v| v.at(Width::W256));
-        k.clear(zero);
-        let wide = k.general();
-        k.lea(wide, s + f.scratch.sums32 as i32);
+        let mut ending = match after.end {
+            End::Keep => Ending::Keep,
+            End::Widen => Ending::widen(k, f),
+            End::Group => Ending::Group(GroupEnd::new(k, f)),
+        };
         let [w, next, n, sums, now, then, tables] = k.generals();
         k.raw(|a| a.mov(w, qword_ptr(s + var::WEIGHTS)));
         k.raw(|a| a.mov(n, qword_ptr(s + var::BLOCK_TILES)));
@@ -155,35 +181,69 @@ fn lookups(k: &mut Asm, f: &Frame<'_>, lines: i32, widens: bool) {
         let mut steps = line_steps(k, f, constants, lines, next, then).into_iter();
         let per_row = steps.len().div_ceil(TILE_ROWS as usize - 3);
         let [x, y] = k.generals();
+        if let Ending::Group(end) = &mut ending {
+            end.tile(k, f);
+        }
         for row in 0..TILE_ROWS {
             for step in steps.by_ref().take(per_row) {
                 step(k);
             }
             row_lookups(k, f, lines, row, now, tables, [x, y], sum);
-            k.vpaddw(sum, sum, ptr(sums + row * ENTRY));
-            if widens {
-                k.store(ptr(sums + row * ENTRY), zero);
-                k.raw(|a| a.vpmovsxwd(low.ymm(), sum.xmm()));
-                k.raw(|a| a.vextracti128(high.xmm(), sum.ymm(), 1));
-                k.raw(|a| a.vpmovsxwd(high.ymm(), high.xmm()));
-                for (half, v) in [low, high].into_iter().enumerate() {
-                    let at = ptr(wide + (row * ROW32 + half as i32 * ROW32 / 2));
-                    k.vpaddd(v, v, at);
-                    k.store(at, v);
+            if !after.is_first {
+                k.vpaddw(sum, sum, ptr(sums + row * ENTRY));
+            }
+            match &ending {
+                Ending::Keep => k.store(ptr(sums + row * ENTRY), sum),
+                Ending::Widen { zero, low, high, wide } => {
+                    let (low, high) = (*low, *high);
+                    k.store(ptr(sums + row * ENTRY), *zero);
+                    k.raw(|a| a.vpmovsxwd(low.ymm(), sum.xmm()));
+                    k.raw(|a| a.vextracti128(high.xmm(), sum.ymm(), 1));
+                    k.raw(|a| a.vpmovsxwd(high.ymm(), high.xmm()));
+                    for (half, v) in [low, high].into_iter().enumerate() {
+                        let at = ptr(*wide + (row * ROW32 + half as i32 * ROW32 / 2));
+                        k.vpaddd(v, v, at);
+                        k.store(at, v);
+                    }
                 }
-            } else {
-                k.store(ptr(sums + row * ENTRY), sum);
+                Ending::Group(end) => end.row(k, f, sum, row),
             }
         }
         k.copy(w, next);
-        if widens {
-            k.raw(|a| a.add(wide, TILE_ROWS * ROW32));
+        match &ending {
+            Ending::Keep => {}
+            Ending::Widen { wide, .. } => k.raw(|a| a.add(*wide, TILE_ROWS * ROW32)),
+            Ending::Group(end) => end.next(k, f),
         }
         k.raw(|a| a.add(sums, TILE_ROWS * ENTRY));
         k.raw(|a| a.xchg(now, then));
         k.raw(|a| a.sub(n, 1));
         k.raw(|a| a.jnz(head));
     });
+}
+
+/// What the end of a row's pass has in registers.
+enum Ending {
+    Keep,
+    Widen {
+        zero: Vector,
+        low: Vector,
+        high: Vector,
+        /// Sums of i32 of the tile.
+        wide: General,
+    },
+    Group(GroupEnd),
+}
+
+impl Ending {
+    fn widen(k: &mut Asm, f: &Frame<'_>) -> Self {
+        let [zero, low, high] = k.vectors().map(|v| v.at(Width::W256));
+        k.clear(zero);
+        let wide = k.general();
+        let sums32 = f.groups.as_ref().map_or(f.scratch.sums32, |groups| groups.scratch.table.sums32);
+        k.lea(wide, f.s + sums32 as i32);
+        Ending::Widen { zero, low, high, wide }
+    }
 }
 
 fn line_steps(k: &Asm, f: &Frame<'_>, r: Registers, lines: i32, from: General, to: General) -> Vec<indices::Step> {
