@@ -21,6 +21,7 @@ fn run(target: &Target, kind: KernelKind, args: &mut [Arg<'_>]) {
 
 /// A matrix with a scale per group.
 struct Matrix {
+    packing: TritPacking,
     rows: usize,
     cols: usize,
     group: usize,
@@ -30,12 +31,12 @@ struct Matrix {
 }
 
 impl Matrix {
-    fn random(rng: &mut Rng, [rows, cols, group]: [usize; 3], all_one: bool) -> Self {
+    fn random(rng: &mut Rng, packing: TritPacking, [rows, cols, group]: [usize; 3], all_one: bool) -> Self {
         let trits: Vec<i8> = (0..rows * cols).map(|_| if all_one { 1 } else { rng.below(3) as i8 - 1 }).collect();
         let groups = cols / group;
         let scales: Vec<f32> = (0..rows * groups).map(|_| rng.unit().abs() + 0.01).collect();
-        let (tile_rows, tile_bytes) =
-            (TritPacking::T2.tile_rows() as usize, layout::group_tile_bytes(groups as u32, group as u32) as usize);
+        let tile_rows = packing.tile_rows() as usize;
+        let tile_bytes = layout::group_tile_bytes(packing, groups as u32, group as u32) as usize;
         let tiles = rows.div_ceil(tile_rows);
         // To the last byte: nothing may be read behind the weights.
         let mut packed = Block::zeroed(tiles * tile_bytes, 64, HugePages::Off, "weights").expect("memory");
@@ -45,9 +46,9 @@ impl Matrix {
                 trits[of_tile.start * cols..of_tile.end * cols].iter().map(|t| (t + 1) as u8).collect();
             let factors = &scales[of_tile.start * groups..of_tile.end * groups];
             let factors: Vec<u8> = factors.iter().flat_map(|s| s.to_le_bytes()).collect();
-            pack_groups(&codes, &factors, [cols as u32, group as u32], out);
+            pack_groups(packing, &codes, &factors, [cols as u32, group as u32], out);
         }
-        Self { rows, cols, group, trits, scales, packed }
+        Self { packing, rows, cols, group, trits, scales, packed }
     }
 
     fn row(&self, n: usize) -> (&[i8], &[f32]) {
@@ -57,9 +58,9 @@ impl Matrix {
 
     fn run(&self, target: &Target, x: GroupRows, rows_of_x: Arg<'_>, tokens: usize, want: &[Vec<f32>]) {
         let [rows, cols, group] = [self.rows, self.cols, self.group].map(|n| n as u32);
-        let kind = KernelKind::Groups { rows, cols, group, x };
+        let kind = KernelKind::Groups { packing: self.packing, rows, cols, group, x };
         let mut out = Rows::garbage(tokens, self.rows);
-        let tiles = u64::from(layout::trit_tiles(TritPacking::T2, rows));
+        let tiles = u64::from(layout::trit_tiles(self.packing, rows));
         let bytes = match rows_of_x {
             Arg::Read(bytes) => bytes,
             _ => panic!("rows to read"),
@@ -124,7 +125,7 @@ fn products_with_a_scale_per_group() {
     for target in targets_with_foreign() {
         for shape in SHAPES {
             for &tokens in tokens(&target) {
-                let matrix = Matrix::random(&mut rng, shape, tokens == 2);
+                let matrix = Matrix::random(&mut rng, TritPacking::T2, shape, tokens == 2);
                 let x = random_rows(&mut rng, tokens, matrix.cols, 3.0);
                 let want = |f: Element<'_>| -> Vec<Vec<f32>> {
                     let one = |t: usize| {

@@ -86,6 +86,12 @@ impl TritPacking {
             TritPacking::T5 => 3,
         }
     }
+    /// Its row of the table where scales stand behind each group of columns: only `t2_16x16` lies so.
+    pub const fn grouped(self) -> Packing {
+        match self {
+            TritPacking::T2 | TritPacking::T5 | TritPacking::N4 | TritPacking::C2 => Packing::T2GTile16x16,
+        }
+    }
     /// Its row of the table, for one matrix or for two interleaved (`c2_256` has no kernel that would read two).
     pub const fn packing(self, pair: bool) -> Packing {
         match (self, pair) {
@@ -257,8 +263,10 @@ pub enum KernelKind {
         /// Elements of a group: a multiple of 16, or all of the row.
         group: u32,
     },
-    /// Trits with a scale per group (`t2g_16x16`) times rows of codes or of f32. Args: w, x, out, rows, lo, hi (tiles).
+    /// Trits with a scale per group times rows of codes or of f32. Args: w, x, out, rows, lo, hi (tiles).
     Groups {
+        /// How the trits of a group lie.
+        packing: TritPacking,
         /// N.
         rows: u32,
         /// K.
@@ -420,12 +428,12 @@ impl fmt::Display for KernelKind {
                 write!(f, "rmsnorm_heads_f32__{heads}x{head_dim}_e{:08x}", eps.bits())
             }
             KernelKind::QuantizeGroups { cols, group } => write!(f, "quantize_groups_f32_q8__{cols}_g{group}"),
-            KernelKind::Groups { rows, cols, group, x } => {
+            KernelKind::Groups { packing, rows, cols, group, x } => {
                 let x = match x {
                     GroupRows::Codes => "i8",
                     GroupRows::F32 => "f32",
                 };
-                write!(f, "linear_{x}xt2g_16x16__{rows}x{cols}_g{group}")
+                write!(f, "linear_{x}x{}__{rows}x{cols}_g{group}", packing.grouped().name())
             }
             KernelKind::Rope { cols, head_dim } => write!(f, "rope_f32__{cols}_d{head_dim}"),
             KernelKind::KvWrite { heads, head_dim, elem } => {

@@ -61,15 +61,15 @@ pub const fn group_sums_at(cols: u32, groups: u32) -> u64 {
     group_scales_at(cols) + round_up(groups as u64, ROW_ELEMS) * 4
 }
 
-/// Cache lines of codes that a group of so many columns takes in a tile of `t2g_16x16`; one of scales follows.
-pub const fn group_lines(group: u32) -> u32 {
-    group.div_ceil(TritPacking::T2.block_cols())
+/// Cache lines of codes that a group of so many columns takes in a tile; one of scales follows.
+pub const fn group_lines(packing: TritPacking, group: u32) -> u32 {
+    group.div_ceil(packing.block_cols())
 }
 
-/// Bytes of one tile of `t2g_16x16` with so many groups, which is also the distance to the next: an odd number of cache
+/// Bytes of one tile with so many groups, which is also the distance to the next: an odd number of cache
 /// lines, as of [`trit_tile_bytes`].
-pub const fn group_tile_bytes(groups: u32, group: u32) -> u64 {
-    let lines = groups as u64 * (group_lines(group) as u64 + 1);
+pub const fn group_tile_bytes(packing: TritPacking, groups: u32, group: u32) -> u64 {
+    let lines = groups as u64 * (group_lines(packing, group) as u64 + 1);
     (lines | 1) * ALIGN_BYTES
 }
 

@@ -51,8 +51,10 @@ pub enum Layout {
         /// K of each.
         cols: u32,
     },
-    /// `t2g_16x16`: trits in tiles of rows, each group of columns with its scales behind.
+    /// Trits in tiles of rows, each group of columns with its scales behind.
     Groups {
+        /// How the trits of a group lie.
+        packing: TritPacking,
         /// The trits.
         weight: WeightId,
         /// The scales: `f32[N, K / group]`.
@@ -112,7 +114,7 @@ impl Layout {
         match self {
             Layout::Tiles { packing, .. } => packing.packing(false),
             Layout::TilePairs { packing, .. } => packing.packing(true),
-            Layout::Groups { .. } => Packing::T2GTile16x16,
+            Layout::Groups { packing, .. } => packing.grouped(),
             Layout::Rows { .. } => Packing::DenseRows,
             Layout::Coarse { .. } => Packing::H6Tile16x16,
             Layout::Dup { .. } => Packing::Dup16x16,
@@ -143,8 +145,8 @@ impl Layout {
             Layout::TilePairs { packing, rows, cols, .. } => {
                 2 * u64::from(trit_tiles(packing, rows)) * trit_tile_bytes(packing, cols)
             }
-            Layout::Groups { rows, cols, group, .. } => {
-                u64::from(trit_tiles(TritPacking::T2, rows)) * group_tile_bytes(cols / group.max(1), group)
+            Layout::Groups { packing, rows, cols, group, .. } => {
+                u64::from(trit_tiles(packing, rows)) * group_tile_bytes(packing, cols / group.max(1), group)
             }
             Layout::Rows { rows, cols, dtype, .. } => u64::from(rows) * dense_row_bytes(dtype, cols),
             Layout::Coarse { rows, cols, .. } => u64::from(head_tiles(rows)) * head_tile_bytes(cols),

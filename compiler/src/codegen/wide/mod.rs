@@ -112,8 +112,8 @@ pub fn emit(kind: &KernelKind, program: Option<&Program>, target: &Target) -> Re
             attention::attention(&mut k, &shape);
         }
         KernelKind::HeadScan { cols } => head::scan(&mut k, cols),
-        KernelKind::Groups { rows, cols, group, x } if target.isa != Isa::Sse41 => {
-            ternary::groups::emit(&mut k, [rows, cols, group], x);
+        KernelKind::Groups { packing, rows, cols, group, x } if target.isa != Isa::Sse41 => {
+            ternary::groups::emit(&mut k, packing, [rows, cols, group], x);
         }
         KernelKind::NormHeads { eps, heads, head_dim } => norm::norm_heads(&mut k, eps.get(), heads, head_dim),
         KernelKind::QuantizeGroups { cols, group } => norm::quantize_groups(&mut k, cols, group),

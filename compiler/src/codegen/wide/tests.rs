@@ -10,7 +10,7 @@ use crate::codegen::{EmitterChoice, Isa, Target, candidates};
 use crate::graph::arith::Profile;
 use crate::graph::{Act, F32};
 use crate::schedule::RowKind;
-use crate::schedule::kernel::{Epilogue, GroupRows, KernelKind, KvElem, MapOp, ProgramId};
+use crate::schedule::kernel::{Epilogue, GroupRows, KernelKind, KvElem, MapOp, ProgramId, TritPacking};
 
 const WIDE: [Isa; 4] = [Isa::Avx2, Isa::AvxVnni, Isa::Avx512Vnni, Isa::Avx512Vbmi];
 
@@ -34,8 +34,8 @@ fn kinds() -> Vec<KernelKind> {
         KernelKind::NormHeads { eps: F32::new(1e-6), heads: 5, head_dim: 80 },
         KernelKind::QuantizeGroups { cols: 384, group: 128 },
         KernelKind::QuantizeGroups { cols: 100, group: 100 },
-        KernelKind::Groups { rows: 40, cols: 512, group: 128, x: GroupRows::Codes },
-        KernelKind::Groups { rows: 40, cols: 512, group: 128, x: GroupRows::F32 },
+        KernelKind::Groups { packing: TritPacking::T2, rows: 40, cols: 512, group: 128, x: GroupRows::Codes },
+        KernelKind::Groups { packing: TritPacking::T2, rows: 40, cols: 512, group: 128, x: GroupRows::F32 },
     ];
     for elem in [KvElem::F32, KvElem::F16] {
         kinds.push(KernelKind::KvWrite { heads: 5, head_dim: 128, elem });

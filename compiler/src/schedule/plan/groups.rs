@@ -47,11 +47,12 @@ impl Planner<'_> {
         self.check_group(id, cols, group)?;
         let (_, space) = self.rows_type(id, id)?;
         let (x, x_arg) = self.input(id, 0)?;
-        let offset = self.plan.model.weights.place(Layout::Groups { weight, scales, rows, cols, group });
+        let packing = TritPacking::T2;
+        let offset = self.plan.model.weights.place(Layout::Groups { packing, weight, scales, rows, cols, group });
         let out = self.buffer(id, 0, RowKind::F32, rows, space);
-        let kernel = self.kernel(KernelKind::Groups { rows, cols, group, x: rows_of_x });
+        let kernel = self.kernel(KernelKind::Groups { packing, rows, cols, group, x: rows_of_x });
         let args = vec![Arg::Weights { offset }, x_arg, rows_of(out), Arg::RowCount(space), Arg::Lo, Arg::Hi];
-        let tiles = layout::trit_tiles(TritPacking::T2, rows);
+        let tiles = layout::trit_tiles(packing, rows);
         let split = Split::Units { start: 0, count: tiles, total: tiles };
         self.call(id, Choice::One(kernel), args, split, vec![x], Some(out));
         Ok(vec![here(out)])

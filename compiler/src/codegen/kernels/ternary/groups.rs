@@ -12,7 +12,7 @@ use cranelift_codegen::ir::{InstBuilder, Value, types};
 
 use super::{Frame, LINE, LINE_COLS, Shape, TILE_OUT_BYTES, dot};
 use crate::codegen::emitter::{Emitter, F32X4, I32X4};
-use crate::schedule::kernel::{Epilogue, GroupRows, Variant};
+use crate::schedule::kernel::{Epilogue, GroupRows, TritPacking, Variant};
 use crate::schedule::{RowKind, layout};
 
 /// Vectors of 16 results.
@@ -29,16 +29,21 @@ struct Groups {
 }
 
 /// Writes the body for a matrix of N rows, K columns and groups of so many.
-pub(in crate::codegen::kernels) fn groups(k: &mut Emitter<'_, '_>, [rows, cols, group]: [u32; 3], kind: GroupRows) {
+pub(in crate::codegen::kernels) fn groups(
+    k: &mut Emitter<'_, '_>,
+    packing: TritPacking,
+    [rows, cols, group]: [u32; 3],
+    kind: GroupRows,
+) {
     let [w, x, out, tokens, lo, hi] = std::array::from_fn(|slot| k.arg(slot));
-    let (count, lines) = (cols / group, i64::from(layout::group_lines(group)));
+    let (count, lines) = (cols / group, i64::from(layout::group_lines(packing, group)));
     let g = Groups { cols, group, count, bytes: (lines + 1) * LINE, lines };
     let x_row_bytes = match kind {
         GroupRows::Codes => layout::row_bytes(RowKind::Q8Groups(count), cols),
         GroupRows::F32 => layout::row_bytes(RowKind::F32, cols),
     };
     k.for_range(lo, hi, 1, |k, tile| {
-        let w = k.row(w, tile, layout::group_tile_bytes(count, group) as i64);
+        let w = k.row(w, tile, layout::group_tile_bytes(packing, count, group) as i64);
         let out = k.row(out, tile, TILE_OUT_BYTES);
         let none = k.int(0);
         k.for_range(none, tokens, 1, |k, token| {

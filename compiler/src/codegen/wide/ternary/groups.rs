@@ -34,6 +34,7 @@ mod slot {
 
 /// What does not change within a kernel.
 struct Groups {
+    packing: TritPacking,
     cols: u32,
     group: u32,
     count: u32,
@@ -52,15 +53,20 @@ impl Groups {
 }
 
 /// Writes the body for a matrix of N rows, K columns and groups of so many.
-pub(in crate::codegen::wide) fn emit(k: &mut Asm, [rows, cols, group]: [u32; 3], kind: GroupRows) {
+pub(in crate::codegen::wide) fn emit(
+    k: &mut Asm,
+    packing: TritPacking,
+    [rows, cols, group]: [u32; 3],
+    kind: GroupRows,
+) {
     let count = cols / group;
     let x_row = match kind {
         GroupRows::Codes => layout::row_bytes(RowKind::Q8Groups(count), cols),
         GroupRows::F32 => layout::row_bytes(RowKind::F32, cols),
     };
-    let lines = layout::group_lines(group) as i32;
+    let lines = layout::group_lines(packing, group) as i32;
     let out_row_bytes = layout::row_bytes(RowKind::F32, rows) as i32;
-    let g = Groups { cols, group, count, lines, x_row_bytes: x_row as i32, out_row_bytes };
+    let g = Groups { packing, cols, group, count, lines, x_row_bytes: x_row as i32, out_row_bytes };
     let tile = k.arg(slot::LO);
     match kind {
         GroupRows::Codes => codes(k, &g, tile),
@@ -70,7 +76,7 @@ pub(in crate::codegen::wide) fn emit(k: &mut Asm, [rows, cols, group]: [u32; 3],
 
 /// w = the address of tile `tile`.
 fn tile_at(k: &mut Asm, g: &Groups, w: General, tile: General) {
-    k.raw(|a| a.imul_3(w, tile, layout::group_tile_bytes(g.count, g.group) as i32));
+    k.raw(|a| a.imul_3(w, tile, layout::group_tile_bytes(g.packing, g.count, g.group) as i32));
     let base = k.slot(slot::WEIGHTS);
     k.raw(|a| a.add(w, base));
 }
@@ -98,7 +104,7 @@ fn codes(k: &mut Asm, g: &Groups, tile: General) {
     let t = Ternary {
         rows: 16,
         cols: g.group,
-        packing: TritPacking::T2,
+        packing: g.packing,
         epilogue: Epilogue::Sums,
         regime: Regime::Gemm,
         variant: Variant { unroll_lines, ..Variant::default() },
