@@ -22,6 +22,7 @@ fn run(target: &Target, kind: KernelKind, args: &mut [Arg<'_>]) {
 
 /// A matrix with a scale per group.
 struct Matrix {
+    packing: TritPacking,
     rows: usize,
     cols: usize,
     group: usize,
@@ -33,7 +34,13 @@ struct Matrix {
 
 impl Matrix {
     /// All trits are `trit`, if it is given.
-    fn random(rng: &mut Rng, [rows, cols, group]: [usize; 3], trit: Option<i8>, stored: GroupScales) -> Self {
+    fn random(
+        rng: &mut Rng,
+        packing: TritPacking,
+        [rows, cols, group]: [usize; 3],
+        trit: Option<i8>,
+        stored: GroupScales,
+    ) -> Self {
         let trits: Vec<i8> = (0..rows * cols).map(|_| trit.unwrap_or_else(|| rng.below(3) as i8 - 1)).collect();
         let groups = cols / group;
         let mut scale = || match stored {
@@ -42,8 +49,8 @@ impl Matrix {
             GroupScales::F16 => (rng.below(500) as f32 / 512.0) * if rng.below(4) == 0 { 2f32.powi(-15) } else { 1.0 },
         };
         let scales: Vec<f32> = (0..rows * groups).map(|_| scale()).collect();
-        let tile_rows = TritPacking::T2.tile_rows() as usize;
-        let tile_bytes = layout::group_tile_bytes(groups as u32, group as u32, stored) as usize;
+        let tile_rows = packing.tile_rows() as usize;
+        let tile_bytes = layout::group_tile_bytes(packing, groups as u32, group as u32, stored) as usize;
         let tiles = rows.div_ceil(tile_rows);
         // To the last byte: nothing may be read behind the weights.
         let mut packed = Block::zeroed(tiles * tile_bytes, 64, HugePages::Off, "weights").expect("memory");
@@ -53,9 +60,9 @@ impl Matrix {
                 trits[of_tile.start * cols..of_tile.end * cols].iter().map(|t| (t + 1) as u8).collect();
             let factors = &scales[of_tile.start * groups..of_tile.end * groups];
             let factors: Vec<u8> = factors.iter().flat_map(|s| s.to_le_bytes()).collect();
-            assert!(pack_groups(&codes, &factors, [cols as u32, group as u32], stored, out), "scales fit");
+            assert!(pack_groups(packing, &codes, &factors, [cols as u32, group as u32], stored, out), "scales fit");
         }
-        Self { rows, cols, group, trits, scales, stored, packed }
+        Self { packing, rows, cols, group, trits, scales, stored, packed }
     }
 
     fn row(&self, n: usize) -> (&[i8], &[f32]) {
@@ -72,10 +79,10 @@ impl Matrix {
         want: &[Vec<f32>],
     ) {
         let [rows, cols, group] = [self.rows, self.cols, self.group].map(|n| n as u32);
-        let kind = KernelKind::Groups { rows, cols, group, x, scales: self.stored, regime };
+        let kind = KernelKind::Groups { packing: self.packing, rows, cols, group, x, scales: self.stored, regime };
         let mut out = Rows::garbage(tokens, self.rows);
         let units = match regime {
-            Regime::Gemv | Regime::Gemm => u64::from(layout::trit_tiles(TritPacking::T2, rows)),
+            Regime::Gemv | Regime::Gemm => u64::from(layout::trit_tiles(self.packing, rows)),
             Regime::Table { tokens: batch } => tokens.div_ceil(batch as usize) as u64 * u64::from(TABLE_PARTS),
         };
         let mut scratch =
@@ -163,7 +170,7 @@ fn products_with_a_scale_per_group() {
         for (i, shape) in SHAPES.into_iter().enumerate() {
             for (j, &tokens) in tokens(&target).iter().enumerate() {
                 let stored = GroupScales::ALL[(i + j) % 2];
-                let matrix = Matrix::random(&mut rng, shape, (j == 1).then_some(1), stored);
+                let matrix = Matrix::random(&mut rng, TritPacking::T2, shape, (j == 1).then_some(1), stored);
                 let x = random_rows(&mut rng, tokens, matrix.cols, 3.0);
                 let want = |f: Element<'_>| -> Vec<Vec<f32>> {
                     let one = |t: usize| {
@@ -203,7 +210,7 @@ fn weights_of_one_trit_reach_the_largest_sums() {
     let mut rng = Rng::new(64);
     for target in targets_with_foreign().into_iter().filter(|target| target.isa.arch() == Arch::X86_64) {
         for trit in [-1, 0, 1] {
-            let matrix = Matrix::random(&mut rng, [20, 512, 256], Some(trit), GroupScales::F16);
+            let matrix = Matrix::random(&mut rng, TritPacking::T2, [20, 512, 256], Some(trit), GroupScales::F16);
             let mut q = quantised(&random_rows(&mut rng, 3, 512, 1.0), 256);
             for (code, row) in [-128, 127, 0].into_iter().zip(&mut q) {
                 for group in row {

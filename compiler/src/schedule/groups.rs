@@ -7,10 +7,9 @@ use super::RowKind;
 use super::kernel::TritPacking;
 use super::layout::{
     ALIGN_BYTES, group_codes_at, group_lines, group_scale_bytes, group_scales_at, group_sums_at, group_tile_bytes,
-    round_up, row_bytes,
+    round_up, row_bytes, trit_tiles,
 };
 use super::table::TableScratch;
-use crate::generated::packings::Packing;
 
 /// The activations of a product with a scale per group.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -46,19 +45,13 @@ impl GroupScales {
             GroupScales::F16 => 2,
         }
     }
-
-    /// The row of the table for tiles with such scales.
-    pub const fn packing(self) -> Packing {
-        match self {
-            GroupScales::F32 => Packing::T2GTile16x16,
-            GroupScales::F16 => Packing::T2HTile16x16,
-        }
-    }
 }
 
 /// A matrix with a scale per group of columns, as its kernels see it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct GroupShape {
+    /// How the trits of a group lie.
+    pub packing: TritPacking,
     /// N.
     pub rows: u32,
     /// K.
@@ -77,7 +70,7 @@ impl GroupShape {
 
     /// Cache lines of the codes of a group.
     pub const fn lines(&self) -> u32 {
-        group_lines(self.group)
+        group_lines(self.packing, self.group)
     }
 
     /// Bytes of the codes of a group.
@@ -87,17 +80,17 @@ impl GroupShape {
 
     /// Bytes of the scales of a group.
     pub const fn scale_bytes(&self) -> i32 {
-        group_scale_bytes(self.scales) as i32
+        group_scale_bytes(self.packing, self.scales) as i32
     }
 
     /// Offset of the codes in a tile.
     pub const fn codes_at(&self) -> i32 {
-        group_codes_at(self.count(), self.scales) as i32
+        group_codes_at(self.packing, self.count(), self.scales) as i32
     }
 
     /// Bytes from one tile to the next.
     pub const fn tile_bytes(&self) -> i32 {
-        group_tile_bytes(self.count(), self.group, self.scales) as i32
+        group_tile_bytes(self.packing, self.count(), self.group, self.scales) as i32
     }
 
     /// Bytes from one row of activations to the next.
@@ -134,14 +127,15 @@ pub struct GroupTableScratch {
 }
 
 impl GroupTableScratch {
-    /// The areas for batches of `tokens`, matrices of `cols` columns in groups of `group`, and `tiles` tiles.
-    pub const fn new(tokens: u32, cols: u32, group: u32, tiles: u32) -> Self {
-        let table = TableScratch::new(TritPacking::T2, tokens, cols, tiles);
-        let panel_bytes = table.block_tiles * TritPacking::T2.tile_rows() * tokens * 4;
-        let is_long = group_lines(group) > table.chunk_passes * table.pass_lines;
+    /// The areas for batches of `tokens`.
+    pub const fn new(tokens: u32, shape: &GroupShape) -> Self {
+        let GroupShape { packing, rows, cols, .. } = *shape;
+        let table = TableScratch::new(packing, tokens, cols, trit_tiles(packing, rows));
+        let panel_bytes = table.block_tiles * packing.tile_rows() * tokens * 4;
+        let is_long = shape.lines() > table.chunk_passes * table.pass_lines;
         let panel = if is_long { table.bytes } else { table.sums32 };
         let inverse = round_up((table.bytes + if is_long { panel_bytes } else { 0 }) as u64, ALIGN_BYTES) as u32;
-        let inverse_bytes = round_up((cols / group * tokens) as u64 * 4, ALIGN_BYTES) as u32;
+        let inverse_bytes = round_up((shape.count() * tokens) as u64 * 4, ALIGN_BYTES) as u32;
         Self { table, panel, inverse, bytes: inverse + inverse_bytes }
     }
 
@@ -160,7 +154,8 @@ mod tests {
         for (cols, group, long) in
             [(2048, 128, false), (6144, 64, false), (512, 256, true), (37, 37, false), (640, 640, true)]
         {
-            let s = GroupTableScratch::new(16, cols, group, 128);
+            let (packing, scales) = (TritPacking::T2, GroupScales::F16);
+            let s = GroupTableScratch::new(16, &GroupShape { packing, rows: 2048, cols, group, scales });
             assert!([s.panel, s.inverse, s.bytes].iter().all(|at| at % 64 == 0), "{s:?}");
             assert_eq!(s.is_long(), long, "{cols} in {group}");
             assert!(s.inverse >= s.table.bytes && s.bytes - s.inverse >= cols / group * 64);

@@ -7,7 +7,7 @@ use std::fmt;
 use super::RowKind;
 use super::columns::ColumnScratch;
 use super::dup::DupScratch;
-use super::groups::GroupTableScratch;
+use super::groups::{GroupShape, GroupTableScratch};
 use super::layout::trit_tiles;
 use super::lut::LutScratch;
 use super::table::TableScratch;
@@ -85,6 +85,17 @@ impl TritPacking {
         match self {
             TritPacking::T2 | TritPacking::N4 | TritPacking::C2 => 4,
             TritPacking::T5 => 3,
+        }
+    }
+    /// Its row of the table where scales stand before each tile's columns: only `t2_16x16` lies so.
+    pub const fn grouped(self, scales: GroupScales) -> Packing {
+        match (self, scales) {
+            (TritPacking::T2 | TritPacking::T5 | TritPacking::N4 | TritPacking::C2, GroupScales::F32) => {
+                Packing::T2GTile16x16
+            }
+            (TritPacking::T2 | TritPacking::T5 | TritPacking::N4 | TritPacking::C2, GroupScales::F16) => {
+                Packing::T2HTile16x16
+            }
         }
     }
     /// Its row of the table, for one matrix or for two interleaved (`c2_256` has no kernel that would read two).
@@ -250,9 +261,11 @@ pub enum KernelKind {
         /// Elements of a group: a multiple of 16, or all of the row.
         group: u32,
     },
-    /// Trits with a scale per group (`t2g_16x16`, `t2h_16x16`) times rows of codes or of f32; tables are of codes. Args as those
+    /// Trits with a scale per group times rows of codes or of f32; tables are of codes. Args as those
     /// of a ternary kernel, of which scales, sums, s_w and residual are not read: rows of x have their own.
     Groups {
+        /// How the trits of a group lie.
+        packing: TritPacking,
         /// N.
         rows: u32,
         /// K.
@@ -364,8 +377,9 @@ impl KernelKind {
                 (packing, rows, cols, epilogue, regime, variant)
             }
             KernelKind::Dup { cols, .. } => return DupScratch::new(cols).bytes,
-            KernelKind::Groups { rows, cols, group, regime: Regime::Table { tokens }, .. } => {
-                return GroupTableScratch::new(tokens, cols, group, trit_tiles(TritPacking::T2, rows)).bytes;
+            KernelKind::Groups { packing, rows, cols, group, scales, regime: Regime::Table { tokens }, .. } => {
+                let shape = GroupShape { packing, rows, cols, group, scales };
+                return GroupTableScratch::new(tokens, &shape).bytes;
             }
             _ => return 0,
         };
@@ -421,7 +435,7 @@ impl fmt::Display for KernelKind {
                 write!(f, "rmsnorm_heads_f32__{heads}x{head_dim}_e{:08x}", eps.bits())
             }
             KernelKind::QuantizeGroups { cols, group } => write!(f, "quantize_groups_f32_q8__{cols}_g{group}"),
-            KernelKind::Groups { rows, cols, group, x, scales, regime } => {
+            KernelKind::Groups { packing, rows, cols, group, x, scales, regime } => {
                 let x = match x {
                     GroupRows::Codes => "i8",
                     GroupRows::F32 => "f32",
@@ -430,7 +444,7 @@ impl fmt::Display for KernelKind {
                     Regime::Gemv | Regime::Gemm => "linear",
                     Regime::Table { .. } => "table",
                 };
-                write!(f, "{regime}_{x}x{}__{rows}x{cols}_g{group}", scales.packing().name())
+                write!(f, "{regime}_{x}x{}__{rows}x{cols}_g{group}", packing.grouped(scales).name())
             }
             KernelKind::Rope { cols, head_dim } => write!(f, "rope_f32__{cols}_d{head_dim}"),
             KernelKind::KvWrite { heads, head_dim, elem } => {

@@ -62,23 +62,24 @@ pub const fn group_sums_at(cols: u32, groups: u32) -> u64 {
 }
 
 /// Cache lines of codes that a group of so many columns takes in a tile with scales per group.
-pub const fn group_lines(group: u32) -> u32 {
-    group.div_ceil(TritPacking::T2.block_cols())
+pub const fn group_lines(packing: TritPacking, group: u32) -> u32 {
+    group.div_ceil(packing.block_cols())
 }
 
 /// Bytes of the scales of one group in such a tile: one per row.
-pub const fn group_scale_bytes(scales: GroupScales) -> u64 {
-    TritPacking::T2.tile_rows() as u64 * scales.bytes() as u64
+pub const fn group_scale_bytes(packing: TritPacking, scales: GroupScales) -> u64 {
+    packing.tile_rows() as u64 * scales.bytes() as u64
 }
 
 /// Offset of the codes in such a tile with so many groups: the scales of all groups stand before them.
-pub const fn group_codes_at(groups: u32, scales: GroupScales) -> u64 {
-    round_up(groups as u64 * group_scale_bytes(scales), ALIGN_BYTES)
+pub const fn group_codes_at(packing: TritPacking, groups: u32, scales: GroupScales) -> u64 {
+    round_up(groups as u64 * group_scale_bytes(packing, scales), ALIGN_BYTES)
 }
 
 /// Bytes of such a tile, which is also the distance to the next: an odd number of cache lines, as of [`trit_tile_bytes`].
-pub const fn group_tile_bytes(groups: u32, group: u32, scales: GroupScales) -> u64 {
-    let lines = groups as u64 * group_lines(group) as u64 + group_codes_at(groups, scales) / ALIGN_BYTES;
+pub const fn group_tile_bytes(packing: TritPacking, groups: u32, group: u32, scales: GroupScales) -> u64 {
+    let front = group_codes_at(packing, groups, scales) / ALIGN_BYTES;
+    let lines = front + groups as u64 * group_lines(packing, group) as u64;
     (lines | 1) * ALIGN_BYTES
 }
 

@@ -51,8 +51,10 @@ pub enum Layout {
         /// K of each.
         cols: u32,
     },
-    /// `t2g_16x16`, `t2h_16x16`: trits in tiles of rows, the scales of all groups of columns before them.
+    /// Trits in tiles of rows, the scales of all groups of columns before them.
     Groups {
+        /// How the trits of a group lie.
+        packing: TritPacking,
         /// The trits.
         weight: WeightId,
         /// The scales: `f32[N, K / group]`.
@@ -114,7 +116,7 @@ impl Layout {
         match self {
             Layout::Tiles { packing, .. } => packing.packing(false),
             Layout::TilePairs { packing, .. } => packing.packing(true),
-            Layout::Groups { stored, .. } => stored.packing(),
+            Layout::Groups { packing, stored, .. } => packing.grouped(*stored),
             Layout::Rows { .. } => Packing::DenseRows,
             Layout::Coarse { .. } => Packing::H6Tile16x16,
             Layout::Dup { .. } => Packing::Dup16x16,
@@ -145,8 +147,8 @@ impl Layout {
             Layout::TilePairs { packing, rows, cols, .. } => {
                 2 * u64::from(trit_tiles(packing, rows)) * trit_tile_bytes(packing, cols)
             }
-            Layout::Groups { rows, cols, group, stored, .. } => {
-                u64::from(trit_tiles(TritPacking::T2, rows)) * group_tile_bytes(cols / group.max(1), group, stored)
+            Layout::Groups { packing, rows, cols, group, stored, .. } => {
+                u64::from(trit_tiles(packing, rows)) * group_tile_bytes(packing, cols / group.max(1), group, stored)
             }
             Layout::Rows { rows, cols, dtype, .. } => u64::from(rows) * dense_row_bytes(dtype, cols),
             Layout::Coarse { rows, cols, .. } => u64::from(head_tiles(rows)) * head_tile_bytes(cols),

@@ -243,7 +243,7 @@ fn likeness(strategy: Strategy, product: &Product, member: &Member) -> f64 {
 pub fn member_bytes(strategy: Strategy, product: &Product, member: &Member) -> u64 {
     match (strategy, packing(strategy)) {
         (_, Some(packing)) if let Some(Groups { cols, is_f16 }) = product.groups => {
-            let tile_bytes = group_tile_bytes(product.cols / cols.max(1), cols, GroupScales::of(is_f16));
+            let tile_bytes = group_tile_bytes(packing, product.cols / cols.max(1), cols, GroupScales::of(is_f16));
             u64::from(trit_tiles(packing, member.rows)) * tile_bytes
         }
         (_, Some(packing)) => u64::from(trit_tiles(packing, member.rows)) * trit_tile_bytes(packing, product.cols),

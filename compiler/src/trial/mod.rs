@@ -106,7 +106,7 @@ impl Shape {
     fn tile_bytes(self, packing: TritPacking) -> u64 {
         match self.group {
             0 => layout::trit_tile_bytes(packing, self.cols),
-            group => layout::group_tile_bytes(self.groups(), group, SCALES),
+            group => layout::group_tile_bytes(packing, self.groups(), group, SCALES),
         }
     }
 
@@ -227,7 +227,7 @@ impl Trial {
             group => {
                 // One row is computed by the kernel of any number.
                 let regime = if regime == Regime::Gemv { Regime::Gemm } else { regime };
-                KernelKind::Groups { rows, cols, group, x: GroupRows::Codes, scales: SCALES, regime }
+                KernelKind::Groups { packing, rows, cols, group, x: GroupRows::Codes, scales: SCALES, regime }
             }
         };
         let way = Way::Packed { kind, packing, regime, variant };
@@ -266,7 +266,7 @@ impl Trial {
     pub fn packing_name(&self) -> &'static str {
         match self.packing() {
             None => "code",
-            Some(_) if self.shape.group > 0 => SCALES.packing().name(),
+            Some(packing) if self.shape.group > 0 => packing.grouped(SCALES).name(),
             Some(packing) => packing.packing(false).name(),
         }
     }

@@ -55,11 +55,11 @@ impl Weights {
         // The line that may follow a tile's blocks stays zero, as in a packed matrix.
         let block_bytes = match shape.group {
             0 => shape.cols.div_ceil(packing.block_cols()) as usize * ALIGN_BYTES as usize,
-            group => (shape.groups() * layout::group_lines(group)) as usize * ALIGN_BYTES as usize,
+            group => (shape.groups() * layout::group_lines(packing, group)) as usize * ALIGN_BYTES as usize,
         };
         let scale_bytes = match shape.group {
             0 => 0,
-            _ => layout::group_codes_at(shape.groups(), SCALES) as usize,
+            _ => layout::group_codes_at(packing, shape.groups(), SCALES) as usize,
         };
         let mut random = Random(1);
         for tile in matrix.chunks_exact_mut(tile_bytes) {

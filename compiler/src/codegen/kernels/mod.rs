@@ -57,8 +57,8 @@ pub fn emit(kind: &KernelKind, program: Option<&Program>, k: &mut Emitter<'_, '_
         KernelKind::Norm { eps, out, cols } => norm::norm(k, eps.map(|e| e.get()), out, cols),
         KernelKind::NormHeads { eps, heads, head_dim } => norm::norm_heads(k, eps.get(), heads, head_dim),
         KernelKind::QuantizeGroups { cols, group } => norm::quantize_groups(k, cols, group),
-        KernelKind::Groups { rows, cols, group, x, scales, regime } => {
-            ternary::groups(k, GroupShape { rows, cols, group, scales }, x, regime);
+        KernelKind::Groups { packing, rows, cols, group, x, scales, regime } => {
+            ternary::groups(k, GroupShape { packing, rows, cols, group, scales }, x, regime);
         }
         KernelKind::Ternary { packing, rows, cols, epilogue, regime, variant } => {
             ternary::ternary(k, ternary::Shape { rows, cols, epilogue, variant }, packing, regime);

@@ -10,7 +10,9 @@ use crate::codegen::{EmitterChoice, Isa, Target, candidates};
 use crate::graph::arith::Profile;
 use crate::graph::{Act, F32};
 use crate::schedule::RowKind;
-use crate::schedule::kernel::{Epilogue, GroupRows, GroupScales, KernelKind, KvElem, MapOp, ProgramId, Regime};
+use crate::schedule::kernel::{
+    Epilogue, GroupRows, GroupScales, KernelKind, KvElem, MapOp, ProgramId, Regime, TritPacking,
+};
 
 const WIDE: [Isa; 4] = [Isa::Avx2, Isa::AvxVnni, Isa::Avx512Vnni, Isa::Avx512Vbmi];
 
@@ -35,6 +37,7 @@ fn kinds() -> Vec<KernelKind> {
         KernelKind::QuantizeGroups { cols: 384, group: 128 },
         KernelKind::QuantizeGroups { cols: 100, group: 100 },
         KernelKind::Groups {
+            packing: TritPacking::T2,
             rows: 40,
             cols: 512,
             group: 128,
@@ -43,6 +46,7 @@ fn kinds() -> Vec<KernelKind> {
             regime: Regime::Gemm,
         },
         KernelKind::Groups {
+            packing: TritPacking::T2,
             rows: 40,
             cols: 512,
             group: 128,
@@ -51,6 +55,7 @@ fn kinds() -> Vec<KernelKind> {
             regime: Regime::Gemm,
         },
         KernelKind::Groups {
+            packing: TritPacking::T2,
             rows: 40,
             cols: 512,
             group: 128,

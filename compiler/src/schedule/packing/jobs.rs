@@ -63,9 +63,9 @@ fn units(layout: &Layout) -> Units {
         Layout::TilePairs { packing, rows, cols, .. } => {
             Units { count: trit_tiles(packing, rows), bytes: 2 * trit_tile_bytes(packing, cols) }
         }
-        Layout::Groups { rows, cols, group, stored, .. } => {
-            let bytes = group_tile_bytes(cols / group.max(1), group, stored);
-            Units { count: trit_tiles(TritPacking::T2, rows), bytes }
+        Layout::Groups { packing, rows, cols, group, stored, .. } => {
+            let bytes = group_tile_bytes(packing, cols / group.max(1), group, stored);
+            Units { count: trit_tiles(packing, rows), bytes }
         }
         Layout::Rows { rows, cols, dtype, .. } => Units { count: rows, bytes: dense_row_bytes(dtype, cols) },
         Layout::Coarse { rows, cols, .. } => Units { count: head_tiles(rows), bytes: head_tile_bytes(cols) },
@@ -247,11 +247,11 @@ fn pack_units(
                 tile_of(packing, data, second, (rows, cols), tile, up, codes)?;
             }
         }
-        Layout::Groups { weight, scales, rows, cols, group, stored } => {
-            let (tile_rows, groups) = (TritPacking::T2.tile_rows(), (cols / group.max(1)) as usize);
+        Layout::Groups { packing, weight, scales, rows, cols, group, stored } => {
+            let (tile_rows, groups) = (packing.tile_rows(), (cols / group.max(1)) as usize);
             let shape = DenseShape { dtype: DenseType::F32, rows: rows as usize, cols: groups };
             let mut factors = Vec::new();
-            let tile_bytes = group_tile_bytes(groups as u32, group, stored) as usize;
+            let tile_bytes = group_tile_bytes(packing, groups as u32, group, stored) as usize;
             for (tile, out) in units.zip(out.chunks_exact_mut(tile_bytes)) {
                 let first = (tile * tile_rows) as usize;
                 let end = (first + tile_rows as usize).min(rows as usize);
@@ -259,7 +259,7 @@ fn pack_units(
                 data.codes(weight, [rows as usize, cols as usize], first..end, codes)?;
                 factors.resize((end - first) * groups * 4, 0);
                 data.dense_rows(scales, shape, first..end, groups * 4, &mut factors)?;
-                if !pack_groups(codes, &factors, [cols, group], stored, out) {
+                if !pack_groups(packing, codes, &factors, [cols, group], stored, out) {
                     let reason = "a scale that was planned as f16 is none".to_owned();
                     return Err(WeightError { name: format!("@{}", scales.0), reason });
                 }

@@ -13,14 +13,19 @@ use crate::weights::Trits;
 /// # Panics
 /// If there are more rows than a tile has, or `tile` is not of the size that [`trit_tile_bytes`] says.
 pub(super) fn pack_tile(packing: TritPacking, codes: &[u8], cols: usize, tile: &mut [u8]) {
+    assert_eq!(tile.len() as u64, trit_tile_bytes(packing, cols as u32));
+    let blocks = cols.div_ceil(packing.block_cols() as usize);
+    let (lines, rest) = tile.split_at_mut(blocks * ALIGN_BYTES as usize);
+    rest.fill(0);
+    pack_lines(packing, codes, cols, lines);
+}
+
+/// The same without what follows the lines of a tile's columns: `lines` are these, all of them.
+pub(super) fn pack_lines(packing: TritPacking, codes: &[u8], cols: usize, lines: &mut [u8]) {
     let tile_rows = packing.tile_rows() as usize;
     let block_cols = packing.block_cols() as usize;
-    let blocks = cols.div_ceil(block_cols);
-    let block_bytes = tile_rows * block_cols / packing.fields() as usize;
+    let block_bytes = ALIGN_BYTES as usize;
     assert!(codes.len() <= tile_rows * cols, "{} codes for {tile_rows} rows of {cols}", codes.len());
-    assert_eq!(tile.len() as u64, trit_tile_bytes(packing, cols as u32));
-    let (lines, rest) = tile.split_at_mut(blocks * block_bytes);
-    rest.fill(0);
     if packing == TritPacking::C2 {
         return pack_columns(codes, cols, lines);
     }
@@ -132,21 +137,27 @@ pub fn pack_matrix(packing: TritPacking, trits: &Trits, out: &mut [u8], tile_str
 /// If it lies outside `packed`.
 pub fn trit_at(packing: TritPacking, packed: &[u8], (row, col): (usize, usize), tile_stride: usize) -> i8 {
     let tile_rows = packing.tile_rows() as usize;
+    trit_in_tile(packing, &packed[row / tile_rows * tile_stride..], (row % tile_rows, col))
+}
+
+/// The trit of row `row` and column `col` of one tile.
+pub(super) fn trit_in_tile(packing: TritPacking, tile: &[u8], (row, col): (usize, usize)) -> i8 {
+    let tile_rows = packing.tile_rows() as usize;
     let block_cols = packing.block_cols() as usize;
     let (block, col_in_block) = (col / block_cols, col % block_cols);
     // Of the block's bytes the one that holds the code, and of its fields which.
     let (byte, field) = match packing {
         TritPacking::T2 | TritPacking::T5 => {
             let row_bytes = block_cols / packing.fields() as usize;
-            (row % tile_rows * row_bytes + col_in_block % row_bytes, col_in_block / row_bytes)
+            (row * row_bytes + col_in_block % row_bytes, col_in_block / row_bytes)
         }
         TritPacking::N4 => {
             let fields = packing.fields() as usize;
-            (col_in_block / fields * tile_rows + row % tile_rows, col_in_block % fields)
+            (col_in_block / fields * tile_rows + row, col_in_block % fields)
         }
-        TritPacking::C2 => column_place(row % tile_rows),
+        TritPacking::C2 => column_place(row),
     };
-    let byte = packed[row / tile_rows * tile_stride + block * ALIGN_BYTES as usize + byte];
+    let byte = tile[block * ALIGN_BYTES as usize + byte];
     (u32::from(byte) / packing.base().pow(field as u32) % packing.base()) as i8 - 1
 }
 

@@ -56,10 +56,12 @@ impl Planner<'_> {
         self.check_group(id, cols, group)?;
         let (_, space) = self.rows_type(id, id)?;
         let (x, x_arg) = self.input(id, 0)?;
+        let packing = TritPacking::T2;
         let stored = if self.options.proofs.f16_scales.contains(&scales) { GroupScales::F16 } else { GroupScales::F32 };
-        let offset = self.plan.model.weights.place(Layout::Groups { weight, scales, rows, cols, group, stored });
+        let offset =
+            self.plan.model.weights.place(Layout::Groups { packing, weight, scales, rows, cols, group, stored });
         let out = self.buffer(id, 0, RowKind::F32, rows, space);
-        let kind = |regime| KernelKind::Groups { rows, cols, group, x: rows_of_x, scales: stored, regime };
+        let kind = |regime| KernelKind::Groups { packing, rows, cols, group, x: rows_of_x, scales: stored, regime };
         let few = self.kernel(kind(Regime::Gemm));
         let many = self.group_table(id, strategies)?.filter(|_| rows_of_x == GroupRows::Codes);
         let many = many.map(|Table { tokens, from }| {
@@ -81,7 +83,7 @@ impl Planner<'_> {
             none,
             Arg::Scratch,
         ];
-        let tiles = layout::trit_tiles(TritPacking::T2, rows);
+        let tiles = layout::trit_tiles(packing, rows);
         let split = Split::Units { start: 0, count: tiles, total: tiles };
         self.call(id, kernel, args, split, vec![x], Some(out));
         Ok(vec![here(out)])

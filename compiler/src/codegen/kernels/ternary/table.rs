@@ -70,8 +70,7 @@ pub(super) fn table(k: &mut Emitter<'_, '_>, f: &Frame) {
 
 /// The same with a scale per group of columns.
 pub(super) fn of_groups(k: &mut Emitter<'_, '_>, f: &Frame, shape: GroupShape) {
-    let tiles = layout::trit_tiles(PACKING, shape.rows);
-    let groups = Groups { shape, scratch: GroupTableScratch::new(TOKENS, shape.cols, shape.group, tiles) };
+    let groups = Groups { shape, scratch: GroupTableScratch::new(TOKENS, &shape) };
     // What is turned round at the end is the panel.
     let scratch = TableScratch { sums32: groups.scratch.panel, ..groups.scratch.table };
     emit(k, &Table { f, scratch, groups: Some(groups) });

@@ -17,7 +17,7 @@ use crate::codegen::wide::asm::Asm;
 use crate::codegen::wide::ops::Source;
 use crate::codegen::wide::registers::{General, Vector, Width};
 use crate::schedule::groups::GroupShape;
-use crate::schedule::kernel::{Epilogue, GroupRows, GroupScales, Regime, TritPacking, Variant};
+use crate::schedule::kernel::{Epilogue, GroupRows, GroupScales, Regime, Variant};
 use crate::schedule::{RowKind, layout};
 
 const LINE: i32 = layout::ALIGN_BYTES as i32;
@@ -88,7 +88,7 @@ fn codes(k: &mut Asm, g: &Groups, tile: General) {
     let t = Ternary {
         rows: 16,
         cols: g.shape.group,
-        packing: TritPacking::T2,
+        packing: g.shape.packing,
         epilogue: Epilogue::Sums,
         regime: Regime::Gemm,
         variant: Variant { unroll_lines, ..Variant::default() },

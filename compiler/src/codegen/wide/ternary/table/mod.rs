@@ -21,7 +21,7 @@ use super::{Ternary, slot, transpose};
 use crate::codegen::wide::asm::Asm;
 use crate::codegen::wide::registers::{General, Width};
 use crate::schedule::groups::{GroupShape, GroupTableScratch};
-use crate::schedule::kernel::{Epilogue, GroupRows, Regime, TritPacking, Variant};
+use crate::schedule::kernel::{Epilogue, GroupRows, Regime, Variant};
 use crate::schedule::table::{TABLE_ENTRIES, TABLE_PARTS, TableScratch};
 use groups::Groups;
 
@@ -89,14 +89,14 @@ pub(super) fn of_groups(k: &mut Asm, shape: GroupShape) {
     let t = Ternary {
         rows: shape.rows,
         cols: shape.cols,
-        packing: TritPacking::T2,
+        packing: shape.packing,
         epilogue: Epilogue::Sums,
         regime: Regime::Table { tokens: TOKENS as u32 },
         variant: Variant::default(),
         code_row_bytes: Some(shape.x_row_bytes(GroupRows::Codes)),
         tile_bytes: Some(shape.tile_bytes()),
     };
-    let scratch = GroupTableScratch::new(TOKENS as u32, shape.cols, shape.group, layout_tiles(&t) as u32);
+    let scratch = GroupTableScratch::new(TOKENS as u32, &shape);
     let groups = Some(Groups { shape, scratch });
     let s = k.arg(slot::SCRATCH);
     // What is turned round at the end is the panel.
