@@ -201,7 +201,13 @@ fn unreachable(url: &str, e: &ureq::Error) -> Failure {
         ureq::Error::Timeout(timeout) => !matches!(timeout, ureq::Timeout::Resolve | ureq::Timeout::Connect),
         _ => false,
     };
-    let error = anyhow!("cannot reach {}: {e}; without a network, give the folder of a model that is here", host(url));
+    let host = host(url);
+    let error = match e.to_string() {
+        e if e.contains("certificate") => {
+            anyhow!("cannot trust {host}: {e}; SSL_CERT_FILE names a PEM file of certificates to trust instead")
+        }
+        e => anyhow!("cannot reach {host}: {e}; without a network, give the folder of a model that is here"),
+    };
     Failure { error, is_passing, came_further: false, pause: None }
 }
 

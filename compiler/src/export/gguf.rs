@@ -138,6 +138,10 @@ pub(super) fn write(
         }
     }
     if let Some(factors) = metadata.rope_factors.take() {
+        if model.architecture() != Architecture::Llama {
+            let text = "rope_freqs.weight stretches rotations by Llama 3's rule, which llama.cpp looks for in llama models only";
+            notes.push(text.to_owned());
+        }
         let (name, shape) = ("rope_freqs.weight".to_owned(), vec![factors.len()]);
         let data: Vec<u8> = factors.iter().flat_map(|factor| factor.to_le_bytes()).collect();
         planned.insert(0, (TensorInfo { name, shape, type_id: F32, bytes: data.len() as u64 }, Fill::Bytes(data)));

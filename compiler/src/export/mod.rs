@@ -151,3 +151,19 @@ fn replaceable_file(out: &Path) -> Result<std::path::PathBuf, Error> {
         Err(source) => Err(Error::Io { path: out.to_owned(), source }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_not_begun() {
+        let (out, here) = (Path::new("out.gguf"), Path::new("."));
+        room(out, here, 0).expect("there is room for nothing");
+        if cfg!(unix) {
+            let error = room(out, here, u64::MAX).expect_err("no disk is so large");
+            assert!(error.to_string().starts_with("out.gguf has room for "), "{error}");
+        }
+        room(out, Path::new("/no/such/folder"), u64::MAX).expect("what is not known is tried");
+    }
+}
