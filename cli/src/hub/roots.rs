@@ -25,9 +25,9 @@ pub(super) fn roots(file: Option<&Path>) -> Result<RootCerts> {
     }
     let mut found: Vec<Certificate<'static>> = Vec::new();
     for item in parse_pem(&pem) {
-        match item.with_context(|| format!("{shown}, which SSL_CERT_FILE names, is no PEM file"))? {
-            PemItem::Certificate(certificate) => found.push(certificate),
-            _ => {}
+        let item = item.with_context(|| format!("{shown}, which SSL_CERT_FILE names, is no PEM file"))?;
+        if let PemItem::Certificate(certificate) = item {
+            found.push(certificate);
         }
     }
     if found.is_empty() {
