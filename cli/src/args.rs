@@ -106,10 +106,10 @@ pub(crate) enum Command {
     Tune(Box<TuneArgs>),
     /// Fetch a model from a hub: from then on OWNER/NAME stands for it wherever a command takes a MODEL.
     ///
-    /// Fetched are the files that tern reads: config.json, the tokenizer and safetensors, or a GGUF file. Each is checked by the
-    /// sum that the hub publishes. After an end, whatever ended it, the same command goes on where it was. HF_TOKEN is sent to
-    /// the hub, if it is set, and to nobody else. Without `tern pull` a command fetches such a MODEL the first time that it meets it;
-    /// `tern pull` again takes a newer version.
+    /// Fetched are the files that tern reads, each checked by the sum that the hub publishes. After an end, whatever ended it, the
+    /// same command goes on where it was. HF_TOKEN is sent to the hub and to nobody else; with HF_HUB_OFFLINE=1 nobody is asked
+    /// and what was fetched before is taken; SSL_CERT_FILE names other certificates to trust than Mozilla's. Commands fetch such
+    /// a MODEL the first time that they meet it; `tern pull` again takes a newer version.
     Pull(PullArgs),
     /// Look after the models that were compiled or fetched, and kept.
     Cache(CacheCommandArgs),

@@ -153,6 +153,16 @@ pub(crate) fn refuse_over_checkpoint(model: Option<&Path>, out: &Path) -> Result
     Ok(())
 }
 
+/// Refuses to write where there is no folder: a name that was mistyped should not become one.
+pub(crate) fn refuse_missing_folder(out: &Path) -> Result<()> {
+    match out.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
+            bail!("cannot write {}: there is no folder {}; make it first", out.display(), folder.display())
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether to ask for huge pages.
 pub(crate) fn huge_pages(args: &CompileArgs) -> Result<HugePages> {
     let when = setting("huge-pages", args.huge_pages.as_deref())?.value;

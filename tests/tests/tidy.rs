@@ -12,9 +12,9 @@ const MAX_LINES: usize = 500;
 /// Where `unsafe` may stand, and why.
 const UNSAFE: &[(&str, &str)] = &[
     ("compiler/examples/native/chat.rs", "calls a compiled model through its C ABI"),
+    ("compiler/src/build/space.rs", "asks for the room on a disk"),
     ("compiler/src/checkpoint/map.rs", "maps files"),
     ("compiler/src/codegen/jit.rs", "enters compiled code"),
-    ("compiler/src/synth/space.rs", "asks for the room on a disk"),
     ("compiler/src/trial/mod.rs", "calls kernels on operands that it owns"),
     ("ir-specs/src/emit/abi.rs", "writes the types of the C ABI"),
     ("runtime/src/artifact/open.rs", "takes code on the word of its sums"),

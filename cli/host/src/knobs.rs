@@ -128,6 +128,17 @@ pub fn hub_endpoint() -> Option<String> {
     std::env::var("HF_ENDPOINT").ok().filter(|url| !url.is_empty())
 }
 
+/// `HF_HUB_OFFLINE`: whether no hub may be asked, as the hub's own programs read it.
+pub fn hub_is_offline() -> bool {
+    let value = std::env::var("HF_HUB_OFFLINE").unwrap_or_default();
+    ["1", "on", "yes", "true"].iter().any(|word| value.trim().eq_ignore_ascii_case(word))
+}
+
+/// `SSL_CERT_FILE`: the certificates to trust, as OpenSSL's programs call it.
+pub fn tls_roots() -> Option<PathBuf> {
+    std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
 /// `HF_TOKEN`: who asks. A secret: never shown, never written.
 pub fn hub_token() -> Option<String> {
     std::env::var("HF_TOKEN").ok().map(|token| token.trim().to_owned()).filter(|token| !token.is_empty())

@@ -17,6 +17,9 @@ pub(crate) struct PullArgs {
     /// Folder of compiled and fetched models [default: auto, tern in the user's folder of caches].
     #[arg(long, value_name = "DIR", value_parser = parser("cache-dir"))]
     pub(crate) cache_dir: Option<String>,
+    /// Seconds in which at least 64 KiB of a file must come; 0 waits for ever [default: 60].
+    #[arg(long, value_name = "N", value_parser = parser("pull-seconds"))]
+    pub(crate) pull_seconds: Option<String>,
     /// Print where the model is, its commit and its size as JSON.
     #[arg(long)]
     pub(crate) json: bool,

@@ -66,6 +66,7 @@ pub(crate) fn run(args: &BuildArgs) -> Result<ExitCode> {
         Emit::Exe => Some(host(args.host.as_deref())?),
     };
     args.native.refuse_for(args.emit)?;
+    args.output.as_deref().map_or(Ok(()), load::refuse_missing_folder)?;
     let here = Isa::native().map(Isa::arch).ok();
     if program.is_some() && levels.iter().any(|isa| Some(isa.arch()) != here) {
         let message = "a program is built for machines like this one: give --emit tern, obj or lib for others";

@@ -46,6 +46,7 @@ pub(crate) fn run(args: &ExportArgs) -> Result<ExitCode> {
         return Err(Usage(format!("--type {blocks} is one of --format gguf, and --format is {format}")).into());
     }
     load::refuse_over_checkpoint(args.model.as_deref(), &args.output)?;
+    load::refuse_missing_folder(&args.output)?;
     let start = Instant::now();
     let mut report = match args.format {
         ExportFormat::Hf => checkpoint(args, Format::Hf)?,

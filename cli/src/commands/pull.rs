@@ -20,7 +20,13 @@ struct Report<'a> {
 /// Fetches, and prints where the model is.
 pub(crate) fn run(args: &PullArgs) -> Result<ExitCode> {
     let repository = Repository::parse(&args.repository).map_err(|e| Usage(format!("{e:#}")))?;
-    let pulled = hub::pull(&repository, args.file.as_deref(), args.endpoint.as_deref(), args.cache_dir.as_deref())?;
+    let pulled = hub::pull(
+        &repository,
+        args.file.as_deref(),
+        args.endpoint.as_deref(),
+        args.cache_dir.as_deref(),
+        args.pull_seconds.as_deref(),
+    )?;
     let path = pulled.path.display().to_string();
     if args.json {
         print_json(&Report { path, commit: &pulled.commit, bytes: pulled.bytes, new_bytes: pulled.new_bytes })?;

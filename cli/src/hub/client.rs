@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use ureq::http::{Response, StatusCode};
+use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
 use super::listing::{Listing, Remote};
 use super::origin::{Origin, encoded, host, redirected};
+use super::pace::Paced;
 use super::repository::Repository;
 
 /// The longest answer about a repository.
@@ -33,6 +35,8 @@ pub(super) struct Client {
     agent: Agent,
     origin: Origin,
     token: Option<String>,
+    /// In which some bytes must come.
+    window: Duration,
 }
 
 /// A failure, and whether it may go well another time.
@@ -56,8 +60,8 @@ impl Failure {
 }
 
 impl Client {
-    /// A client of the hub at `origin`.
-    pub(super) fn new(origin: Origin, token: Option<String>) -> Result<Self> {
+    /// A client of the hub at `origin`, which trusts `roots`; some bytes must come in each `window`.
+    pub(super) fn new(origin: Origin, token: Option<String>, roots: RootCerts, window: Duration) -> Result<Self> {
         if token.as_ref().is_some_and(|token| !token.bytes().all(|b| b.is_ascii_graphic())) {
             bail!("HF_TOKEN has characters that no token has");
         }
@@ -66,11 +70,12 @@ impl Client {
             // Redirects are followed here, where it is known whom the token is for.
             .max_redirects(0)
             .max_redirects_will_error(false)
+            .tls_config(TlsConfig::builder().root_certs(roots).build())
             .user_agent(concat!("tern/", env!("CARGO_PKG_VERSION")))
             .timeout_connect(Some(PATIENCE))
             .timeout_recv_response(Some(PATIENCE))
             .timeout_per_read(Some(PATIENCE));
-        Ok(Self { agent: config.build().new_agent(), origin, token })
+        Ok(Self { agent: config.build().new_agent(), origin, token, window })
     }
 
     /// Host and port of the hub.
@@ -88,7 +93,7 @@ impl Client {
                 return Err(self.refusal(&response, &repository.to_string()));
             }
             let mut json = Vec::new();
-            let mut reader = response.into_body().into_reader().take(MAX_ANSWER_BYTES + 1);
+            let mut reader = self.paced(response).take(MAX_ANSWER_BYTES + 1);
             let read = reader.read_to_end(&mut json).context("the connection broke");
             read.map_err(Failure::passing)?;
             if json.len() as u64 > MAX_ANSWER_BYTES {
@@ -133,7 +138,12 @@ impl Client {
             let error = anyhow!("{} has {length} bytes of {}, and the hub lists {left}", host(&url), file.name);
             return Err(Failure::lasting(error));
         }
-        Ok((from, Box::new(response.into_body().into_reader())))
+        Ok((from, Box::new(self.paced(response))))
+    }
+
+    /// The bytes of `response`, which may not come too slowly.
+    fn paced(&self, response: Response<Body>) -> Paced<impl Read + use<>> {
+        Paced::new(response.into_body().into_reader(), self.window)
     }
 
     /// Asks for `url`, from byte `start` on, and follows redirects.
@@ -191,7 +201,13 @@ fn unreachable(url: &str, e: &ureq::Error) -> Failure {
         ureq::Error::Timeout(timeout) => !matches!(timeout, ureq::Timeout::Resolve | ureq::Timeout::Connect),
         _ => false,
     };
-    let error = anyhow!("cannot reach {}: {e}; without a network, give the folder of a model that is here", host(url));
+    let host = host(url);
+    let error = match e.to_string() {
+        e if e.contains("certificate") => {
+            anyhow!("cannot trust {host}: {e}; SSL_CERT_FILE names a PEM file of certificates to trust instead")
+        }
+        e => anyhow!("cannot reach {host}: {e}; without a network, give the folder of a model that is here"),
+    };
     Failure { error, is_passing, came_further: false, pause: None }
 }
 

@@ -13,6 +13,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use super::client::{Client, Failure, patiently};
 use super::here::{Here, add, no_link};
 use super::listing::Remote;
+use super::pace::is_too_slow;
 use super::repository::Repository;
 use super::sum::Running;
 
@@ -152,6 +153,7 @@ impl<'a> Part<'a> {
                 }
                 Ok(0) => return Ok(()),
                 Ok(n) => n,
+                Err(e) if is_too_slow(&e) => return Err(Failure::lasting(anyhow!("{name} comes too slowly: {e}"))),
                 Err(e) => {
                     let error = anyhow!(e).context(format!("{name} broke off after {} bytes", self.at));
                     return Err(Failure::passing(error));

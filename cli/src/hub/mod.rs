@@ -11,7 +11,9 @@ mod fetch;
 mod here;
 mod listing;
 mod origin;
+mod pace;
 mod repository;
+mod roots;
 mod store;
 mod sum;
 
@@ -20,9 +22,10 @@ pub(crate) use store::{Entry, clear, entries};
 use store::{Fetched, Store};
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use tern_host::knobs::{hub_endpoint, hub_token};
+use tern_host::knobs::{hub_endpoint, hub_is_offline, hub_token, number, tls_roots};
 
 use crate::output::note;
 use crate::progress::Progress;
@@ -60,11 +63,16 @@ pub(crate) fn pull(
     file: Option<&str>,
     hub: Option<&str>,
     cache_dir: Option<&str>,
+    pull_seconds: Option<&str>,
 ) -> Result<Pulled> {
     let origin = endpoint(hub)?;
     let store = Store::open(cache_dir, &origin)?;
+    if hub_is_offline() {
+        return here(&store, repository, file);
+    }
     let _lock = store.lock(repository)?;
-    let client = Client::new(origin, hub_token())?;
+    let window = Duration::from_secs(number("pull-seconds", pull_seconds)?);
+    let client = Client::new(origin, hub_token(), roots::roots(tls_roots().as_deref())?, window)?;
     let listing = client.listing(repository)?;
     let choice = choose::choose(repository, &listing, file)?;
     let folder = store.folder(repository, &listing.commit)?;
@@ -92,6 +100,21 @@ pub(crate) fn pull(
     Ok(Pulled { path, commit: fetched.commit, bytes, new_bytes })
 }
 
+/// What is here of `repository`, where nothing may be asked of a hub.
+fn here(store: &Store, repository: &Repository, file: Option<&str>) -> Result<Pulled> {
+    let why = "HF_HUB_OFFLINE is set, so nothing is fetched";
+    let Some((fetched, path)) = store.find(repository)? else {
+        bail!("{why}, and {repository} was not fetched before: unset it, or give the folder of a model that is here");
+    };
+    // Of several files the one that was fetched last is known.
+    let is_wanted = |wanted: &str| fetched.model.as_deref().is_some_and(|model| Path::new(model).ends_with(wanted));
+    if let Some(wanted) = file.filter(|wanted| !is_wanted(wanted)) {
+        let found = fetched.model.as_deref().unwrap_or("a folder of safetensors");
+        bail!("{why}, and what was fetched last of {repository} is {found}, not {wanted}: unset it");
+    }
+    Ok(Pulled { path, commit: fetched.commit, bytes: fetched.bytes, new_bytes: 0 })
+}
+
 /// The checkpoint that MODEL means. A path is taken as it is; what is none, and written as OWNER/NAME, is a model that was
 /// fetched before, or is fetched now.
 pub(crate) fn resolve(model: &Path) -> Result<PathBuf> {
@@ -103,10 +126,10 @@ pub(crate) fn resolve(model: &Path) -> Result<PathBuf> {
     }
     let Some(repository) = model.to_str().and_then(|text| Repository::parse(text).ok()) else { return as_it_is() };
     let store = Store::open(None, &endpoint(None)?)?;
-    if let Some(path) = store.find(&repository)? {
+    if let Some((_, path)) = store.find(&repository)? {
         return Ok(path);
     }
-    let pulled = pull(&repository, None, None, None)
+    let pulled = pull(&repository, None, None, None, None)
         .with_context(|| format!("{} is no path on this machine, and could not be fetched", model.display()))?;
     if !pulled.path.exists() {
         bail!("bug in tern: {} was fetched and is not there", pulled.path.display());

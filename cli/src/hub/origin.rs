@@ -3,6 +3,8 @@
 //! In: URLs of the user's and of redirects. Out: [`Origin`], and where a redirect leads. It upholds that a redirect never
 //! leaves TLS, and that it is known of every URL whether it has the origin that the user named.
 
+use std::fmt;
+
 use anyhow::{Context, Result, bail};
 use ureq::http::Uri;
 
@@ -51,9 +53,30 @@ impl Origin {
         split(url).is_ok_and(|(server, _)| server == self.server)
     }
 
-    /// Host and port, for people and names of folders.
+    /// The whole of it as the name of a folder: a host alone where TLS and the usual port go without saying, else the URL with
+    /// everything encoded that folders may not be called on every system.
+    pub(super) fn folder(&self) -> String {
+        match self.server.strip_prefix("https://") {
+            Some(host) if self.prefix.is_empty() && !host.contains([':', '%']) => host.to_owned(),
+            _ => encoded(&self.to_string()),
+        }
+    }
+
+    /// The hub whose models are in the folder called `name`; `None` if that is no hub's.
+    pub(super) fn of_folder(name: &str) -> Option<Self> {
+        let url = if name.contains('%') { decoded(name)? } else { format!("https://{name}") };
+        Self::parse(&url).ok().filter(|origin| origin.folder() == name)
+    }
+
+    /// Host and port, for people.
     pub(super) fn host(&self) -> &str {
         host(&self.server)
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.server, self.prefix)
     }
 }
 
@@ -81,6 +104,19 @@ pub(super) fn redirected(url: &str, location: &str) -> Result<String> {
 pub(super) fn encoded(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
     text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+/// The inverse; `None` if `text` is not what [`encoded`] gives.
+fn decoded(text: &str) -> Option<String> {
+    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.bytes());
+    while let Some(byte) = rest.next() {
+        let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+        bytes.push(match byte {
+            b'%' => u8::try_from(digit(rest.next())? * 16 + digit(rest.next())?).ok()?,
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]
@@ -114,6 +150,34 @@ mod tests {
         assert_eq!(redirected(from, "https://cdn.example/x").expect("a URL"), "https://cdn.example/x");
         for wrong in ["http://cdn.example/x", "//cdn.example/x", "file:///etc/passwd", "c/d", ""] {
             assert!(redirected(from, wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn every_hub_has_a_folder_of_its_own() {
+        let urls = [
+            "https://huggingface.co",
+            "http://huggingface.co",
+            "https://huggingface.co:444",
+            "https://huggingface.co/mirror",
+            "https://huggingface.co/Mirror",
+            "https://huggingface.co/a/b",
+            "http://127.0.0.1:8080",
+            "http://[::1]:8080/a%2Fb",
+        ];
+        let mut folders: Vec<String> = urls.iter().map(|url| Origin::parse(url).expect("a URL").folder()).collect();
+        for (url, folder) in urls.iter().zip(&folders) {
+            let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._~%".contains(c);
+            assert!(folder.chars().all(is_plain), "{folder}");
+            assert_eq!(Origin::of_folder(folder).expect("a hub").to_string(), *url);
+        }
+        assert_eq!(folders[0], "huggingface.co");
+        assert_eq!(Origin::parse("https://Huggingface.co/").expect("a URL").folder(), folders[0]);
+        folders.sort();
+        folders.dedup();
+        assert_eq!(folders.len(), urls.len());
+        for name in ["127.0.0.1_8080", "a%2", "a%zz", "%", ""] {
+            assert!(Origin::of_folder(name).is_none_or(|origin| origin.folder() == name), "{name}");
         }
     }
 

@@ -3,8 +3,9 @@
 //! In: a repository. Out: its folder, and what was fetched whole of it. It upholds that a model is remembered only when all of it
 //! is there; that two processes never write one repository at once; and that nobody but the owner writes the folder.
 //!
-//! `hub/HOST/OWNER--NAME/COMMIT/NAME/` has the files, `hub/HOST/OWNER--NAME/REVISION.json` which commit a revision was when it
-//! was fetched last, `hub/HOST/OWNER--NAME/COMMIT/.sums.json` what was summed of the files.
+//! `hub/HUB/OWNER--NAME/COMMIT/NAME/` has the files, `hub/HUB/OWNER--NAME/REVISION.json` which commit a revision was when it
+//! was fetched last, `hub/HUB/OWNER--NAME/COMMIT/.sums.json` what was summed of the files. HUB is the whole of a hub's URL
+//! ([`Origin::folder`]): one name at two hubs is two models.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use tern_host::output::write_file;
 
+use super::HUGGING_FACE;
 use super::here::no_link;
 use super::listing::is_safe;
 use super::origin::Origin;
@@ -58,7 +60,7 @@ impl Store {
     pub(super) fn open(cache_dir: Option<&str>, origin: &Origin) -> Result<Self> {
         let cache = Cache::of_fetched(cache_dir)?;
         let cache = cache.context("there is no folder for models: set HOME, or give one with --cache-dir")?;
-        let folder = cache.folder().join(origin.host().replace(':', "_"));
+        let folder = cache.folder().join(origin.folder());
         Ok(Self { cache, folder })
     }
 
@@ -118,11 +120,12 @@ impl Store {
         fetched.model.as_ref().map_or(folder.clone(), |file| folder.join(file))
     }
 
-    /// Where `repository` was fetched to, if it was.
-    pub(super) fn find(&self, repository: &Repository) -> Result<Option<PathBuf>> {
+    /// What was fetched of `repository`, and where to, if it was.
+    pub(super) fn find(&self, repository: &Repository) -> Result<Option<(Fetched, PathBuf)>> {
         let Some(fetched) = read_note(&self.note(repository)) else { return Ok(None) };
         self.cache.check()?;
-        Ok(Some(self.model(repository, &fetched)).filter(|path| path.exists()))
+        let path = self.model(repository, &fetched);
+        Ok(Some((fetched, path)).filter(|(_, path)| path.exists()))
     }
 }
 
@@ -158,8 +161,8 @@ fn entry(host: &Path, folder: &Path, note: &Path) -> Option<Entry> {
     let repository = Repository::parse(&format!("{path}@{revision}")).ok()?;
     let fetched = read_note(note)?;
     let files = folder.join(&fetched.commit).join(repository.name());
-    let host = host.file_name()?.to_str()?;
-    let hub = if host == "huggingface.co" { String::new() } else { format!(" of {host}") };
+    let hub = Origin::of_folder(host.file_name()?.to_str()?)?.to_string();
+    let hub = if hub == HUGGING_FACE { String::new() } else { format!(" of {hub}") };
     Some(Entry {
         name: format!("{repository}{hub}"),
         path: fetched.model.as_ref().map_or(files.clone(), |file| files.join(file)),

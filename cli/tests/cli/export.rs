@@ -35,6 +35,11 @@ fn impossible_wishes_are_refused() {
     run(&["export", "--format", "hf", "--activations", "f32", "-o", out]).refused(1, "expected i8");
     run(&["export", "--format", "hf", "-o", dir.path().to_str().expect("UTF-8"), "/no/such/model"])
         .refused(1, "no such file or folder");
+    for command in [&["export", "--format", "hf"][..], &["export", "--format", "gguf"], &["build", "--emit", "tern"]] {
+        let missing = dir.path().join("no/such/m.gguf");
+        let ran = run(&[command, &["-o", missing.to_str().expect("UTF-8")]].concat());
+        ran.refused(1, "there is no folder");
+    }
     std::fs::write(out, "mine").expect("written");
     run(&["export", "--format", "hf", "-o", out]).refused(1, "is there already");
     assert_eq!(std::fs::read_dir(dir.path()).expect("a folder").count(), 1);

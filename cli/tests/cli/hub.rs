@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
@@ -23,6 +23,8 @@ pub(crate) enum Fault {
     Cut(usize),
     /// It stays open after so many, and nothing more comes.
     Stall(usize),
+    /// So many at a time come, again and again, slowly.
+    Trickle(usize),
     /// One byte is another.
     Corrupt,
     /// More bytes than there are, without a length.
@@ -105,6 +107,11 @@ impl Hub {
         ])
     }
 
+    /// Where its models lie.
+    pub(crate) fn folder(&self, cache: &Path) -> PathBuf {
+        cache.join(format!("hub/http%3A%2F%2F127.0.0.1%3A{}", self.port))
+    }
+
     /// The next answer to a path that contains `path` goes wrong.
     pub(crate) fn fault(&self, path: &str, fault: Fault) {
         self.state.lock().expect("the state").faults.push((path.to_owned(), fault));
@@ -119,7 +126,17 @@ impl Hub {
     /// `tern` with this hub and a cache of its own.
     pub(crate) fn tern(&self, cache: &Path) -> Command {
         let mut command = tern();
-        for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "HF_TOKEN"] {
+        for name in [
+            "http_proxy",
+            "HTTP_PROXY",
+            "https_proxy",
+            "HTTPS_PROXY",
+            "all_proxy",
+            "ALL_PROXY",
+            "HF_TOKEN",
+            "HF_HUB_OFFLINE",
+            "SSL_CERT_FILE",
+        ] {
             command.env_remove(name);
         }
         command.env("HF_ENDPOINT", format!("http://127.0.0.1:{}", self.port));
@@ -207,6 +224,16 @@ fn answer(state: &Mutex<State>, mut stream: TcpStream) {
                     send(&head, &body[..n]);
                     // Until the other side is gone.
                     let _ = std::io::Read::read(&mut stream, &mut [0]);
+                }
+                Some(Fault::Trickle(n)) => {
+                    send(&head, b"");
+                    for part in body.chunks(n) {
+                        // It comes to an end when the other side is gone.
+                        if stream.write_all(part).is_err() {
+                            break;
+                        }
+                        std::thread::sleep(std::time::Duration::from_millis(50));
+                    }
                 }
                 _ => send(&head, &body),
             }

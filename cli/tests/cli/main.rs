@@ -10,6 +10,7 @@ mod export;
 mod hub;
 mod native;
 mod pull;
+mod pull_env;
 mod rebuild;
 mod refusals;
 mod support;

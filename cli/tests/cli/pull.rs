@@ -36,7 +36,7 @@ fn pull(hub: &Hub, cache: &Path) -> Ran {
 
 /// Where the model lies.
 fn folder(hub: &Hub, cache: &Path) -> PathBuf {
-    cache.join(format!("hub/127.0.0.1_{}/OWNER--NAME/{COMMIT}/NAME", hub.port))
+    hub.folder(cache).join(format!("OWNER--NAME/{COMMIT}/NAME"))
 }
 
 fn same_weights(hub: &Hub, cache: &Path) {
@@ -80,7 +80,7 @@ fn a_model_that_was_fetched_runs_without_a_network() {
     let list = |args: &[&str]| ran(hub.tern(cache.path()).args(args)).ok();
     let listed = list(&["cache", "list"]);
     assert!(
-        listed.contains(&format!("OWNER/NAME of 127.0.0.1_{}", hub.port)) && listed.contains(&COMMIT[..12]),
+        listed.contains(&format!("OWNER/NAME of http://127.0.0.1:{}", hub.port)) && listed.contains(&COMMIT[..12]),
         "{listed}"
     );
     assert!(list(&["cache", "list", "--json"]).contains(COMMIT));
@@ -101,7 +101,7 @@ fn the_token_goes_to_the_hub_and_nowhere_else() {
     let elsewhere = hub.requests("/large/");
     assert!(!elsewhere.is_empty() && elsewhere.iter().all(|request| request.header("authorization").is_none()));
     // Nor is it written down.
-    let note = cache.path().join(format!("hub/127.0.0.1_{}/OWNER--NAME/main.json", hub.port));
+    let note = hub.folder(cache.path()).join("OWNER--NAME/main.json");
     assert!(!std::fs::read_to_string(note).expect("a note").contains(TOKEN));
 }
 

@@ -9,6 +9,7 @@ pub mod artifact;
 pub mod inspect;
 pub mod native;
 pub mod scratch;
+pub(crate) mod space;
 
 use tern_runtime::model::ModelInfo;
 

@@ -24,6 +24,11 @@ impl Scratch {
         Ok(Self(folder))
     }
 
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.0
+    }
+
     /// Where the file `name` is in it.
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.0.join(name)

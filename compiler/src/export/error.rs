@@ -41,6 +41,16 @@ pub enum Error {
         /// What it said.
         source: std::io::Error,
     },
+    /// The disk is too small.
+    #[error("{} has room for {free_bytes} bytes, the export needs {needed_bytes}", .path.display())]
+    NoSpace {
+        /// Where it was to be.
+        path: PathBuf,
+        /// What is free.
+        free_bytes: u64,
+        /// What it would take.
+        needed_bytes: u64,
+    },
     /// The caller asked to stop.
     #[error("interrupted: nothing was written")]
     Interrupted,

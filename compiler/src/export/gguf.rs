@@ -12,7 +12,7 @@ use half::f16;
 
 use super::gguf_file::{Sink, TensorInfo};
 use super::model::{Data, Factors, Model, Part, elem_bytes};
-use super::{Error, Step, gguf_metadata};
+use super::{Error, Room, Step, decoded, gguf_metadata};
 use crate::checkpoint::gguf::types::{RowOrder, q2_0, tq1_0, tq2_0};
 use crate::graph::DenseType;
 use crate::import::Architecture;
@@ -101,6 +101,7 @@ pub(super) fn write(
     model: &Model<'_>,
     blocks: Option<Blocks>,
     path: &Path,
+    room: Room<'_>,
     step: Step<'_>,
 ) -> Result<(u64, Blocks, Vec<String>), Error> {
     let rotated = match model.architecture() {
@@ -119,7 +120,7 @@ pub(super) fn write(
             let fault = model.fault(part, "a tensor of this name", "tensors that have a name in GGUF files");
             return Err(Error::unsupported(fault.next("--format hf or --format tern holds it")));
         }
-        let plan = plan(model, part, blocks)?;
+        let plan = plan(model, part, blocks, &mut notes)?;
         let [rows, cols] = part.shape;
         let shape = if part.is_vector() { vec![cols] } else { vec![rows, cols] };
         let (type_id, bytes) = match plan {
@@ -137,6 +138,10 @@ pub(super) fn write(
         }
     }
     if let Some(factors) = metadata.rope_factors.take() {
+        if model.architecture() != Architecture::Llama {
+            let text = "rope_freqs.weight stretches rotations by Llama 3's rule, which llama.cpp looks for in llama models only";
+            notes.push(text.to_owned());
+        }
         let (name, shape) = ("rope_freqs.weight".to_owned(), vec![factors.len()]);
         let data: Vec<u8> = factors.iter().flat_map(|factor| factor.to_le_bytes()).collect();
         planned.insert(0, (TensorInfo { name, shape, type_id: F32, bytes: data.len() as u64 }, Fill::Bytes(data)));
@@ -147,7 +152,7 @@ pub(super) fn write(
         ));
     }
     let (infos, fills): (Vec<TensorInfo>, Vec<Fill<'_>>) = planned.into_iter().unzip();
-    let mut sink = Sink::create(path, &metadata.pairs, &infos)?;
+    let mut sink = Sink::create(path, &metadata.pairs, &infos, room)?;
     for fill in fills {
         match fill {
             Fill::Bytes(bytes) => sink.put(&bytes)?,
@@ -221,11 +226,11 @@ fn fits(part: &Part<'_>, blocks: Blocks) -> bool {
     }
 }
 
-fn plan(model: &Model<'_>, part: &Part<'_>, blocks: Blocks) -> Result<Plan, Error> {
+fn plan(model: &Model<'_>, part: &Part<'_>, blocks: Blocks, notes: &mut Vec<String>) -> Result<Plan, Error> {
     match part.data {
         // Readers want vectors in f32.
         Data::Dense(_) if part.is_vector() => Ok(Plan::Dense(DenseType::F32)),
-        Data::Dense(kind) => Ok(Plan::Dense(kind)),
+        Data::Dense(kind) => Ok(Plan::Dense(decoded::written_type(model, part, kind, notes)?)),
         Data::Trits(Factors::One(factor)) => Ok(Plan::Blocks { beside: half_of(factor).is_none().then_some(factor) }),
         Data::Trits(Factors::PerRow(_, groups)) => {
             let rows = part.shape[0];
@@ -269,8 +274,9 @@ fn write_part(
         let band = first..rows.min(first + band);
         step((band.len() * cols) as u64)?;
         match (plan, part.data) {
-            (Plan::Dense(kind), Data::Dense(stored)) if kind == stored => sink.put(&model.dense_rows(part, band)?)?,
-            (Plan::Dense(_), Data::Dense(stored)) => sink.put(&widened(stored, &model.dense_rows(part, band)?))?,
+            (Plan::Dense(kind), Data::Dense(stored)) => {
+                sink.put(&decoded::converted(stored, kind, model.dense_rows(part, band)?)?)?;
+            }
             (Plan::Blocks { beside }, Data::Trits(_)) => {
                 let (codes, factors) = (model.codes(part, band.clone())?, model.factors(part, band.clone())?);
                 let groups = factors.len() / band.len().max(1);
@@ -306,10 +312,6 @@ fn model_row(order: RowOrder, row: usize) -> usize {
             head * head_dim + within / 2 + within % 2 * (head_dim / 2)
         }
     }
-}
-
-fn widened(stored: DenseType, bytes: &[u8]) -> Vec<u8> {
-    super::read_back::widen(stored, bytes).into_iter().flat_map(f32::to_le_bytes).collect()
 }
 
 #[cfg(test)]

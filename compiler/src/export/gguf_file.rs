@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::Error;
+use super::{Error, Room};
 use crate::checkpoint::gguf::value::{Array, Value};
 
 /// Tensors begin at multiples of it: the format's default.
@@ -35,9 +35,15 @@ pub(super) struct Sink {
 }
 
 impl Sink {
-    /// A new file with its header.
-    pub(super) fn create(path: &Path, pairs: &[(String, Value)], tensors: &[TensorInfo]) -> Result<Self, Error> {
+    /// A new file with its header, if there is `room` for all of it.
+    pub(super) fn create(
+        path: &Path,
+        pairs: &[(String, Value)],
+        tensors: &[TensorInfo],
+        room: Room<'_>,
+    ) -> Result<Self, Error> {
         let (header, data_bytes) = header(pairs, tensors);
+        room((header.len() as u64).next_multiple_of(ALIGNMENT_BYTES) + data_bytes)?;
         let file = File::create_new(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
         let mut sink = Self { path: path.to_owned(), file: BufWriter::new(file), written_bytes: 0, expected_bytes: 0 };
         sink.put(&header)?;

@@ -14,6 +14,7 @@ use super::model::Model;
 use crate::checkpoint::gguf::value::{Array, Value};
 use crate::graph::RopeScaling;
 use crate::import::gguf_tokenizer::{Expressed, express};
+use crate::import::rope::{BETA_FAST, BETA_SLOW};
 use crate::import::{Architecture, GenerationDefaults};
 
 /// How the file counts versions of its blocks.
@@ -111,10 +112,15 @@ fn rope(model: &Model<'_>, arch: &str, put: &mut dyn FnMut(&str, Value)) -> Resu
             put("factor", Value::F32(factor.get()));
             Ok(None)
         }
-        // Betas other than the usual ones and factors of attention have no place: reading back finds them.
-        RopeScaling::Yarn { factor, original_max_position, .. } => {
+        // Factors of attention other than the usual one have no place: reading back finds them.
+        RopeScaling::Yarn { factor, beta_fast, beta_slow, original_max_position, .. } => {
             put("type", text("yarn"));
             put("factor", Value::F32(factor.get()));
+            for (name, beta, usual) in [("fast", beta_fast, BETA_FAST), ("slow", beta_slow, BETA_SLOW)] {
+                if beta.get() != usual {
+                    put(&format!("yarn_beta_{name}"), Value::F32(beta.get()));
+                }
+            }
             put("original_context_length", Value::U32(original_max_position));
             Ok(None)
         }
@@ -154,21 +160,30 @@ fn vocabulary(model: &Model<'_>, notes: &mut Vec<String>, put: &mut dyn FnMut(&s
             notes.push(format!("there is no tokenizer in the file: {why}"));
             put("tokenizer.ggml.model", text("no_vocab"));
         }
-        Ok(Expressed { pre, tokens, token_types, merges, bos: first, adds_bos, unknown, padding, chat_template }) => {
-            put("tokenizer.ggml.model", text("gpt2"));
+        Ok(expressed) => {
+            let Expressed { model, pre, tokens, token_types, .. } = expressed;
+            put("tokenizer.ggml.model", text(model));
             put("tokenizer.ggml.pre", text(pre));
             put("tokenizer.ggml.tokens", Value::Array(Array::Str(tokens.iter().collect())));
             put("tokenizer.ggml.token_type", Value::Array(Array::I32(token_types)));
-            put("tokenizer.ggml.merges", Value::Array(Array::Str(merges.iter().collect())));
-            put("tokenizer.ggml.add_bos_token", Value::Bool(adds_bos));
-            bos = first.or(bos);
-            for (name, id) in [("unknown", unknown), ("padding", padding)] {
+            if let Some(merges) = expressed.merges {
+                put("tokenizer.ggml.merges", Value::Array(Array::Str(merges.iter().collect())));
+            }
+            if let Some(scores) = expressed.scores {
+                put("tokenizer.ggml.scores", Value::Array(Array::F32(scores)));
+            }
+            if let Some(prefix) = expressed.space_prefix {
+                put("tokenizer.ggml.add_space_prefix", Value::Bool(prefix));
+            }
+            put("tokenizer.ggml.add_bos_token", Value::Bool(expressed.adds_bos));
+            bos = expressed.bos.or(bos);
+            for (name, id) in [("unknown", expressed.unknown), ("padding", expressed.padding)] {
                 if let Some(id) = id {
                     put(&format!("tokenizer.ggml.{name}_token_id"), Value::U32(id));
                 }
             }
             let jinja = imported.chat_template_jinja.as_deref().and_then(|text| str::from_utf8(text).ok());
-            if let Some(template) = jinja.or(chat_template.as_deref()) {
+            if let Some(template) = jinja.or(expressed.chat_template.as_deref()) {
                 put("tokenizer.chat_template", text(template));
             }
         }

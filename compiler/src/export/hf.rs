@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::hf_config;
 use super::model::{Data, Factors, Model, Part, elem_bytes};
-use super::{Error, Step};
+use super::{Error, Room, Step, decoded};
 use crate::checkpoint::dense;
 use crate::graph::DenseType;
 use crate::import::{Activations, Architecture, ScaleRule, WeightFormat};
@@ -28,12 +28,16 @@ pub(super) fn write(
     model: &Model<'_>,
     activations: Option<Activations>,
     dir: &Path,
+    room: Room<'_>,
     step: Step<'_>,
 ) -> Result<(u64, Vec<String>), Error> {
     let io = |source| Error::Io { path: dir.to_owned(), source };
-    let notes = check(model, activations)?;
+    let mut notes = check(model, activations)?;
     let config = hf_config::config(model)?;
-    let tensors = tensors(model)?;
+    let tensors = tensors(model, &mut notes)?;
+    let header = header(&tensors);
+    let data_bytes: u64 = tensors.iter().map(|tensor| tensor.bytes).sum();
+    room(header.len() as u64 + data_bytes)?;
     fs::create_dir(dir).map_err(io)?;
     let imported = model.imported;
     let pretty = serde_json::to_vec_pretty(&config).map_err(|e| Error::Bug(e.to_string()))?;
@@ -48,8 +52,6 @@ pub(super) fn write(
             put(&dir.join(name), |file| file.write_all(bytes).map_err(io))?;
         }
     }
-    let header = header(&tensors);
-    let data_bytes: u64 = tensors.iter().map(|tensor| tensor.bytes).sum();
     put(&dir.join(WEIGHTS), |file| {
         file.write_all(&header).map_err(io)?;
         for tensor in &tensors {
@@ -119,26 +121,28 @@ struct Tensor<'m> {
 }
 
 enum Fill<'m> {
-    Part(&'m Part<'m>),
+    /// Dense in this type, or packed trits.
+    Part(&'m Part<'m>, Option<DenseType>),
     Scale(f32),
 }
 
 /// All tensors, those with the widest elements first, so that each lies at a multiple of its elements' size.
-fn tensors<'m>(model: &'m Model<'_>) -> Result<Vec<Tensor<'m>>, Error> {
+fn tensors<'m>(model: &'m Model<'_>, notes: &mut Vec<String>) -> Result<Vec<Tensor<'m>>, Error> {
     let mut all = Vec::new();
     for part in &model.parts {
         let (name, [rows, cols]) = (part.decl.name.clone(), part.shape);
         match part.data {
-            Data::Dense(dtype) => {
+            Data::Dense(stored) => {
+                let kind = if part.is_vector() { stored } else { decoded::written_type(model, part, stored, notes)? };
                 let shape = if part.is_vector() { vec![cols] } else { vec![rows, cols] };
-                let align = elem_bytes(dtype);
+                let align = elem_bytes(kind);
                 let bytes = (rows * cols * align) as u64;
-                let dtype = match dtype {
+                let dtype = match kind {
                     DenseType::F32 => "F32",
                     DenseType::F16 => "F16",
                     DenseType::Bf16 => "BF16",
                 };
-                all.push(Tensor { name, dtype, shape, bytes, align, fill: Fill::Part(part) });
+                all.push(Tensor { name, dtype, shape, bytes, align, fill: Fill::Part(part, Some(kind)) });
             }
             Data::Trits(Factors::One(factor)) => {
                 let packed = rows.div_ceil(PER_BYTE);
@@ -146,7 +150,7 @@ fn tensors<'m>(model: &'m Model<'_>) -> Result<Vec<Tensor<'m>>, Error> {
                 let (shape, dtype) = (vec![packed, cols], "U8");
                 let bytes = (packed * cols) as u64;
                 let beside = format!("{name}_scale");
-                all.push(Tensor { name, dtype, shape, bytes, align: 1, fill: Fill::Part(part) });
+                all.push(Tensor { name, dtype, shape, bytes, align: 1, fill: Fill::Part(part, None) });
                 all.push(Tensor { name: beside, dtype: "F32", shape: vec![1], bytes: 4, align: 4, fill: scale });
             }
             Data::Trits(Factors::PerRow(..)) => return Err(Error::Bug(format!("{name} has several scales"))),
@@ -189,9 +193,9 @@ fn write_tensor(
     step: Step<'_>,
     put: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let part = match tensor.fill {
+    let (part, kind) = match tensor.fill {
         Fill::Scale(scale) => return put(&scale.to_le_bytes()),
-        Fill::Part(part) => part,
+        Fill::Part(part, kind) => (part, kind),
     };
     let [rows, cols] = part.shape;
     let is_packed = matches!(part.data, Data::Trits(_));
@@ -203,7 +207,9 @@ fn write_tensor(
             put(&pack(model, part, stored_rows, band.clone())?)?;
             step((band.len() * cols * PER_BYTE).min(rows * cols) as u64)?;
         } else {
-            put(&model.dense_rows(part, band.clone())?)?;
+            let lost = || Error::Bug(format!("{} was planned as something else", part.decl.name));
+            let (Data::Dense(stored), Some(kind)) = (part.data, kind) else { return Err(lost()) };
+            put(&decoded::converted(stored, kind, model.dense_rows(part, band.clone())?)?)?;
             step((band.len() * cols) as u64)?;
         }
     }

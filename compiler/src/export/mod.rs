@@ -8,6 +8,7 @@
 //! appears whole or not at all. Weights pass through in bands of rows: memory does not grow with them.
 //! Deliberately changes no model: nothing is quantised, rounded or left out.
 
+mod decoded;
 mod error;
 mod gguf;
 mod gguf_file;
@@ -27,6 +28,7 @@ pub use gguf::Blocks;
 use model::Model;
 
 use crate::build::scratch::Scratch;
+use crate::build::space;
 use crate::checkpoint::Checkpoint;
 use crate::import::{Activations, ImportOptions, import};
 pub use crate::pipeline::Progress;
@@ -89,13 +91,14 @@ pub fn export(
             ControlFlow::Break(()) => Err(Error::Interrupted),
         }
     };
+    let room = |needed_bytes: u64| room(&target, scratch.folder(), needed_bytes);
     let (bytes, blocks, mut notes) = match format {
         Format::Hf => {
-            let (bytes, notes) = hf::write(&model, activations, &written, &mut step)?;
+            let (bytes, notes) = hf::write(&model, activations, &written, &room, &mut step)?;
             (bytes, None, notes)
         }
         Format::Gguf(blocks) => {
-            let (bytes, blocks, notes) = gguf::write(&model, blocks, &written, &mut step)?;
+            let (bytes, blocks, notes) = gguf::write(&model, blocks, &written, &room, &mut step)?;
             (bytes, Some(blocks), notes)
         }
     };
@@ -109,6 +112,19 @@ pub fn export(
 
 /// Hears of bytes that were written or compared.
 type Step<'s> = &'s mut dyn FnMut(u64) -> Result<(), Error>;
+
+/// Asks whether so many bytes may be written.
+type Room<'r> = &'r dyn Fn(u64) -> Result<(), Error>;
+
+/// Refuses to write `needed_bytes` to `out` by way of `folder` if they do not fit. What is replaced stays until the end.
+fn room(out: &Path, folder: &Path, needed_bytes: u64) -> Result<(), Error> {
+    match space::free_bytes(folder) {
+        Some(free_bytes) if free_bytes < needed_bytes => {
+            Err(Error::NoSpace { path: out.to_owned(), free_bytes, needed_bytes })
+        }
+        _ => Ok(()),
+    }
+}
 
 /// `out`, if a folder can be put there: nothing is, or an empty folder.
 fn free_folder(out: &Path) -> Result<std::path::PathBuf, Error> {
@@ -133,5 +149,21 @@ fn replaceable_file(out: &Path) -> Result<std::path::PathBuf, Error> {
         Ok(_) => fs::canonicalize(out).map_err(|source| Error::Io { path: out.to_owned(), source }),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound && !out.is_symlink() => Ok(out.to_owned()),
         Err(source) => Err(Error::Io { path: out.to_owned(), source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_not_begun() {
+        let (out, here) = (Path::new("out.gguf"), Path::new("."));
+        room(out, here, 0).expect("there is room for nothing");
+        if cfg!(unix) {
+            let error = room(out, here, u64::MAX).expect_err("no disk is so large");
+            assert!(error.to_string().starts_with("out.gguf has room for "), "{error}");
+        }
+        room(out, Path::new("/no/such/folder"), u64::MAX).expect("what is not known is tried");
     }
 }

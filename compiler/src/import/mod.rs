@@ -23,7 +23,7 @@ mod known_keys;
 mod llama;
 mod quantization;
 mod qwen3;
-mod rope;
+pub(crate) mod rope;
 mod texts;
 mod weights;
 

@@ -11,9 +11,9 @@ use crate::graph::{F32, RopeScaling, RopeSpec};
 /// The most positions that a config may claim.
 pub(super) const MAX_POSITIONS: u32 = 1 << 24;
 /// YaRN: rotations above which a dimension is extrapolated, if the config does not say.
-pub(super) const BETA_FAST: f32 = 32.0;
+pub(crate) const BETA_FAST: f32 = 32.0;
 /// YaRN: rotations below which a dimension is interpolated, if the config does not say.
-pub(super) const BETA_SLOW: f32 = 1.0;
+pub(crate) const BETA_SLOW: f32 = 1.0;
 const SUPPORTED: &str = "one of \"default\", \"linear\", \"llama3\", \"yarn\"";
 
 /// Reads the rotary embedding of a model trained for `positions`; `default_theta` if the base is not given.

@@ -14,7 +14,6 @@ pub mod fill;
 pub mod layout;
 pub mod repeat;
 pub mod shapes;
-mod space;
 pub mod tokenizer;
 pub mod write;
 

@@ -15,7 +15,8 @@ use super::fill::{NormalTable, Stream, TritTable, fill_even, fill_gains};
 use super::layout::{self, Fill, Tensor};
 use super::repeat::{self, Repeats};
 use super::shapes::Shape;
-use super::{Error, Options, files, space, tokenizer};
+use super::{Error, Options, files, tokenizer};
+use crate::build::space;
 
 /// Bytes made at once; a multiple of every element's size.
 const PIECE_BYTES: usize = 8 << 20;

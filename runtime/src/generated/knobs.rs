@@ -163,6 +163,13 @@ pub static KNOBS: &[KnobSpec] = &[
         doc: "The most gigabytes of compiled models that are kept; those used longest ago go first.",
     },
     KnobSpec {
+        name: "pull-seconds",
+        env: "TERN_PULL_SECONDS",
+        kind: KnobKind::Number { min: 0, max: 86400 },
+        default: "60",
+        doc: "The seconds in which at least 64 KiB of a file must come from a hub, or `tern pull` gives up; 0 waits for ever. What came is kept.",
+    },
+    KnobSpec {
         name: "perf-map",
         env: "TERN_PERF_MAP",
         kind: KnobKind::Choice(&["off", "on"]),
@@ -188,4 +195,6 @@ pub mod default {
     pub const EXTRACT_BUDGET: u32 = 200000;
     /// Of `--cache-gb`.
     pub const CACHE_GB: u32 = 20;
+    /// Of `--pull-seconds`.
+    pub const PULL_SECONDS: u32 = 60;
 }

@@ -70,6 +70,8 @@ const READ: &[&str] = &[
     "rope.scaling.finetuned",
     "rope.scaling.original_context_length",
     "rope.scaling.type",
+    "rope.scaling.yarn_beta_fast",
+    "rope.scaling.yarn_beta_slow",
     "vocab_size",
 ];
 
@@ -99,6 +101,7 @@ const MEANINGFUL: &[(&str, Neutral, &str)] = &[
     ("pooling_type",                   Zero, "pooled outputs"),
     ("rope.scale_linear",              One,  "a stretched rotary embedding in the old notation"),
     ("rope.scaling.attn_factor",       One,  "a scale of rotations"),
+    ("rope.scaling.yarn_attn_factor",  One,  "a scale of rotations"),
     ("rope.scaling.yarn_log_multiplier", Zero, "a scale of rotations"),
     ("tensor_data_layout",             Text(&["reference", "Meta AI original pth"]), "another layout of tensors"),
     ("use_parallel_residual",          Zero, "attention and feed-forward side by side"),

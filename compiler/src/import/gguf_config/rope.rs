@@ -30,7 +30,11 @@ pub(super) fn rope_spec(
     trained: u32,
 ) -> Result<RopeSpec, Error> {
     let theta = keys.positive("rope.freq_base")?.unwrap_or(F32::new(DEFAULT_THETA));
-    let factor = keys.positive("rope.scaling.factor")?.unwrap_or(F32::new(1.0));
+    // llama.cpp takes 0 for no scaling, and writes it so (llama-model.cpp).
+    let factor = match keys.metadata.f32(&keys.key("rope.scaling.factor"))? {
+        Some(0.0) => F32::new(1.0),
+        _ => keys.positive("rope.scaling.factor")?.unwrap_or(F32::new(1.0)),
+    };
     let stated = match keys.metadata.str(&keys.key("rope.scaling.type"))? {
         Some("none") => RopeScaling::None,
         None | Some("linear") if factor.get() == 1.0 => RopeScaling::None,
@@ -38,8 +42,8 @@ pub(super) fn rope_spec(
         None | Some("linear") => RopeScaling::Linear { factor },
         Some("yarn") => RopeScaling::Yarn {
             factor,
-            beta_fast: F32::new(BETA_FAST),
-            beta_slow: F32::new(BETA_SLOW),
+            beta_fast: keys.positive("rope.scaling.yarn_beta_fast")?.unwrap_or(F32::new(BETA_FAST)),
+            beta_slow: keys.positive("rope.scaling.yarn_beta_slow")?.unwrap_or(F32::new(BETA_SLOW)),
             attention_factor: attention_factor_of(factor),
             original_max_position: original(keys)?.unwrap_or(trained),
             truncate: true,

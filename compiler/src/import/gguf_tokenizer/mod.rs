@@ -3,7 +3,7 @@
 //! In: a [`Vocabulary`], as the metadata of a GGUF file has it. Out: a [`Converted`]: the texts of `tokenizer.json` and
 //! `tokenizer_config.json` as Hugging Face writes them, the id that begins a text and those that end one. One file per kind:
 //! `byte_level.rs` (`gpt2`; `pre.rs` has the ways to cut texts), `merged.rs` (`llama`, SentencePiece's merges by scores),
-//! `unigram.rs` (`t5`). `express.rs` is the way back.
+//! `unigram.rs` (`t5`). `express.rs` is the way back, `pieces.rs` that of SentencePiece's pairs.
 //!
 //! Upholds: ids are those that the tokenizer's makers would get, or the vocabulary is refused; every id is that of a token,
 //! counts agree, scores are finite; what is built grows in proportion to the vocabulary. A chat template is carried along as
@@ -17,6 +17,7 @@ mod hostile;
 mod json;
 mod merged;
 mod metadata;
+mod pieces;
 mod pre;
 #[cfg(test)]
 mod tests;

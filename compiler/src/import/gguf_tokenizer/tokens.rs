@@ -190,7 +190,7 @@ impl<'a> Tokens<'a> {
 }
 
 /// The byte that is written as `<0x0A>`.
-fn byte_of(text: &str) -> Option<u8> {
+pub(super) fn byte_of(text: &str) -> Option<u8> {
     let digits = text.strip_prefix("<0x")?.strip_suffix('>')?;
     let is_hex = digits.len() == 2 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'A'..=b'F'));
     if is_hex { u8::from_str_radix(digits, 16).ok() } else { None }
