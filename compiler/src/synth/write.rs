@@ -53,6 +53,10 @@ pub fn write(
         let (found, expected) = (options.repeat_rows.to_string(), format!("a number from 0 to {}", repeat::MOST));
         return Err(Error::Input { what: "the share of repeated rows", found, expected });
     }
+    if shape.group > 0 && options.repeat_rows > 0.0 {
+        let (found, expected) = (options.repeat_rows.to_string(), "0: rows of this shape do not repeat".to_owned());
+        return Err(Error::Input { what: "the share of repeated rows", found, expected });
+    }
     if !(0.0..=MAX_GAIN_SPREAD).contains(&options.gain_spread) {
         let (found, expected) = (options.gain_spread.to_string(), format!("a number from 0 to {MAX_GAIN_SPREAD}"));
         return Err(Error::Input { what: "the spread of gains", found, expected });
@@ -194,6 +198,10 @@ impl Maker {
                 let cols = tensor.shape.get(1).copied().unwrap_or(1);
                 let repeats = Repeats::new(self.seed, &tensor.name, self.repeat_rows);
                 repeats.fill(&self.trits, stream, first, rows, cols, out);
+            }
+            Fill::Groups { group, scale } => {
+                let scales = Stream::new(self.seed, &format!("{} scales", tensor.name));
+                self.trits.fill_groups([stream, scales], first / 2, group, scale, out);
             }
             Fill::Normal => self.normal.fill(stream, first / 2, out),
             Fill::Norm => fill_even(stream, first / 2, 0.75..1.25, out),

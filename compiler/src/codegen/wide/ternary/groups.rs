@@ -90,7 +90,8 @@ fn codes(k: &mut Asm, g: &Groups, tile: General) {
         cols: g.shape.group,
         packing: g.shape.packing,
         epilogue: Epilogue::Sums,
-        regime: Regime::Gemm,
+        // With the masks in registers: there is room for them.
+        regime: Regime::Gemv,
         variant: Variant { unroll_lines, ..Variant::default() },
         code_row_bytes: Some(g.x_row_bytes),
         tile_bytes: None,
