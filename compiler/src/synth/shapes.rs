@@ -107,6 +107,16 @@ pub const SHAPES: [Shape; 11] = [
         group: 0,
         source: "microsoft/bitnet-b1.58-2B-4T",
     },
+    //      name    source                      layers hidden intermediate heads
+    ladder("125m", DUMMY,                        11,   768,  3072, 12),
+    ladder("350m", DUMMY,                        24,  1024,  3072, 16),
+    ladder("700m", "1bitLLM/bitnet_b1_58-large", 24,  1536,  4096, 16),
+    ladder("1.3b", "1bitLLM/bitnet_b1_58-xl",    24,  2048,  5460, 32),
+    ladder("3b",   "1bitLLM/bitnet_b1_58-3B",    26,  3200,  8640, 32),
+    ladder("7b",   DUMMY,                        32,  4096, 12032, 32),
+    ladder("13b",  DUMMY,                        40,  5120, 13824, 40),
+    ladder("30b",  DUMMY,                        60,  6656, 16384, 52),
+    ladder("70b",  DUMMY,                        80,  8192, 24576, 64),
     Shape {
         name: "qwen3-1.7b-g128",
         graph: Graph::Qwen3,
@@ -122,16 +132,6 @@ pub const SHAPES: [Shape; 11] = [
         group: 128,
         source: "Qwen/Qwen3-1.7B",
     },
-    //      name    source                      layers hidden intermediate heads
-    ladder("125m", DUMMY,                        11,   768,  3072, 12),
-    ladder("350m", DUMMY,                        24,  1024,  3072, 16),
-    ladder("700m", "1bitLLM/bitnet_b1_58-large", 24,  1536,  4096, 16),
-    ladder("1.3b", "1bitLLM/bitnet_b1_58-xl",    24,  2048,  5460, 32),
-    ladder("3b",   "1bitLLM/bitnet_b1_58-3B",    26,  3200,  8640, 32),
-    ladder("7b",   DUMMY,                        32,  4096, 12032, 32),
-    ladder("13b",  DUMMY,                        40,  5120, 13824, 40),
-    ladder("30b",  DUMMY,                        60,  6656, 16384, 52),
-    ladder("70b",  DUMMY,                        80,  8192, 24576, 64),
 ];
 
 impl Shape {

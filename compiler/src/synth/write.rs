@@ -315,6 +315,36 @@ mod tests {
         names
     }
 
+    /// Scales of f16 are found again and lie as f16: at most an odd line more than 2.125 bits a weight.
+    #[test]
+    fn groups_are_found_again() {
+        use crate::checkpoint::Checkpoint;
+        use crate::pipeline;
+        use crate::schedule::kernel::GroupScales;
+        use crate::schedule::packing::Layout;
+
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("model");
+        let base = Shape::named("qwen3-1.7b-g128").expect("a shape");
+        let sizes = Shape { layers: 1, hidden: 256, intermediate: 384, vocab: 300, marks: 3, positions: 64, ..base };
+        let shape = Shape { heads: 4, kv_heads: 2, ..sizes };
+        for zeros in [0.4, 0.0] {
+            let path = path.with_extension(zeros.to_string());
+            write(&shape, &Options { zeros, ..Options::default() }, &path, &mut |_| ControlFlow::Continue(()))
+                .expect("written");
+            let options = pipeline::Options::default();
+            let checkpoint = Checkpoint::open(&path).expect("a checkpoint");
+            let imported = pipeline::import(&checkpoint, &options).expect("a model");
+            let lowered = pipeline::lower(&imported.graph, &imported.weights, &options).expect("a schedule");
+            let placed = lowered.schedule.weights.placed.iter();
+            let groups = placed
+                .filter(|placed| matches!(placed.layout, Layout::Groups { group: 128, stored: GroupScales::F16, .. }));
+            assert_eq!(groups.count(), 7, "{zeros}");
+            let traffic = crate::schedule::traffic::Traffic::of(&lowered.schedule);
+            assert!((2.125..2.125 + 1.0 / 8.0).contains(&traffic.bits_per_weight_body()), "{traffic:?}");
+        }
+    }
+
     #[test]
     fn the_same_seed_gives_the_same_files() {
         let dir = tempfile::tempdir().expect("a folder");
