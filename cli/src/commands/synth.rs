@@ -22,18 +22,20 @@ pub(crate) fn shape_names() -> [&'static str; SHAPES.len()] {
 
 /// The table of shapes in the help.
 pub(crate) fn shapes_help() -> String {
-    let mut text = "Shapes:\n  name         graph   layers  hidden     ffn  heads/kv   vocab  source\n".to_owned();
+    let mut text = "Shapes:\n  name             graph   layers  hidden     ffn  heads/kv   vocab  source\n".to_owned();
     for s in SHAPES {
         let heads = format!("{}/{}", s.heads, s.kv_heads);
         let (name, graph) = (s.name, s.graph.name());
         text += &format!(
-            "  {name:<12} {graph:<7} {:>6} {:>7} {:>7} {heads:>9} {:>7}  {}\n",
+            "  {name:<16} {graph:<7} {:>6} {:>7} {:>7} {heads:>9} {:>7}  {}\n",
             s.layers, s.hidden, s.intermediate, s.vocab, s.source
         );
     }
-    text += "\nbitnet-2b4t is BitNet b1.58 2B-4T; the others are the sizes of the BitNet b1.58 paper\n\
-        (arXiv:2402.17764) and its successors. Graph bitnet has squared ReLU and norms before the output\n\
-        and down projections, graph llama has SiLU and no such norms. All have a tied bf16 embedding.\n\n\
+    text += "\nbitnet-2b4t is BitNet b1.58 2B-4T, qwen3-1.7b-g128 has f16 weights that are ternary in groups of 128\n\
+        columns; the others are the sizes of the BitNet b1.58 paper (arXiv:2402.17764) and its successors.\n\
+        Graph bitnet has squared ReLU and norms before the output and down projections, graph llama has SiLU\n\
+        and no such norms, graph qwen3 normalises heads. All have a tied bf16 embedding; --zeros 0 makes\n\
+        weights of -1 and +1.\n\n\
         Sources: config.json of that model on Hugging Face; bitnet.cpp is its generator of dummy models,\n\
         utils/generate-dummy-bitnet-model.py of github.com/microsoft/BitNet.";
     text

@@ -87,6 +87,30 @@ impl TritTable {
             clear_missing_rows(first, rows, cols, out);
         }
     }
+
+    /// Fills `out` with f16 elements from element `first` on: trits of the first stream, times a scale of the second for each
+    /// `group` of consecutive elements, from 0.75 to 1.25 times `scale`.
+    pub fn fill_groups(&self, [trits, scales]: [Stream; 2], first: u64, group: u32, scale: f64, out: &mut [u8]) {
+        let group = u64::from(group.max(1));
+        let (mut word, mut size) = (0, half::f16::ZERO);
+        let mut known = [u64::MAX; 2];
+        for (at, elem) in (first..).zip(out.chunks_exact_mut(2)) {
+            if known[0] != at / 16 {
+                (known[0], word) = (at / 16, trits.word(at / 16));
+            }
+            if known[1] != at / group {
+                known[1] = at / group;
+                size = half::f16::from_f64(scale * (0.75 + 0.5 * scales.uniform(known[1])));
+            }
+            let byte = self.0[(word >> (16 * (at / 4 % 4))) as usize & 0xffff];
+            let value = match byte >> (2 * (at % 4)) & 3 {
+                0 => -size,
+                1 => half::f16::ZERO,
+                _ => size,
+            };
+            elem.copy_from_slice(&value.to_le_bytes());
+        }
+    }
 }
 
 /// Clears the codes of rows that a matrix of `rows` rows has not.
@@ -198,6 +222,31 @@ mod tests {
             assert!((share(1) - zeros).abs() < 2e-3, "{zeros}: {counts:?}");
             assert!((share(0) - share(2)).abs() < 3e-3 && counts[3] == 0, "{zeros}: {counts:?}");
         }
+    }
+
+    #[test]
+    fn groups_hold_one_size_whatever_the_pieces() {
+        let (trits, streams) = (TritTable::new(0.4), [Stream::new(7, "x"), Stream::new(7, "y")]);
+        let mut whole = vec![0; 2 * 640];
+        trits.fill_groups(streams, 0, 128, 0.05, &mut whole);
+        let mut end = vec![0; 2 * 301];
+        trits.fill_groups(streams, 339, 128, 0.05, &mut end);
+        assert_eq!(end, whole[2 * 339..]);
+        let values: Vec<f32> =
+            whole.as_chunks::<2>().0.iter().map(|bytes| half::f16::from_le_bytes(*bytes).to_f32()).collect();
+        let mut sizes: Vec<u32> = values
+            .chunks(128)
+            .map(|group| {
+                let size = group.iter().fold(0.0f32, |most, v| most.max(v.abs()));
+                assert!((0.037..=0.063).contains(&size) && group.iter().all(|v| *v == 0.0 || v.abs() == size));
+                assert!([-size, 0.0, size].iter().all(|v| group.contains(v)));
+                size.to_bits()
+            })
+            .collect();
+        sizes.dedup();
+        assert_eq!(sizes.len(), 5, "each group has its own");
+        TritTable::new(0.0).fill_groups(streams, 0, 128, 0.05, &mut whole);
+        assert!(whole.as_chunks::<2>().0.iter().all(|bytes| *bytes != [0, 0]));
     }
 
     #[test]

@@ -15,6 +15,13 @@ pub enum Fill {
         /// N.
         rows: u32,
     },
+    /// Trits times a scale for each `group` of elements, near this number, f16.
+    Groups {
+        /// Elements of a group.
+        group: u32,
+        /// About what their scales are.
+        scale: f64,
+    },
     /// About unit normal, bf16.
     Normal,
     /// Near 1, bf16.
@@ -42,13 +49,14 @@ impl Tensor {
         let elems: u64 = self.shape.iter().map(|n| u64::from(*n)).product();
         match self.fill {
             Fill::Trits { .. } => elems,
-            Fill::Normal | Fill::Norm | Fill::Gains(_) | Fill::Scale(_) => 2 * elems,
+            Fill::Groups { .. } | Fill::Normal | Fill::Norm | Fill::Gains(_) | Fill::Scale(_) => 2 * elems,
         }
     }
 
     fn dtype(&self) -> &'static str {
         match self.fill {
             Fill::Trits { .. } => "U8",
+            Fill::Groups { .. } => "F16",
             Fill::Normal | Fill::Norm | Fill::Gains(_) | Fill::Scale(_) => "BF16",
         }
     }
@@ -78,6 +86,10 @@ pub fn tensors(shape: &Shape, zeros: f64, gain_spread: f64) -> Vec<Tensor> {
                 norm("mlp.ffn_sub_norm.weight", gains, f);
             }
             Graph::Llama => {}
+            Graph::Qwen3 => {
+                norm("self_attn.q_norm.weight", Fill::Norm, shape.head_dim());
+                norm("self_attn.k_norm.weight", Fill::Norm, shape.head_dim());
+            }
         }
         for (part, rows, cols, size) in [
             ("self_attn.q_proj", h, h, 1.0),
@@ -92,6 +104,11 @@ pub fn tensors(shape: &Shape, zeros: f64, gain_spread: f64) -> Vec<Tensor> {
             let stored = match shape.graph {
                 Graph::BitNet => weight,
                 Graph::Llama => weight.recip(),
+                Graph::Qwen3 => {
+                    let fill = Fill::Groups { group: shape.group, scale: weight };
+                    all.push(dense(name(part) + ".weight", fill, &[rows, cols]));
+                    continue;
+                }
             };
             all.push(dense(name(part) + ".weight", Fill::Trits { rows }, &[rows.div_ceil(4), cols]));
             all.push(dense(name(part) + ".weight_scale", Fill::Scale(stored), &[1]));

@@ -14,6 +14,8 @@ pub enum Graph {
     BitNet,
     /// Llama with ternary projections: SiLU, no further norms; the scale divides.
     Llama,
+    /// Qwen3: SiLU, heads of queries and keys normalised by themselves; weights are f16, ternary already, with a scale per group.
+    Qwen3,
 }
 
 impl Graph {
@@ -22,6 +24,7 @@ impl Graph {
         match self {
             Graph::BitNet => "bitnet",
             Graph::Llama => "llama",
+            Graph::Qwen3 => "qwen3",
         }
     }
 }
@@ -51,6 +54,8 @@ pub struct Shape {
     pub positions: u32,
     /// Base of the rotary embedding.
     pub rope_theta: u32,
+    /// Columns of a group with a scale of its own; 0 of packed trits, whose matrices have one scale.
+    pub group: u32,
     /// Where the numbers come from: a model on Hugging Face, or [`DUMMY`].
     pub source: &'static str,
 }
@@ -79,13 +84,14 @@ const fn ladder(
         marks: 3,
         positions: 2048,
         rope_theta: 10_000,
+        group: 0,
         source,
     }
 }
 
 /// The table.
 #[rustfmt::skip]
-pub const SHAPES: [Shape; 10] = [
+pub const SHAPES: [Shape; 11] = [
     Shape {
         name: "bitnet-2b4t",
         graph: Graph::BitNet,
@@ -98,6 +104,7 @@ pub const SHAPES: [Shape; 10] = [
         marks: 256,
         positions: 4096,
         rope_theta: 500_000,
+        group: 0,
         source: "microsoft/bitnet-b1.58-2B-4T",
     },
     //      name    source                      layers hidden intermediate heads
@@ -110,6 +117,21 @@ pub const SHAPES: [Shape; 10] = [
     ladder("13b",  DUMMY,                        40,  5120, 13824, 40),
     ladder("30b",  DUMMY,                        60,  6656, 16384, 52),
     ladder("70b",  DUMMY,                        80,  8192, 24576, 64),
+    Shape {
+        name: "qwen3-1.7b-g128",
+        graph: Graph::Qwen3,
+        layers: 28,
+        hidden: 2048,
+        intermediate: 6144,
+        heads: 16,
+        kv_heads: 8,
+        vocab: 151_936,
+        marks: 293,
+        positions: 40_960,
+        rope_theta: 1_000_000,
+        group: 128,
+        source: "Qwen/Qwen3-1.7B",
+    },
 ];
 
 impl Shape {
@@ -175,6 +197,15 @@ impl Shape {
         if !(least..=most).contains(&words) {
             return refuse("the vocabulary without its marks", words, format!("a number from {least} to {most}"));
         }
+        // Groups do not cross rows, and kernels take them in lines of 16 columns.
+        let is_cut = |cols: u32| self.group.is_multiple_of(16) && cols.is_multiple_of(self.group);
+        if (self.group > 0) != (self.graph == Graph::Qwen3)
+            || self.group > 0 && ![self.hidden, self.intermediate].into_iter().all(is_cut)
+        {
+            let expected =
+                "a multiple of 16 that divides hidden and intermediate size, of graph qwen3; 0 of the others";
+            return refuse("the group", self.group, expected.to_owned());
+        }
         match self.marks {
             2..=100_000 => Ok(()),
             found => refuse("the number of marks", found, "at least BOS and EOS".to_owned()),
@@ -200,6 +231,7 @@ mod tests {
     fn the_names_are_parameter_counts() {
         for (name, params) in [
             ("bitnet-2b4t", 2.4e9),
+            ("qwen3-1.7b-g128", 1.7e9),
             ("125m", 1.25e8),
             ("350m", 3.5e8),
             ("700m", 7.0e8),
@@ -227,6 +259,7 @@ mod tests {
             (Shape { vocab: 200, ..good }, "vocabulary"),
             (Shape { vocab: u32::MAX, ..good }, "vocabulary"),
             (Shape { marks: 1, ..good }, "marks"),
+            (Shape { group: 128, ..good }, "group"),
         ] {
             assert!(bad.check().expect_err(what).to_string().contains(what));
         }

@@ -54,6 +54,10 @@ pub fn write(
         let (found, expected) = (options.repeat_rows.to_string(), format!("a number from 0 to {}", repeat::MOST));
         return Err(Error::Input { what: "the share of repeated rows", found, expected });
     }
+    if shape.group > 0 && options.repeat_rows > 0.0 {
+        let (found, expected) = (options.repeat_rows.to_string(), "0: rows of this shape do not repeat".to_owned());
+        return Err(Error::Input { what: "the share of repeated rows", found, expected });
+    }
     if !(0.0..=MAX_GAIN_SPREAD).contains(&options.gain_spread) {
         let (found, expected) = (options.gain_spread.to_string(), format!("a number from 0 to {MAX_GAIN_SPREAD}"));
         return Err(Error::Input { what: "the spread of gains", found, expected });
@@ -196,6 +200,10 @@ impl Maker {
                 let repeats = Repeats::new(self.seed, &tensor.name, self.repeat_rows);
                 repeats.fill(&self.trits, stream, first, rows, cols, out);
             }
+            Fill::Groups { group, scale } => {
+                let scales = Stream::new(self.seed, &format!("{} scales", tensor.name));
+                self.trits.fill_groups([stream, scales], first / 2, group, scale, out);
+            }
             Fill::Normal => self.normal.fill(stream, first / 2, out),
             Fill::Norm => fill_even(stream, first / 2, 0.75..1.25, out),
             Fill::Gains(spread) => fill_gains(stream, first / 2, spread, out),
@@ -306,6 +314,36 @@ mod tests {
         let mut names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
         names.sort();
         names
+    }
+
+    /// Scales of f16 are found again and lie as f16: at most an odd line more than 2.125 bits a weight.
+    #[test]
+    fn groups_are_found_again() {
+        use crate::checkpoint::Checkpoint;
+        use crate::pipeline;
+        use crate::schedule::kernel::GroupScales;
+        use crate::schedule::packing::Layout;
+
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("model");
+        let base = Shape::named("qwen3-1.7b-g128").expect("a shape");
+        let sizes = Shape { layers: 1, hidden: 256, intermediate: 384, vocab: 300, marks: 3, positions: 64, ..base };
+        let shape = Shape { heads: 4, kv_heads: 2, ..sizes };
+        for zeros in [0.4, 0.0] {
+            let path = path.with_extension(zeros.to_string());
+            write(&shape, &Options { zeros, ..Options::default() }, &path, &mut |_| ControlFlow::Continue(()))
+                .expect("written");
+            let options = pipeline::Options::default();
+            let checkpoint = Checkpoint::open(&path).expect("a checkpoint");
+            let imported = pipeline::import(&checkpoint, &options).expect("a model");
+            let lowered = pipeline::lower(&imported.graph, &imported.weights, &options).expect("a schedule");
+            let placed = lowered.schedule.weights.placed.iter();
+            let groups = placed
+                .filter(|placed| matches!(placed.layout, Layout::Groups { group: 128, stored: GroupScales::F16, .. }));
+            assert_eq!(groups.count(), 7, "{zeros}");
+            let traffic = crate::schedule::traffic::Traffic::of(&lowered.schedule);
+            assert!((2.125..2.125 + 1.0 / 8.0).contains(&traffic.bits_per_weight_body()), "{traffic:?}");
+        }
     }
 
     #[test]

@@ -49,6 +49,36 @@ fn all_kernels_of_a_packing_agree_warm_and_cold_on_any_threads() {
 }
 
 #[test]
+fn all_kernels_of_scales_per_group_agree() {
+    for (tokens, cols, group, rows) in [(1, 256, 128, 50), (19, 96, 48, 70), (3, 100, 100, 20)] {
+        let shape = Shape::new(tokens, cols, rows).and_then(|shape| shape.grouped(group)).expect("a shape");
+        let trials = trials(shape);
+        assert!(trials.iter().all(|trial| trial.packing_name() == "t2h_16x16" && trial.symbol().contains("t2h_16x16")));
+        let mut operands = Operands::new(shape, &trials, 3, 10_000, HugePages::Off, 0.2).expect("memory");
+        let codes = operands.arena.codes(shape);
+        let mut want: Option<Vec<Vec<f32>>> = None;
+        for trial in &trials {
+            for (n_threads, reads, calls) in [(1, Reads::Warm, 1), (3, Reads::Cold, 5)] {
+                let mut pool = ThreadPool::new(n_threads).expect("threads");
+                operands.arena.out_mut().fill(0xff);
+                operands.run(trial, &mut pool, reads, calls).expect("it runs");
+                let found = results(&operands);
+                assert!(found[0].iter().any(|y| *y != found[0][0]), "{}", trial.symbol());
+                // All scales are 1: sums of codes with signs.
+                let most = |t: usize| codes[t].iter().map(|code| f32::from(*code).abs()).sum::<f32>();
+                assert!(
+                    found.iter().enumerate().all(|(t, y)| y.iter().all(|y| y.abs() <= most(t) && y.fract() == 0.0))
+                );
+                assert_eq!(*want.get_or_insert_with(|| found.clone()), found, "{}", trial.symbol());
+            }
+        }
+    }
+    let shape = Shape::new(1, 256, 16).expect("a shape");
+    assert!([24, 100, 512].iter().all(|group| shape.grouped(*group).is_err()) && shape.grouped(256).is_ok());
+    assert!(shape.gated(true).and_then(|shape| shape.grouped(128)).is_err());
+}
+
+#[test]
 fn weights_that_are_code_give_the_products_of_their_matrix() {
     for (tokens, cols, rows) in [(1, 100, 50), (70, 130, 70), (300, 20, 3)] {
         let shape = Shape::new(tokens, cols, rows).expect("a shape");

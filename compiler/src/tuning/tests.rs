@@ -139,6 +139,56 @@ fn a_sheet_is_read_as_it_was_written() {
 }
 
 #[test]
+fn scales_per_group_have_figures_of_their_own() {
+    let plain = work(1, 2048, 2048);
+    let [of_64, of_128] = [64, 128].map(|group| Work { group, ..plain });
+    let all = sheet(&[
+        figure(Strategy::Dot2, plain, 1, 100.0),
+        figure(Strategy::Dot2, of_128, 1, 120.0),
+        figure(Strategy::Lut2, Work { tokens: 16, ..of_128 }, 1, 900.0),
+    ]);
+    let text = text::print(&all);
+    assert_eq!(text.lines().filter(|line| line.contains("group = 128")).count(), 2);
+    assert_eq!(text::parse(&text, "x").expect("its own text"), all);
+    let figures = Figures::only(&all);
+    let find = |work| figures.find(&query(Strategy::Dot2, work, 1)).map(|found| (found.ns, found.source.exact));
+    assert_eq!(
+        (find(plain), find(of_128), find(of_64)),
+        (Some((100.0, true)), Some((120.0, true)), Some((120.0, false)))
+    );
+    // What nobody measured with groups is not answered by what has none.
+    let none = Figures::only(&sheet(&[figure(Strategy::Dot2, plain, 1, 100.0)]));
+    assert_eq!(none.find(&query(Strategy::Dot2, of_128, 1)), None);
+    let wrong = |work: Work, strategy| {
+        let mut sheet = sheet(&[]);
+        sheet.insert(figure(strategy, work, 1, 1.0)).expect_err("refused").to_string()
+    };
+    assert!(wrong(Work { group: 100, ..plain }, Strategy::Dot2).contains("group is 100"));
+    assert!(wrong(Work { pair: true, ..of_128 }, Strategy::Dot2).contains("0 of a gated unit"));
+    assert!(wrong(of_128, Strategy::Dot5).contains("no kernel"));
+}
+
+#[test]
+fn groups_without_figures_are_priced_by_products_without_them() {
+    let plain = work(1, 2048, 2048);
+    let figures = Figures::only(&sheet(&[figure(Strategy::Dot2, plain, 1, 1_000_000.0)]));
+    let ask = |work| Ask {
+        level: Isa::Avx512Vbmi,
+        emitter: EmitterChoice::Auto,
+        work,
+        threads: 1,
+        zeros: 0.0,
+        program: None,
+    };
+    let all = choose::all(&figures, &ask(Work { group: 128, ..plain }));
+    let [only] = all[..] else { panic!("dot2 alone: {all:?}") };
+    assert!(matches!(only.source, Source::Scaled { .. }) && only.strategy == Strategy::Dot2, "{only:?}");
+    assert!((1e6..1.5e6).contains(&only.ns), "more than without groups, not by much: {only:?}");
+    let many = choose::all(&figures, &ask(Work { group: 128, tokens: 512, ..plain }));
+    assert_eq!(many.iter().filter(|c| [Strategy::Dot2, Strategy::Lut2].contains(&c.strategy)).count(), many.len());
+}
+
+#[test]
 fn texts_that_cannot_be_are_refused_with_their_line() {
     let good = text::print(&sheet(&[figure(Strategy::Dot2, work(1, 640, 64), 1, 100.0)]));
     let row = good.lines().position(|line| line.contains("dot2")).expect("a figure") + 1;

@@ -187,7 +187,8 @@ fn prefetch(k: &mut Asm, t: &Ternary, p: General, line: i32) {
 /// `body(line)` for every line of a tile, `p` and `x` moving along; `line` counts within one turn of the loop.
 fn each_line(k: &mut Asm, t: &Ternary, p: General, x: General, end: General, mut body: impl FnMut(&mut Asm, i32)) {
     let unroll = unroll(t);
-    let (whole, rest) = (t.blocks() / unroll, t.blocks() % unroll);
+    // One turn is no loop.
+    let (whole, rest) = if t.blocks() == unroll { (0, unroll) } else { (t.blocks() / unroll, t.blocks() % unroll) };
     let cols = t.packing.block_cols() as i32;
     if whole > 0 {
         k.lea(end, p + whole * unroll * LINE);

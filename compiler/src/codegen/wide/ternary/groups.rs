@@ -5,7 +5,8 @@
 //! - of codes, the exact sums as in [`super::dot`], times the inverse scale of the activations; up to four tokens share
 //!   the unfolding;
 //! - of f32, a dot product in 16 lanes, a lane a register of rows. A trit is looked up as f32 by the low bits of a dword.
-//!   Sixteen registers hold the even lanes, then the odd ones: what they fold to is the same.
+//!   Sixteen registers hold the even lanes, then the odd ones: what they fold to is the same. Where there are 32, four tokens
+//!   share the unfolding, four lanes of each at a time.
 //!
 //! Args as in the module's head; `lo` and `hi` count tiles.
 
@@ -90,7 +91,8 @@ fn codes(k: &mut Asm, g: &Groups, tile: General) {
         cols: g.shape.group,
         packing: g.shape.packing,
         epilogue: Epilogue::Sums,
-        regime: Regime::Gemm,
+        // With the masks in registers: there is room for them.
+        regime: Regime::Gemv,
         variant: Variant { unroll_lines, ..Variant::default() },
         code_row_bytes: Some(g.x_row_bytes),
         tile_bytes: None,
@@ -190,18 +192,33 @@ fn f32s(k: &mut Asm, g: &Groups, tile: General) {
         let [w, token, end] = k.generals();
         tile_at(k, g, w, tile);
         k.set(token, 0);
-        k.load_arg(end, slot::TOKENS);
-        k.for_range(token, end, 1, |k| {
-            for part in (0..LINE).step_by(k.width.bytes() as usize) {
-                k.scope(|k| f32_part(k, g, table, w, tile, token, part));
+        // Sixteen registers have room for one token only.
+        for tokens in [MOST_TOKENS, 1] {
+            if tokens > dot::most_tokens(k.width) {
+                continue;
             }
-        });
+            k.load_arg(end, slot::TOKENS);
+            k.raw(|a| a.sub(end, tokens - 1));
+            k.for_range(token, end, tokens, |k| {
+                for part in (0..LINE).step_by(k.width.bytes() as usize) {
+                    k.scope(|k| f32_part(k, g, table, w, tile, (token, tokens), part));
+                }
+            });
+        }
     });
 }
 
-/// The rows of one register for one token: y = madd(dot, s_w, y) over the groups.
-fn f32_part(k: &mut Asm, g: &Groups, table: Vector, w: General, tile: General, token: General, part: i32) {
-    let y = k.zero();
+/// The rows of one register for `tokens` tokens from `token` on: y = madd(dot, s_w, y) over the groups.
+fn f32_part(
+    k: &mut Asm,
+    g: &Groups,
+    table: Vector,
+    w: General,
+    tile: General,
+    (token, tokens): (General, i32),
+    part: i32,
+) {
+    let y: Vec<Vector> = (0..tokens).map(|_| k.zero()).collect();
     let [wg, xg, own_scales, stop] = k.generals();
     k.lea(wg, w + (part + g.shape.codes_at()));
     k.copy(own_scales, w);
@@ -210,15 +227,12 @@ fn f32_part(k: &mut Asm, g: &Groups, table: Vector, w: General, tile: General, t
     let mut head = k.label();
     k.bind(&mut head);
     k.scope(|k| {
-        // Whole tiles have all lanes in registers; halves the even ones first.
-        let step = if k.width == Width::W512 { 1 } else { 2 };
-        let sums: Vec<Vector> = (0..step).map(|first| lanes(k, g, table, wg, xg, first, step)).collect();
-        if let [even, odd] = sums[..] {
-            k.vaddps(even, even, odd);
-        }
+        let sums = dots(k, g, table, wg, xg, tokens);
         let spare = k.vector();
         let scales = scales(k, g, own_scales, part, spare);
-        k.madd(y, sums[0], scales);
+        for (y, sum) in y.iter().zip(sums) {
+            k.madd(*y, sum, scales);
+        }
     });
     k.raw(|a| a.add(wg, g.shape.code_bytes()));
     k.raw(|a| a.add(xg, 4 * g.shape.group as i32));
@@ -226,15 +240,63 @@ fn f32_part(k: &mut Asm, g: &Groups, table: Vector, w: General, tile: General, t
     k.raw(|a| a.cmp(wg, stop));
     k.raw(|a| a.jb(head));
     out_at(k, g, xg, tile, token);
-    k.store(ptr(xg + part), y);
+    for (i, y) in y.iter().enumerate() {
+        k.store(ptr(xg + (part + i as i32 * g.out_row_bytes)), *y);
+    }
 }
 
-/// The sum of the lanes `first`, `first + step`, ... of one group.
-fn lanes(k: &mut Asm, g: &Groups, table: Vector, wg: General, xg: General, first: i32, step: i32) -> Vector {
-    let total = k.zero();
+/// The dot products of one group with each token, all 16 lanes folded 8, 4, 2, 1: as many lanes at a time as there are registers
+/// for. What is left to fold then are residues of a power of two.
+fn dots(k: &mut Asm, g: &Groups, table: Vector, wg: General, xg: General, tokens: i32) -> Vec<Vector> {
+    let onto = |k: &mut Asm, sums: &[Vector], others: &[Vector]| {
+        for (sum, other) in sums.iter().zip(others) {
+            k.vaddps(*sum, *sum, *other);
+        }
+    };
+    match (k.width, tokens) {
+        (Width::W512, 1) => lanes(k, g, table, (wg, xg, tokens), 0, 1),
+        (_, 1) => {
+            let even = lanes(k, g, table, (wg, xg, tokens), 0, 2);
+            k.scope(|k| {
+                let odd = lanes(k, g, table, (wg, xg, tokens), 1, 2);
+                onto(k, &even, &odd);
+            });
+            even
+        }
+        _ => {
+            let pair = |k: &mut Asm, first: i32| {
+                let sums = lanes(k, g, table, (wg, xg, tokens), first, 4);
+                k.scope(|k| {
+                    let others = lanes(k, g, table, (wg, xg, tokens), first + 2, 4);
+                    onto(k, &sums, &others);
+                });
+                sums
+            };
+            let even = pair(k, 0);
+            k.scope(|k| {
+                let odd = pair(k, 1);
+                onto(k, &even, &odd);
+            });
+            even
+        }
+    }
+}
+
+/// For each token the sum of the lanes `first`, `first + step`, ... of one group.
+fn lanes(
+    k: &mut Asm,
+    g: &Groups,
+    table: Vector,
+    (wg, xg, tokens): (General, General, i32),
+    first: i32,
+    step: i32,
+) -> Vec<Vector> {
+    let totals: Vec<Vector> = (0..tokens).map(|_| k.zero()).collect();
     k.scope(|k| {
-        let mut lanes = vec![total];
-        lanes.extend((first + step..16).step_by(step as usize).map(|_| k.zero()));
+        // lanes[token][i]
+        let more = || (first + step..16).step_by(step as usize);
+        let lanes: Vec<Vec<Vector>> =
+            totals.iter().map(|total| std::iter::once(*total).chain(more().map(|_| k.zero())).collect()).collect();
         k.scope(|k| {
             let [packed, trit] = k.vectors();
             let embedded = k.width == Width::W512;
@@ -242,29 +304,32 @@ fn lanes(k: &mut Asm, g: &Groups, table: Vector, wg: General, xg: General, first
             // A line is 64 bytes, and so are the 16 elements of x that it meets.
             k.for_constant(g.shape.code_bytes(), LINE, |k, offset| {
                 k.vmovups(packed, ptr(wg + offset));
-                for (i, lane) in lanes.iter().enumerate() {
-                    let column = first + step * i as i32;
+                for (i, column) in std::iter::once(first).chain(more()).enumerate() {
                     // Column 4 f + b is field f of byte b.
                     let bit = 8 * (column % 4) + 2 * (column / 4);
                     k.vpsrld(trit, packed, bit);
                     k.vpermps(trit, trit, table);
-                    let element = xg + offset + 4 * column;
-                    if embedded {
-                        k.madd(*lane, trit, dword_bcst(element));
-                    } else {
-                        k.vbroadcastss(broadcast, dword_ptr(element));
-                        k.madd(*lane, trit, broadcast);
+                    for (token, lanes) in lanes.iter().enumerate() {
+                        let element = xg + offset + (token as i32 * g.x_row_bytes + 4 * column);
+                        if embedded {
+                            k.madd(lanes[i], trit, dword_bcst(element));
+                        } else {
+                            k.vbroadcastss(broadcast, dword_ptr(element));
+                            k.madd(lanes[i], trit, broadcast);
+                        }
                     }
                 }
             });
         });
-        let mut width = lanes.len() / 2;
-        while width > 0 {
-            for i in 0..width {
-                k.vaddps(lanes[i], lanes[i], lanes[i + width]);
+        for lanes in &lanes {
+            let mut width = lanes.len() / 2;
+            while width > 0 {
+                for i in 0..width {
+                    k.vaddps(lanes[i], lanes[i], lanes[i + width]);
+                }
+                width /= 2;
             }
-            width /= 2;
         }
     });
-    total
+    totals
 }

@@ -15,6 +15,8 @@ use crate::schedule::groups::{GroupShape, GroupTableScratch};
 /// Vectors of f32 of a batch.
 const QUADS: usize = TOKENS as usize / 4;
 
+const _: () = assert!(ROW32 == 2 * ENTRY);
+
 /// What a matrix with scales per group has more.
 pub(super) struct Groups {
     pub(super) shape: GroupShape,
@@ -82,11 +84,13 @@ impl Table<'_> {
         let inverse = k.row(inverse, group, ROW32);
         let inverse: [Value; QUADS] = std::array::from_fn(|i| k.load(F32X4, inverse, 16 * i as i32));
         let scales = k.row(block.w, group, g.scale_bytes().into());
-        let none = k.int(0);
-        k.for_range(none, block.tiles, 1, |k, tile| {
-            let scales = k.row(scales, tile, self.tile_bytes());
-            let from = k.row(from, tile, TILE_ROWS * if long { ROW32 } else { ENTRY });
-            let panel = k.row(panel, tile, TILE_ROWS * ROW32);
+        // Of a tile, sums and results; an end of its own, which nothing else keeps in a register or out of it.
+        let tile_bytes = TILE_ROWS * if long { ROW32 } else { ENTRY };
+        let (none, end) = (k.int(0), k.b.ins().imul_imm_s(block.tiles, tile_bytes));
+        k.fold_range(none, end, tile_bytes, &[scales], |k, offset, scales| {
+            let from = k.b.ins().iadd(from, offset);
+            let panel = if long { k.b.ins().iadd(panel, offset) } else { k.row_shifted(panel, offset, 1) };
+            let scales = scales[0];
             for part in 0..TILE_ROWS as i32 / 4 {
                 let four = four_scales(k, g, scales, part);
                 for i in 0..4 {
@@ -104,6 +108,7 @@ impl Table<'_> {
                     }
                 }
             }
+            vec![k.at(scales, self.tile_bytes())]
         });
     }
 }
