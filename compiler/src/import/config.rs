@@ -12,6 +12,7 @@ use super::ImportOptions;
 use super::dialect::Dialect;
 use super::error::Error;
 use super::fields::{Fields, parse_object};
+use super::gguf_config::Hadamard;
 use super::known_keys::refuse_meaningful;
 use super::quantization::{Quantization, quantization};
 use super::rope::{MAX_POSITIONS, rope_spec};
@@ -136,6 +137,8 @@ pub(super) struct Config {
     pub(super) rope: RopeSpec,
     pub(super) tied: bool,
     pub(super) quantization: Quantization,
+    /// Rotations of what the weights are multiplied with.
+    pub(super) hadamard: Option<Hadamard>,
     pub(super) bos: Option<u32>,
     pub(super) eos: Vec<u32>,
 }
@@ -200,6 +203,7 @@ impl Config {
             rope,
             tied,
             quantization,
+            hadamard: None,
             bos,
             eos,
         })

@@ -104,8 +104,8 @@ const MEANINGFUL: &[(&str, Neutral, &str)] = &[
     ("use_parallel_residual",          Zero, "attention and feed-forward side by side"),
 ];
 
-/// What keys begin with that describe the file, the vocabulary or how the file was made.
-const BESIDE: &[&str] = &["general.", "tokenizer.", "split.", "quantize.", "mradermacher."];
+/// What keys begin with that describe the file, the vocabulary or how the file was made, or that are read elsewhere.
+const BESIDE: &[&str] = &["general.", "tokenizer.", "split.", "quantize.", "mradermacher.", super::hadamard::PREFIX];
 
 /// Refuses what could change the meaning of the model.
 pub(super) fn refuse_meaningful(keys: &Keys<'_>) -> Result<(), Error> {
@@ -116,13 +116,6 @@ pub(super) fn refuse_meaningful(keys: &Keys<'_>) -> Result<(), Error> {
         let part = key.strip_prefix(keys.name).and_then(|rest| rest.strip_prefix('.'));
         if part.is_some_and(|part| READ.contains(&part)) {
             continue;
-        }
-        if key.starts_with("prism.hadamard.") {
-            let fault = keys.metadata.fault(key, "no such key");
-            return Err(Error::unsupported(fault.next(
-                "the activations of this model are to be rotated by Hadamard matrices, which tern does not implement: take \
-                 a file without that rotation",
-            )));
         }
         match MEANINGFUL.iter().find(|(known, ..)| part == Some(known)) {
             Some((_, neutral, _)) if neutral.holds(value) => {}
@@ -171,7 +164,7 @@ mod tests {
 
     #[test]
     fn what_nobody_knows_is_refused() {
-        for key in ["llama.never_heard_of", "bitnet.block_count", "prism.hadamard.version", "medusa.n_heads", "llama"] {
+        for key in ["llama.never_heard_of", "bitnet.block_count", "medusa.n_heads", "llama"] {
             let error = verdict(key, Value::U32(1)).expect_err(key);
             assert!(error.to_string().contains(&format!("key {key:?}")), "{error}");
         }

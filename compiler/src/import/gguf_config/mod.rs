@@ -2,12 +2,15 @@
 //!
 //! In: a checkpoint of GGUF files. Out: the [`Config`] that `config.json` would have given, and a refusal of all that would be
 //! misread: a key that changes what the model computes and is not implemented ([`keys`]), an activation function that the file
-//! does not tell ([`activation`]), a rotary embedding that is none of ours ([`rope`]).
+//! does not tell ([`activation`]), rotations that are not understood ([`hadamard`]), a rotary embedding that is none of ours ([`rope`]).
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod activation;
+mod hadamard;
 mod keys;
 mod rope;
+
+pub(super) use hadamard::{Hadamard, Signs};
 
 use std::ops::RangeInclusive;
 
@@ -103,6 +106,7 @@ pub(super) fn parse(checkpoint: &Checkpoint, gguf: &Gguf, options: &ImportOption
         Architecture::Llama | Architecture::Qwen3 => activation::of_gated(&keys)?,
     };
     keys::refuse_meaningful(&keys)?;
+    let hadamard = hadamard::hadamard(checkpoint, metadata)?;
 
     let rotated = match architecture {
         Architecture::BitNet | Architecture::Qwen3 => RowOrder::AsIs,
@@ -136,6 +140,7 @@ pub(super) fn parse(checkpoint: &Checkpoint, gguf: &Gguf, options: &ImportOption
         rope,
         tied,
         quantization,
+        hadamard,
         bos,
         eos,
     })
