@@ -12,6 +12,7 @@ use super::dialect::Dialect;
 use super::error::Error;
 use super::gguf_config::Hadamard;
 use super::quantization::{Activations, ScaleRule, WeightFormat};
+use super::refused_type::{no_numbers, no_trits};
 use super::weights::CheckpointWeights;
 use crate::checkpoint::gguf::Encoding;
 use crate::checkpoint::matrix::Matrix;
@@ -73,14 +74,27 @@ impl<'c> Builder<'c> {
 
     /// rmsnorm(x) with the weight called `name`; `elems` long.
     pub(super) fn rmsnorm(&mut self, x: ValueId, name: &str, elems: u32, eps: F32) -> Result<ValueId, Error> {
-        let gain = self.dense(name, &[elems])?;
+        let gain = self.gain(name, elems)?;
         self.op(Op::RmsNorm { eps }, [Operand::Value(x), Operand::Weight(gain)])
     }
 
     /// RMSNorm of every head of `x` by itself, with the weight called `name`; heads are `elems` long.
     pub(super) fn rmsnorm_heads(&mut self, x: ValueId, name: &str, elems: u32, eps: F32) -> Result<ValueId, Error> {
-        let gain = self.dense(name, &[elems])?;
+        let gain = self.gain(name, elems)?;
         self.op(Op::RmsNormHeads { eps }, [Operand::Value(x), Operand::Weight(gain)])
+    }
+
+    /// The weight of a norm, called `name`.
+    fn gain(&mut self, name: &str, elems: u32) -> Result<WeightId, Error> {
+        let gain = self.dense(name, &[elems])?;
+        let tensor = self.checkpoint.tensor(&self.dialect().file_name(name));
+        if let Some(tensor) = tensor
+            && dense::widen(&tensor)?.iter().all(|weight| *weight == 0.0)
+        {
+            let fault = tensor.fault("a norm whose weights are all zero", "weights that let something through");
+            return Err(Error::input(fault.next("the file was not fetched to its end, or is damaged: fetch it again")));
+        }
+        Ok(gain)
     }
 
     /// The ternary layer called `name`: `inputs` to `outputs` elements, activations quantised unless the model
@@ -160,6 +174,13 @@ impl<'c> Builder<'c> {
                     return Err(Error::input(fault.next(advice)));
                 }
                 self.check_shape(&tensor, &[rows, cols])?;
+                match tensor.stored() {
+                    StoredType::Block(encoding) if encoding.is_ternary() => {}
+                    StoredType::F32 | StoredType::F16 | StoredType::Bf16 => {}
+                    StoredType::Block(_) | StoredType::U8 | StoredType::Other(_) => {
+                        return Err(no_trits(self.checkpoint, &tensor));
+                    }
+                }
                 let order = self.dialect().row_order(name);
                 let scales = Matrix::new(tensor, [rows as usize, cols as usize], order)?.scales()?;
                 self.checkpoint.release(tensor.name(), 0..tensor.len_bytes());
@@ -202,9 +223,9 @@ impl<'c> Builder<'c> {
                     StoredType::F16 => DType::F16,
                     StoredType::Bf16 => DType::Bf16,
                     // They are decoded to it.
-                    StoredType::Block(_) => DType::F32,
-                    StoredType::U8 | StoredType::Other(_) => {
-                        return Err(dense::wrong_type(&tensor).into());
+                    StoredType::Block(encoding) if !matches!(encoding, Encoding::Undecoded(_)) => DType::F32,
+                    StoredType::Block(_) | StoredType::U8 | StoredType::Other(_) => {
+                        return Err(no_numbers(self.checkpoint, &tensor));
                     }
                 };
                 self.check_shape(&tensor, shape)?;
@@ -256,7 +277,7 @@ impl<'c> Builder<'c> {
 
     /// What a GGUF file has beside the matrix `name`, in `tensor`, that multiplies its weights.
     fn scale_beside(&mut self, name: &str, tensor: &Tensor<'_>) -> Result<f32, Error> {
-        if self.dialect() == Dialect::HuggingFace {
+        if !matches!(self.dialect(), Dialect::Gguf { .. }) {
             return Ok(1.0);
         }
         let layer = name.strip_suffix(".weight").unwrap_or(name);

@@ -9,7 +9,7 @@
 
 use super::super::error::Error;
 use super::Keys;
-use crate::checkpoint::gguf::value::Value;
+use crate::checkpoint::gguf::value::{Array, Value};
 
 /// The value at which a key means nothing.
 #[derive(Clone, Copy)]
@@ -32,6 +32,8 @@ impl Neutral {
             Value::F32(n) => Some(f64::from(*n)),
             Value::F64(n) => Some(*n),
             Value::Bool(truth) => Some(f64::from(u8::from(*truth))),
+            // One for each layer.
+            Value::Array(Array::Bool(all)) if !all.contains(&true) => Some(0.0),
             other => other.as_u64().map(|n| n as f64),
         };
         match self {
@@ -70,6 +72,9 @@ const READ: &[&str] = &[
     "rope.scaling.finetuned",
     "rope.scaling.original_context_length",
     "rope.scaling.type",
+    "rope.scaling.yarn_beta_fast",
+    "rope.scaling.yarn_beta_slow",
+    "rope.scaling.yarn_ext_factor",
     "vocab_size",
 ];
 
@@ -84,6 +89,8 @@ const MEANINGFUL: &[(&str, Neutral, &str)] = &[
     ("attention.scale",                Zero, "a scale of attention of its own"),
     ("attention.output_scale",         One,  "a scale of attention's output"),
     ("attention.sliding_window",       Zero, "attention within a window"),
+    ("attention.sliding_window_pattern", Zero, "attention within a window"),
+    ("interleave_moe_layer_step",      Zero, "a mixture of experts"),
     ("attention.temperature_length",   Zero, "a temperature of attention"),
     ("attn_logit_softcapping",         Zero, "capped attention scores"),
     ("final_logit_softcapping",        Zero, "capped logits"),
@@ -99,6 +106,7 @@ const MEANINGFUL: &[(&str, Neutral, &str)] = &[
     ("pooling_type",                   Zero, "pooled outputs"),
     ("rope.scale_linear",              One,  "a stretched rotary embedding in the old notation"),
     ("rope.scaling.attn_factor",       One,  "a scale of rotations"),
+    ("rope.scaling.yarn_attn_factor",  One,  "a scale of rotations"),
     ("rope.scaling.yarn_log_multiplier", Zero, "a scale of rotations"),
     ("tensor_data_layout",             Text(&["reference", "Meta AI original pth"]), "another layout of tensors"),
     ("use_parallel_residual",          Zero, "attention and feed-forward side by side"),
