@@ -155,6 +155,16 @@ mod tests {
     }
 
     #[test]
+    fn a_template_that_was_carried_along_is_called_by_its_place() {
+        let config = br#"{"chat_template": 7, "chat_template_from": "m.gguf: tokenizer.chat_template"}"#;
+        let e = source(Some(config), None).expect_err("no template").to_string();
+        assert!(e.contains("m.gguf: tokenizer.chat_template") && !e.contains("tokenizer_config"), "{e}");
+        let config = br#"{"chat_template": "t", "chat_template_from": "m\n.gguf"}"#;
+        let (name, _) = source(Some(config), None).expect("read").expect("a template");
+        assert_eq!(name, "m?.gguf");
+    }
+
+    #[test]
     fn marks_for_trainers_go() {
         let text = "a{%- generation -%}b{% endgeneration %}{{ '{% x %}' }}{% set generation = 1 %}{% if";
         let want = "a{%- if true -%}b{% endif %}{{ '{% x %}' }}{% set generation = 1 %}{% if";
