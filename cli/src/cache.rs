@@ -240,14 +240,18 @@ fn key(model: &Path, options: &Options) -> Result<String> {
     files.sort();
     for path in files {
         let ending = path.extension().unwrap_or_default();
-        if !["json", "safetensors", "jinja", "gguf"].iter().any(|known| ending == *known) {
+        // A GGUF file is known by what it begins with, too.
+        let is_model = path == model;
+        if !is_model && !["json", "safetensors", "jinja", "gguf"].iter().any(|known| ending.eq_ignore_ascii_case(known))
+        {
             continue;
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         put(&name, &stamp(&path).with_context(|| format!("cannot look at {}", path.display()))?);
         let header = match ending.to_str() {
             Some("safetensors") => header_hash(&path),
-            Some("gguf") => beginning_hash(&path),
+            _ if is_model => beginning_hash(&path),
+            Some(ending) if ending.eq_ignore_ascii_case("gguf") => beginning_hash(&path),
             _ => continue,
         };
         put("header", &hex(&header.with_context(|| format!("cannot read {}", path.display()))?));

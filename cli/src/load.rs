@@ -42,7 +42,7 @@ pub(crate) fn checkpoint(model: Option<&Path>) -> Result<Checkpoint> {
         Some(path) if !path.is_dir() && Artifact::is_one(path) => {
             bail!("{} is a model that was built, and this needs the checkpoint: give its folder", path.display())
         }
-        Some(path) if path.is_file() && !is_gguf(path) => {
+        Some(path) if path.is_file() && !Checkpoint::is_gguf(path) => {
             bail!(
                 "{} is a file, and not one that can be run: expected the folder of a checkpoint, a GGUF file, or a whole \
                  artifact or program that `tern build` wrote",
@@ -52,11 +52,6 @@ pub(crate) fn checkpoint(model: Option<&Path>) -> Result<Checkpoint> {
         Some(path) => Ok(Checkpoint::open(path)?),
         None => demo::checkpoint(),
     }
-}
-
-/// Whether `path` names a GGUF file.
-fn is_gguf(path: &Path) -> bool {
-    path.extension().is_some_and(|ending| ending == "gguf")
 }
 
 /// The compiler's options from the knobs, for this machine.
@@ -264,8 +259,11 @@ impl Loaded {
         let imported = &self.imported;
         let json = imported.tokenizer_json.as_deref().with_context(|| {
             let why = imported.no_tokenizer.as_deref().unwrap_or("the checkpoint has no tokenizer.json");
-            format!("{why}: fetch one, or give token ids with --ids and --print-ids")
+            format!("{why}; without a tokenizer there are token ids alone: --ids and --print-ids")
         })?;
+        if let Some(text) = &imported.tokenizer_note {
+            note(text);
+        }
         let config = imported.tokenizer_config_json.as_deref();
         let (bos, vocab) = (imported.facts.bos, imported.facts.vocab);
         Ok(self.timings.time("tokenizer", || Tokenizer::from_json(json, config, bos, vocab))?)
@@ -317,7 +315,7 @@ pub(crate) fn source<'a>(
         return Ok(Box::new(ArtifactSource::open(path)?));
     }
     let cached = match (path, cache) {
-        (Some(model), Some(cache)) if model.is_dir() || is_gguf(model) => cached(model, &options, cache)?,
+        (Some(model), Some(cache)) if model.is_dir() || Checkpoint::is_gguf(model) => cached(model, &options, cache)?,
         _ => None,
     };
     if let (Some(model), Some((_, cached))) = (path, cached.as_ref().filter(|(_, path)| Cache::is_ours(path))) {

@@ -209,6 +209,8 @@ pub enum Check {
     },
     /// This u32 attribute is even.
     AttrEven(&'static str),
+    /// A u32 attribute that is a power of two.
+    AttrPowerOfTwo(&'static str),
     /// No other node of the same op in the graph has the same value of this attribute.
     AttrUnique(&'static str),
     /// This u32 attribute is less than the number of members of the first operand, a tuple.

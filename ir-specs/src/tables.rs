@@ -126,6 +126,8 @@ pub enum CheckRow {
     AttrInRange(String, u32, u32),
     /// An even u32 attribute.
     AttrEven(String),
+    /// A u32 attribute that is a power of two.
+    AttrPowerOfTwo(String),
     /// An attribute that no other node of the op shares.
     AttrUnique(String),
     /// A u32 attribute below the member count of the first operand.

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tern_compiler::checkpoint::Checkpoint;
 use tern_compiler::checkpoint::gguf::value::{Array, Value as GgufValue};
 use tern_compiler::import::{inspect, inspect_gguf};
+use tern_tests::fixtures::fixture;
 use tern_tests::gguf::{Blocks, File, twin};
 use tern_tests::synth::{Kind, Rng, Spec, safetensors_bytes, safetensors_file};
 
@@ -230,6 +231,23 @@ fn ggufs() -> Vec<File> {
         let nested = Array::Nested(vec![Array::I32(vec![1, 2]), Array::Nested(vec![Array::Bool(vec![true])])]);
         file.put("general.nested", GgufValue::Array(nested));
     }
+    // One with a vocabulary that is read, one whose activations are rotated.
+    files[1].put("tokenizer.ggml.model", GgufValue::Str("llama".to_owned()));
+    files[1].put("tokenizer.ggml.token_type", GgufValue::Array(Array::I32(vec![1, 1, 3, 5, 1])));
+    let rotated = &mut files[2];
+    rotated.put("prism.hadamard.version", GgufValue::U32(1));
+    rotated.put("prism.hadamard.block_size", GgufValue::U32(16));
+    for (key, text) in [
+        ("transform", "normalized-sylvester-walsh-hadamard"),
+        ("axis", "input-last-dimension"),
+        ("sign_mode", "explicit"),
+    ] {
+        rotated.put(&format!("prism.hadamard.{key}"), GgufValue::Str(text.to_owned()));
+    }
+    rotated.put("prism.hadamard.sign_widths", GgufValue::Array(Array::I32(vec![64])));
+    rotated.put("prism.hadamard.sign_values", GgufValue::Array(Array::I8(vec![-1; 64])));
+    let names = ["blk.0.attn_q.weight", "blk.0.ffn_up.weight"].into_iter().collect();
+    rotated.put("prism.hadamard.weight_names", GgufValue::Array(Array::Str(names)));
     files
 }
 
@@ -239,7 +257,13 @@ fn gguf(file: Vec<u8>) -> Vec<(&'static str, Vec<u8>)> {
 
 #[test]
 fn gguf_of_any_bytes() {
-    let files: Vec<(Vec<u8>, usize)> = ggufs().iter().map(File::bytes).collect();
+    let mut files: Vec<(Vec<u8>, usize)> = ggufs().iter().map(File::bytes).collect();
+    for name in ["IQ1_BN", "PTQ1_0"] {
+        let path = fixture("gguf").join("types").join(format!("{name}.gguf"));
+        let checkpoint = Checkpoint::open(&path).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let header = checkpoint.tensors().map(|t| t.offset_bytes() as usize).min().expect("it has tensors");
+        files.push((std::fs::read(&path).unwrap_or_else(|e| panic!("{name}: {e}")), header));
+    }
     fuzz("gguf_of_any_bytes", |rng| {
         let (file, header) = &files[rng.below(files.len() as u64) as usize];
         let mut file = file.clone();
@@ -291,7 +315,7 @@ fn mutate_gguf(rng: &mut Rng, file: &mut File) {
         9 => {
             let shape = &mut file.tensors[tensor].shape;
             let at = rng.below(shape.len() as u64) as usize;
-            shape[at] = [0, 1, 63, 65, 128, usize::MAX, 1 << 40, shape[at] + 1][rng.below(8) as usize];
+            shape[at] = [0, 1, 63, 65, 128, usize::MAX, 1 << 40, shape[at].wrapping_add(1)][rng.below(8) as usize];
         }
         10 => {
             let len = file.tensors[tensor].data.len() as u64;

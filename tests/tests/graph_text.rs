@@ -70,6 +70,7 @@ fn declare_weights(graph: &mut Graph, names: &[String], rng: &mut Rng) {
             (DType::Trit, _) if rng.below(2) == 0 => (Some(rng.real()), Origin::DenseTernary),
             (DType::Trit, _) => (Some(rng.real()), Origin::HfPacked),
             (DType::F32, 7..) if rng.below(2) == 0 => (None, Origin::TernaryScales),
+            (DType::F32, 5) if rng.below(2) == 0 => (None, Origin::HadamardSigns),
             (_, 2) => (None, Origin::RopeTable(RopeSpec { theta: rng.real(), scaling })),
             _ => (None, Origin::Dense),
         };
@@ -261,8 +262,9 @@ proptest! {
 #[test]
 fn random_graphs_reach_every_op() {
     let mut seen = vec![0; OPS.len()];
-    for seed in 0..60 {
-        let choices: Vec<Choice> = (0..40).map(|i| ((seed * 7 + i * 11) as u8, Some((i % 3) as u8), i * 31)).collect();
+    for seed in 0..120 {
+        let choices: Vec<Choice> =
+            (0..40).map(|i| ((seed * 13 + i * i * 5 + i * 7) as u8, Some((i % 3) as u8), i * 31)).collect();
         for node in build(String::new(), &[], &choices, seed).nodes {
             seen[OPS.iter().position(|spec| spec.name == node.op.name()).expect("every op is in the table")] += 1;
         }

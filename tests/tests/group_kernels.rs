@@ -283,3 +283,25 @@ fn heads_are_normalised_by_themselves() {
         }
     }
 }
+
+#[test]
+fn blocks_are_rotated_by_hadamard_matrices() {
+    let mut rng = Rng::new(64);
+    for target in targets_with_foreign() {
+        for (cols, block) in [(16, 16), (96, 32), (256, 64), (256, 256)] {
+            let x = random_rows(&mut rng, 3, cols, 2.0);
+            let signs: Vec<Vec<f32>> = vec![(0..cols).map(|_| [1.0, -1.0][rng.below(2)]).collect()];
+            for behind in [false, true] {
+                let mut want = x.clone();
+                x.iter().zip(&mut want).for_each(|(x, y)| arith::hadamard(x, &signs[0], block, behind, y));
+                let kind = KernelKind::Hadamard { cols: cols as u32, block: block as u32, behind };
+                let mut out = Rows::garbage(3, cols);
+                let (rows, signs) = (Rows::of(&x), Rows::of(&signs));
+                for (lo, hi) in [(0, 2), (2, 3)] {
+                    run(&target, kind, &mut [rows.read(), signs.read(), out.write(), lo.into(), hi.into()]);
+                }
+                out.expect(&bits(&want), &name(&target, &kind.to_string()));
+            }
+        }
+    }
+}

@@ -126,7 +126,6 @@ fn what_would_be_misread_is_unsupported() {
         changed(L, set("llama.rope.scaling.type", Value::Str("longrope".into())), &["rope.scaling.type"]),
         changed(L, set("llama.rope.dimension_count", Value::U32(16)), &["whole heads rotated"]),
         changed(L, set("llama.never_heard_of", Value::Bool(true)), &["a key that tern knows"]),
-        changed(L, set("prism.hadamard.version", Value::U32(1)), &["Hadamard"]),
         changed(L, set("llama.hidden_activation", Value::Str("relu2".into())), &["llama.hidden_activation"]),
         changed(B, without("bitnet.hidden_activation"), &["bitnet.hidden_activation", "is used for both"]),
         changed(L, |f| f.tensors.push(vector("blk.0.attn_q.bias", 64)), &["does not read: blk.0.attn_q.bias"]),

@@ -67,21 +67,25 @@ fn show_gguf(args: &InspectArgs, checkpoint: &Checkpoint, gguf: GgufReport) -> R
     let spinner = Progress::spinner("reading weights");
     let (model, refused) = match inspect(checkpoint) {
         Ok(model) => (Some(model), None),
-        // What is in the files was the question, and this is part of the answer.
-        Err(error @ import::Error::Unsupported(_)) => (None, Some(error.to_string())),
-        Err(error) => return Err(error.into()),
+        Err(error) => (None, Some(error)),
     };
     drop(spinner);
     if args.json {
-        print_json(&GgufAnswer { gguf, model, refused })?;
-        return Ok(ExitCode::SUCCESS);
+        print_json(&GgufAnswer { gguf, model, refused: refused.as_ref().map(ToString::to_string) })?;
+    } else {
+        print(&harmless(&format!("{gguf}\n")))?;
+        match (&model, &refused) {
+            (Some(model), _) => print(&format!("{model}\n"))?,
+            (None, Some(error)) => print(&harmless(&format!("  refused     {error}\n")))?,
+            (None, None) => {}
+        }
     }
-    print(&harmless(&format!("{gguf}\n")))?;
-    match (model, refused) {
-        (Some(model), _) => print(&format!("{model}\n"))?,
-        (None, refused) => print(&harmless(&format!("  refused     {}\n", refused.unwrap_or_default())))?,
+    match refused {
+        // What is in the files was the question, and this is part of the answer.
+        None | Some(import::Error::Unsupported(_)) => Ok(ExitCode::SUCCESS),
+        // What could be said of damaged files was said.
+        Some(error) => Err(error.into()),
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 fn show_built(args: &InspectArgs, path: &Path, report: &Report) -> Result<()> {

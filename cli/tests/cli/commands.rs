@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::support::{fixture, golden_ids, listed, run, run_with_input, tern};
+use crate::support::{fixture, golden_ids, listed, run, run_with_input, tern, text};
 
 const PROMPT: &str = "And the children of Israel";
 
@@ -142,6 +142,27 @@ fn perplexity_is_as_measured() {
     assert_eq!(found["tokens"], measured["val_tokens"]);
     let (found, want) = (found["ppl"].as_f64().expect("a number"), measured["val_ppl"].as_f64().expect("a number"));
     assert!((found / want - 1.0).abs() < 1e-3, "{found}, measured {want}");
+}
+
+#[test]
+fn inspect_says_what_a_gguf_file_holds_even_if_a_key_is_missing() {
+    let dir = tempfile::tempdir().expect("a folder");
+    // A name without an ending: what is in the file counts.
+    let path = dir.path().join("model");
+    let types = fixture("gguf").join("types");
+    let mut bytes = std::fs::read(types.join("Q2_0.gguf")).expect("it is there");
+    std::fs::write(&path, &bytes).expect("written");
+    let seen = run(&["inspect", &text(&path)]).ok();
+    assert!(seen.contains("type 42     Q2_0: 7 tensors") && seen.contains("trits"), "{seen}");
+    let key = b"llama.context_length";
+    let at = bytes.windows(key.len()).position(|window| window == key).expect("the key");
+    bytes[at + key.len() - 1] = b'_';
+    std::fs::write(&path, &bytes).expect("written");
+    let seen = run(&["inspect", &text(&path)]);
+    assert!(seen.stdout.contains("type 42     Q2_0: 7 tensors") && seen.stdout.contains("refused"), "{seen:?}");
+    seen.refused(1, "llama.context_length");
+    let json = run(&["inspect", "--json", &text(&path)]);
+    assert!(json.code == Some(1) && json.stdout.contains("\"refused\": \"model"), "{json:?}");
 }
 
 #[test]

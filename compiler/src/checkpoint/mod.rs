@@ -28,6 +28,8 @@ mod unique;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::File;
+use std::io::Read as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,12 +44,14 @@ use gguf::{Gguf, shards};
 use header::{Entry, read_header};
 use index::{INDEX, Index};
 use map::Bytes;
-use source::Source;
+use source::{Source, ends_with};
 
 /// The one file of a checkpoint that is not sharded.
 const SINGLE: &str = "model.safetensors";
 /// Bytes of a large tensor that are looked at before their memory is given back.
 const PIECE_BYTES: usize = 8 << 20;
+const TOKENIZER: &str = "tokenizer.json";
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const MAX_CONFIG_BYTES: u64 = 4 << 20;
 const MAX_INDEX_BYTES: u64 = 64 << 20;
 const MAX_TEMPLATE_BYTES: u64 = 1 << 20;
@@ -61,6 +65,7 @@ pub struct Checkpoint {
 
 struct Inner {
     name: String,
+    beside: Beside,
     /// Of a model in GGUF.
     gguf: Option<Gguf>,
     config_json: Option<Vec<u8>>,
@@ -71,6 +76,13 @@ struct Inner {
     shards: Vec<Shard>,
     /// By tensor name: the shard's place in `shards`, and the entry.
     tensors: BTreeMap<String, (usize, Entry)>,
+}
+
+/// What lies beside a GGUF file and belongs to its model or not.
+#[derive(Default)]
+struct Beside {
+    tokenizer_json: Option<Vec<u8>>,
+    tokenizer_config_json: Option<Vec<u8>>,
 }
 
 struct Shard {
@@ -97,11 +109,10 @@ impl Checkpoint {
             ));
         }
         if !dir.is_dir() {
-            if let (true, Some(name)) =
-                (shown.ends_with(shards::SUFFIX), dir.file_name().and_then(|name| name.to_str()))
-            {
+            if let (true, Some(name)) = (Self::is_gguf(dir), dir.file_name().and_then(|name| name.to_str())) {
                 let folder = dir.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
-                let stem = name.strip_suffix(shards::SUFFIX).unwrap_or(name).to_owned();
+                let ending = name.len().saturating_sub(shards::SUFFIX.len());
+                let stem = name.get(..ending).filter(|_| ends_with(name, shards::SUFFIX)).unwrap_or(name).to_owned();
                 return Self::from_gguf(stem, &mut Source::Folder(folder), shards::files_of(name));
             }
             let fault = Fault::new(shown, "a file", "the folder of a checkpoint, or a GGUF file");
@@ -113,15 +124,28 @@ impl Checkpoint {
         Self::from_source(name, Source::Folder(dir))
     }
 
+    /// Whether the file at `path` is GGUF, by its name or by what it begins with.
+    pub fn is_gguf(path: &Path) -> bool {
+        let mut magic = [0; 4];
+        let mut begins = || {
+            let read = File::open(path).and_then(|mut file| file.read_exact(&mut magic));
+            read.is_ok() && magic == gguf::MAGIC
+        };
+        path.file_name().and_then(|name| name.to_str()).is_some_and(|name| ends_with(name, shards::SUFFIX))
+            || (path.is_file() && begins())
+    }
+
     /// The files that may be part of the checkpoint at `path`: all in the folder, or the GGUF file and the shards beside it,
-    /// whether they are there or not.
+    /// whether they are there or not, and the tokenizer beside them.
     ///
     /// # Errors
     /// A folder that cannot be listed.
     pub fn files_at(path: &Path) -> std::io::Result<Vec<PathBuf>> {
         match path.file_name().and_then(|name| name.to_str()) {
             Some(name) if !path.is_dir() => {
-                Ok(shards::files_of(name).into_iter().map(|file| path.with_file_name(file)).collect())
+                let shards = shards::files_of(name).into_iter().map(|file| path.with_file_name(file));
+                let beside = [TOKENIZER, TOKENIZER_CONFIG].map(|file| path.with_file_name(file));
+                Ok(shards.chain(beside.into_iter().filter(|file| file.is_file())).collect())
             }
             _ => std::fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.path())).collect(),
         }
@@ -147,9 +171,9 @@ impl Checkpoint {
     }
 
     fn from_source(name: String, mut source: Source<'_>) -> Result<Self, Error> {
-        let is_gguf = !source.has(SINGLE) && !source.has(INDEX) && source.has_suffix(shards::SUFFIX);
-        if is_gguf {
-            let files = shards::only_model(&name, source.names(shards::SUFFIX))?;
+        let gguf = source.names(shards::SUFFIX);
+        if !source.has(SINGLE) && !source.has(INDEX) && !gguf.is_empty() {
+            let files = shards::only_model(&name, gguf)?;
             return Self::from_gguf(name, &mut source, files);
         }
         let config_json = source.read("config.json", MAX_CONFIG_BYTES)?.ok_or_else(|| {
@@ -159,12 +183,13 @@ impl Checkpoint {
             )
         })?;
         let generation_config_json = source.read("generation_config.json", MAX_CONFIG_BYTES)?;
-        let tokenizer_json = source.read("tokenizer.json", MAX_TOKENIZER_BYTES)?;
-        let tokenizer_config_json = source.read("tokenizer_config.json", MAX_CONFIG_BYTES)?;
+        let tokenizer_json = source.read(TOKENIZER, MAX_TOKENIZER_BYTES)?;
+        let tokenizer_config_json = source.read(TOKENIZER_CONFIG, MAX_CONFIG_BYTES)?;
         let chat_template_jinja = source.read("chat_template.jinja", MAX_TEMPLATE_BYTES)?;
         let (shards, tensors) = open_shards(&mut source)?;
         let inner = Inner {
             name,
+            beside: Beside::default(),
             gguf: None,
             config_json: Some(config_json),
             generation_config_json,
@@ -177,8 +202,8 @@ impl Checkpoint {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Opens the GGUF files `files`, in order: the file of a model, or all its shards. Other files beside them are not looked at:
-    /// these hold everything.
+    /// Opens the GGUF files `files`, in order: the file of a model, or all its shards. Of other files beside them only a tokenizer is
+    /// kept in mind, for those that hold none that can be read.
     fn from_gguf(name: String, source: &mut Source<'_>, files: Vec<String>) -> Result<Self, Error> {
         let mut opened: Vec<Shard> = Vec::new();
         for file in files {
@@ -193,8 +218,14 @@ impl Checkpoint {
         {
             insert(&mut tensors, &opened, at, entry)?;
         }
+        let beside = Beside {
+            // One that cannot be read is as good as none: nobody asked for it.
+            tokenizer_json: source.read(TOKENIZER, MAX_TOKENIZER_BYTES).ok().flatten(),
+            tokenizer_config_json: source.read(TOKENIZER_CONFIG, MAX_CONFIG_BYTES).ok().flatten(),
+        };
         let inner = Inner {
             name,
+            beside,
             gguf: Some(gguf),
             config_json: None,
             generation_config_json: None,
@@ -230,6 +261,11 @@ impl Checkpoint {
     /// `tokenizer_config.json`, as it is.
     pub fn tokenizer_config_json(&self) -> Option<&[u8]> {
         self.inner.tokenizer_config_json.as_deref()
+    }
+    /// `tokenizer.json` and `tokenizer_config.json` beside a GGUF file, which need not be of the same model.
+    pub fn tokenizer_beside(&self) -> Option<(&[u8], Option<&[u8]>)> {
+        let beside = &self.inner.beside;
+        Some((beside.tokenizer_json.as_deref()?, beside.tokenizer_config_json.as_deref()))
     }
     /// `chat_template.jinja`, as it is.
     pub fn chat_template_jinja(&self) -> Option<&[u8]> {

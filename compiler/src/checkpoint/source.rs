@@ -29,16 +29,16 @@ impl Source<'_> {
         }
     }
 
-    /// The names of all files that end with `suffix`.
+    /// The names of all files that end with `suffix`, in whatever case.
     pub(super) fn names(&self, suffix: &str) -> Vec<String> {
         match self {
             Source::Folder(folder) => {
                 let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
                 let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-                names.filter(|name| name.ends_with(suffix)).collect()
+                names.filter(|name| ends_with(name, suffix)).collect()
             }
             Source::Memory(files) => {
-                files.iter().map(|(name, _)| name).filter(|name| name.ends_with(suffix)).cloned().collect()
+                files.iter().map(|(name, _)| name).filter(|name| ends_with(name, suffix)).cloned().collect()
             }
         }
     }
@@ -97,6 +97,12 @@ impl Source<'_> {
             },
         }
     }
+}
+
+/// Whether `name` ends with `suffix`, in whatever case.
+pub(super) fn ends_with(name: &str, suffix: &str) -> bool {
+    let ending = name.len().checked_sub(suffix.len()).and_then(|at| name.get(at..));
+    ending.is_some_and(|ending| ending.eq_ignore_ascii_case(suffix))
 }
 
 fn is_missing<T>(found: &io::Result<T>) -> bool {

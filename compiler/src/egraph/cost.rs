@@ -188,6 +188,7 @@ pub fn strategies(op: Op) -> Option<([Strategy; 2], bool)> {
         | Op::Get { .. }
         | Op::Glu { .. }
         | Op::RmsNormHeads { .. }
+        | Op::Hadamard { .. }
         | Op::QuantizeGroups { .. }
         | Op::TernaryF32Linear => None,
     }
@@ -342,6 +343,8 @@ fn work(step: &Step<'_>, op: Op, operands: &[OperandType<'_>], result: &Type) ->
             let work = pointwise(4);
             Work { cache_bytes: work.cache_bytes.saturating_add(gain), ..work }
         }
+        // Two operations for each of log2(block) distances, the signs and the norm.
+        Op::Hadamard { block, .. } => pointwise(2 * u64::from(block.max(1).ilog2()) + 2),
         Op::Rope { head_dim } => {
             let work = pointwise(4);
             let table = u64::from(head_dim).saturating_mul(4).saturating_mul(tokens);

@@ -59,6 +59,7 @@ impl<'m> Model<'m> {
             let shape = shape(decl)?;
             let data = match &decl.origin {
                 Origin::RopeTable(_) | Origin::TernaryScales => continue,
+                Origin::HadamardSigns => return Err(rotated(checkpoint)),
                 Origin::Dense => Data::Dense(DenseType::of(decl.ty.dtype).ok_or_else(|| odd(decl))?),
                 Origin::HfPacked | Origin::OnlineAbsmean | Origin::Gguf | Origin::DenseTernary => {
                     if decl.ty.dtype != DType::Trit {
@@ -205,6 +206,13 @@ fn shape(decl: &WeightDecl) -> Result<[usize; 2], Error> {
         Some(&[k]) => Ok([1, k]),
         _ => Err(odd(decl)),
     }
+}
+
+/// Its weights mean something only behind rotations, which no other format has a word for.
+fn rotated(checkpoint: &Checkpoint) -> Error {
+    let found = "a model whose activations are rotated by Hadamard matrices";
+    let fault = Fault::new(checkpoint.name(), found, "a model without such rotations");
+    Error::Unsupported(Box::new(fault.next("build an artifact of it: tern build")))
 }
 
 fn odd(decl: &WeightDecl) -> Error {

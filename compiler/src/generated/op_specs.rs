@@ -608,6 +608,47 @@ pub static OPS: &[OpSpec] = &[
         source: "HF: modeling_qwen3.py, Qwen3Attention (q_norm, k_norm)",
     },
     OpSpec {
+        name: "hadamard",
+        summary: "Each block of a row rotated by a Hadamard matrix, with signs in front of it or behind.",
+        form: Form::Both,
+        fused: false,
+        operands: &[
+            value(
+                "x",
+                tensor(
+                    DTypePattern::Is(DType::F32),
+                    &[DimPattern::Row("R"), DimPattern::Product(&DimPattern::Var("C"), &DimPattern::Attr("block"))],
+                ),
+            ),
+            weight(
+                "s",
+                tensor(DTypePattern::Dense, &[DimPattern::Product(&DimPattern::Var("C"), &DimPattern::Attr("block"))]),
+            ),
+        ],
+        result: tensor(
+            DTypePattern::Is(DType::F32),
+            &[DimPattern::Row("R"), DimPattern::Product(&DimPattern::Var("C"), &DimPattern::Attr("block"))],
+        ),
+        attrs: &[
+            AttrSpec { name: "block", kind: AttrKind::U32, doc: "elements of a block" },
+            AttrSpec {
+                name: "behind",
+                kind: AttrKind::U32,
+                doc: "0: the signs multiply x; 1: they multiply the result",
+            },
+        ],
+        constraints: &[
+            Constraint { id: "C1", text: "block is a power of two", check: Check::AttrPowerOfTwo("block") },
+            Constraint {
+                id: "C2",
+                text: "behind is 0 or 1",
+                check: Check::AttrInRange { attr: "behind", min: 0, max: 1 },
+            },
+        ],
+        semantics: "y[r, c] = H (s * x[r, c]) / sqrt(block), or s * (H x[r, c] / sqrt(block)), for each block c of consecutive elements; H[i, j] = (-1)^popcount(i and j); butterflies of the widest distance first (arith::hadamard)",
+        source: "own: what metadata prism.hadamard of PrismML-Eng/llama.cpp asks for, in a fixed order",
+    },
+    OpSpec {
         name: "quantize_groups",
         summary: "Each group of a row to i8 by its own absmax, with its scale and the sum of its codes.",
         form: Form::Both,

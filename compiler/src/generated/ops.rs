@@ -240,6 +240,17 @@ pub enum Op {
         /// `eps`: added to the mean square.
         eps: F32,
     },
+    /// Each block of a row rotated by a Hadamard matrix, with signs in front of it or behind.
+    ///
+    /// ```text
+    /// %2 = hadamard %1, @1 {block = 4, behind = 0} : f32[T, 8]
+    /// ```
+    Hadamard {
+        /// `block`: elements of a block.
+        block: u32,
+        /// `behind`: 0: the signs multiply x; 1: they multiply the result.
+        behind: u32,
+    },
     /// Each group of a row to i8 by its own absmax, with its scale and the sum of its codes.
     ///
     /// ```text
@@ -301,6 +312,7 @@ impl Op {
             Op::Glu { .. } => "glu",
             Op::TernaryGlu { .. } => "ternary_glu",
             Op::RmsNormHeads { .. } => "rmsnorm_heads",
+            Op::Hadamard { .. } => "hadamard",
             Op::QuantizeGroups { .. } => "quantize_groups",
             Op::TernaryGroupLinear { .. } => "ternary_group_linear",
             Op::TernaryF32Linear => "ternary_f32_linear",
@@ -339,9 +351,10 @@ impl Op {
             Op::Glu { .. } => 26,
             Op::TernaryGlu { .. } => 27,
             Op::RmsNormHeads { .. } => 28,
-            Op::QuantizeGroups { .. } => 29,
-            Op::TernaryGroupLinear { .. } => 30,
-            Op::TernaryF32Linear => 31,
+            Op::Hadamard { .. } => 29,
+            Op::QuantizeGroups { .. } => 30,
+            Op::TernaryGroupLinear { .. } => 31,
+            Op::TernaryF32Linear => 32,
         }]
     }
 
@@ -389,6 +402,7 @@ impl Op {
                 vec![("act", Attr::from(act)), ("decode", Attr::from(decode)), ("prefill", Attr::from(prefill))]
             }
             Op::RmsNormHeads { eps } => vec![("eps", Attr::from(eps))],
+            Op::Hadamard { block, behind } => vec![("block", Attr::from(block)), ("behind", Attr::from(behind))],
             Op::QuantizeGroups { group } => vec![("group", Attr::from(group))],
             Op::TernaryGroupLinear { decode, prefill } => {
                 vec![("decode", Attr::from(decode)), ("prefill", Attr::from(prefill))]
@@ -441,6 +455,7 @@ impl Op {
                 Op::TernaryGlu { act: *a0, decode: *a1, prefill: *a2 }
             }
             ("rmsnorm_heads", [Attr::F32(a0)]) => Op::RmsNormHeads { eps: *a0 },
+            ("hadamard", [Attr::U32(a0), Attr::U32(a1)]) => Op::Hadamard { block: *a0, behind: *a1 },
             ("quantize_groups", [Attr::U32(a0)]) => Op::QuantizeGroups { group: *a0 },
             ("ternary_group_linear", [Attr::Strategy(a0), Attr::Strategy(a1)]) => {
                 Op::TernaryGroupLinear { decode: *a0, prefill: *a1 }

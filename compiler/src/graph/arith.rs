@@ -118,6 +118,42 @@ pub fn sum(x: &[f32]) -> f32 {
     fold16(lanes)
 }
 
+/// What the sums of a Hadamard matrix of `block` rows are multiplied by: 1 / sqrt(block).
+pub fn hadamard_norm(block: usize) -> f32 {
+    (1.0 / (block as f64).sqrt()) as f32
+}
+
+/// y = H (s * x) / sqrt(B) of each block of B elements, or s * (H x / sqrt(B)) with the signs `behind`;
+/// H[i][j] = (-1)^popcount(i & j). Butterflies in place, of the widest distance first.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn hadamard(x: &[f32], signs: &[f32], block: usize, behind: bool, y: &mut [f32]) {
+    assert!(x.len() == signs.len() && x.len() == y.len());
+    for i in 0..x.len() {
+        y[i] = if behind { x[i] } else { x[i] * signs[i] };
+    }
+    for block in y.chunks_exact_mut(block.max(1)) {
+        let mut distance = block.len() / 2;
+        while distance > 0 {
+            for pair in block.chunks_exact_mut(2 * distance) {
+                let (low, high) = pair.split_at_mut(distance);
+                for (a, b) in low.iter_mut().zip(high) {
+                    (*a, *b) = (*a + *b, *a - *b);
+                }
+            }
+            distance /= 2;
+        }
+    }
+    let norm = hadamard_norm(block);
+    for (y, s) in y.iter_mut().zip(signs) {
+        *y *= norm;
+        if behind {
+            *y *= s;
+        }
+    }
+}
+
 /// y = (x * r) * g with r = 1 / sqrt(mean(x^2) + eps), mean = dot(x, x) / K.
 ///
 /// # Panics

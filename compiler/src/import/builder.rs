@@ -10,7 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::config::Config;
 use super::dialect::Dialect;
 use super::error::Error;
+use super::gguf_config::Hadamard;
 use super::quantization::{Activations, ScaleRule, WeightFormat};
+use super::refused_type::{no_numbers, no_trits};
 use super::weights::CheckpointWeights;
 use crate::checkpoint::gguf::Encoding;
 use crate::checkpoint::matrix::Matrix;
@@ -33,13 +35,15 @@ pub(super) struct Builder<'c> {
     missing: Vec<String>,
     /// Of master weights: what each is multiplied by before it is rounded to a trit. Of scales: what multiplies each.
     quantisers: BTreeMap<WeightId, f32>,
+    /// What was rotated already: one value may be the input of several matrices.
+    rotated: BTreeMap<ValueId, ValueId>,
 }
 
 impl<'c> Builder<'c> {
     pub(super) fn new(checkpoint: &'c Checkpoint, config: &'c Config) -> Self {
         let graph = Graph { name: checkpoint.name().to_owned(), ..Graph::default() };
-        let (used, missing, quantisers) = (BTreeSet::new(), Vec::new(), BTreeMap::new());
-        Self { checkpoint, config, graph, block: None, used, missing, quantisers }
+        let (used, missing, quantisers, rotated) = (BTreeSet::new(), Vec::new(), BTreeMap::new(), BTreeMap::new());
+        Self { checkpoint, config, graph, block: None, used, missing, quantisers, rotated }
     }
 
     /// New nodes belong to `block`.
@@ -71,14 +75,27 @@ impl<'c> Builder<'c> {
 
     /// rmsnorm(x) with the weight called `name`; `elems` long.
     pub(super) fn rmsnorm(&mut self, x: ValueId, name: &str, elems: u32, eps: F32) -> Result<ValueId, Error> {
-        let gain = self.dense(name, &[elems])?;
+        let gain = self.gain(name, elems)?;
         self.op(Op::RmsNorm { eps }, [Operand::Value(x), Operand::Weight(gain)])
     }
 
     /// RMSNorm of every head of `x` by itself, with the weight called `name`; heads are `elems` long.
     pub(super) fn rmsnorm_heads(&mut self, x: ValueId, name: &str, elems: u32, eps: F32) -> Result<ValueId, Error> {
-        let gain = self.dense(name, &[elems])?;
+        let gain = self.gain(name, elems)?;
         self.op(Op::RmsNormHeads { eps }, [Operand::Value(x), Operand::Weight(gain)])
+    }
+
+    /// The weight of a norm, called `name`.
+    fn gain(&mut self, name: &str, elems: u32) -> Result<WeightId, Error> {
+        let gain = self.dense(name, &[elems])?;
+        let tensor = self.checkpoint.tensor(&self.dialect().file_name(name));
+        if let Some(tensor) = tensor
+            && dense::widen(&tensor)?.iter().all(|weight| *weight == 0.0)
+        {
+            let fault = tensor.fault("a norm whose weights are all zero", "weights that let something through");
+            return Err(Error::input(fault.next("the file was not fetched to its end, or is damaged: fetch it again")));
+        }
+        Ok(gain)
     }
 
     /// The ternary layer called `name`: `inputs` to `outputs` elements, activations quantised unless the model
@@ -88,11 +105,51 @@ impl<'c> Builder<'c> {
             None => x,
             Some(eps) => self.rmsnorm(x, &format!("{name}.rms_norm.weight"), inputs, eps)?,
         };
+        let x = self.rotated(x, &format!("{name}.weight"), inputs)?;
         if matches!(self.config.quantization.format, WeightFormat::DenseTernary | WeightFormat::Gguf) {
             return self.weight_only(x, &format!("{name}.weight"), [outputs, inputs]);
         }
         let weight = self.ternary(name, outputs, inputs)?;
         self.quantised_product(x, weight)
+    }
+
+    /// `x`, the input of the matrix called `name`, rotated if the file wants it so.
+    pub(super) fn rotated(&mut self, x: ValueId, name: &str, elems: u32) -> Result<ValueId, Error> {
+        let name = self.dialect().file_name(name).into_owned();
+        match self.config.hadamard.as_ref().filter(|hadamard| hadamard.rotates(&name)) {
+            None => Ok(x),
+            Some(_) if self.rotated.contains_key(&x) => Ok(self.rotated.get(&x).copied().unwrap_or(x)),
+            Some(hadamard) => {
+                let y = self.hadamard(x, hadamard, &name, elems, 0)?;
+                self.rotated.insert(x, y);
+                Ok(y)
+            }
+        }
+    }
+
+    /// Rows `x` of the embedding table called `name`, rotated back if the file wants it so.
+    pub(super) fn restored(&mut self, x: ValueId, name: &str, elems: u32) -> Result<ValueId, Error> {
+        match self.config.hadamard.as_ref().filter(|hadamard| hadamard.restores_embedding()) {
+            None => Ok(x),
+            Some(hadamard) => self.hadamard(x, hadamard, name, elems, 1),
+        }
+    }
+
+    fn hadamard(&mut self, x: ValueId, how: &Hadamard, name: &str, elems: u32, behind: u32) -> Result<ValueId, Error> {
+        let block = how.block;
+        if !elems.is_multiple_of(block) || how.signs.as_ref().is_some_and(|signs| !signs.contains_key(&elems)) {
+            let found = format!("a matrix of {elems} columns");
+            let expected = format!("multiples of the {block} that are rotated together, with signs for their number");
+            let fault = Fault::new(self.config.source.as_str(), found, expected).tensor(name);
+            return Err(Error::input(fault.next("the rotations that the file asks for do not fit it: fetch it again")));
+        }
+        let signs = format!("hadamard_signs.{elems}");
+        let known = self.graph.weights.iter().position(|decl| decl.name == signs);
+        let signs = match known {
+            Some(at) => WeightId(at as u32),
+            None => self.declare(&signs, DType::F32, &[elems], None, Origin::HadamardSigns),
+        };
+        self.op(Op::Hadamard { block, behind }, [Operand::Value(x), Operand::Weight(signs)])
     }
 
     /// x, quantised per token, times a matrix with one scale.
@@ -118,6 +175,13 @@ impl<'c> Builder<'c> {
                     return Err(Error::input(fault.next(advice)));
                 }
                 self.check_shape(&tensor, &[rows, cols])?;
+                match tensor.stored() {
+                    StoredType::Block(encoding) if encoding.is_ternary() => {}
+                    StoredType::F32 | StoredType::F16 | StoredType::Bf16 => {}
+                    StoredType::Block(_) | StoredType::U8 | StoredType::Other(_) => {
+                        return Err(no_trits(self.checkpoint, &tensor));
+                    }
+                }
                 let order = self.dialect().row_order(name);
                 let scales = Matrix::new(tensor, [rows as usize, cols as usize], order)?.scales()?;
                 self.checkpoint.release(tensor.name(), 0..tensor.len_bytes());
@@ -161,9 +225,9 @@ impl<'c> Builder<'c> {
                     StoredType::F16 => DType::F16,
                     StoredType::Bf16 => DType::Bf16,
                     // They are decoded to it.
-                    StoredType::Block(_) => DType::F32,
-                    StoredType::U8 | StoredType::Other(_) => {
-                        return Err(dense::wrong_type(&tensor).into());
+                    StoredType::Block(encoding) if !matches!(encoding, Encoding::Undecoded(_)) => DType::F32,
+                    StoredType::Block(_) | StoredType::U8 | StoredType::Other(_) => {
+                        return Err(no_numbers(self.checkpoint, &tensor));
                     }
                 };
                 self.check_shape(&tensor, shape)?;
@@ -215,7 +279,7 @@ impl<'c> Builder<'c> {
 
     /// What a GGUF file has beside the matrix `name`, in `tensor`, that multiplies its weights.
     fn scale_beside(&mut self, name: &str, tensor: &Tensor<'_>) -> Result<f32, Error> {
-        if self.dialect() == Dialect::HuggingFace {
+        if !matches!(self.dialect(), Dialect::Gguf { .. }) {
             return Ok(1.0);
         }
         let layer = name.strip_suffix(".weight").unwrap_or(name);
@@ -305,8 +369,9 @@ impl<'c> Builder<'c> {
             )));
         }
         self.graph.outputs = outputs;
+        let signs = self.config.hadamard.as_ref().and_then(|hadamard| hadamard.signs.clone());
         let weights =
-            CheckpointWeights::new(self.checkpoint, self.config.dialect, &self.graph.weights, self.quantisers);
+            CheckpointWeights::new(self.checkpoint, self.config.dialect, &self.graph.weights, self.quantisers, signs);
         Ok((self.graph, weights))
     }
 

@@ -12,6 +12,7 @@ use super::ImportOptions;
 use super::dialect::Dialect;
 use super::error::Error;
 use super::fields::{Fields, parse_object};
+use super::gguf_config::Hadamard;
 use super::known_keys::refuse_meaningful;
 use super::quantization::{Quantization, quantization};
 use super::rope::{MAX_POSITIONS, rope_spec};
@@ -21,6 +22,8 @@ use crate::graph::{F32, Op, RopeSpec};
 
 /// The file's name.
 pub(super) const CONFIG: &str = "config.json";
+/// Bits of a weight, in the configurations of 1bitLLM's models: 1 stands for trits.
+pub(super) const WEIGHT_BITS: &str = "weight_bits";
 pub(super) const MAX_VOCAB: u32 = 1 << 24;
 pub(super) const MAX_LAYERS: u32 = 10_000;
 pub(super) const MAX_HEAD_DIM: u32 = 4096;
@@ -65,18 +68,19 @@ impl Architecture {
         }
     }
 
-    const fn activation(self) -> Activation {
+    /// Those that its models have, the usual one first: the file says which.
+    const fn activations(self) -> &'static [Activation] {
         match self {
-            Architecture::BitNet => Activation::Relu2,
-            Architecture::Llama | Architecture::Qwen3 => Activation::Silu,
+            Architecture::BitNet => &[Activation::Relu2, Activation::Silu],
+            Architecture::Llama | Architecture::Qwen3 => &[Activation::Silu],
         }
     }
 
-    /// The base of the rotary embedding where the file gives none.
-    const fn default_theta(self) -> f32 {
+    /// The base of the rotary embedding where the file gives none; `one_bit`: of 1bitLLM's configurations.
+    const fn default_theta(self, one_bit: bool) -> f32 {
         match self {
-            Architecture::BitNet => 500_000.0,
-            Architecture::Llama | Architecture::Qwen3 => 10_000.0,
+            Architecture::BitNet if !one_bit => 500_000.0,
+            Architecture::BitNet | Architecture::Llama | Architecture::Qwen3 => 10_000.0,
         }
     }
 }
@@ -136,6 +140,8 @@ pub(super) struct Config {
     pub(super) rope: RopeSpec,
     pub(super) tied: bool,
     pub(super) quantization: Quantization,
+    /// Rotations of what the weights are multiplied with.
+    pub(super) hadamard: Option<Hadamard>,
     pub(super) bos: Option<u32>,
     pub(super) eos: Vec<u32>,
 }
@@ -155,9 +161,10 @@ impl Config {
         let map = parse_object(CONFIG, text)?;
         let mut fields = Fields::new(CONFIG, &map);
         let architecture = architecture(&mut fields)?;
+        let one_bit = fields.get(WEIGHT_BITS).is_some();
         let trained_in_i8 = architecture == Architecture::BitNet;
         let quantization = quantization(&mut fields, trained_in_i8, options.activations)?;
-        check_activation(&mut fields, architecture)?;
+        let activation = activation(&mut fields, architecture)?;
 
         let vocab = fields.need_u32("vocab_size", 1..=MAX_VOCAB)?;
         let hidden = fields.need_u32("hidden_size", 1..=MAX_K)?;
@@ -172,7 +179,7 @@ impl Config {
         let head_dim = head_dim(&mut fields, architecture, hidden, heads)?;
 
         let trained = fields.need_u32("max_position_embeddings", 1..=MAX_POSITIONS)?;
-        let rope = rope_spec(&mut fields, architecture.default_theta(), trained)?;
+        let rope = rope_spec(&mut fields, architecture.default_theta(one_bit), trained)?;
         let positions = positions(trained, options.max_positions, head_dim, |expected| {
             fields.fault("max_position_embeddings", expected)
         })?;
@@ -185,7 +192,7 @@ impl Config {
         Ok(Self {
             source: CONFIG.to_owned(),
             dialect: Dialect::HuggingFace,
-            activation: architecture.activation(),
+            activation,
             architecture,
             vocab,
             hidden,
@@ -200,6 +207,7 @@ impl Config {
             rope,
             tied,
             quantization,
+            hadamard: None,
             bos,
             eos,
         })
@@ -233,7 +241,9 @@ fn architecture(fields: &mut Fields<'_>) -> Result<Architecture, Error> {
             return Err(Error::unsupported(fields.fault("architectures", format!("one name: {expected}"))));
         }
     };
-    if model_type.is_some_and(|t| t != architecture.model_type()) {
+    // The class of 1bitLLM's models is derived from Llama's and kept its name.
+    let one_bit = architecture == Architecture::BitNet && fields.get(WEIGHT_BITS).is_some();
+    if model_type.is_some_and(|t| t != architecture.model_type() && !(one_bit && t == "llama")) {
         let expected = format!("{:?}, which goes with {architecture}", architecture.model_type());
         return Err(Error::unsupported(
             fields.fault("model_type", expected).next("the model may be of another family"),
@@ -242,15 +252,18 @@ fn architecture(fields: &mut Fields<'_>) -> Result<Architecture, Error> {
     Ok(architecture)
 }
 
-fn check_activation(fields: &mut Fields<'_>, architecture: Architecture) -> Result<(), Error> {
-    let wanted = architecture.activation().name();
-    match fields.text("hidden_act")? {
-        Some(act) if act == wanted => Ok(()),
-        Some(_) => {
-            let fault = fields.fault("hidden_act", format!("{wanted:?} for {architecture}"));
+/// The activation function of the gate.
+fn activation(fields: &mut Fields<'_>, architecture: Architecture) -> Result<Activation, Error> {
+    let known = architecture.activations();
+    let names: Vec<String> = known.iter().map(|activation| format!("{:?}", activation.name())).collect();
+    let names = names.join(" or ");
+    let Some(act) = fields.text("hidden_act")? else { return Err(fields.missing("hidden_act", &names)) };
+    match known.iter().find(|known| known.name() == act) {
+        Some(activation) => Ok(*activation),
+        None => {
+            let fault = fields.fault("hidden_act", format!("{names} for {architecture}"));
             Err(Error::unsupported(fault.next("other activation functions are not implemented")))
         }
-        None => Err(fields.missing("hidden_act", &format!("{wanted:?}"))),
     }
 }
 

@@ -16,6 +16,8 @@ use crate::checkpoint::gguf::types::RowOrder;
 pub(crate) enum Dialect {
     /// As the architecture files do.
     HuggingFace,
+    /// The same, but for the further norms of 1bitLLM's BitNet models.
+    OneBitLlm,
     /// As llama.cpp does.
     Gguf {
         /// The order of the rows of query and key projections.
@@ -44,6 +46,12 @@ const INSIDE: &[(&str, &str)] = &[
     ("mlp.ffn_sub_norm", "ffn_sub_norm"),
 ];
 
+/// Names of 1bitLLM's models.
+const ONE_BIT_LLM: &[(&str, &str)] =
+    &[(".self_attn.attn_sub_norm.", ".self_attn.inner_attn_ln."), (".mlp.ffn_sub_norm.", ".mlp.ffn_layernorm.")];
+/// A tensor of theirs that others do not have.
+pub(super) const INNER_NORM: &str = "model.layers.0.self_attn.inner_attn_ln.weight";
+
 /// Tensors of GGUF files that the configuration reads: factors of the rotary embedding.
 pub(super) const ROPE_FREQS: &str = "rope_freqs.weight";
 
@@ -52,6 +60,10 @@ impl Dialect {
     pub(crate) fn file_name(self, name: &str) -> Cow<'_, str> {
         match self {
             Dialect::HuggingFace => Cow::Borrowed(name),
+            Dialect::OneBitLlm => match ONE_BIT_LLM.iter().find(|(ours, _)| name.contains(ours)) {
+                Some((ours, theirs)) => Cow::Owned(name.replace(ours, theirs)),
+                None => Cow::Borrowed(name),
+            },
             Dialect::Gguf { .. } => gguf_name(name).map_or(Cow::Borrowed(name), Cow::Owned),
         }
     }
@@ -60,7 +72,7 @@ impl Dialect {
     pub(crate) fn row_order(self, name: &str) -> RowOrder {
         match self {
             Dialect::Gguf { rotated } if name.ends_with("q_proj.weight") || name.ends_with("k_proj.weight") => rotated,
-            Dialect::HuggingFace | Dialect::Gguf { .. } => RowOrder::AsIs,
+            Dialect::HuggingFace | Dialect::OneBitLlm | Dialect::Gguf { .. } => RowOrder::AsIs,
         }
     }
 
@@ -68,7 +80,7 @@ impl Dialect {
     pub(super) fn is_beside(self, name: &str) -> bool {
         match self {
             // Old exporters wrote buffers of the rotary embedding; the table is generated instead.
-            Dialect::HuggingFace => name.ends_with("rotary_emb.inv_freq"),
+            Dialect::HuggingFace | Dialect::OneBitLlm => name.ends_with("rotary_emb.inv_freq"),
             Dialect::Gguf { .. } => name == ROPE_FREQS,
         }
     }
@@ -106,6 +118,18 @@ mod tests {
             assert_eq!(dialect.file_name(ours), theirs);
             assert_eq!(Dialect::HuggingFace.file_name(ours), ours);
         }
+    }
+
+    #[test]
+    fn further_norms_have_two_names() {
+        let name = |name| Dialect::OneBitLlm.file_name(name).into_owned();
+        assert_eq!(
+            name("model.layers.3.self_attn.attn_sub_norm.weight"),
+            "model.layers.3.self_attn.inner_attn_ln.weight"
+        );
+        assert_eq!(name("model.layers.0.mlp.ffn_sub_norm.weight"), "model.layers.0.mlp.ffn_layernorm.weight");
+        assert_eq!(name("model.layers.0.mlp.up_proj.weight"), "model.layers.0.mlp.up_proj.weight");
+        assert_eq!(name("model.layers.0.self_attn.inner_attn_ln.weight"), INNER_NORM);
     }
 
     #[test]

@@ -42,6 +42,7 @@ impl Frame {
             .map(|layer| b.values(Op::KvCache { layer, heads, head_dim }, []))
             .collect::<Result<_, _>>()?;
         let embedded = b.op(Op::Embed, [Operand::Value(ids), Operand::Weight(embed_table)])?; // [T, H]
+        let embedded = b.restored(embedded, EMBED, c.hidden)?; // [T, H]
         let written = Vec::new();
         Ok(Self { positions, embedded, embed_table, rope_table, caches, written, logits: None })
     }
@@ -71,6 +72,7 @@ impl Frame {
     pub(super) fn close(&mut self, b: &mut Builder<'_>, c: &Config, x: ValueId) -> Result<(), Error> {
         let x = b.values(Op::WantedRows, [x])?; // [W, H]
         let normed = b.rmsnorm(x, "model.norm.weight", c.hidden, c.eps)?; // [W, H]
+        let normed = b.rotated(normed, "lm_head.weight", c.hidden)?; // [W, H]
         let head = b.head_weight(self.embed_table, EMBED, "lm_head.weight")?;
         let matrix = b.op(Op::Widen, [Operand::Weight(head)])?; // [vocab, H]
         self.logits = Some(b.values(Op::MatMul, [normed, matrix])?); // [W, vocab]

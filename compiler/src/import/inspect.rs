@@ -99,8 +99,8 @@ pub fn inspect(checkpoint: &Checkpoint) -> Result<InspectReport, Error> {
             }
             // Generated, so there is nothing to check.
             Origin::RopeTable(_) => rope_bytes += elems(&decl.ty) * elem_bytes(decl.ty.dtype),
-            // Counted with their trits.
-            Origin::TernaryScales => {}
+            // Counted with their trits, or part of the metadata.
+            Origin::TernaryScales | Origin::HadamardSigns => {}
             Origin::HfPacked | Origin::OnlineAbsmean | Origin::Gguf | Origin::DenseTernary => {
                 let trits = Histogram::of(&imported.weights.read_trits(id)?.data);
                 let disk_bytes = imported.weights.stored(id).map_or(0, |t| t.len_bytes() as u64);

@@ -68,8 +68,11 @@ impl fmt::Display for GgufReport {
         }
         write!(f, "  tensors     {}", self.tensors)?;
         for layout in &self.layouts {
-            let LayoutProof { type_id, layout, tensors, bytes, proof } = layout;
+            let LayoutProof { type_id, layout, tensors, bytes, proof, assumed } = layout;
             write!(f, "\n  type {type_id:<6} {layout}: {tensors} tensors, {:.1} MiB; {proof}", mib(*bytes))?;
+            if let Some(assumed) = assumed {
+                write!(f, "\n    assumed   {assumed}")?;
+            }
         }
         Ok(())
     }

@@ -23,6 +23,7 @@ mod known_keys;
 mod llama;
 mod quantization;
 mod qwen3;
+mod refused_type;
 pub(crate) mod rope;
 mod texts;
 mod weights;
@@ -68,6 +69,8 @@ pub struct Imported {
     pub tokenizer_json: Option<Vec<u8>>,
     /// Why there is none.
     pub no_tokenizer: Option<String>,
+    /// What is to be known of where it comes from.
+    pub tokenizer_note: Option<String>,
     /// `tokenizer_config.json`, likewise.
     pub tokenizer_config_json: Option<Vec<u8>>,
     /// `chat_template.jinja`, as it is.
@@ -84,7 +87,13 @@ pub struct Imported {
 pub fn import(checkpoint: &Checkpoint, options: &ImportOptions) -> Result<Imported, Error> {
     let config = match (checkpoint.gguf(), checkpoint.config_json()) {
         (Some(gguf), _) => gguf_config::parse(checkpoint, gguf, options)?,
-        (None, Some(text)) => Config::parse(text, options)?,
+        (None, Some(text)) => {
+            let mut config = Config::parse(text, options)?;
+            if config.architecture == Architecture::BitNet && checkpoint.tensor(dialect::INNER_NORM).is_some() {
+                config.dialect = dialect::Dialect::OneBitLlm;
+            }
+            config
+        }
         (None, None) => return Err(Error::Bug("a checkpoint without a configuration was opened".to_owned())),
     };
     let generation = generation::generation(checkpoint.generation_config_json(), config.vocab)?;
@@ -107,6 +116,7 @@ pub fn import(checkpoint: &Checkpoint, options: &ImportOptions) -> Result<Import
         generation: generation.defaults,
         tokenizer_json: texts.tokenizer_json,
         no_tokenizer: texts.no_tokenizer,
+        tokenizer_note: texts.note,
         tokenizer_config_json: texts.tokenizer_config_json,
         chat_template_jinja: checkpoint.chat_template_jinja().map(<[u8]>::to_vec),
         graph,

@@ -7,6 +7,7 @@
 //! | `bitlinear` (default) | `offline` (default) | packed trits, `weight_scale` | t / weight_scale |
 //! | `autobitlinear` | `offline` | packed trits, `weight_scale` | t * weight_scale |
 //! | `autobitlinear` | `online` | master weights | t * max(mean of the absolute weights, 1e-5) |
+//! | none, but `weight_bits` 1 and `input_bits` 8 | | master weights | t * max(mean of the absolute weights, 1e-5) |
 //! | no `quantization_config` | | -s, 0, +s as dense weights | t * s |
 //!
 //! Source: Hugging Face transformers, `utils/quantization_config.py` and `integrations/bitnet.py`.
@@ -14,7 +15,7 @@
 
 use serde::Serialize;
 
-use super::config::CONFIG;
+use super::config::{CONFIG, WEIGHT_BITS};
 use super::error::Error;
 use super::fields::Fields;
 use crate::checkpoint::Fault;
@@ -92,6 +93,8 @@ pub(super) struct Quantization {
 
 /// What tern compiles, for the error messages.
 const SUPPORTED: &str = "a quantization_config with quant_method \"bitnet\"";
+/// Bits of an activation, in the configurations of 1bitLLM's models.
+const INPUT_BITS: &str = "input_bits";
 /// The epsilon of the input norms, if the config does not say.
 const INPUT_NORM_EPS: f32 = 1e-6;
 
@@ -103,6 +106,9 @@ pub(super) fn quantization(
     wanted: Option<Activations>,
 ) -> Result<Quantization, Error> {
     let Some(mut fields) = config.object("quantization_config")? else {
+        if trained_in_i8 && config.get(WEIGHT_BITS).is_some() {
+            return one_bit_llm(config, wanted);
+        }
         if trained_in_i8 {
             let fault = config.fault("quantization_config", SUPPORTED);
             return Err(Error::unsupported(fault.next("nothing says how its weights and activations are quantised")));
@@ -115,9 +121,7 @@ pub(super) fn quantization(
         });
     };
     if wanted == Some(Activations::F32) {
-        let found = "a model that was trained with activations in i8";
-        let fault = Fault::new(CONFIG, found, "activations i8, or none asked for").key("quantization_config");
-        return Err(Error::unsupported(fault.next("leave out --activations f32: the model is defined with i8")));
+        return Err(defined_with_i8("quantization_config"));
     }
     if fields.text("quant_method")? != Some("bitnet") {
         let fault = fields.fault("quant_method", "\"bitnet\"");
@@ -153,6 +157,29 @@ pub(super) fn quantization(
     let input_norm_eps = fields.boolean("use_rms_norm")?.unwrap_or(false).then_some(eps);
     fields.refuse_unread()?;
     Ok(Quantization { format, scale_rule, input_norm_eps, activations: Activations::I8 })
+}
+
+/// What 1bitLLM's configurations say: bits of weights and of activations, both made of full-precision ones as a model runs.
+fn one_bit_llm(config: &mut Fields<'_>, wanted: Option<Activations>) -> Result<Quantization, Error> {
+    for (key, only) in [(WEIGHT_BITS, 1), (INPUT_BITS, 8)] {
+        if config.u32(key, 0..=u32::MAX)? != Some(only) {
+            let fault = config.fault(key, format!("{only}"));
+            return Err(Error::unsupported(
+                fault.next("trits and activations in i8 are what is compiled of such models"),
+            ));
+        }
+    }
+    if wanted == Some(Activations::F32) {
+        return Err(defined_with_i8(INPUT_BITS));
+    }
+    let (format, scale_rule) = (WeightFormat::OnlineMaster, ScaleRule::Absmean);
+    Ok(Quantization { format, scale_rule, input_norm_eps: None, activations: Activations::I8 })
+}
+
+fn defined_with_i8(key: &str) -> Error {
+    let found = "a model that was trained with activations in i8";
+    let fault = Fault::new(CONFIG, found, "activations i8, or none asked for").key(key);
+    Error::unsupported(fault.next("leave out --activations f32: the model is defined with i8"))
 }
 
 #[cfg(test)]

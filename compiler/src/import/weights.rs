@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::dialect::Dialect;
 use super::error::Error;
+use super::gguf_config::Signs;
 use crate::checkpoint::matrix::Matrix;
 use crate::checkpoint::{Checkpoint, Tensor, absmean, dense, packed};
 use crate::graph::rope_table::rope_table;
@@ -24,6 +25,8 @@ pub struct CheckpointWeights {
     decls: Arc<[WeightDecl]>,
     /// Of master weights: what each is multiplied by before it is rounded to a trit. Of scales: what multiplies each.
     quantisers: Arc<BTreeMap<WeightId, f32>>,
+    /// Those in front of Hadamard matrices; `None`: all are 1.
+    signs: Option<Arc<Signs>>,
 }
 
 impl CheckpointWeights {
@@ -33,8 +36,10 @@ impl CheckpointWeights {
         dialect: Dialect,
         decls: &[WeightDecl],
         quantisers: BTreeMap<WeightId, f32>,
+        signs: Option<Arc<Signs>>,
     ) -> Self {
-        Self { checkpoint: checkpoint.clone(), dialect, decls: decls.into(), quantisers: Arc::new(quantisers) }
+        let checkpoint = checkpoint.clone();
+        Self { checkpoint, dialect, decls: decls.into(), quantisers: Arc::new(quantisers), signs }
     }
 
     /// The trits of `weight`.
@@ -74,8 +79,10 @@ impl CheckpointWeights {
                 self.give_back(decl);
                 Ok(Dense::F32(factors?))
             }
+            (Origin::HadamardSigns, &[elems]) => Ok(Dense::F32(self.hadamard_signs(decl, elems)?)),
             (
                 Origin::RopeTable(_)
+                | Origin::HadamardSigns
                 | Origin::HfPacked
                 | Origin::OnlineAbsmean
                 | Origin::Gguf
@@ -100,7 +107,9 @@ impl CheckpointWeights {
                 let order = self.dialect.row_order(&decl.name);
                 Ok(Matrix::new(self.tensor(decl)?, shape, order)?.codes(rows, out)?)
             }
-            Origin::Dense | Origin::RopeTable(_) | Origin::TernaryScales => Err(not_ternary(decl)),
+            Origin::Dense | Origin::RopeTable(_) | Origin::TernaryScales | Origin::HadamardSigns => {
+                Err(not_ternary(decl))
+            }
         }
     }
 
@@ -133,6 +142,10 @@ impl CheckpointWeights {
                 write_rows(&table, shape.cols, row_bytes, out);
                 Ok(())
             }
+            Origin::HadamardSigns => {
+                write_rows(&self.hadamard_signs(decl, shape.cols)?, shape.cols, row_bytes, out);
+                Ok(())
+            }
             Origin::TernaryScales => {
                 let factors = self.factors(weight, rows, shape.cols)?;
                 write_rows(&factors, shape.cols, row_bytes, out);
@@ -140,6 +153,13 @@ impl CheckpointWeights {
             }
             Origin::HfPacked | Origin::OnlineAbsmean | Origin::Gguf | Origin::DenseTernary => Err(not_dense(decl)),
         }
+    }
+
+    /// The signs of rows of `elems` elements.
+    fn hadamard_signs(&self, decl: &WeightDecl, elems: usize) -> Result<Vec<f32>, Error> {
+        let Some(signs) = &self.signs else { return Ok(vec![1.0; elems]) };
+        let missing = || Error::Bug(format!("the import kept no signs for {}", decl.name));
+        u32::try_from(elems).ok().and_then(|elems| signs.get(&elems)).cloned().ok_or_else(missing)
     }
 
     /// Factors of some rows of the matrix that the scales `weight` belong to.

@@ -254,6 +254,15 @@ pub enum KernelKind {
         /// Elements of a head: a multiple of 16.
         head_dim: u32,
     },
+    /// Each block of a row rotated by a Hadamard matrix. Args: x, signs, out, lo, hi (rows).
+    Hadamard {
+        /// Elements of a row.
+        cols: u32,
+        /// Elements of a block: a power of two of at least 16.
+        block: u32,
+        /// Whether the signs multiply the result.
+        behind: bool,
+    },
     /// Each group of a row quantised by itself. Args: x, out (`RowKind::Q8Groups`), lo, hi (rows).
     QuantizeGroups {
         /// Elements of a row.
@@ -433,6 +442,9 @@ impl fmt::Display for KernelKind {
             }
             KernelKind::NormHeads { eps, heads, head_dim } => {
                 write!(f, "rmsnorm_heads_f32__{heads}x{head_dim}_e{:08x}", eps.bits())
+            }
+            KernelKind::Hadamard { cols, block, behind } => {
+                write!(f, "hadamard_f32__{cols}_b{block}{}", if behind { "_back" } else { "" })
             }
             KernelKind::QuantizeGroups { cols, group } => write!(f, "quantize_groups_f32_q8__{cols}_g{group}"),
             KernelKind::Groups { packing, rows, cols, group, x, scales, regime } => {

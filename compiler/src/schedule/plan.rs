@@ -118,6 +118,7 @@ impl Planner<'_> {
             Op::TernaryGlu { act, decode, prefill } => self.ternary(id, Epilogue::Glu(act), [decode, prefill])?,
             Op::TernaryLinearCat { decode, prefill } => self.ternary_cat(id, [decode, prefill])?,
             Op::RmsNormHeads { eps } => self.norm_heads(id, eps)?,
+            Op::Hadamard { block, behind } => self.hadamard(id, block, behind != 0)?,
             Op::QuantizeGroups { group } => self.quantize_groups(id, group)?,
             Op::TernaryGroupLinear { decode, prefill } => self.group_linear(id, GroupRows::Codes, [decode, prefill])?,
             Op::TernaryF32Linear => self.group_linear(id, GroupRows::F32, [Strategy::Dot2; 2])?,

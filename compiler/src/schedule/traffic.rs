@@ -63,6 +63,7 @@ impl Class {
             | KernelKind::TopK => Class::Head,
             KernelKind::Attention { .. } => Class::Attention,
             KernelKind::Rescale { .. }
+            | KernelKind::Hadamard { .. }
             | KernelKind::Rope { .. }
             | KernelKind::KvWrite { .. }
             | KernelKind::Map { .. } => Class::Elementwise,

@@ -187,6 +187,7 @@ fn check(c: &CheckRow) -> String {
             format!("Check::AttrInRange {{ attr: {}, min: {min}, max: {max} }}", quote(a))
         }
         CheckRow::AttrEven(a) => format!("Check::AttrEven({})", quote(a)),
+        CheckRow::AttrPowerOfTwo(a) => format!("Check::AttrPowerOfTwo({})", quote(a)),
         CheckRow::AttrUnique(a) => format!("Check::AttrUnique({})", quote(a)),
         CheckRow::AttrBelowMembers(a) => format!("Check::AttrBelowMembers({})", quote(a)),
         CheckRow::DimAtMost(d, max) => format!("Check::DimAtMost({}, {max})", quote(d)),

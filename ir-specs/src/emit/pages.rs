@@ -114,6 +114,7 @@ fn check(c: &CheckRow) -> String {
         CheckRow::AttrPositive(a) => format!("0 < {a} < inf"),
         CheckRow::AttrInRange(a, min, max) => format!("{min} <= {a} <= {max}"),
         CheckRow::AttrEven(a) => format!("{a} mod 2 = 0"),
+        CheckRow::AttrPowerOfTwo(a) => format!("{a} is a power of two"),
         CheckRow::AttrUnique(a) => format!("unique {a}"),
         CheckRow::AttrBelowMembers(a) => format!("{a} < members"),
         CheckRow::DimAtMost(d, max) => format!("{d} <= {max}"),

@@ -117,7 +117,9 @@ fn constraints(tables: &Tables, op: &OpRow, operands: &[Operand], report: &mut R
         let good = match &c.check {
             CheckRow::AttrPositive(a) => attr(a, &[AttrKindRow::F32]),
             CheckRow::AttrInRange(a, min, max) => min <= max && attr(a, &[AttrKindRow::U32]),
-            CheckRow::AttrEven(a) | CheckRow::AttrUnique(a) => attr(a, &[AttrKindRow::U32]),
+            CheckRow::AttrEven(a) | CheckRow::AttrPowerOfTwo(a) | CheckRow::AttrUnique(a) => {
+                attr(a, &[AttrKindRow::U32])
+            }
             CheckRow::AttrBelowMembers(a) => {
                 attr(a, &[AttrKindRow::U32]) && operands.first().is_some_and(|o| o.pattern == Pattern::AnyTuple)
             }

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::shown::on_one_line;
 
 const CONFIG_FILE: &str = "tokenizer_config.json";
 const TEMPLATE_FILE: &str = "chat_template.jinja";
@@ -34,6 +35,8 @@ struct Config {
     eos_token: Value,
     unk_token: Value,
     pad_token: Value,
+    /// Where the template stands, if this text was made from another file.
+    chat_template_from: Value,
 }
 
 fn config(json: Option<&[u8]>) -> Result<Config> {
@@ -63,22 +66,24 @@ impl Specials {
 }
 
 /// The template's text and where it stands.
-pub(super) fn source(config_json: Option<&[u8]>, jinja: Option<&[u8]>) -> Result<Option<(&'static str, String)>> {
+pub(super) fn source(config_json: Option<&[u8]>, jinja: Option<&[u8]>) -> Result<Option<(String, String)>> {
     if let Some(bytes) = jinja {
         let text = std::str::from_utf8(bytes).map_err(|e| Error::BadTemplate {
             name: TEMPLATE_FILE.to_owned(),
             reason: format!("it is not UTF-8 at byte {}", e.valid_up_to()),
         })?;
-        return Ok(Some((TEMPLATE_FILE, text.to_owned())));
+        return Ok(Some((TEMPLATE_FILE.to_owned(), text.to_owned())));
     }
-    let bad = |reason: String| Err(Error::BadTemplate { name: TEMPLATE_KEY.to_owned(), reason });
-    match config(config_json)?.chat_template {
+    let config = config(config_json)?;
+    let name = config.chat_template_from.as_str().map_or_else(|| TEMPLATE_KEY.to_owned(), |from| on_one_line(from));
+    let bad = |reason: String| Err(Error::BadTemplate { name: name.clone(), reason });
+    match config.chat_template {
         Value::Null => Ok(None),
-        Value::String(text) => Ok(Some((TEMPLATE_KEY, text))),
+        Value::String(text) => Ok(Some((name, text))),
         Value::Array(named) => {
             let default = named.iter().find(|entry| entry.get("name").and_then(Value::as_str) == Some("default"));
             match default.and_then(|entry| entry.get("template")).and_then(Value::as_str) {
-                Some(text) => Ok(Some((TEMPLATE_KEY, text.to_owned()))),
+                Some(text) => Ok(Some((name.clone(), text.to_owned()))),
                 None => bad(format!("none of its {} entries is a template called \"default\"", named.len())),
             }
         }
@@ -147,6 +152,16 @@ mod tests {
         }
         let e = source(None, Some(b"ab\xff")).expect_err("no UTF-8").to_string();
         assert!(e.contains("chat_template.jinja") && e.contains("byte 2"), "{e}");
+    }
+
+    #[test]
+    fn a_template_that_was_carried_along_is_called_by_its_place() {
+        let config = br#"{"chat_template": 7, "chat_template_from": "m.gguf: tokenizer.chat_template"}"#;
+        let e = source(Some(config), None).expect_err("no template").to_string();
+        assert!(e.contains("m.gguf: tokenizer.chat_template") && !e.contains("tokenizer_config"), "{e}");
+        let config = br#"{"chat_template": "t", "chat_template_from": "m\n.gguf"}"#;
+        let (name, _) = source(Some(config), None).expect("read").expect("a template");
+        assert_eq!(name, "m?.gguf");
     }
 
     #[test]

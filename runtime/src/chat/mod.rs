@@ -124,7 +124,7 @@ impl ChatTemplate {
     /// `BadTemplate` or `BadTokenizer` if what is there cannot be read.
     pub fn of_model(tokenizer_config_json: Option<&[u8]>, chat_template_jinja: Option<&[u8]>) -> Result<Option<Self>> {
         match find::source(tokenizer_config_json, chat_template_jinja)? {
-            Some((name, source)) => Self::new(name, &source).map(Some),
+            Some((name, source)) => Self::new(&name, &source).map(Some),
             None => Ok(None),
         }
     }

@@ -702,6 +702,50 @@ fn rmsnorm_heads_1() {
 }
 
 #[test]
+fn hadamard_1() {
+    check_example(&Example {
+        op: "hadamard",
+        graph: r#"graph "hadamard" {
+  @0 "table" : f32[1, 8] = dense
+  @1 "s" : f32[8] = hadamard_signs
+  %0 = input_ids : i32[T]
+  %1 = embed %0, @0 : f32[T, 8]
+  %2 = hadamard %1, @1 {block = 4, behind = 0} : f32[T, 8]
+  %3 = wanted_rows %2 : f32[W, 8]
+  return %3
+}
+"#,
+        weights: &[&[1.0, 2.0, 4.0, 8.0, 0.0, 6.0, 0.0, 0.0], &[1.0, 1.0, 1.0, -1.0, 1.0, 1.0, 1.0, 1.0]],
+        ids: &[0],
+        node: 2,
+        expect: Expect::F32(&[-0.5, 5.5, 3.5, -6.5, 3.0, -3.0, 3.0, -3.0]),
+        tolerance: 0.0,
+    });
+}
+
+#[test]
+fn hadamard_2() {
+    check_example(&Example {
+        op: "hadamard",
+        graph: r#"graph "hadamard_back" {
+  @0 "table" : f32[1, 4] = dense
+  @1 "s" : f32[4] = hadamard_signs
+  %0 = input_ids : i32[T]
+  %1 = embed %0, @0 : f32[T, 4]
+  %2 = hadamard %1, @1 {block = 4, behind = 1} : f32[T, 4]
+  %3 = wanted_rows %2 : f32[W, 4]
+  return %3
+}
+"#,
+        weights: &[&[-0.5, 5.5, 3.5, -6.5], &[1.0, 1.0, 1.0, -1.0]],
+        ids: &[0],
+        node: 2,
+        expect: Expect::F32(&[1.0, 2.0, 4.0, 8.0]),
+        tolerance: 0.0,
+    });
+}
+
+#[test]
 fn quantize_groups_1() {
     check_example(&Example {
         op: "quantize_groups",

@@ -475,6 +475,40 @@ fn rmsnorm_heads_c1() {
 }
 
 #[test]
+fn hadamard_c1() {
+    check_violation(
+        "hadamard C1",
+        r#"graph "violation" {
+  @0 "table" : f32[3, 6] = dense
+  @1 "s" : f32[6] = hadamard_signs
+  %0 = input_ids : i32[T]
+  %1 = embed %0, @0 : f32[T, 6]
+  %2 = hadamard %1, @1 {block = 6, behind = 0} : f32[T, 6]
+  %3 = wanted_rows %2 : f32[W, 6]
+  return %3
+}
+"#,
+    );
+}
+
+#[test]
+fn hadamard_c2() {
+    check_violation(
+        "hadamard C2",
+        r#"graph "violation" {
+  @0 "table" : f32[3, 4] = dense
+  @1 "s" : f32[4] = hadamard_signs
+  %0 = input_ids : i32[T]
+  %1 = embed %0, @0 : f32[T, 4]
+  %2 = hadamard %1, @1 {block = 4, behind = 2} : f32[T, 4]
+  %3 = wanted_rows %2 : f32[W, 4]
+  return %3
+}
+"#,
+    );
+}
+
+#[test]
 fn quantize_groups_c1() {
     check_violation(
         "quantize_groups C1",

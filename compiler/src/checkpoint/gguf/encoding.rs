@@ -162,6 +162,11 @@ impl Encoding {
         }
     }
 
+    /// Bytes of a tensor of `shape`, if there can be one.
+    pub fn tensor_bytes(self, shape: &[usize]) -> Option<usize> {
+        self.geometry().tensor_bytes(shape)
+    }
+
     pub(super) const fn geometry(self) -> Geometry {
         match self {
             Encoding::Q4_0 => Geometry::plain(32, 18),

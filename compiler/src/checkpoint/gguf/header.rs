@@ -13,7 +13,8 @@ use super::super::error::{Error, Fault};
 use super::cursor::{Cursor, DAMAGED};
 use super::metadata::Metadata;
 
-const MAGIC: [u8; 4] = *b"GGUF";
+/// The first bytes of a file.
+pub(in super::super) const MAGIC: [u8; 4] = *b"GGUF";
 /// The alignment of tensors if the file does not say.
 const DEFAULT_ALIGNMENT: u32 = 32;
 const MAX_ALIGNMENT: u32 = 4096;

@@ -20,6 +20,8 @@ use super::meanings::{Meaning, known_ids, meanings, refused};
 const PROBED_BLOCKS: usize = 1024;
 /// Fewer blocks than these prove nothing.
 const LEAST_PROBED: usize = 16;
+/// Of so many blocks one may have an odd scale, such as one next to zero, if there are several times as many.
+const ODD_IN_BLOCKS: usize = 64;
 /// No scale of a ternary matrix is as large.
 const MOST_SCALE: f32 = 1024.0;
 
@@ -36,6 +38,8 @@ pub struct LayoutProof {
     pub bytes: u64,
     /// Why it can be no other.
     pub proof: String,
+    /// What nothing in the file proves.
+    pub assumed: Option<String>,
 }
 
 /// A tensor, and the file that it lies in.
@@ -105,7 +109,21 @@ fn prove_id(type_id: u32, tensors: &[Placed<'_>]) -> Result<(Meaning, LayoutProo
     };
     let bytes = tensors.iter().filter_map(|tensor| meaning.tensor_bytes(&tensor.info.shape)).map(|n| n as u64).sum();
     let layout = meaning.stored().to_string();
-    Ok((meaning, LayoutProof { type_id, layout, tensors: count as u64, bytes, proof }))
+    let assumed = assumed(meaning, tensors);
+    Ok((meaning, LayoutProof { type_id, layout, tensors: count as u64, bytes, proof, assumed }))
+}
+
+/// What is taken for granted of `tensors`: sizes and codes of I2_S are the same in every order.
+fn assumed(meaning: Meaning, tensors: &[Placed<'_>]) -> Option<String> {
+    let Meaning::Block(Encoding::I2S | Encoding::I2SBare) = meaning else { return None };
+    let mut text = "blocks of 128 weights in 32 bytes, as published files have them; quantisers built for ARM (64 in 16 bytes) or \
+                    without ACT_PARALLEL (four rows to a byte) write as many bytes, and nothing in the file tells them apart"
+        .to_owned();
+    let odd = tensors.iter().find_map(|tensor| tensor.info.shape.last().filter(|cols| !cols.is_multiple_of(128)));
+    if let Some(cols) = odd {
+        text.push_str(&format!("; rows of {cols} begin within blocks"));
+    }
+    Some(text)
 }
 
 /// No meaning fits all tensors.
@@ -141,31 +159,48 @@ fn probe(tensors: &[Placed<'_>], fitting: &[Meaning]) -> Result<(Meaning, String
     let names: BTreeSet<String> = fitting.iter().map(|meaning| meaning.stored().to_string()).collect();
     let names = names.into_iter().collect::<Vec<_>>().join(" or ");
     let twins = fitting.iter().all(|m| matches!(m, Meaning::Block(Encoding::Pq2_0 | Encoding::Tq2_0G128)));
-    let mut counts = Counts::default();
-    if twins {
-        tensors.iter().for_each(|tensor| counts.look_at(tensor));
-    }
-    let front = (Meaning::Block(Encoding::Pq2_0), counts.front, "first");
-    let back = (Meaning::Block(Encoding::Tq2_0G128), counts.back, "last");
-    let all = counts.blocks;
+    let counts: Vec<Counts> =
+        if twins { tensors.iter().map(Counts::of).collect() } else { vec![Counts::default(); tensors.len()] };
+    let all = counts.iter().fold(Counts::default(), |sum, one| sum.and(*one));
+    let front = (Meaning::Block(Encoding::Pq2_0), all.front, "first");
+    let back = (Meaning::Block(Encoding::Tq2_0G128), all.back, "last");
     for ((meaning, mine, place), (_, others, _)) in [(front, back), (back, front)] {
-        if twins && all >= LEAST_PROBED && mine == all && others < all {
+        if twins && decides(mine, others, all.blocks) {
+            let but = match all.blocks.saturating_sub(mine) {
+                0 => String::new(),
+                odd => format!(" but {odd}"),
+            };
             let proof = format!(
-                "{names} have the same size; the {place} two bytes of all {all} blocks that were looked at are a scale, at the \
-                 other end of {} they are not",
-                all.saturating_sub(others)
+                "{names} have the same size; the {place} two bytes of all{but} of {} blocks that were looked at are a scale, at \
+                 the other end of {} they are not",
+                all.blocks,
+                all.blocks.saturating_sub(others)
             );
             return Ok((meaning, proof));
         }
     }
-    let fault = first.fault(first.found(), format!("bytes that tell {names} apart"));
+    // The one that contradicts what most of them say.
+    let odd_of =
+        |counts: &Counts| counts.blocks.saturating_sub(if all.front >= all.back { counts.front } else { counts.back });
+    let worst = tensors.iter().zip(&counts).max_by_key(|(_, counts)| odd_of(counts));
+    let (worst, odd, blocks) = worst.map_or((first, 0, 0), |(tensor, counts)| (tensor, odd_of(counts), counts.blocks));
+    let found = format!("{}, of {blocks} blocks {odd} without a scale where most have it", worst.found());
+    let fault = worst.fault(found, format!("bytes that tell {names} apart"));
     Err(Error::unsupported(
         fault.next("which of them it is cannot be known: take a file of the same model in another type"),
     ))
 }
 
+/// Whether `mine` of `blocks` may have their scale at one end, and only `others` at the other, beyond doubt.
+fn decides(mine: usize, others: usize, blocks: usize) -> bool {
+    let odd = blocks.saturating_sub(mine);
+    let few = blocks >= ODD_IN_BLOCKS.saturating_mul(4) && odd.saturating_mul(ODD_IN_BLOCKS) <= blocks;
+    let clear = others.saturating_mul(8) <= blocks.saturating_mul(7);
+    blocks >= LEAST_PROBED && ((odd == 0 && others < blocks) || (few && clear))
+}
+
 /// Blocks of 34 bytes that were looked at.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Counts {
     blocks: usize,
     /// Those that may begin with a scale.
@@ -175,7 +210,8 @@ struct Counts {
 }
 
 impl Counts {
-    fn look_at(&mut self, tensor: &Placed<'_>) {
+    fn of(tensor: &Placed<'_>) -> Self {
+        let mut counts = Self::default();
         let bytes = tensor.bytes.get(tensor.info.start..tensor.info.next).unwrap_or_default();
         for block in bytes.as_chunks::<34>().0.iter().take(PROBED_BLOCKS) {
             // A block of zero bytes says nothing.
@@ -183,9 +219,17 @@ impl Counts {
                 continue;
             }
             let [a, b, .., y, z] = *block;
-            self.blocks = self.blocks.saturating_add(1);
-            self.front = self.front.saturating_add(usize::from(may_be_scale([a, b])));
-            self.back = self.back.saturating_add(usize::from(may_be_scale([y, z])));
+            let one = |holds: bool| usize::from(holds);
+            counts = counts.and(Self { blocks: 1, front: one(may_be_scale([a, b])), back: one(may_be_scale([y, z])) });
+        }
+        counts
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            blocks: self.blocks.saturating_add(other.blocks),
+            front: self.front.saturating_add(other.front),
+            back: self.back.saturating_add(other.back),
         }
     }
 }

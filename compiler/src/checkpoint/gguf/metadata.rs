@@ -161,16 +161,23 @@ impl Metadata {
         })
     }
 
-    /// An array of whole numbers of 32 bits, with or without a sign; every one fits those with a sign.
+    /// An array of whole numbers of any width, each of which fits 32 bits with a sign.
     ///
     /// # Errors
     /// A value of another type, or a number above 2147483647.
     pub fn i32s(&self, key: &str) -> Result<Option<Cow<'_, [i32]>>, Error> {
+        fn fit<T: Copy + TryInto<i32>>(numbers: &[T]) -> Option<Cow<'static, [i32]>> {
+            numbers.iter().map(|n| (*n).try_into().ok()).collect::<Option<Vec<i32>>>().map(Cow::Owned)
+        }
         self.read_as(key, "an array of whole numbers of 32 bits", |value| match value {
             Value::Array(Array::I32(numbers)) => Some(Cow::Borrowed(numbers.as_slice())),
-            Value::Array(Array::U32(numbers)) => {
-                numbers.iter().map(|n| i32::try_from(*n).ok()).collect::<Option<Vec<i32>>>().map(Cow::Owned)
-            }
+            Value::Array(Array::U8(numbers)) => fit(numbers),
+            Value::Array(Array::I8(numbers)) => fit(numbers),
+            Value::Array(Array::U16(numbers)) => fit(numbers),
+            Value::Array(Array::I16(numbers)) => fit(numbers),
+            Value::Array(Array::U32(numbers)) => fit(numbers),
+            Value::Array(Array::U64(numbers)) => fit(numbers),
+            Value::Array(Array::I64(numbers)) => fit(numbers),
             _ => None,
         })
     }

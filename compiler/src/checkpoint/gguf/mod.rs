@@ -22,8 +22,11 @@ pub use encoding::Encoding;
 pub use layout::LayoutProof;
 pub use metadata::Metadata;
 
+use std::collections::BTreeMap;
+
 use super::error::{Error, Fault};
 use super::header::Entry;
+pub(super) use header::MAGIC;
 use header::{Header, read_header};
 use layout::Placed;
 
@@ -34,6 +37,8 @@ pub struct Gguf {
     pub metadata: Metadata,
     /// What each type id means, and how that is known.
     pub layouts: Vec<LayoutProof>,
+    /// The number of each tensor's type, by its name.
+    pub type_ids: BTreeMap<String, u32>,
 }
 
 /// Reads the headers of `files`, pairs of name and content: the one file of a model, or all its shards in order. Gives what they
@@ -68,11 +73,13 @@ pub(super) fn open(files: &[(&str, &[u8])]) -> Result<(Gguf, Vec<Vec<Entry>>), E
         shards::check_total(&header.metadata, places_len(&entries))?;
         headers.first().map_or(Ok(()), |first| shards::check_same(&first.metadata, &header.metadata))?;
     }
+    let all = headers.iter().flat_map(|header| &header.tensors);
+    let type_ids = all.map(|info| (info.name.clone(), info.type_id)).collect();
     let Some(first) = headers.into_iter().next() else {
         return Err(Error::input(Fault::new("the model", "no file", "at least one GGUF file")));
     };
     let layouts = proved.into_iter().map(|(_, proof)| proof).collect();
-    Ok((Gguf { metadata: first.metadata, layouts }, entries))
+    Ok((Gguf { metadata: first.metadata, layouts, type_ids }, entries))
 }
 
 fn places_len(entries: &[Vec<Entry>]) -> usize {

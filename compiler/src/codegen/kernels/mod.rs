@@ -6,6 +6,7 @@
 pub(in crate::codegen) mod attention;
 mod dense;
 mod dot;
+mod hadamard;
 mod head;
 mod kv_write;
 mod map;
@@ -34,6 +35,7 @@ pub fn exists(kind: &KernelKind) -> bool {
         KernelKind::Embed { .. }
         | KernelKind::Norm { .. }
         | KernelKind::NormHeads { .. }
+        | KernelKind::Hadamard { .. }
         | KernelKind::QuantizeGroups { .. }
         | KernelKind::Groups { .. }
         | KernelKind::Rescale { .. }
@@ -56,6 +58,7 @@ pub fn emit(kind: &KernelKind, program: Option<&Program>, k: &mut Emitter<'_, '_
         KernelKind::Embed { dtype, cols } => dense::embed(k, dtype, cols),
         KernelKind::Norm { eps, out, cols } => norm::norm(k, eps.map(|e| e.get()), out, cols),
         KernelKind::NormHeads { eps, heads, head_dim } => norm::norm_heads(k, eps.get(), heads, head_dim),
+        KernelKind::Hadamard { cols, block, behind } => hadamard::hadamard(k, cols, block, behind),
         KernelKind::QuantizeGroups { cols, group } => norm::quantize_groups(k, cols, group),
         KernelKind::Groups { packing, rows, cols, group, x, scales, regime } => {
             ternary::groups(k, GroupShape { packing, rows, cols, group, scales }, x, regime);

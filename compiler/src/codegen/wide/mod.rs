@@ -57,6 +57,7 @@ fn width(kind: &KernelKind, target: &Target) -> Option<Width> {
         | KernelKind::Embed { .. }
         | KernelKind::Norm { .. }
         | KernelKind::NormHeads { .. }
+        | KernelKind::Hadamard { .. }
         | KernelKind::QuantizeGroups { .. }
         | KernelKind::Groups { .. }
         | KernelKind::Dup { .. }
@@ -130,6 +131,7 @@ pub fn emit(kind: &KernelKind, program: Option<&Program>, target: &Target) -> Re
         KernelKind::Groups { .. }
         | KernelKind::Rope { .. }
         | KernelKind::Dup { .. }
+        | KernelKind::Hadamard { .. }
         | KernelKind::KvWrite { .. }
         | KernelKind::Embed { .. }
         | KernelKind::Dense { .. }

@@ -5,7 +5,7 @@
 
 use super::kv::KvStore;
 use super::rows::{
-    attention, embed, glu, group_linear, map, map_rows, matmul, quantize, quantize_groups, rescale, rmsnorm,
+    attention, embed, glu, group_linear, hadamard, map, map_rows, matmul, quantize, quantize_groups, rescale, rmsnorm,
     rmsnorm_heads, ternary_matmul, zip,
 };
 use super::value::{Array, KvValue, Value};
@@ -123,6 +123,7 @@ impl<'s, 'w> Step<'s, 'w> {
             },
             Op::Glu { act } => Value::F32(glu(p, act, a.f32(0)?, a.f32(1)?)),
             Op::RmsNormHeads { eps } => Value::F32(rmsnorm_heads(p, a.f32(0)?, a.dense(1)?, eps.get())),
+            Op::Hadamard { block, behind } => Value::F32(hadamard(a.f32(0)?, a.dense(1)?, block as usize, behind != 0)),
             Op::QuantizeGroups { group } => Value::Q8(quantize_groups(a.f32(0)?, group as usize)),
             Op::TernaryGroupLinear { .. } => {
                 let (x, [_, c]) = (a.q8(0)?, a.weight_dims(2)?);

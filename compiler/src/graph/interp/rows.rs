@@ -110,6 +110,13 @@ pub(super) fn quantize_groups(x: &Array<f32>, group: usize) -> Vec<QuantRow> {
     x.data.chunks_exact(x.cols).flat_map(|row| row.chunks(group.max(1)).map(arith::quantize)).collect()
 }
 
+/// Each block of each row rotated.
+pub(super) fn hadamard(x: &Array<f32>, signs: &Dense, block: usize, behind: bool) -> Array<f32> {
+    let mut s = vec![0.0; signs.len()]; // [K]
+    Weights::widen_row(signs, 0, &mut s);
+    map_rows(x, |x, y| arith::hadamard(x, &s, block, behind, y))
+}
+
 /// RMSNorm of each head; heads are as long as the gain.
 pub(super) fn rmsnorm_heads(p: Profile, x: &Array<f32>, gain: &Dense, eps: f32) -> Array<f32> {
     let mut g = vec![0.0; gain.len()]; // [D]

@@ -75,13 +75,14 @@ impl Parser<'_, '_> {
             Some(Kind::Word("gguf")) => Origin::Gguf,
             Some(Kind::Word("dense_ternary")) => Origin::DenseTernary,
             Some(Kind::Word("ternary_scales")) => Origin::TernaryScales,
+            Some(Kind::Word("hadamard_signs")) => Origin::HadamardSigns,
             Some(Kind::Word("rope")) => {
                 self.advance();
                 return self.rope().map(Origin::RopeTable);
             }
             _ => {
-                let origins =
-                    "`dense`, `hf_packed`, `online_absmean`, `gguf`, `dense_ternary`, `ternary_scales` or `rope`";
+                let origins = "`dense`, `hf_packed`, `online_absmean`, `gguf`, `dense_ternary`, `ternary_scales`, \
+                               `hadamard_signs` or `rope`";
                 return Err(self.fail(origins));
             }
         };

@@ -73,6 +73,10 @@ impl Checker<'_> {
                 let n = number(attr)?;
                 (!n.is_multiple_of(2)).then(|| format!("{attr} = {n}"))
             }
+            Check::AttrPowerOfTwo(attr) => {
+                let n = number(attr)?;
+                (!n.is_power_of_two()).then(|| format!("{attr} = {n}"))
+            }
             Check::AttrUnique(name) => {
                 let (name, found) = attr(name)?;
                 let first = *self.surroundings.first_with.entry((node.op.name(), name, found)).or_insert(value);

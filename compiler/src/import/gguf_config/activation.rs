@@ -43,7 +43,7 @@ pub(super) fn of_bitnet(keys: &Keys<'_>) -> Result<Activation, Error> {
     if let Some(stated) = stated(keys)? {
         return Ok(stated);
     }
-    let theta = keys.positive("rope.freq_base")?.map_or(OLD_THETA, |theta| theta.get());
+    let theta = keys.within("rope.freq_base", super::rope::THETA)?.map_or(OLD_THETA, |theta| theta.get());
     let vocabulary = keys.metadata.str("tokenizer.ggml.model")?;
     let is_old = vocabulary == Some("llama") && theta == OLD_THETA;
     let is_new = vocabulary != Some("llama") && theta == NEW_THETA;

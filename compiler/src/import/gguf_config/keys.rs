@@ -9,7 +9,7 @@
 
 use super::super::error::Error;
 use super::Keys;
-use crate::checkpoint::gguf::value::Value;
+use crate::checkpoint::gguf::value::{Array, Value};
 
 /// The value at which a key means nothing.
 #[derive(Clone, Copy)]
@@ -32,6 +32,8 @@ impl Neutral {
             Value::F32(n) => Some(f64::from(*n)),
             Value::F64(n) => Some(*n),
             Value::Bool(truth) => Some(f64::from(u8::from(*truth))),
+            // One for each layer.
+            Value::Array(Array::Bool(all)) if !all.contains(&true) => Some(0.0),
             other => other.as_u64().map(|n| n as f64),
         };
         match self {
@@ -72,6 +74,7 @@ const READ: &[&str] = &[
     "rope.scaling.type",
     "rope.scaling.yarn_beta_fast",
     "rope.scaling.yarn_beta_slow",
+    "rope.scaling.yarn_ext_factor",
     "vocab_size",
 ];
 
@@ -86,6 +89,8 @@ const MEANINGFUL: &[(&str, Neutral, &str)] = &[
     ("attention.scale",                Zero, "a scale of attention of its own"),
     ("attention.output_scale",         One,  "a scale of attention's output"),
     ("attention.sliding_window",       Zero, "attention within a window"),
+    ("attention.sliding_window_pattern", Zero, "attention within a window"),
+    ("interleave_moe_layer_step",      Zero, "a mixture of experts"),
     ("attention.temperature_length",   Zero, "a temperature of attention"),
     ("attn_logit_softcapping",         Zero, "capped attention scores"),
     ("final_logit_softcapping",        Zero, "capped logits"),
@@ -107,8 +112,8 @@ const MEANINGFUL: &[(&str, Neutral, &str)] = &[
     ("use_parallel_residual",          Zero, "attention and feed-forward side by side"),
 ];
 
-/// What keys begin with that describe the file, the vocabulary or how the file was made.
-const BESIDE: &[&str] = &["general.", "tokenizer.", "split.", "quantize.", "mradermacher."];
+/// What keys begin with that describe the file, the vocabulary or how the file was made, or that are read elsewhere.
+const BESIDE: &[&str] = &["general.", "tokenizer.", "split.", "quantize.", "mradermacher.", super::hadamard::PREFIX];
 
 /// Refuses what could change the meaning of the model.
 pub(super) fn refuse_meaningful(keys: &Keys<'_>) -> Result<(), Error> {
@@ -119,13 +124,6 @@ pub(super) fn refuse_meaningful(keys: &Keys<'_>) -> Result<(), Error> {
         let part = key.strip_prefix(keys.name).and_then(|rest| rest.strip_prefix('.'));
         if part.is_some_and(|part| READ.contains(&part)) {
             continue;
-        }
-        if key.starts_with("prism.hadamard.") {
-            let fault = keys.metadata.fault(key, "no such key");
-            return Err(Error::unsupported(fault.next(
-                "the activations of this model are to be rotated by Hadamard matrices, which tern does not implement: take \
-                 a file without that rotation",
-            )));
         }
         match MEANINGFUL.iter().find(|(known, ..)| part == Some(known)) {
             Some((_, neutral, _)) if neutral.holds(value) => {}
@@ -174,7 +172,7 @@ mod tests {
 
     #[test]
     fn what_nobody_knows_is_refused() {
-        for key in ["llama.never_heard_of", "bitnet.block_count", "prism.hadamard.version", "medusa.n_heads", "llama"] {
+        for key in ["llama.never_heard_of", "bitnet.block_count", "medusa.n_heads", "llama"] {
             let error = verdict(key, Value::U32(1)).expect_err(key);
             assert!(error.to_string().contains(&format!("key {key:?}")), "{error}");
         }

@@ -2,12 +2,15 @@
 //!
 //! In: a checkpoint of GGUF files. Out: the [`Config`] that `config.json` would have given, and a refusal of all that would be
 //! misread: a key that changes what the model computes and is not implemented ([`keys`]), an activation function that the file
-//! does not tell ([`activation`]), a rotary embedding that is none of ours ([`rope`]).
+//! does not tell ([`activation`]), rotations that are not understood ([`hadamard`]), a rotary embedding that is none of ours ([`rope`]).
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod activation;
+mod hadamard;
 mod keys;
 mod rope;
+
+pub(super) use hadamard::{Hadamard, Signs};
 
 use std::ops::RangeInclusive;
 
@@ -18,11 +21,14 @@ use super::error::Error;
 use super::quantization::{Activations, Quantization, ScaleRule, WeightFormat};
 use super::rope::MAX_POSITIONS;
 use crate::checkpoint::gguf::types::RowOrder;
+use crate::checkpoint::gguf::value::Value;
 use crate::checkpoint::gguf::{Gguf, Metadata};
 use crate::checkpoint::{Checkpoint, Fault};
 use crate::graph::F32;
 use crate::graph::arith::MAX_K;
 
+/// Epsilons of norms.
+const EPS: RangeInclusive<f32> = 1e-12..=0.1;
 const ARCHITECTURE: &str = "general.architecture";
 const EMBED: &str = "token_embd.weight";
 const HEAD: &str = "output.weight";
@@ -39,10 +45,24 @@ impl Keys<'_> {
         format!("{}.{part}", self.name)
     }
 
-    /// A whole number in `range`.
+    /// A whole number in `range`; or an array of the same one for every layer.
     fn u32(&self, part: &str, range: RangeInclusive<u32>) -> Result<Option<u32>, Error> {
         let key = self.key(part);
-        match self.metadata.u32(&key)? {
+        let number = match self.metadata.get(&key) {
+            Some(Value::Array(_)) => match self.metadata.i32s(&key)?.as_deref() {
+                Some([first, rest @ ..]) if rest.iter().all(|n| n == first) => u32::try_from(*first).ok(),
+                _ => None,
+            }
+            .map_or_else(
+                || {
+                    let fault = self.metadata.fault(&key, "one number, or the same for every layer");
+                    Err(Error::unsupported(fault.next("layers that differ in shape are not imported yet")))
+                },
+                |n| Ok(Some(n)),
+            ),
+            _ => Ok(self.metadata.u32(&key)?),
+        };
+        match number? {
             Some(n) if !range.contains(&n) => {
                 let expected = format!("a whole number from {} to {}", range.start(), range.end());
                 Err(Error::input(self.metadata.fault(&key, expected)))
@@ -56,11 +76,14 @@ impl Keys<'_> {
         self.u32(part, range)?.ok_or_else(|| self.missing(part, "a whole number"))
     }
 
-    /// A number above 0.
-    fn positive(&self, part: &str) -> Result<Option<F32>, Error> {
+    /// A number of a range that no sane model leaves.
+    fn within(&self, part: &str, range: RangeInclusive<f32>) -> Result<Option<F32>, Error> {
         let key = self.key(part);
         match self.metadata.f32(&key)? {
-            Some(n) if n <= 0.0 => Err(Error::input(self.metadata.fault(&key, "a number above 0"))),
+            Some(n) if !range.contains(&n) => {
+                let expected = format!("a number from {:e} to {:e}", range.start(), range.end());
+                Err(Error::input(self.metadata.fault(&key, expected)))
+            }
             n => Ok(n.map(F32::new)),
         }
     }
@@ -94,7 +117,7 @@ pub(super) fn parse(checkpoint: &Checkpoint, gguf: &Gguf, options: &ImportOption
     let vocab = vocab(checkpoint, &keys, hidden)?;
     let trained = keys.need_u32("context_length", 1..=MAX_POSITIONS)?;
     let eps = "attention.layer_norm_rms_epsilon";
-    let eps = keys.positive(eps)?.ok_or_else(|| keys.missing(eps, "a number above 0"))?;
+    let eps = keys.within(eps, EPS)?.ok_or_else(|| keys.missing(eps, "a number above 0"))?;
     let rope = rope::rope_spec(checkpoint, &keys, head_dim, trained)?;
     let positions =
         positions(trained, options.max_positions, head_dim, |expected| keys.fault("context_length", expected))?;
@@ -103,6 +126,7 @@ pub(super) fn parse(checkpoint: &Checkpoint, gguf: &Gguf, options: &ImportOption
         Architecture::Llama | Architecture::Qwen3 => activation::of_gated(&keys)?,
     };
     keys::refuse_meaningful(&keys)?;
+    let hadamard = hadamard::hadamard(checkpoint, metadata)?;
 
     let rotated = match architecture {
         Architecture::BitNet | Architecture::Qwen3 => RowOrder::AsIs,
@@ -136,6 +160,7 @@ pub(super) fn parse(checkpoint: &Checkpoint, gguf: &Gguf, options: &ImportOption
         rope,
         tied,
         quantization,
+        hadamard,
         bos,
         eos,
     })

@@ -7,6 +7,8 @@
 //! Source: ggml-org/llama.cpp, `conversion/llama.py`, `generate_extra_tensors`.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+use std::ops::RangeInclusive;
+
 use super::super::dialect::ROPE_FREQS;
 use super::super::error::Error;
 use super::super::rope::{BETA_FAST, BETA_SLOW, MAX_POSITIONS, attention_factor_of};
@@ -14,6 +16,10 @@ use super::Keys;
 use crate::checkpoint::{Checkpoint, dense};
 use crate::graph::{F32, RopeScaling, RopeSpec};
 
+/// Bases of rotary embeddings, factors that stretch contexts, rotations of YaRN.
+pub(super) const THETA: RangeInclusive<f32> = 1.0..=1e12;
+const FACTOR: RangeInclusive<f32> = 1e-3..=1e6;
+const BETA: RangeInclusive<f32> = 1e-3..=1e6;
 /// The base if the file gives none.
 const DEFAULT_THETA: f32 = 10_000.0;
 /// Llama 3's rule as every model has it: wavelengths above original / 1 are stretched, those below original / 4 are not.
@@ -29,12 +35,13 @@ pub(super) fn rope_spec(
     head_dim: u32,
     trained: u32,
 ) -> Result<RopeSpec, Error> {
-    let theta = keys.positive("rope.freq_base")?.unwrap_or(F32::new(DEFAULT_THETA));
+    let theta = keys.within("rope.freq_base", THETA)?.unwrap_or(F32::new(DEFAULT_THETA));
     // llama.cpp takes 0 for no scaling, and writes it so (llama-model.cpp).
     let factor = match keys.metadata.f32(&keys.key("rope.scaling.factor"))? {
         Some(0.0) => F32::new(1.0),
-        _ => keys.positive("rope.scaling.factor")?.unwrap_or(F32::new(1.0)),
+        _ => keys.within("rope.scaling.factor", FACTOR)?.unwrap_or(F32::new(1.0)),
     };
+    let [fast, slow] = betas(keys)?;
     let stated = match keys.metadata.str(&keys.key("rope.scaling.type"))? {
         Some("none") => RopeScaling::None,
         None | Some("linear") if factor.get() == 1.0 => RopeScaling::None,
@@ -42,8 +49,8 @@ pub(super) fn rope_spec(
         None | Some("linear") => RopeScaling::Linear { factor },
         Some("yarn") => RopeScaling::Yarn {
             factor,
-            beta_fast: keys.positive("rope.scaling.yarn_beta_fast")?.unwrap_or(F32::new(BETA_FAST)),
-            beta_slow: keys.positive("rope.scaling.yarn_beta_slow")?.unwrap_or(F32::new(BETA_SLOW)),
+            beta_fast: fast,
+            beta_slow: slow,
             attention_factor: attention_factor_of(factor),
             original_max_position: original(keys)?.unwrap_or(trained),
             truncate: true,
@@ -53,6 +60,7 @@ pub(super) fn rope_spec(
             return Err(Error::unsupported(fault.next("other context extensions are not implemented")));
         }
     };
+    check_extrapolation(keys, stated)?;
     let Some(tensor) = checkpoint.tensor(ROPE_FREQS) else { return Ok(RopeSpec { theta, scaling: stated }) };
     let half = (head_dim / 2) as usize;
     if tensor.len_elems() != half {
@@ -72,6 +80,36 @@ pub(super) fn rope_spec(
         }
     };
     Ok(RopeSpec { theta, scaling })
+}
+
+/// YaRN: the rotations between which a dimension is partly stretched, the more first.
+fn betas(keys: &Keys<'_>) -> Result<[F32; 2], Error> {
+    let fast = keys.within("rope.scaling.yarn_beta_fast", BETA)?.unwrap_or(F32::new(BETA_FAST));
+    let slow = keys.within("rope.scaling.yarn_beta_slow", BETA)?.unwrap_or(F32::new(BETA_SLOW));
+    if fast.get() < slow.get() {
+        let expected = format!("at least rope.scaling.yarn_beta_slow, {slow}");
+        return Err(Error::input(keys.fault("rope.scaling.yarn_beta_fast", expected)));
+    }
+    Ok([fast, slow])
+}
+
+/// How much of YaRN is to be taken: all of it with that kind, nothing of it without. A negative number leaves it to the kind.
+fn check_extrapolation(keys: &Keys<'_>, scaling: RopeScaling) -> Result<(), Error> {
+    let key = "rope.scaling.yarn_ext_factor";
+    let Some(share) = keys.metadata.f32(&keys.key(key))? else { return Ok(()) };
+    let expected = match scaling {
+        RopeScaling::Yarn { .. } if share == 1.0 => return Ok(()),
+        RopeScaling::Yarn { .. } => "1",
+        // Where nothing is stretched the two ways to stretch are one.
+        RopeScaling::None if share == 1.0 || share == 0.0 => return Ok(()),
+        RopeScaling::Linear { .. } if share == 0.0 => return Ok(()),
+        RopeScaling::None | RopeScaling::Linear { .. } | RopeScaling::Llama3 { .. } => "0",
+    };
+    if share == -1.0 {
+        return Ok(());
+    }
+    let fault = keys.fault(key, format!("{expected}, or -1"));
+    Err(Error::unsupported(fault.next("mixtures of context extensions are not implemented")))
 }
 
 fn original(keys: &Keys<'_>) -> Result<Option<u32>, Error> {

@@ -23,6 +23,7 @@ const ENDS: [&str; 8] = [
     "<|end_of_text|>",
     "<\u{ff5c}end\u{2581}of\u{2581}sentence\u{ff5c}>",
 ];
+const CHAT_TEMPLATE: &str = "tokenizer.chat_template";
 /// SentencePiece's ids for BOS and EOS, where a file names none.
 const USUAL_BOS: u32 = 1;
 const USUAL_EOS: u32 = 2;
@@ -44,6 +45,8 @@ pub(super) struct File<'v> {
     unk_token: Option<&'v str>,
     pad_token: Option<&'v str>,
     chat_template: Option<&'v str>,
+    /// Where it stands: for whoever finds a fault in it.
+    chat_template_from: Option<String>,
 }
 
 /// The marks of `vocabulary`. `adds_bos`: whether tokenizers of its kind put BOS in front of texts.
@@ -62,7 +65,7 @@ pub(super) fn config<'v>(
     if let Some(template) = vocabulary.chat_template.filter(|text| text.len() > MAX_TEMPLATE_BYTES) {
         let found = format!("{} bytes", template.len());
         let expected = format!("at most {MAX_TEMPLATE_BYTES} bytes");
-        return Err(Error::input(vocabulary.fault("tokenizer.chat_template", found, expected)));
+        return Err(Error::input(vocabulary.fault(CHAT_TEMPLATE, found, expected)));
     }
     let is_mark = |id: &u32| tokens.get(*id).is_some_and(|token| token.kind == Kind::Control);
     let usual = |id: u32| Some(id).filter(|id| vocabulary.model == "llama" && is_mark(id));
@@ -84,6 +87,7 @@ pub(super) fn config<'v>(
         unk_token: text(ids.unknown),
         pad_token: text(ids.padding),
         chat_template: vocabulary.chat_template,
+        chat_template_from: vocabulary.chat_template.map(|_| format!("{}: {CHAT_TEMPLATE}", vocabulary.file)),
     };
     Ok(Config { file, bos, eos })
 }

@@ -73,7 +73,21 @@ const fn pre(names: &'static [&'static str], cut: Cut) -> Pre {
 const LIKE_LLAMA3: Pre = Pre {
     whole_words: true,
     adds_bos: true,
-    ..pre(&["llama-bpe", "llama3", "llama-v3", "falcon3", "falcon_e", "falcon-h1"], Cut::By(&[LLAMA3]))
+    ..pre(
+        &[
+            "llama-bpe",
+            "llama3",
+            "llama-v3",
+            "falcon3",
+            "falcon_e",
+            "falcon-h1",
+            "pixtral",
+            "midm-2.0",
+            "lfm2",
+            "jina-v5-nano",
+        ],
+        Cut::By(&[LLAMA3]),
+    )
 };
 
 /// What is known.

@@ -29,7 +29,7 @@ pub(super) fn file<'v>(vocabulary: &Vocabulary<'_>, tokens: &'v Tokens<'_>) -> R
     if vocabulary.charsmap_bytes > 0 {
         let found = format!("a map of {} bytes", vocabulary.charsmap_bytes);
         let fault = vocabulary.fault(CHARSMAP, found, "no map of characters");
-        return Err(Error::unsupported(fault.next("tern normalises no texts by such maps: give token ids with --ids")));
+        return Err(Error::unsupported(fault.next("tern normalises no texts by such maps")));
     }
     let Some(unk_id) = unknown(vocabulary, tokens) else {
         return input("tokenizer.ggml.unknown_token_id", "no such key", "a token for the unknown");

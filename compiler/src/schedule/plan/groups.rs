@@ -28,6 +28,20 @@ impl Planner<'_> {
         Ok(vec![here(out)])
     }
 
+    pub(super) fn hadamard(&mut self, id: ValueId, block: u32, behind: bool) -> Result<Vec<Place>, Error> {
+        let (cols, space) = self.rows_type(id, id)?;
+        if !u64::from(block).is_multiple_of(layout::ROW_ELEMS) {
+            return Err(self.unsupported(id, "blocks that are rotated must have a multiple of 16 elements"));
+        }
+        let (x, x_arg) = self.input(id, 0)?;
+        let offset = self.vector(id, 1)?;
+        let out = self.buffer(id, 0, RowKind::F32, cols, space);
+        let kernel = self.kernel(KernelKind::Hadamard { cols, block, behind });
+        let args = vec![x_arg, Arg::Weights { offset }, rows_of(out), Arg::Lo, Arg::Hi];
+        self.call(id, Choice::One(kernel), args, Split::Rows(space), vec![x], Some(out));
+        Ok(vec![here(out)])
+    }
+
     pub(super) fn quantize_groups(&mut self, id: ValueId, group: u32) -> Result<Vec<Place>, Error> {
         let (cols, space) = self.rows_type(id, id)?;
         self.check_group(id, cols, group)?;

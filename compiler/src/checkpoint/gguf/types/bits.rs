@@ -1,11 +1,29 @@
 //! The ways in which the encodings put several trits into a byte.
 //!
 //! In: bytes. Out: codes (trit + 1), and the other way round. Codes of two bits may come out as 3, which is no trit: whoever
-//! calls decides what that means. Lanes that are not filled stay as they are.
+//! calls decides what that means; so do bytes to the base three that no five trits give. Lanes that are not filled stay as they are.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 /// Powers of three, the first trit of a byte being the most significant of five.
 const POWERS: [u8; 5] = [1, 3, 9, 27, 81];
+
+/// What stands where there is no trit.
+const NO_TRIT: u8 = 3;
+
+/// Whether a byte is ceil(256 q / 243) of some number q of five trits: 13 of all bytes are not.
+#[expect(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "constants, no input")]
+const IS_PACKED: [bool; 256] = {
+    let (mut is_packed, mut q) = ([false; 256], 0);
+    while q < 243 {
+        is_packed[(q * 256 + 242) / 243] = true;
+        q += 1;
+    }
+    is_packed
+};
+
+fn is_packed(byte: u8) -> bool {
+    IS_PACKED.get(usize::from(byte)).copied().unwrap_or(false)
+}
 
 /// Shifts of two bits, the first lanes lowest.
 pub(super) const RISING: [u32; 4] = [0, 2, 4, 6];
@@ -23,6 +41,9 @@ fn digit(byte: u8, power: u8) -> u8 {
 pub(super) fn from_base3(bytes: &[u8], lanes: usize, out: &mut [u8]) {
     for (lane, power) in out.chunks_mut(bytes.len().max(1)).take(lanes).zip(POWERS) {
         lane.iter_mut().zip(bytes).for_each(|(code, byte)| *code = digit(*byte, power));
+    }
+    for at in bytes.iter().enumerate().filter(|(_, byte)| !is_packed(**byte)).map(|(at, _)| at) {
+        out.iter_mut().skip(at).step_by(bytes.len().max(1)).take(lanes).for_each(|code| *code = NO_TRIT);
     }
 }
 
@@ -42,7 +63,7 @@ pub(super) fn to_base3(codes: &[u8], lanes: usize, bytes: &mut [u8]) {
 /// The digit of `power` = 3^(4 - j) of a byte whose trit j counts 3^j: the least significant first.
 pub(super) fn from_base3_rising(byte: u8, out: &mut [u8]) {
     for (code, power) in out.iter_mut().zip(POWERS.iter().rev()) {
-        *code = digit(byte, *power);
+        *code = if is_packed(byte) { digit(byte, *power) } else { NO_TRIT };
     }
 }
 
@@ -97,11 +118,20 @@ mod tests {
     }
 
     #[test]
-    fn any_byte_gives_trits() {
+    fn a_byte_gives_trits_or_none() {
+        let packed: Vec<u8> = (0..243u32).map(|q| (q * 256).div_ceil(243) as u8).collect();
         for byte in 0..=255 {
-            let mut codes = [7; 5];
+            let (mut codes, mut rising) = ([7; 5], [7; 5]);
             from_base3(&[byte], 5, &mut codes);
-            assert!(codes.iter().all(|code| *code < 3), "{byte}");
+            from_base3_rising(byte, &mut rising);
+            for codes in [codes, rising] {
+                let is_packed = packed.contains(&byte);
+                assert!(codes.iter().all(|code| (*code < 3) == is_packed), "{byte}: {codes:?}");
+            }
         }
+        let mut codes = [7; 8];
+        from_base3(&[0, 128, 255, packed[1]], 2, &mut codes);
+        assert!(packed.contains(&128), "half of all numbers");
+        assert_eq!(codes.map(|code| code < 3), [true, true, packed.contains(&255), true].repeat(2)[..]);
     }
 }

@@ -12,6 +12,9 @@ for name in ["Q4_0", "Q4_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "TQ1_0", "TQ2_0"]:
     kind = gguf.GGMLQuantizationType[name]
     elems, size = gguf.GGML_QUANT_SIZES[kind]
     blocks = rng.integers(0, 256, (3 * 512 // elems, size), dtype=np.uint8)
+    if name == "TQ1_0":
+        # Bytes that five trits give: the others stand for nothing.
+        blocks = ((blocks.astype(np.int64) % 243 * 256 + 242) // 243).astype(np.uint8)
     # Where the f16 fields are: finite, and not negative for the ternary ones.
     fields = {"Q4_0": [0], "Q4_1": [0, 2], "Q8_0": [0], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208], "TQ1_0": [52], "TQ2_0": [64]}
     for at in fields[name]:

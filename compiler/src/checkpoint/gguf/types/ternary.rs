@@ -75,6 +75,9 @@ impl<'c> Matrix<'c> {
     /// # Errors
     /// As [`Matrix::codes`].
     pub fn scales(&self) -> Result<Scales, Error> {
+        if self.geometry.is_flat {
+            self.check_flat()?;
+        }
         match self.codec.scale {
             ScalePlace::None => return Ok(Scales::Tensor(1.0)),
             ScalePlace::TensorEnd => {
@@ -239,6 +242,17 @@ impl<'c> Matrix<'c> {
         Ok(())
     }
 
+    /// Refuses codes of two bits that are no trits, in a tensor whose blocks are nothing else.
+    fn check_flat(&self) -> Result<(), Error> {
+        let data = self.tensor.len_bytes().saturating_sub(self.geometry.tail_bytes);
+        let bytes = self.tensor.bytes.get(..data).unwrap_or_default();
+        // Both bits of a code are set.
+        let Some(at) = bytes.iter().position(|byte| byte & (byte >> 1) & 0x55 != 0) else { return Ok(()) };
+        let found = format!("code 3 in a block of {}", self.encoding);
+        let fault = self.tensor.fault_at(at, found, "codes 0, 1 and 2 (a trit plus one)");
+        Err(Error::input(fault.next("the weights are damaged or of another layout: fetch them again")))
+    }
+
     /// The one scale behind the tensor.
     fn tensor_scale(&self) -> Result<f32, Error> {
         let at = self.tensor.len_bytes().saturating_sub(self.geometry.tail_bytes);
@@ -287,7 +301,11 @@ impl<'c> Matrix<'c> {
             return Ok(());
         }
         let index = codes.iter().position(|code| *code == NO_TRIT).unwrap_or(0);
-        let found = format!("code 3 (weight {index} of a block of {})", self.encoding);
+        let what = match self.encoding {
+            Encoding::Tq1_0 | Encoding::Ptq1_0 | Encoding::Iq1Bn => "a byte that no trits give",
+            _ => "code 3",
+        };
+        let found = format!("{what} (weight {index} of a block of {})", self.encoding);
         let fault = self.tensor.fault_at(at, found, "codes 0, 1 and 2 (a trit plus one)");
         Err(match self.encoding {
             Encoding::Q2_0 | Encoding::Pq2_0 | Encoding::Tq2_0G128 => Error::unsupported(

@@ -1,0 +1,52 @@
+//! How a tensor of a type that cannot be used is refused.
+//!
+//! In: a tensor. Out: an error that names it, its type with the number in a GGUF file, the bytes that it has, and those that it would
+//! have in types that can be used.
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use super::error::Error;
+use crate::checkpoint::gguf::Encoding;
+use crate::checkpoint::{Checkpoint, Tensor};
+
+/// Types of trits that say most files.
+const TERNARY: [Encoding; 4] = [Encoding::Tq1_0, Encoding::Tq2_0, Encoding::Q2_0, Encoding::I2S];
+/// Types of other weights.
+const DENSE: [Encoding; 6] =
+    [Encoding::Q8_0, Encoding::Q6K, Encoding::Q5K, Encoding::Q4K, Encoding::Q4_1, Encoding::Q4_0];
+
+/// A matrix of the model's body that holds no trits.
+pub(super) fn no_trits(checkpoint: &Checkpoint, tensor: &Tensor<'_>) -> Error {
+    let expected = format!("trits, such as {}; or -s, 0 and +s in {}", sizes(tensor, &TERNARY), plain(tensor));
+    let advice = "tern compiles models whose large matrices are ternary: take a file of such a model, for other weights are not \
+                  made ternary here";
+    Error::unsupported(tensor.fault(found(checkpoint, tensor), expected).next(advice))
+}
+
+/// An embedding, a head or a norm in a type that nothing decodes.
+pub(super) fn no_numbers(checkpoint: &Checkpoint, tensor: &Tensor<'_>) -> Error {
+    let expected = format!("{}, or {}", plain(tensor), sizes(tensor, &DENSE));
+    Error::unsupported(
+        tensor.fault(found(checkpoint, tensor), expected).next("take a file of the same model in one of these types"),
+    )
+}
+
+fn found(checkpoint: &Checkpoint, tensor: &Tensor<'_>) -> String {
+    let id = checkpoint.gguf().and_then(|gguf| gguf.type_ids.get(tensor.name()));
+    let id = id.map_or_else(String::new, |id| format!(", type id {id}"));
+    format!("{} bytes{id}, {}, shape {:?}", tensor.len_bytes(), tensor.stored(), tensor.shape())
+}
+
+fn plain(tensor: &Tensor<'_>) -> String {
+    let bytes = |each: usize| tensor.len_elems().saturating_mul(each);
+    format!("F32 of {} bytes, F16 or BF16 of {}", bytes(4), bytes(2))
+}
+
+/// The types that fit the shape, with the bytes that they take.
+fn sizes(tensor: &Tensor<'_>, types: &[Encoding]) -> String {
+    let fitting = types.iter().filter_map(|encoding| {
+        let bytes = encoding.tensor_bytes(tensor.shape())?;
+        Some(format!("{encoding} of {bytes} bytes"))
+    });
+    let fitting = fitting.collect::<Vec<_>>().join(", ");
+    if fitting.is_empty() { "none of blocks, which do not fit the shape".to_owned() } else { fitting }
+}
