@@ -333,7 +333,7 @@ mod tests {
             let path = path.with_extension(zeros.to_string());
             write(&shape, &Options { zeros, ..Options::default() }, &path, &mut |_| ControlFlow::Continue(()))
                 .expect("written");
-            let options = pipeline::Options::default();
+            let options = pipeline::Options::native().expect("a level");
             let checkpoint = Checkpoint::open(&path).expect("a checkpoint");
             let imported = pipeline::import(&checkpoint, &options).expect("a model");
             let lowered = pipeline::lower(&imported.graph, &imported.weights, &options).expect("a schedule");

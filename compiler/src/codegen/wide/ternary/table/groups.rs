@@ -109,7 +109,7 @@ fn long_group(k: &mut Asm, f: &Frame<'_>, groups: &Groups) {
         pass(k, f, rest, After::WIDEN);
     }
     k.scope(|k| {
-        let mut end = GroupEnd::new(k, f);
+        let end = GroupEnd::new(k, f);
         let [n, sums] = k.generals();
         let zero = k.zero();
         k.raw(|a| a.mov(n, qword_ptr(f.s + var::BLOCK_TILES)));
@@ -118,9 +118,9 @@ fn long_group(k: &mut Asm, f: &Frame<'_>, groups: &Groups) {
         k.bind(&mut head);
         end.tile(k, f);
         for row in 0..TILE_ROWS {
-            for (part, v) in end.values.clone().into_iter().enumerate() {
+            for (part, v) in end.values.iter().enumerate() {
                 let at = ptr(sums + (row * ROW32 + part as i32 * k.width.bytes()));
-                k.vmovups(v, at);
+                k.vmovups(*v, at);
                 k.store(at, zero);
             }
             end.add(k, f, row);
@@ -183,7 +183,7 @@ impl GroupEnd {
     }
 
     /// Before the rows of a tile: its scales as f32.
-    pub(super) fn tile(&mut self, k: &mut Asm, f: &Frame<'_>) {
+    pub(super) fn tile(&self, k: &mut Asm, f: &Frame<'_>) {
         if scales_of(f) == GroupScales::F16 {
             for part in (0..4 * TILE_ROWS).step_by(k.width.bytes() as usize) {
                 k.vcvtph2ps(self.scale, ptr(self.scales + part / 2));

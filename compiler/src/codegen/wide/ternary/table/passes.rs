@@ -153,7 +153,7 @@ fn lookups(k: &mut Asm, f: &Frame<'_>, lines: i32, after: After) {
     k.scope(|k| {
         let constants = indices::registers(k, t.packing);
         let sum = k.vector().at(Width::W256);
-        let mut ending = match after.end {
+        let ending = match after.end {
             End::Keep => Ending::Keep,
             End::Widen => Ending::widen(k, f),
             End::Group => Ending::Group(GroupEnd::new(k, f)),
@@ -181,7 +181,7 @@ fn lookups(k: &mut Asm, f: &Frame<'_>, lines: i32, after: After) {
         let mut steps = line_steps(k, f, constants, lines, next, then).into_iter();
         let per_row = steps.len().div_ceil(TILE_ROWS as usize - 3);
         let [x, y] = k.generals();
-        if let Ending::Group(end) = &mut ending {
+        if let Ending::Group(end) = &ending {
             end.tile(k, f);
         }
         for row in 0..TILE_ROWS {
