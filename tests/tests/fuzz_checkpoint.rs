@@ -323,8 +323,10 @@ fn mutate_gguf(rng: &mut Rng, file: &mut File) {
         }
         _ => {
             let data = &mut file.tensors[tensor].data;
-            let at = rng.below(data.len() as u64) as usize;
-            data[at] = rng.next_u64() as u8;
+            // It may have been emptied before.
+            let at = rng.below(data.len().max(1) as u64) as usize;
+            let byte = rng.next_u64() as u8;
+            data.get_mut(at).into_iter().for_each(|old| *old = byte);
         }
     }
 }
