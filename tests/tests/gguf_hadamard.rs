@@ -173,6 +173,19 @@ fn rotations_are_honoured() {
 }
 
 #[test]
+fn rotated_models_are_exported_to_no_other_format() {
+    use std::ops::ControlFlow::Continue;
+    use tern_compiler::export::{Blocks, Format, export};
+    let (file, _) = models(64, true);
+    let dir = tempfile::tempdir().expect("a folder");
+    for (format, name) in [(Format::Hf, "folder"), (Format::Gguf(Some(Blocks::Q2_0)), "m.gguf")] {
+        let out = dir.path().join(name);
+        let error = export(&opened(&file), format, None, &out, &mut |_| Continue(())).map(|_| ()).expect_err(name);
+        assert!(error.to_string().contains("rotated by Hadamard matrices") && !out.exists(), "{error}");
+    }
+}
+
+#[test]
 fn rotations_that_are_not_understood_are_refused() {
     let (file, _) = models(64, true);
     let refused = |change: &dyn Fn(&mut File), part: &str| {

@@ -179,7 +179,7 @@ fn tensors_must_match_the_config() {
         (
             "a norm of integers",
             with_tensors(|t| edit(t, NORM, |n| n.dtype = "I16".into())),
-            ["elements of type I16", "F32, F16 or BF16"],
+            ["I16, shape", "F16 or BF16 of 48"],
         ),
         ("a packed tensor that is not", with_tensors(|t| edit(t, Q, |q| q.dtype = "I8".into())), [Q, "U8"]),
         (
@@ -230,7 +230,7 @@ fn config_values_that_change_the_meaning_are_refused() {
         (packed(), "residual_multiplier", json!(0.2)),
         (packed(), "attention_multiplier", json!(0.01)),
         (packed(), "num_experts", json!(8)),
-        (packed(), "hidden_act", json!("silu")),
+        (packed(), "hidden_act", json!("gelu")),
         (llama.clone(), "hidden_act", json!("relu2")),
         (packed(), "rope_scaling", json!({"rope_type": "longrope"})),
         (packed(), "quantization_config", json!({"quant_method": "awq"})),

@@ -162,7 +162,7 @@ fn inspect_says_what_a_gguf_file_holds_even_if_a_key_is_missing() {
     assert!(seen.stdout.contains("type 42     Q2_0: 7 tensors") && seen.stdout.contains("refused"), "{seen:?}");
     assert!(seen.code == Some(1) && seen.stderr.contains("llama.context_length"), "{seen:?}");
     let json = run(&["inspect", "--json", &text(&path)]);
-    assert!(json.code == Some(1) && json.stdout.contains("\"refused\": \"model"), "{json:?}");
+    assert!(json.code == Some(1) && json.stdout.contains("\"refused\":\"model"), "{json:?}");
 }
 
 #[test]

@@ -16,7 +16,11 @@ const DENSE: [Encoding; 6] =
 
 /// A matrix of the model's body that holds no trits.
 pub(super) fn no_trits(checkpoint: &Checkpoint, tensor: &Tensor<'_>) -> Error {
-    let expected = format!("trits, such as {}; or -s, 0 and +s in {}", sizes(tensor, &TERNARY), plain(tensor));
+    let blocks = match checkpoint.gguf() {
+        Some(_) => format!("trits, such as {}; or ", sizes(tensor, &TERNARY)),
+        None => String::new(),
+    };
+    let expected = format!("{blocks}-s, 0 and +s in {}", plain(tensor));
     let advice = "tern compiles models whose large matrices are ternary: take a file of such a model, for other weights are not \
                   made ternary here";
     Error::unsupported(tensor.fault(found(checkpoint, tensor), expected).next(advice))
@@ -24,7 +28,11 @@ pub(super) fn no_trits(checkpoint: &Checkpoint, tensor: &Tensor<'_>) -> Error {
 
 /// An embedding, a head or a norm in a type that nothing decodes.
 pub(super) fn no_numbers(checkpoint: &Checkpoint, tensor: &Tensor<'_>) -> Error {
-    let expected = format!("{}, or {}", plain(tensor), sizes(tensor, &DENSE));
+    let blocks = match checkpoint.gguf() {
+        Some(_) => format!(", or {}", sizes(tensor, &DENSE)),
+        None => String::new(),
+    };
+    let expected = format!("{}{blocks}", plain(tensor));
     Error::unsupported(
         tensor.fault(found(checkpoint, tensor), expected).next("take a file of the same model in one of these types"),
     )

@@ -75,7 +75,7 @@ pub(super) fn source(config_json: Option<&[u8]>, jinja: Option<&[u8]>) -> Result
         return Ok(Some((TEMPLATE_FILE.to_owned(), text.to_owned())));
     }
     let config = config(config_json)?;
-    let name = config.chat_template_from.as_str().map_or_else(|| TEMPLATE_KEY.to_owned(), |from| on_one_line(from));
+    let name = config.chat_template_from.as_str().map_or_else(|| TEMPLATE_KEY.to_owned(), on_one_line);
     let bad = |reason: String| Err(Error::BadTemplate { name: name.clone(), reason });
     match config.chat_template {
         Value::Null => Ok(None),
