@@ -4,6 +4,7 @@
 //! whoever needs it (the interpreter, packing, `tern inspect`) asks a [`WeightData`].
 
 pub mod repeats;
+pub mod signs;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

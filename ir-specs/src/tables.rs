@@ -206,7 +206,7 @@ pub struct PackingRow {
     pub variant: String,
     /// One sentence.
     pub summary: String,
-    /// `trit` or `dense`.
+    /// `trit`, `sign` (trits none of which is zero) or `dense`.
     pub weights: String,
     /// Rows of one tile.
     pub tile_rows: u32,

@@ -243,6 +243,8 @@ pub enum Already {
     Q2_0,
     /// PQ2_0: 128 columns, each with their scale.
     Pq2_0,
+    /// Q1_0: 128 columns, each with their scale; what is not above zero is below it.
+    Q1_0,
 }
 
 impl Already {
@@ -251,9 +253,18 @@ impl Already {
         match self {
             Already::F16 => (1, weights.iter().flat_map(|w| f16::from_f32(*w).to_le_bytes()).collect()),
             Already::Q2_0 => (42, weights.chunks(64).flat_map(|group| two_bits(group).concat()).collect()),
+            Already::Q1_0 => (41, weights.chunks(128).flat_map(one_bit).collect()),
             Already::Pq2_0 => (142, weights.chunks(128).flat_map(|group| two_bits(group).concat()).collect()),
         }
     }
+}
+
+/// The scale of a group, and its signs.
+fn one_bit(group: &[f32]) -> Vec<u8> {
+    let scale = f16::from_f32(group.iter().fold(0.0f32, |most, w| most.max(w.abs())));
+    let bits = group.as_chunks::<8>().0.iter();
+    let bytes = bits.map(|bits| bits.iter().rev().fold(0, |byte, w| byte << 1 | u8::from(*w > 0.0)));
+    scale.to_le_bytes().into_iter().chain(bytes).collect()
 }
 
 /// The scale of a group, and its codes in blocks of 64.

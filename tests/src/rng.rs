@@ -39,6 +39,11 @@ impl Rng {
         (0..n).map(|_| self.below(3) as i8 - 1).collect()
     }
 
+    /// `n` random trits that are not zero.
+    pub fn signs(&mut self, n: usize) -> Vec<i8> {
+        (0..n).map(|_| 2 * self.below(2) as i8 - 1).collect()
+    }
+
     /// `n` random i8 codes, the extremes among them.
     pub fn codes(&mut self, n: usize) -> Vec<i8> {
         (0..n)

@@ -9,6 +9,7 @@ pub fn all(graph: &Graph) -> (Facts, Costs) {
     let known = WeightFacts {
         program: Some(ProgramFacts { adds_before: 1000, adds: 500 }),
         repeats: Some(RepeatFacts { bytes: 640, work_permille: 900 }),
+        is_without_zeros: true,
         is_f16: true,
     };
     let facts = (0..graph.weights.len() as u32).map(|weight| (WeightId(weight), known)).collect();

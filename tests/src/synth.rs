@@ -56,6 +56,8 @@ pub struct Spec {
     pub seed: u64,
     /// Whether every second row of a ternary matrix repeats the one before.
     pub repeat_rows: bool,
+    /// Whether no trit is zero; not of master weights.
+    pub signs: bool,
 }
 
 /// One tensor of a safetensors file.
@@ -89,6 +91,7 @@ impl Spec {
             input_norms: false,
             seed: 1,
             repeat_rows: false,
+            signs: false,
         }
     }
 
@@ -187,7 +190,9 @@ impl Spec {
             tensors.insert(format!("{name}.weight"), master);
             return;
         }
-        let mut trits: Vec<i8> = (0..rows * cols).map(|_| rng.below(3) as i8 - 1).collect();
+        let signs = self.signs;
+        let trit = |rng: &mut Rng| if signs { 2 * rng.below(2) as i8 - 1 } else { rng.below(3) as i8 - 1 };
+        let mut trits: Vec<i8> = (0..rows * cols).map(|_| trit(rng)).collect();
         if self.repeat_rows {
             for pair in trits.chunks_exact_mut(2 * cols) {
                 let (row, next) = pair.split_at_mut(cols);

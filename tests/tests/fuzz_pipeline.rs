@@ -40,6 +40,7 @@ fn spec(rng: &mut Rng) -> Spec {
         input_norms: rng.below(4) == 0,
         seed: rng.bits(),
         repeat_rows: rng.below(8) == 0,
+        signs: rng.below(3) == 0,
     }
 }
 

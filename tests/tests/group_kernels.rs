@@ -41,7 +41,8 @@ impl Matrix {
         trit: Option<i8>,
         stored: GroupScales,
     ) -> Self {
-        let trits: Vec<i8> = (0..rows * cols).map(|_| trit.unwrap_or_else(|| rng.below(3) as i8 - 1)).collect();
+        let random = |rng: &mut Rng| if packing.has_zero() { rng.trits(rows * cols) } else { rng.signs(rows * cols) };
+        let trits = trit.map_or_else(|| random(rng), |trit| vec![trit; rows * cols]);
         let groups = cols / group;
         let mut scale = || match stored {
             GroupScales::F32 => rng.unit().abs() + 0.01,
@@ -135,7 +136,7 @@ fn quantised(rows: &[Vec<f32>], group: usize) -> Vec<Vec<QuantRow>> {
     rows.iter().map(|row| row.chunks(group).map(arith::quantize).collect()).collect()
 }
 
-const SHAPES: [[usize; 3]; 12] = [
+const SHAPES: [[usize; 3]; 14] = [
     [1, 16, 16],
     [15, 48, 16],
     [17, 128, 128],
@@ -149,6 +150,8 @@ const SHAPES: [[usize; 3]; 12] = [
     [17, 96, 48],
     [16, 448, 224],
     [3, 480, 240],
+    [20, 240, 48],
+    [3, 288, 96],
 ];
 
 /// Emulators are slow: less of everything.
@@ -167,10 +170,12 @@ fn products_with_a_scale_per_group() {
     let mut rng = Rng::new(61);
     let table = Regime::Table { tokens: candidates::TABLE_TOKENS };
     for target in targets_with_foreign() {
+        let packings = [TritPacking::T2, TritPacking::B1];
         for (i, shape) in SHAPES.into_iter().enumerate() {
-            for (j, &tokens) in tokens(&target).iter().enumerate() {
-                let stored = GroupScales::ALL[(i + j) % 2];
-                let matrix = Matrix::random(&mut rng, TritPacking::T2, shape, (j == 1).then_some(1), stored);
+            for (j, (&tokens, packing)) in tokens(&target).iter().flat_map(|t| packings.map(|p| (t, p))).enumerate() {
+                // Each packing with both kinds of scales.
+                let stored = GroupScales::ALL[(i + j / 2) % 2];
+                let matrix = Matrix::random(&mut rng, packing, shape, (j / 2 == 1).then_some(1), stored);
                 let x = random_rows(&mut rng, tokens, matrix.cols, 3.0);
                 let want = |f: Element<'_>| -> Vec<Vec<f32>> {
                     let one = |t: usize| {
@@ -186,7 +191,7 @@ fn products_with_a_scale_per_group() {
                 let exact = want(&|t, trits, scales| arith::group_linear_f32(p, &x[t], trits, scales));
                 matrix.run(&target, (GroupRows::F32, Regime::Gemm), Rows::of(&x).read(), tokens, &exact);
                 let mut q = quantised(&x, matrix.group);
-                if j == 1 {
+                if j / 2 == 1 {
                     // The ends of i8, all alike: the largest sums.
                     for (code, row) in [-128, 127].into_iter().zip(q.iter_mut().rev()) {
                         for group in row {
@@ -197,7 +202,9 @@ fn products_with_a_scale_per_group() {
                 }
                 let bytes = laid_out(&q, matrix.cols);
                 let rounded = want(&|t, trits, scales| arith::group_linear(p, &q[t], trits, scales));
-                for regime in [Regime::Gemm, table] {
+                // Tables of signs want groups of whole lines: the optimiser offers no others.
+                let has_table = packing.has_zero() || matrix.group.is_multiple_of(packing.block_cols() as usize);
+                for regime in [Regime::Gemm, table].into_iter().take(1 + usize::from(has_table)) {
                     matrix.run(&target, (GroupRows::Codes, regime), Arg::from(&bytes[..]), tokens, &rounded);
                 }
             }
@@ -209,8 +216,9 @@ fn products_with_a_scale_per_group() {
 fn weights_of_one_trit_reach_the_largest_sums() {
     let mut rng = Rng::new(64);
     for target in targets_with_foreign().into_iter().filter(|target| target.isa.arch() == Arch::X86_64) {
-        for trit in [-1, 0, 1] {
-            let matrix = Matrix::random(&mut rng, TritPacking::T2, [20, 512, 256], Some(trit), GroupScales::F16);
+        let packings = [TritPacking::T2; 3].into_iter().chain([TritPacking::B1; 2]);
+        for (packing, trit) in packings.zip([-1, 0, 1, -1, 1]) {
+            let matrix = Matrix::random(&mut rng, packing, [20, 512, 256], Some(trit), GroupScales::F16);
             let mut q = quantised(&random_rows(&mut rng, 3, 512, 1.0), 256);
             for (code, row) in [-128, 127, 0].into_iter().zip(&mut q) {
                 for group in row {

@@ -53,8 +53,9 @@ fn check_candidates(
             })
             .collect()
     };
+    let has_zeros = [gate, up].iter().any(|w| w.data.contains(&0));
     for Candidate { strategy, packing, regime, variant } in candidates {
-        if regime == Regime::Gemv && tokens > 1 {
+        if regime == Regime::Gemv && tokens > 1 || has_zeros && !packing.has_zero() {
             continue;
         }
         let tile = layout::trit_tile_bytes(packing, k as u32) as usize;
@@ -166,6 +167,22 @@ fn ternary_products_on_awkward_shapes() {
             let codes = (0..tokens).map(|_| rng.codes(k)).collect();
             let x = Quantised::from_codes(codes, &mut rng);
             check_ternary(&target, n, k, &x, &gate, &up, &mut rng);
+        }
+    }
+}
+
+/// Matrices without zeros, for packings that have no code for them.
+#[test]
+fn products_of_signs_on_awkward_shapes() {
+    let mut rng = Rng::new(8);
+    for target in targets_with_foreign() {
+        for (n, k, tokens) in [(1, 1, 1), (7, 31, 2), (17, 33, 3), (15, 129, 5), (48, 420, 1), (33, 1000, 17)] {
+            let [gate, up] = [(); 2].map(|()| Trits { rows: n, cols: k, data: rng.signs(n * k) });
+            let x = Quantised::from_codes((0..tokens).map(|_| rng.codes(k)).collect(), &mut rng);
+            let is_wanted = |c: &Candidate| !c.packing.has_zero() && (c.variant == Variant::default() || n == 17);
+            let bits = candidates::all(target.isa, target.emitter).into_iter().filter(is_wanted);
+            assert!(bits.clone().count() > 2, "{}", name(&target, "too few kernels"));
+            check_candidates(&target, bits, (n, k), &x, [&gate, &up], &mut rng);
         }
     }
 }

@@ -76,18 +76,22 @@ pub fn packings(target: &Target) -> &'static [TritPacking] {
 
 fn packings_of(isa: Isa, emitter: EmitterChoice) -> &'static [TritPacking] {
     match (is_wide(isa, emitter), isa) {
-        (true, Isa::Avx512Vbmi) => &[TritPacking::T5, TritPacking::T2, TritPacking::N4, TritPacking::C2],
-        (true, Isa::Sse41 | Isa::Avx2 | Isa::AvxVnni | Isa::Avx512Vnni | Isa::Neon | Isa::Dotprod | Isa::Rvv) => {
-            &[TritPacking::T2, TritPacking::N4, TritPacking::C2]
+        (true, Isa::Avx512Vbmi) => {
+            &[TritPacking::T5, TritPacking::T2, TritPacking::N4, TritPacking::C2, TritPacking::B1]
         }
-        (false, _) => &[TritPacking::T2, TritPacking::N4, TritPacking::C2],
+        (true, Isa::Sse41 | Isa::Avx2 | Isa::AvxVnni | Isa::Avx512Vnni | Isa::Neon | Isa::Dotprod | Isa::Rvv) => {
+            &[TritPacking::T2, TritPacking::N4, TritPacking::C2, TritPacking::B1]
+        }
+        (false, _) => &[TritPacking::T2, TritPacking::N4, TritPacking::C2, TritPacking::B1],
     }
 }
 
 /// For how many rows of activations a packing has kernels.
 fn regimes(packing: TritPacking) -> &'static [Regime] {
     match packing {
-        TritPacking::T2 | TritPacking::T5 => &[Regime::Gemv, Regime::Gemm, Regime::Table { tokens: TABLE_TOKENS }],
+        TritPacking::T2 | TritPacking::T5 | TritPacking::B1 => {
+            &[Regime::Gemv, Regime::Gemm, Regime::Table { tokens: TABLE_TOKENS }]
+        }
         TritPacking::N4 | TritPacking::C2 => &[Regime::Gemv, Regime::Gemm],
     }
 }
@@ -141,7 +145,8 @@ fn exists(target: &Target, strategy: Strategy, slot: Slot) -> bool {
     match (strategy, slot) {
         (Strategy::Dot2, _) | (Strategy::Lut2, Slot::Prefill) => packs(TritPacking::T2),
         (Strategy::Dot5, _) | (Strategy::Lut5, Slot::Prefill) => packs(TritPacking::T5),
-        (Strategy::Lut2 | Strategy::Lut5, Slot::Decode) => false,
+        (Strategy::Lut2 | Strategy::Lut5 | Strategy::Lut1, Slot::Decode) => false,
+        (Strategy::Dot1, _) | (Strategy::Lut1, Slot::Prefill) => packs(TritPacking::B1),
         (Strategy::Lut, _) => packs(TritPacking::N4),
         (Strategy::ColSkip, _) => packs(TritPacking::C2),
         (Strategy::AddSub | Strategy::Dup, _) => true,
@@ -154,15 +159,22 @@ fn exists(target: &Target, strategy: Strategy, slot: Slot) -> bool {
 /// Columns are skipped where a squared relu left zeros: what a gated unit reads comes from a norm, which leaves none.
 pub const fn has_gated(strategy: Strategy) -> bool {
     match strategy {
-        Strategy::Dot2 | Strategy::Dot5 | Strategy::Lut | Strategy::Lut2 | Strategy::Lut5 => true,
+        Strategy::Dot2
+        | Strategy::Dot5
+        | Strategy::Dot1
+        | Strategy::Lut
+        | Strategy::Lut2
+        | Strategy::Lut5
+        | Strategy::Lut1 => true,
         Strategy::Any | Strategy::AddSub | Strategy::ColSkip | Strategy::Dup => false,
     }
 }
 
-/// Whether a strategy has kernels for weights with a scale per group of columns: those of two bits a trit.
+/// Whether a strategy has kernels for weights with a scale per group of columns: those of two bits a trit, and
+/// of one.
 pub const fn has_groups(strategy: Strategy) -> bool {
     match strategy {
-        Strategy::Dot2 | Strategy::Lut2 => true,
+        Strategy::Dot2 | Strategy::Lut2 | Strategy::Dot1 | Strategy::Lut1 => true,
         Strategy::Any
         | Strategy::Dot5
         | Strategy::Lut
@@ -186,6 +198,8 @@ pub const fn strategy(packing: TritPacking, regime: Regime) -> Strategy {
         (TritPacking::T5, Regime::Table { .. }) => Strategy::Lut5,
         (TritPacking::N4, _) => Strategy::Lut,
         (TritPacking::C2, _) => Strategy::ColSkip,
+        (TritPacking::B1, Regime::Gemv | Regime::Gemm) => Strategy::Dot1,
+        (TritPacking::B1, Regime::Table { .. }) => Strategy::Lut1,
     }
 }
 
@@ -227,15 +241,15 @@ pub fn variants(isa: Isa, emitter: EmitterChoice, packing: TritPacking, regime: 
     let wide = is_wide(isa, emitter);
     let mut variants = vec![default];
     match (packing, regime) {
-        (TritPacking::T2 | TritPacking::T5, Regime::Gemv | Regime::Gemm) if wide => {
+        (TritPacking::T2 | TritPacking::T5 | TritPacking::B1, Regime::Gemv | Regime::Gemm) if wide => {
             variants.extend([unrolled(2), unrolled(8), fetched(0), fetched(32), fetched(128)]);
             variants.push(Variant { unroll_lines: Some(8), prefetch: Some(128), ..default });
-            if isa.width() == Some(Width::W512) && packing == TritPacking::T2 {
+            if isa.width() == Some(Width::W512) && packing != TritPacking::T5 {
                 variants.push(Variant { vectors: Vectors::W256, ..default });
             }
         }
         // Cranelift has no instruction that fetches ahead.
-        (TritPacking::T2 | TritPacking::T5, Regime::Gemv | Regime::Gemm) => {
+        (TritPacking::T2 | TritPacking::T5 | TritPacking::B1, Regime::Gemv | Regime::Gemm) => {
             variants.push(unrolled(2));
             if isa.has_dot() {
                 variants.push(unrolled(8));
@@ -250,7 +264,7 @@ pub fn variants(isa: Isa, emitter: EmitterChoice, packing: TritPacking, regime: 
                 variants.push(Variant { vectors: Vectors::W256, ..default });
             }
         }
-        (TritPacking::T2 | TritPacking::T5, Regime::Table { .. }) => {
+        (TritPacking::T2 | TritPacking::T5 | TritPacking::B1, Regime::Table { .. }) => {
             variants.extend([44, 88].map(|n| Variant { block_tiles: Some(n), ..default }));
             if wide {
                 variants.extend([fetched(0), fetched(2)]);
@@ -258,7 +272,7 @@ pub fn variants(isa: Isa, emitter: EmitterChoice, packing: TritPacking, regime: 
         }
     }
     // Cranelift's kernel of the same packing, where there is one.
-    if wide && packing == TritPacking::T2 {
+    if wide && matches!(packing, TritPacking::T2 | TritPacking::B1) {
         variants.push(Variant { vectors: Vectors::W128, ..default });
     }
     variants

@@ -50,6 +50,34 @@ pub enum Packing {
     /// Tile 0 of the first matrix, tile 0 of the second, tile 1 of the first, and so on; each tile as in t5_16x20.
     /// Bytes: twice those of t5_16x20.
     T5Tile16x20Pair,
+    /// One bit per weight of a matrix without zeros, in tiles of 16 rows; each cache line holds 32 columns of a tile, one dword per row.
+    ///
+    /// The code of a trit t, which is not 0, is c = (t + 1) / 2. Rows are padded to a multiple of 16 and cut into tiles of 16; columns are padded to a
+    /// multiple of 32 and cut into blocks of 32; padding is the code 0. For each tile of rows, for each block of columns: one line of 64 bytes. Bytes
+    /// 4 r to 4 r + 3 of line j belong to row r of the tile; bit f of byte b of them is the code of column 32 j + 4 f + b.
+    /// An even number of lines would put tiles of some shapes into the same cache sets: a tile of an even number of blocks ends with
+    /// a further line of zeros.
+    /// Bytes: ceil(N / 16) * 64 * (ceil(K / 32), plus 1 if that is even).
+    B1Tile16x32,
+    /// Two matrices of one shape as b1_16x32, tile by tile in turn: a gated unit reads both as one stream.
+    ///
+    /// Tile 0 of the first matrix, tile 0 of the second, tile 1 of the first, and so on; each tile as in b1_16x32.
+    /// Bytes: twice those of b1_16x32.
+    B1Tile16x32Pair,
+    /// One bit per weight of a matrix without zeros, in tiles of 16 rows; before them the scales of each group of columns, f32.
+    ///
+    /// Of a matrix with a scale for each group of G columns of each row; G is a multiple of 16, or K. For each tile of 16 rows: first for each
+    /// group a line with its scales of rows 0 to 15, f32 little endian; then for each group its columns as a tile of b1_16x32 of their own without
+    /// the further line of zeros, ceil(G / 32) lines. Rows behind the last have codes 0 and scales 0. A tile of an even number of lines ends with
+    /// a further line of zeros.
+    /// Bytes: ceil(N / 16) * 64 * (K / G * (ceil(G / 32) + 1), plus 1 if that is even).
+    B1GTile16x32,
+    /// One bit per weight of a matrix without zeros, in tiles of 16 rows; before them the scales of each group of columns, f16.
+    ///
+    /// As b1g_16x32, of a matrix whose scales are all values of f16: the scales of a group are half a line of f16, little endian, and their last line
+    /// is filled up with zeros.
+    /// Bytes: ceil(N / 16) * 64 * (K / G * ceil(G / 32) + ceil(K / G / 2), plus 1 if that is even).
+    B1HTile16x32,
     /// Two bits per trit in tiles of 16 rows; byte lanes are rows, so that each half of a byte is the index of a byte shuffle.
     ///
     /// The code of a trit t is c = t + 1. Rows are padded to a multiple of 16 and cut into tiles of 16; columns are padded to a multiple of 16 and cut into
@@ -116,6 +144,10 @@ impl Packing {
         Packing::T2HTile16x16,
         Packing::T5Tile16x20,
         Packing::T5Tile16x20Pair,
+        Packing::B1Tile16x32,
+        Packing::B1Tile16x32Pair,
+        Packing::B1GTile16x32,
+        Packing::B1HTile16x32,
         Packing::N4Tile16x16,
         Packing::N4Tile16x16Pair,
         Packing::Dup16x16,
@@ -134,13 +166,17 @@ impl Packing {
             Packing::T2HTile16x16 => 3,
             Packing::T5Tile16x20 => 4,
             Packing::T5Tile16x20Pair => 5,
-            Packing::N4Tile16x16 => 6,
-            Packing::N4Tile16x16Pair => 7,
-            Packing::Dup16x16 => 8,
-            Packing::C2Tile256 => 9,
-            Packing::DenseRows => 10,
-            Packing::F32Vector => 11,
-            Packing::H6Tile16x16 => 12,
+            Packing::B1Tile16x32 => 6,
+            Packing::B1Tile16x32Pair => 7,
+            Packing::B1GTile16x32 => 8,
+            Packing::B1HTile16x32 => 9,
+            Packing::N4Tile16x16 => 10,
+            Packing::N4Tile16x16Pair => 11,
+            Packing::Dup16x16 => 12,
+            Packing::C2Tile256 => 13,
+            Packing::DenseRows => 14,
+            Packing::F32Vector => 15,
+            Packing::H6Tile16x16 => 16,
         }]
     }
 
@@ -222,6 +258,50 @@ pub static PACKINGS: &[PackingSpec] = &[
         block_bytes: Some(64),
         align_bytes: 64,
         layout: "Tile 0 of the first matrix, tile 0 of the second, tile 1 of the first, and so on; each tile as in t5_16x20.\nBytes: twice those of t5_16x20.",
+    },
+    PackingSpec {
+        name: "b1_16x32",
+        summary: "One bit per weight of a matrix without zeros, in tiles of 16 rows; each cache line holds 32 columns of a tile, one dword per row.",
+        weights: DTypePattern::Is(DType::Trit),
+        tile_rows: 16,
+        rows_multiple: 16,
+        block_cols: 32,
+        block_bytes: Some(64),
+        align_bytes: 64,
+        layout: "The code of a trit t, which is not 0, is c = (t + 1) / 2. Rows are padded to a multiple of 16 and cut into tiles of 16; columns are padded to a\nmultiple of 32 and cut into blocks of 32; padding is the code 0. For each tile of rows, for each block of columns: one line of 64 bytes. Bytes\n4 r to 4 r + 3 of line j belong to row r of the tile; bit f of byte b of them is the code of column 32 j + 4 f + b.\nAn even number of lines would put tiles of some shapes into the same cache sets: a tile of an even number of blocks ends with\na further line of zeros.\nBytes: ceil(N / 16) * 64 * (ceil(K / 32), plus 1 if that is even).",
+    },
+    PackingSpec {
+        name: "b1_16x32_pair",
+        summary: "Two matrices of one shape as b1_16x32, tile by tile in turn: a gated unit reads both as one stream.",
+        weights: DTypePattern::Is(DType::Trit),
+        tile_rows: 16,
+        rows_multiple: 16,
+        block_cols: 32,
+        block_bytes: Some(64),
+        align_bytes: 64,
+        layout: "Tile 0 of the first matrix, tile 0 of the second, tile 1 of the first, and so on; each tile as in b1_16x32.\nBytes: twice those of b1_16x32.",
+    },
+    PackingSpec {
+        name: "b1g_16x32",
+        summary: "One bit per weight of a matrix without zeros, in tiles of 16 rows; before them the scales of each group of columns, f32.",
+        weights: DTypePattern::Is(DType::Trit),
+        tile_rows: 16,
+        rows_multiple: 16,
+        block_cols: 32,
+        block_bytes: Some(64),
+        align_bytes: 64,
+        layout: "Of a matrix with a scale for each group of G columns of each row; G is a multiple of 16, or K. For each tile of 16 rows: first for each\ngroup a line with its scales of rows 0 to 15, f32 little endian; then for each group its columns as a tile of b1_16x32 of their own without\nthe further line of zeros, ceil(G / 32) lines. Rows behind the last have codes 0 and scales 0. A tile of an even number of lines ends with\na further line of zeros.\nBytes: ceil(N / 16) * 64 * (K / G * (ceil(G / 32) + 1), plus 1 if that is even).",
+    },
+    PackingSpec {
+        name: "b1h_16x32",
+        summary: "One bit per weight of a matrix without zeros, in tiles of 16 rows; before them the scales of each group of columns, f16.",
+        weights: DTypePattern::Is(DType::Trit),
+        tile_rows: 16,
+        rows_multiple: 16,
+        block_cols: 32,
+        block_bytes: Some(64),
+        align_bytes: 64,
+        layout: "As b1g_16x32, of a matrix whose scales are all values of f16: the scales of a group are half a line of f16, little endian, and their last line\nis filled up with zeros.\nBytes: ceil(N / 16) * 64 * (K / G * ceil(G / 32) + ceil(K / G / 2), plus 1 if that is even).",
     },
     PackingSpec {
         name: "n4_16x16",

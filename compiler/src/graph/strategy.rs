@@ -13,12 +13,16 @@ pub enum Strategy {
     Dot2,
     /// The same with five trits a byte (`t5_16x20`).
     Dot5,
+    /// The same with one bit a trit, of matrices without zeros (`b1_16x32`).
+    Dot1,
     /// Tables of one token's partial sums, looked up by byte shuffles (`n4_16x16`).
     Lut,
     /// Tables of many tokens' partial sums, indexed by four trits of `t2_16x16`.
     Lut2,
     /// The same from `t5_16x20`.
     Lut5,
+    /// The same from `b1_16x32`, indexed by eight trits that are not zero.
+    Lut1,
     /// The weights are the code: straight-line additions and subtractions with shared sums.
     AddSub,
     /// Columns whose activation is zero are not read (`c2_256`).
@@ -29,12 +33,14 @@ pub enum Strategy {
 
 impl Strategy {
     /// All that compute something, in the order of listings.
-    pub const ALL: [Strategy; 8] = [
+    pub const ALL: [Strategy; 10] = [
         Strategy::Dot2,
         Strategy::Dot5,
+        Strategy::Dot1,
         Strategy::Lut,
         Strategy::Lut2,
         Strategy::Lut5,
+        Strategy::Lut1,
         Strategy::AddSub,
         Strategy::ColSkip,
         Strategy::Dup,
@@ -46,9 +52,11 @@ impl Strategy {
             Strategy::Any => "any",
             Strategy::Dot2 => "dot2",
             Strategy::Dot5 => "dot5",
+            Strategy::Dot1 => "dot1",
             Strategy::Lut => "lut",
             Strategy::Lut2 => "lut2",
             Strategy::Lut5 => "lut5",
+            Strategy::Lut1 => "lut1",
             Strategy::AddSub => "addsub",
             Strategy::ColSkip => "colskip",
             Strategy::Dup => "dup",

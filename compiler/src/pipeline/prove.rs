@@ -1,20 +1,25 @@
 //! What strategies may claim of weights.
 //!
 //! In: a graph in compiled form and its weights. Out: facts, and the proofs behind them: programs of weights that can be code,
-//! how much of a weight repeats, whether scales are values of f16. A weight is looked at as a whole only where that may pay: a bound that needs no more than its
-//! shape says so of programs, a sample of its rows of repeats. What is not looked at is not claimed.
+//! how much of a weight repeats, whether it has zeros, whether scales are values of f16. A weight is looked at as a whole only where
+//! that may pay: a bound that needs no more than its shape says so of programs, a sample of its rows of repeats, the first zero that there
+//! is none without. What is not looked at is not claimed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+use tern_runtime::cores::physical_cores;
 
 use crate::addsub::{self, Limits, MOST_COLS, MOST_TRITS};
 use crate::codegen::{Target, candidates};
 use crate::egraph::products::{Chosen, products};
 use crate::egraph::{Costs, Facts};
-use crate::graph::{DenseType, Dim, Graph, Op, Operand, Strategy, WeightId};
+use crate::graph::{DType, DenseType, Dim, Graph, Op, Operand, Strategy, WeightId};
 use crate::schedule::Proofs;
 use crate::schedule::packing::is_f16;
 use crate::strategy::{Member, Product, ProgramFacts, Slot, WeightFacts};
 use crate::weights::repeats::Repeats;
+use crate::weights::signs::without_zeros;
 use crate::weights::{DenseShape, WeightData};
 
 use super::Error;
@@ -36,6 +41,7 @@ pub(super) fn prove(graph: &Graph, weights: &dyn WeightData, costs: &Costs, targ
     proved.proofs.tokens = how.tokens;
     let offers = |strategy| [&costs.offers.decode, &costs.offers.prefill].iter().any(|all| all.contains(&strategy));
     let (code, repeated) = (offers(Strategy::AddSub), offers(Strategy::Dup));
+    signs(graph, weights, offers(Strategy::Dot1) || offers(Strategy::Lut1), &mut proved)?;
     for Chosen { node, product, .. } in products(graph, &Facts::new()) {
         let ids = graph.node(node).operands.iter().filter_map(|operand| match operand {
             Operand::Weight(weight) => Some(*weight),
@@ -111,6 +117,33 @@ fn program(weight: WeightId, weights: &dyn WeightData, registers: u32, proved: &
     let facts = ProgramFacts { adds_before: adds(report.adds_before), adds: adds(report.adds_after) };
     proved.facts.entry(weight).or_default().program = Some(facts);
     proved.proofs.programs.insert(weight, Arc::new(program));
+    Ok(())
+}
+
+/// Looks for ternary weights without zeros: those with a scale per group always, others if a strategy could be `offered` for it.
+fn signs(graph: &Graph, weights: &dyn WeightData, offered: bool, proved: &mut Proved) -> Result<(), Error> {
+    let grouped = |op: Op| matches!(op, Op::TernaryGroupLinear { .. } | Op::TernaryF32Linear);
+    let nodes = graph.nodes.iter().filter(|node| offered || grouped(node.op));
+    let used: BTreeSet<WeightId> = nodes
+        .flat_map(|node| &node.operands)
+        .filter_map(|operand| match operand {
+            Operand::Weight(weight) => Some(*weight),
+            Operand::Value(_) => None,
+        })
+        .collect();
+    let shape = |id: WeightId| {
+        let weight = graph.weight(id);
+        match (weight.ty.dtype, weight.ty.dims.as_slice()) {
+            (DType::Trit, [Dim::Const(rows), Dim::Const(cols)]) => Some((id, [*rows, *cols])),
+            _ => None,
+        }
+    };
+    let all: Vec<(WeightId, [u32; 2])> = used.into_iter().filter_map(shape).collect();
+    let found = without_zeros(weights, &all, physical_cores())?;
+    for weight in &found {
+        proved.facts.entry(*weight).or_default().is_without_zeros = true;
+    }
+    proved.proofs.without_zeros = found;
     Ok(())
 }
 

@@ -52,16 +52,19 @@ pub enum TritPacking {
     N4,
     /// `c2_256`: two bits a trit, one column of 256 rows in a cache line.
     C2,
+    /// `b1_16x32`: one bit a trit that is not zero, 32 columns of 16 rows in a cache line.
+    B1,
 }
 
 impl TritPacking {
     /// All of them.
-    pub const ALL: [TritPacking; 4] = [TritPacking::T2, TritPacking::T5, TritPacking::N4, TritPacking::C2];
+    pub const ALL: [TritPacking; 5] =
+        [TritPacking::T2, TritPacking::T5, TritPacking::N4, TritPacking::C2, TritPacking::B1];
 
     /// Rows of a tile.
     pub const fn tile_rows(self) -> u32 {
         match self {
-            TritPacking::T2 | TritPacking::T5 | TritPacking::N4 => 16,
+            TritPacking::T2 | TritPacking::T5 | TritPacking::N4 | TritPacking::B1 => 16,
             TritPacking::C2 => 256,
         }
     }
@@ -71,6 +74,7 @@ impl TritPacking {
             TritPacking::T2 | TritPacking::N4 => 16,
             TritPacking::T5 => 20,
             TritPacking::C2 => 1,
+            TritPacking::B1 => 32,
         }
     }
     /// Trits of a byte: its fields.
@@ -78,6 +82,7 @@ impl TritPacking {
         match self {
             TritPacking::T2 | TritPacking::N4 | TritPacking::C2 => 4,
             TritPacking::T5 => 5,
+            TritPacking::B1 => 8,
         }
     }
     /// What the code of one field is multiplied by to make it that of the next.
@@ -85,9 +90,14 @@ impl TritPacking {
         match self {
             TritPacking::T2 | TritPacking::N4 | TritPacking::C2 => 4,
             TritPacking::T5 => 3,
+            TritPacking::B1 => 2,
         }
     }
-    /// Its row of the table where scales stand before each tile's columns: only `t2_16x16` lies so.
+    /// Whether there is a code for the trit 0.
+    pub const fn has_zero(self) -> bool {
+        !matches!(self, TritPacking::B1)
+    }
+    /// Its row of the table where scales stand before each tile's columns: only `t2_16x16` and `b1_16x32` lie so.
     pub const fn grouped(self, scales: GroupScales) -> Packing {
         match (self, scales) {
             (TritPacking::T2 | TritPacking::T5 | TritPacking::N4 | TritPacking::C2, GroupScales::F32) => {
@@ -96,6 +106,8 @@ impl TritPacking {
             (TritPacking::T2 | TritPacking::T5 | TritPacking::N4 | TritPacking::C2, GroupScales::F16) => {
                 Packing::T2HTile16x16
             }
+            (TritPacking::B1, GroupScales::F32) => Packing::B1GTile16x32,
+            (TritPacking::B1, GroupScales::F16) => Packing::B1HTile16x32,
         }
     }
     /// Its row of the table, for one matrix or for two interleaved (`c2_256` has no kernel that would read two).
@@ -108,6 +120,8 @@ impl TritPacking {
             (TritPacking::N4, false) => Packing::N4Tile16x16,
             (TritPacking::N4, true) => Packing::N4Tile16x16Pair,
             (TritPacking::C2, _) => Packing::C2Tile256,
+            (TritPacking::B1, false) => Packing::B1Tile16x32,
+            (TritPacking::B1, true) => Packing::B1Tile16x32Pair,
         }
     }
 }
@@ -399,7 +413,7 @@ impl KernelKind {
             }
             (TritPacking::N4, Regime::Gemv | Regime::Gemm) => LutScratch::new(cols).bytes,
             (TritPacking::C2, Regime::Gemv | Regime::Gemm) => ColumnScratch::new(cols).bytes,
-            (TritPacking::T2 | TritPacking::T5, Regime::Gemv | Regime::Gemm) => 0,
+            (TritPacking::T2 | TritPacking::T5 | TritPacking::B1, Regime::Gemv | Regime::Gemm) => 0,
         }
     }
 }

@@ -136,6 +136,8 @@ mod tests {
             (TritPacking::T5, 20, 1),
             (TritPacking::T5, 21, 3),
             (TritPacking::T5, 2560, 129),
+            (TritPacking::B1, 32, 1),
+            (TritPacking::B1, 2560, 81),
             (TritPacking::C2, 1, 1),
             (TritPacking::C2, 6912, 6913),
         ] {
@@ -149,7 +151,7 @@ mod tests {
     fn padding_covers_awkward_shapes() {
         assert_eq!(row_bytes(RowKind::F32, 420), 432 * 4);
         assert_eq!(row_bytes(RowKind::Q8, 420), 448);
-        for packing in [TritPacking::T2, TritPacking::T5] {
+        for packing in [TritPacking::T2, TritPacking::T5, TritPacking::B1] {
             assert_eq!(u64::from(packing.tile_rows()), ROW_ELEMS, "a tile is written to every padded element of a row");
         }
         // Kernels of larger tiles end with the row: in steps of its padding.

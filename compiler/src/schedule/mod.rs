@@ -334,6 +334,8 @@ pub struct Proofs {
     pub f16_scales: BTreeSet<WeightId>,
     /// The programs of weights that can be code.
     pub programs: BTreeMap<WeightId, Arc<Program>>,
+    /// Weights of which no trit is zero.
+    pub without_zeros: BTreeSet<WeightId>,
     /// Tokens that their kernels compute at a time.
     pub tokens: u32,
 }
@@ -383,10 +385,12 @@ impl Ternary {
         match (self.packing, slot, self.table) {
             (TritPacking::T2, Slot::Prefill, Some(_)) => Strategy::Lut2,
             (TritPacking::T5, Slot::Prefill, Some(_)) => Strategy::Lut5,
+            (TritPacking::B1, Slot::Prefill, Some(_)) => Strategy::Lut1,
             (TritPacking::T2, ..) => Strategy::Dot2,
             (TritPacking::T5, ..) => Strategy::Dot5,
             (TritPacking::N4, ..) => Strategy::Lut,
             (TritPacking::C2, ..) => Strategy::ColSkip,
+            (TritPacking::B1, ..) => Strategy::Dot1,
         }
     }
 }

@@ -17,8 +17,16 @@ pub const TABLE_PARTS: u32 = 4;
 /// Tiles whose sums are kept at once.
 const MOST_TILES: u32 = 176;
 
-/// Entries of a table: every combination of four trits.
-pub const TABLE_ENTRIES: u32 = 81;
+/// Entries of a table: every combination of four trits, or of eight that are not zero.
+pub const fn table_entries(packing: TritPacking) -> u32 {
+    match packing {
+        TritPacking::T2 | TritPacking::T5 | TritPacking::N4 | TritPacking::C2 => 81,
+        TritPacking::B1 => 256,
+    }
+}
+
+/// Bytes of a row in a line: each is an index, where a byte is one.
+const BYTES_OF_ROW: u32 = 4;
 
 /// The most columns whose products an i16 sum holds: 255 * 128 < 2^15.
 const I16_COLS: u32 = 255;
@@ -32,6 +40,8 @@ pub struct TableScratch {
     pub pass_lines: u32,
     /// Tables of one line.
     pub line_tables: u32,
+    /// Entries of each.
+    pub entries: u32,
     /// Passes whose sums fit i16.
     pub chunk_passes: u32,
     /// Tiles whose sums are kept at once: even, since those of a gated unit come in pairs.
@@ -44,7 +54,7 @@ pub struct TableScratch {
     pub indices: u32,
     /// From one tile's indices to the other's.
     pub indices_stride: u32,
-    /// Tables, each `[81][tokens]` i16.
+    /// Tables, each `[entries][tokens]` i16.
     pub tables: u32,
     /// Codes, `[K][tokens]` i8.
     pub columns: u32,
@@ -80,8 +90,12 @@ impl TableScratch {
     }
 
     const fn of_blocks(packing: TritPacking, tokens: u32, cols: u32, tiles: u32, most_tiles: u32) -> Self {
-        let pass_lines = 32 / tokens;
-        let line_tables = packing.fields();
+        let entries = table_entries(packing);
+        // Tables of a pass fit a near cache.
+        let (pass_lines, line_tables) = match packing {
+            TritPacking::B1 => (1, BYTES_OF_ROW),
+            TritPacking::T2 | TritPacking::T5 | TritPacking::N4 | TritPacking::C2 => (32 / tokens, packing.fields()),
+        };
         let block_cols = packing.block_cols();
         let most = if tiles < most_tiles { tiles } else { most_tiles };
         let block_tiles = most + most % 2;
@@ -91,7 +105,7 @@ impl TableScratch {
         // A line of indices, and one of the indices that five trits a byte leave over.
         let indices_stride = pass_lines * 128;
         let tables = indices + 2 * indices_stride;
-        let columns = align(tables + pass_lines * line_tables * TABLE_ENTRIES * tokens * 2);
+        let columns = align(tables + pass_lines * line_tables * entries * tokens * 2);
         let lines = round_up(cols.div_ceil(block_cols) as u64, pass_lines as u64) as u32;
         // Whole blocks of 16 columns are transposed at once.
         let sums16 = columns + round_up((lines * block_cols) as u64, 64) as u32 * tokens;
@@ -103,6 +117,7 @@ impl TableScratch {
             tokens,
             pass_lines,
             line_tables,
+            entries,
             chunk_passes,
             block_tiles,
             factors,
@@ -130,7 +145,7 @@ mod tests {
 
     #[test]
     fn areas_are_aligned_and_sums_fit() {
-        for packing in [TritPacking::T2, TritPacking::T5] {
+        for packing in [TritPacking::T2, TritPacking::T5, TritPacking::B1] {
             for tokens in [8, 16] {
                 for (cols, tiles) in [(1, 1), (2560, 160), (6912, 160), (2560, 864)] {
                     let s = TableScratch::new(packing, tokens, cols, tiles);
@@ -149,7 +164,7 @@ mod tests {
                     }
                     assert!(s.chunk_passes > 0 && s.chunk_passes * s.pass_lines * packing.block_cols() * 128 < 1 << 15);
                     assert!(
-                        s.block_tiles.is_multiple_of(2) && s.tables + 28_000 > s.columns,
+                        s.block_tiles.is_multiple_of(2) && s.tables + 33_000 > s.columns,
                         "tables fit a near cache"
                     );
                 }

@@ -45,6 +45,8 @@ pub struct WeightFacts {
     pub program: Option<ProgramFacts>,
     /// What of it repeats, if anything does.
     pub repeats: Option<RepeatFacts>,
+    /// Whether none of its trits is zero.
+    pub is_without_zeros: bool,
     /// Whether all of its elements are values of f16: asked of the scales of groups.
     pub is_f16: bool,
 }

@@ -57,6 +57,10 @@ pub enum Missing {
     Program,
     /// Too few rows and blocks of it are zero or repeated.
     Repeats,
+    /// A matrix has trits that are zero, or nobody looked.
+    Signs,
+    /// Groups end within lines of signs.
+    Lines,
 }
 
 impl fmt::Display for Missing {
@@ -70,6 +74,8 @@ impl fmt::Display for Missing {
             Missing::Zeros => "no relu2 makes its activations zero",
             Missing::Program => "the matrix is too large to be code, or cannot pay as code",
             Missing::Repeats => "too few of its rows and blocks are zero or repeated",
+            Missing::Signs => "has zeros, for which one bit has no code",
+            Missing::Lines => "groups end within the 32 columns of a line of signs",
         })
     }
 }
@@ -108,12 +114,22 @@ impl Offers {
             Strategy::ColSkip if !product.is_sparse => Err(Missing::Zeros),
             Strategy::AddSub if !members.all(|member| member.facts.program.is_some()) => Err(Missing::Program),
             Strategy::Dup if !members.all(|member| member.facts.repeats.is_some()) => Err(Missing::Repeats),
+            Strategy::Dot1 | Strategy::Lut1 if !members.all(|member| member.facts.is_without_zeros) => {
+                Err(Missing::Signs)
+            }
+            Strategy::Dot1 | Strategy::Lut1
+                if product.groups.is_some_and(|groups| !groups.cols.is_multiple_of(TritPacking::B1.block_cols())) =>
+            {
+                Err(Missing::Lines)
+            }
             Strategy::Any
             | Strategy::Dot2
             | Strategy::Dot5
+            | Strategy::Dot1
             | Strategy::Lut
             | Strategy::Lut2
             | Strategy::Lut5
+            | Strategy::Lut1
             | Strategy::AddSub
             | Strategy::ColSkip
             | Strategy::Dup => Ok(()),
@@ -143,6 +159,7 @@ pub const fn packing(strategy: Strategy) -> Option<TritPacking> {
     match strategy {
         Strategy::Dot2 | Strategy::Lut2 => Some(TritPacking::T2),
         Strategy::Dot5 | Strategy::Lut5 => Some(TritPacking::T5),
+        Strategy::Dot1 | Strategy::Lut1 => Some(TritPacking::B1),
         Strategy::Lut => Some(TritPacking::N4),
         Strategy::ColSkip => Some(TritPacking::C2),
         Strategy::Any | Strategy::AddSub | Strategy::Dup => None,
@@ -161,30 +178,43 @@ mod tests {
     #[test]
     fn a_strategy_is_offered_only_where_it_is_proved() {
         let all = Strategy::ALL.to_vec();
-        let offers = Offers { decode: all.clone(), prefill: all, gated: vec![Strategy::Dot2], ..Offers::default() };
+        let grouped = vec![Strategy::Dot2, Strategy::Dot1, Strategy::Lut2, Strategy::Lut1];
+        let gated = vec![Strategy::Dot2];
+        let offers = Offers { decode: all.clone(), prefill: all, gated, grouped, ..Offers::default() };
         let plain = product(WeightFacts::default(), false, false);
         let missing = |product: &Product| -> Vec<(Strategy, Missing)> {
             let one = |s: &Strategy| offers.admit(Slot::Decode, *s, product).err().map(|missing| (*s, missing));
             Strategy::ALL.iter().filter_map(one).collect()
         };
-        let (program, repeats, zeros) = (
+        let (program, repeats, zeros, dot1, lut1) = (
             (Strategy::AddSub, Missing::Program),
             (Strategy::Dup, Missing::Repeats),
             (Strategy::ColSkip, Missing::Zeros),
+            (Strategy::Dot1, Missing::Signs),
+            (Strategy::Lut1, Missing::Signs),
         );
-        assert_eq!(missing(&plain), [program, zeros, repeats]);
+        assert_eq!(missing(&plain), [dot1, lut1, program, zeros, repeats]);
         let facts = WeightFacts {
             program: Some(ProgramFacts { adds_before: 9, adds: 5 }),
             repeats: Some(RepeatFacts { bytes: 64, work_permille: 500 }),
+            is_without_zeros: true,
             is_f16: false,
         };
         assert_eq!(missing(&product(facts, true, false)), []);
-        assert_eq!(missing(&product(facts, true, true)).len(), 7, "all but dot2 have no gated unit here");
-        let grouped = Product { groups: Some(Groups { cols: 16, is_f16: true }), ..product(facts, true, false) };
-        let there: Vec<Strategy> =
-            Strategy::ALL.into_iter().filter(|s| !missing(&grouped).contains(&(*s, Missing::Grouped))).collect();
-        assert_eq!(there, [Strategy::Dot2, Strategy::Lut2]);
-        let resolved = Slot::ALL.map(|slot| offers.resolve(slot, Strategy::Any, &grouped));
+        assert_eq!(
+            missing(&product(facts, true, true)).len(),
+            Strategy::ALL.len() - 1,
+            "all but dot2 have no gated unit here"
+        );
+        let grouped = |cols| Product { groups: Some(Groups { cols, is_f16: true }), ..product(facts, true, false) };
+        let there = |product: &Product| -> Vec<Strategy> {
+            Strategy::ALL.into_iter().filter(|s| !missing(product).iter().any(|(other, _)| other == s)).collect()
+        };
+        let with_signs = [Strategy::Dot2, Strategy::Dot1, Strategy::Lut2, Strategy::Lut1];
+        assert_eq!(there(&grouped(32)), with_signs);
+        assert_eq!(there(&grouped(64)), with_signs);
+        assert_eq!(there(&grouped(16)), [Strategy::Dot2, Strategy::Lut2], "a line of signs has 32 columns");
+        let resolved = Slot::ALL.map(|slot| offers.resolve(slot, Strategy::Any, &grouped(16)));
         assert_eq!(resolved, [Strategy::Dot2, Strategy::Lut2]);
         let mut without = offers.clone();
         without.retain(Slot::Prefill, |strategy| strategy == Strategy::Dot5);

@@ -200,9 +200,11 @@ impl Prices {
             Strategy::Any
             | Strategy::Dot2
             | Strategy::Dot5
+            | Strategy::Dot1
             | Strategy::Lut
             | Strategy::Lut2
             | Strategy::Lut5
+            | Strategy::Lut1
             | Strategy::ColSkip => {}
         }
         let rate = self.engine.weights_per_s(slot, strategy).saturating_mul(threads);

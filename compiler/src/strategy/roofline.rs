@@ -58,7 +58,9 @@ impl Engine {
         let giga = match (slot, strategy, self.kind()) {
             (Slot::Decode, Strategy::Dot2 | Strategy::Any, kind) => by(kind, [170, 170, 120, 55, 60, 28]),
             (Slot::Decode, Strategy::Dot5, kind) => by(kind, [130, 40, 30, 20, 15, 10]),
-            (Slot::Decode, Strategy::Lut | Strategy::Lut2 | Strategy::Lut5, kind) => {
+            // A mask and a product per field as of two bits a trit, half the lines to load.
+            (Slot::Decode, Strategy::Dot1, kind) => by(kind, [180, 180, 125, 55, 60, 28]),
+            (Slot::Decode, Strategy::Lut | Strategy::Lut2 | Strategy::Lut5 | Strategy::Lut1, kind) => {
                 by(kind, [125, 125, 60, 60, 30, 28])
             }
             (Slot::Decode, Strategy::ColSkip, kind) => by(kind, [120, 120, 60, 40, 20, 15]),
@@ -67,7 +69,10 @@ impl Engine {
             (Slot::Decode, Strategy::AddSub, _) => 6,
             (Slot::Prefill, Strategy::Dot2 | Strategy::Any, kind) => by(kind, [210, 210, 130, 55, 90, 30]),
             (Slot::Prefill, Strategy::Dot5, kind) => by(kind, [205, 60, 40, 25, 20, 10]),
+            (Slot::Prefill, Strategy::Dot1, kind) => by(kind, [210, 210, 130, 55, 90, 30]),
             (Slot::Prefill, Strategy::Lut2 | Strategy::Lut5, kind) => by(kind, [250, 240, 240, 240, 115, 110]),
+            // An addition per eight weights; tables take a share of that, and a near cache whole.
+            (Slot::Prefill, Strategy::Lut1, kind) => by(kind, [380, 380, 380, 380, 180, 175]),
             (Slot::Prefill, Strategy::Lut, kind) => by(kind, [80, 80, 50, 50, 30, 26]),
             (Slot::Prefill, Strategy::ColSkip, kind) => by(kind, [50, 50, 30, 20, 10, 8]),
             (Slot::Prefill, Strategy::Dup, kind) => by(kind, [134, 134, 90, 40, 45, 20]),

@@ -212,6 +212,7 @@ impl Trial {
         (candidate.regime != Regime::Gemv || shape.tokens == 1)
             && (!shape.pair || candidates::has_gated(candidate.strategy))
             && (shape.group == 0 || candidate.has_groups())
+            && (candidate.packing.has_zero() || shape.group.is_multiple_of(candidate.packing.block_cols()))
     }
 
     /// One candidate for products of `shape` on `target`, which has it.
@@ -349,7 +350,7 @@ impl Operands {
             TritPacking::ALL.into_iter().filter(|packing| trials.iter().any(|t| t.packing() == Some(*packing)));
         // Copies of which little is read must be more: what is read of them all must not stay in the caches.
         let cold_bytes = |packing| match packing {
-            TritPacking::T2 | TritPacking::T5 | TritPacking::N4 => cold_bytes,
+            TritPacking::T2 | TritPacking::T5 | TritPacking::N4 | TritPacking::B1 => cold_bytes,
             TritPacking::C2 => (cold_bytes as f64 / (1.0 - zeros).max(LEAST_READ)) as u64,
         };
         let weights = wanted.map(|packing| Weights::random(packing, shape, cold_bytes(packing), huge));
@@ -415,7 +416,7 @@ impl Operands {
     /// Bytes that hold weights and are read by a product of `trial`: all, unless it skips columns.
     pub fn weight_bytes_read(&self, trial: &Trial) -> u64 {
         match trial.packing() {
-            Some(TritPacking::T2 | TritPacking::T5 | TritPacking::N4) | None => trial.weight_bytes(),
+            Some(TritPacking::T2 | TritPacking::T5 | TritPacking::N4 | TritPacking::B1) | None => trial.weight_bytes(),
             Some(packing @ TritPacking::C2) => {
                 let tiles = u64::from(layout::trit_tiles(packing, self.shape.rows));
                 tiles * layout::ALIGN_BYTES * self.arena.nonzero_columns(self.shape)

@@ -210,8 +210,9 @@ impl Random {
     /// A byte of trits.
     fn trits(&mut self, packing: TritPacking) -> u8 {
         let base = packing.base();
-        // At most 2 * (1 + 3 + 9 + 27 + 81) and 2 * (1 + 4 + 16 + 64).
-        (0..packing.fields()).fold(0, |byte, _| byte * base + self.below(3) as u32) as u8
+        let codes = if packing.has_zero() { 3 } else { 2 };
+        // At most 2 * (1 + 3 + 9 + 27 + 81), 2 * (1 + 4 + 16 + 64) and 255.
+        (0..packing.fields()).fold(0, |byte, _| byte * base + self.below(codes) as u32) as u8
     }
 }
 
@@ -232,6 +233,7 @@ mod tests {
                     assert!(seen.len() == 81 && seen.iter().all(valid), "{seen:?}")
                 }
                 TritPacking::T5 => assert_eq!(seen, (0..243).collect::<Vec<u8>>()),
+                TritPacking::B1 => assert_eq!(seen, (0..=255).collect::<Vec<u8>>()),
             }
             let shape = Shape::new(1, 100, 50).expect("a shape");
             let bytes = shape.matrix_bytes(packing);

@@ -26,6 +26,8 @@ pub struct Ask {
     pub zeros: f64,
     /// The program that the matrix is, if it is small enough for one and that is known.
     pub program: Option<ProgramFacts>,
+    /// Whether the matrix has no zeros, and that is known.
+    pub without_zeros: bool,
 }
 
 /// A strategy for it.
@@ -49,7 +51,8 @@ pub fn choose(figures: &Figures, ask: &Ask) -> Option<Choice> {
 /// Every strategy that the level has for the product, the cheapest first.
 pub fn all(figures: &Figures, ask: &Ask) -> Vec<Choice> {
     let listed = candidates::all(ask.level, ask.emitter);
-    let defaults = listed.iter().filter(|c| c.variant == Variant::default() && c.suits(ask.work));
+    let fits = |c: &&Candidate| c.packing.has_zero() || ask.without_zeros;
+    let defaults = listed.iter().filter(|c| c.variant == Variant::default() && c.suits(ask.work)).filter(fits);
     let code = ask.program.filter(|_| candidates::addsub_suits(ask.work)).map(|_| (Strategy::AddSub, None));
     let ways = defaults.map(|candidate| (candidate.strategy, Some(*candidate))).chain(code);
     let Work { tokens, cols, rows, pair, group } = ask.work;

@@ -30,10 +30,11 @@ impl Work {
     /// Multiply-adds of it, with rows as they are padded, by a strategy that computes tokens in batches or not.
     pub fn padded_macs(self, strategy: Strategy) -> f64 {
         let batch = match strategy {
-            Strategy::Lut2 | Strategy::Lut5 => candidates::TABLE_TOKENS,
+            Strategy::Lut2 | Strategy::Lut5 | Strategy::Lut1 => candidates::TABLE_TOKENS,
             Strategy::Any
             | Strategy::Dot2
             | Strategy::Dot5
+            | Strategy::Dot1
             | Strategy::Lut
             | Strategy::AddSub
             | Strategy::ColSkip

@@ -100,6 +100,7 @@ fn the_cheapest_is_chosen_and_what_was_not_measured_is_not_taken_for_fast() {
         threads: 1,
         zeros: 0.0,
         program: None,
+        without_zeros: false,
     };
     let shape = work(512, 2560, 2560);
     let measured = [figure(Strategy::Dot2, shape, 1, 4e9), figure(Strategy::Dot5, shape, 1, 3e9)];
@@ -179,6 +180,7 @@ fn groups_without_figures_are_priced_by_products_without_them() {
         threads: 1,
         zeros: 0.0,
         program: None,
+        without_zeros: false,
     };
     let all = choose::all(&figures, &ask(Work { group: 128, ..plain }));
     let [only] = all[..] else { panic!("dot2 alone: {all:?}") };

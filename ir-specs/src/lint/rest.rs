@@ -32,17 +32,23 @@ fn packings(rows: &[PackingRow], findings: &mut Vec<Finding>) {
         report.expect(is_snake_case(&row.name) && is_camel_case(&row.variant), "case", || "name or variant".into());
         report.sentence("summary", &row.summary, true, "text");
         report.sentence("layout", &row.layout, true, "text");
-        let trit = row.weights == "trit";
-        report.expect(trit || row.weights == "dense", "packing", || format!("`{}` is not trit or dense", row.weights));
+        // A byte has 256 values: it holds at most five trits, or eight signs.
+        let per_byte = match row.weights.as_str() {
+            "trit" => 5,
+            "sign" => 8,
+            _ => 0,
+        };
+        let trit = per_byte > 0;
+        let known = trit || row.weights == "dense";
+        report.expect(known, "packing", || format!("`{}` is not trit, sign or dense", row.weights));
         let sized = !trit || row.block_bytes.is_some();
         report.expect(sized, "packing", || "a packing of trits needs block_bytes".into());
         let whole_tiles = row.tile_rows > 0 && row.rows_multiple > 0 && row.rows_multiple % row.tile_rows == 0;
         report.expect(whole_tiles, "packing", || "rows_multiple is no multiple of tile_rows".into());
         let positive = row.tile_rows > 0 && row.block_cols > 0 && row.align_bytes.is_power_of_two();
         report.expect(positive, "packing", || "a tile is empty or the alignment is no power of two".into());
-        // A byte has 256 values: it holds at most five trits.
-        let roomy = !trit
-            || row.block_bytes.is_none_or(|n| u64::from(n) * 5 >= u64::from(row.tile_rows) * u64::from(row.block_cols));
+        let of_block = u64::from(row.tile_rows) * u64::from(row.block_cols);
+        let roomy = !trit || row.block_bytes.is_none_or(|n| u64::from(n) * per_byte >= of_block);
         report.expect(roomy, "packing", || "block_bytes are too few for the trits of a block".into());
     }
 }

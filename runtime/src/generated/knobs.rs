@@ -53,14 +53,16 @@ pub static KNOBS: &[KnobSpec] = &[
     KnobSpec {
         name: "decode",
         env: "TERN_DECODE",
-        kind: KnobKind::Choice(&["auto", "dot2", "dot5", "lut", "addsub", "colskip", "dup"]),
+        kind: KnobKind::Choice(&["auto", "dot2", "dot5", "dot1", "lut", "addsub", "colskip", "dup"]),
         default: "auto",
         doc: "The strategy that computes ternary products of one token, wherever a product has it; `auto` lets the optimiser choose by cost. Results are bit-identical.",
     },
     KnobSpec {
         name: "prefill",
         env: "TERN_PREFILL",
-        kind: KnobKind::Choice(&["auto", "dot2", "dot5", "lut", "lut2", "lut5", "addsub", "colskip", "dup"]),
+        kind: KnobKind::Choice(&[
+            "auto", "dot2", "dot5", "dot1", "lut", "lut2", "lut5", "lut1", "addsub", "colskip", "dup",
+        ]),
         default: "auto",
         doc: "The strategy that computes ternary products of many tokens, wherever a product has it; `auto` lets the optimiser choose by cost. Results are bit-identical.",
     },

@@ -74,6 +74,11 @@ fn decode_dot5() {
 }
 
 #[test]
+fn decode_dot1() {
+    check_rule("decode/dot1");
+}
+
+#[test]
 fn decode_lut() {
     check_rule("decode/lut");
 }
@@ -104,6 +109,11 @@ fn prefill_dot5() {
 }
 
 #[test]
+fn prefill_dot1() {
+    check_rule("prefill/dot1");
+}
+
+#[test]
 fn prefill_lut2() {
     check_rule("prefill/lut2");
 }
@@ -111,6 +121,11 @@ fn prefill_lut2() {
 #[test]
 fn prefill_lut5() {
     check_rule("prefill/lut5");
+}
+
+#[test]
+fn prefill_lut1() {
+    check_rule("prefill/lut1");
 }
 
 #[test]

@@ -33,7 +33,9 @@ pub(super) fn pick(
 ) -> Option<Choice> {
     let Shape { tokens, cols, rows, pair, group } = shape;
     let work = Work { tokens, cols, rows, pair, group };
-    let ask = Ask { level: target.isa, emitter: target.emitter, work, threads: threads as u32, zeros, program };
+    // Random trits have zeros.
+    let (threads, without_zeros) = (threads as u32, false);
+    let ask = Ask { level: target.isa, emitter: target.emitter, work, threads, zeros, program, without_zeros };
     choose(figures, &ask)
 }
 
@@ -50,7 +52,9 @@ pub(super) fn check(
     let of = |i: usize| -> &[Turn] { turns.get(i).map_or(&[], Vec::as_slice) };
     let mut better: Vec<(f64, &str)> = Vec::new();
     for (i, (trial, level)) in trials.iter().zip(levels).enumerate() {
-        if i == pick || level.features() & !has != 0 {
+        // What only computes with matrices without zeros is no choice for others.
+        let is_other = trial.packing().is_some_and(|packing| !packing.has_zero());
+        if i == pick || is_other || level.features() & !has != 0 {
             continue;
         }
         let ratios: Vec<f64> =

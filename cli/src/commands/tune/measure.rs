@@ -10,6 +10,7 @@ use tern_compiler::codegen::candidates::{self, Candidate};
 use tern_compiler::codegen::{EmitterChoice, Isa, Target};
 use tern_compiler::graph::Strategy;
 use tern_compiler::schedule::variant::Variant;
+use tern_compiler::strategy::offer::packing;
 use tern_compiler::trial::{COLD_BYTES, COLD_CODE_BYTES, Operands, Reads, Trial};
 use tern_compiler::tuning::race::{Rules, Time, race};
 use tern_compiler::tuning::{Figure, Key, LARGE_MB, counts_zeros};
@@ -43,9 +44,13 @@ const DENSITY: f64 = 2.0 / 3.0;
 /// proportional to what is read, since lines that lie apart arrive more slowly.
 const ZEROS_PERCENT: [u8; 6] = [0, 50, 60, 70, 80, 90];
 
-/// The shares of zeros that a strategy is measured with for a product. Several tokens do not skip the same columns.
+/// The shares of zeros that a strategy is measured with for a product. Several tokens do not skip the same columns; what has no code
+/// for zeros is measured for models that have matrices without.
 fn shares(product: &Product, strategy: Strategy) -> &'static [u8] {
     let one = product.work.tokens == 1 && !product.work.pair;
+    if packing(strategy).is_some_and(|packing| !packing.has_zero()) && !product.without_zeros {
+        return &[];
+    }
     match (counts_zeros(strategy), one) {
         (false, _) => &[0],
         (true, true) => &ZEROS_PERCENT,

@@ -24,6 +24,8 @@ pub(super) struct Product {
     pub(super) threads: usize,
     /// The size class of the model that it is in.
     pub(super) model_mb: u32,
+    /// Whether the model has matrices without zeros.
+    pub(super) without_zeros: bool,
 }
 
 impl Product {
@@ -46,14 +48,15 @@ const GRID_TOKENS: [u32; 5] = [1, 4, 16, 64, 512];
 /// All products of the model.
 pub(super) fn of_model(args: &TuneArgs, options: &Options, step_tokens: u32) -> Result<Vec<Product>> {
     let loaded = Loaded::new(args.model.as_deref(), options)?;
-    // The products are the same whatever computes them; with one strategy there is nothing to prove and to choose.
-    let lowered = loaded.lower(&Options { only: [Some(Strategy::Dot2); 2], ..options.clone() })?;
+    // The products are the same whatever computes them; with this strategy alone nothing is proved but that there are no zeros.
+    let lowered = loaded.lower(&Options { only: [Some(Strategy::Dot1); 2], ..options.clone() })?;
     let matrices = matrices(&lowered.schedule);
     if matrices.is_empty() {
         return Err(Usage("the model has no ternary products: there is nothing to measure".to_owned()).into());
     }
     let defaults = [1, step_tokens].into_iter().chain(FEW_TOKENS).filter(|tokens| *tokens <= step_tokens);
-    cross(args, defaults.collect(), &matrices, model_mb(loaded.imported.graph.matrix_bytes()))
+    let without_zeros = !lowered.proofs.without_zeros.is_empty();
+    cross(args, defaults.collect(), &matrices, model_mb(loaded.imported.graph.matrix_bytes()), without_zeros)
 }
 
 /// A matrix that products of any number of tokens have.
@@ -100,11 +103,17 @@ pub(super) fn of_grid(args: &TuneArgs) -> Result<Vec<Product>> {
         .iter()
         .flat_map(|cols| sizes.iter().map(|rows| Matrix { cols: *cols, rows: *rows, pair: false, group: 0 }))
         .collect();
-    cross(args, GRID_TOKENS.to_vec(), &matrices, LARGE_MB)
+    cross(args, GRID_TOKENS.to_vec(), &matrices, LARGE_MB, false)
 }
 
 /// All numbers of threads, most first, with all numbers of tokens and all matrices of models of a size class.
-fn cross(args: &TuneArgs, default_tokens: Vec<u32>, matrices: &[Matrix], model_mb: u32) -> Result<Vec<Product>> {
+fn cross(
+    args: &TuneArgs,
+    default_tokens: Vec<u32>,
+    matrices: &[Matrix],
+    model_mb: u32,
+    without_zeros: bool,
+) -> Result<Vec<Product>> {
     let threads = if args.threads.is_empty() { vec![physical_cores(), 1] } else { args.threads.clone() };
     let tokens = if args.tokens.is_empty() { default_tokens } else { args.tokens.clone() };
     let numbers = (threads.len() as u64).saturating_mul(tokens.len() as u64).saturating_mul(matrices.len() as u64);
@@ -122,7 +131,8 @@ fn cross(args: &TuneArgs, default_tokens: Vec<u32>, matrices: &[Matrix], model_m
         }
         for &tokens in &tokens {
             for &Matrix { cols, rows, pair, group } in matrices {
-                let product = Product { work: Work { tokens, cols, rows, pair, group }, threads, model_mb };
+                let product =
+                    Product { work: Work { tokens, cols, rows, pair, group }, threads, model_mb, without_zeros };
                 product.shape().with_context(|| format!("{cols} columns and {rows} rows cannot be measured"))?;
                 if seen.insert(product) {
                     products.push(product);

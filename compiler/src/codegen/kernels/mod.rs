@@ -20,7 +20,6 @@ use super::emitter::Emitter;
 use crate::addsub::Program;
 use crate::schedule::groups::GroupShape;
 use crate::schedule::kernel::{Epilogue, KernelKind};
-use crate::schedule::variant::Variant;
 use crate::schedule::{RowKind, layout};
 
 /// Whether there is a kernel of the kind here.
@@ -64,17 +63,16 @@ pub fn emit(kind: &KernelKind, program: Option<&Program>, k: &mut Emitter<'_, '_
             ternary::groups(k, GroupShape { packing, rows, cols, group, scales }, x, regime);
         }
         KernelKind::Ternary { packing, rows, cols, epilogue, regime, variant } => {
-            ternary::ternary(k, ternary::Shape { rows, cols, epilogue, variant }, packing, regime);
+            ternary::ternary(k, ternary::Shape { packing, rows, cols, epilogue, variant }, regime);
         }
         KernelKind::AddSub { rows, cols, epilogue, .. } => {
             // Who calls has looked it up: `codegen::module`.
             if let Some(program) = program {
-                ternary::addsub(k, ternary::Shape { rows, cols, epilogue, variant: Variant::default() }, program);
+                ternary::addsub(k, ternary::Shape::new(rows, cols, epilogue), program);
             }
         }
         KernelKind::Dup { rows, cols, epilogue, bytes } => {
-            let variant = Variant::default();
-            ternary::dup(k, ternary::Shape { rows, cols, epilogue, variant }, bytes);
+            ternary::dup(k, ternary::Shape::new(rows, cols, epilogue), bytes);
         }
         KernelKind::Rescale { cols } => map::rescale(k, cols),
         KernelKind::Dense { dtype, cols, out_row_bytes, .. } => dense::dense(k, dtype, cols, out_row_bytes),

@@ -93,13 +93,17 @@ mod tests {
     #[test]
     fn tiles_come_back() {
         for (rows, cols, group) in [(16, 256, 128), (5, 48, 16), (1, 37, 37), (16, 640, 640), (3, 1, 1)] {
-            let codes: Vec<u8> = (0..rows * cols).map(|i| ((i * 7 + i / 5) % 3) as u8).collect();
-            let groups = cols / group;
-            let factors: Vec<f32> = (0..rows * groups).map(|i| i as f32 + 0.5).collect();
-            let bytes: Vec<u8> = factors.iter().flat_map(|s| s.to_le_bytes()).collect();
-            let shape = [cols as u32, group as u32];
-            let packing = TritPacking::T2;
-            for stored in GroupScales::ALL {
+            for (packing, stored) in
+                [TritPacking::T2, TritPacking::B1].into_iter().flat_map(|p| GroupScales::ALL.map(|s| (p, s)))
+            {
+                let code = |i: usize| {
+                    if packing.has_zero() { ((i * 7 + i / 5) % 3) as u8 } else { ((i * 7 + i / 5) % 5 % 2) as u8 * 2 }
+                };
+                let codes: Vec<u8> = (0..rows * cols).map(code).collect();
+                let groups = cols / group;
+                let factors: Vec<f32> = (0..rows * groups).map(|i| i as f32 + 0.5).collect();
+                let bytes: Vec<u8> = factors.iter().flat_map(|s| s.to_le_bytes()).collect();
+                let shape = [cols as u32, group as u32];
                 let mut out = vec![0; group_tile_bytes(packing, groups as u32, group as u32, stored) as usize];
                 assert!(pack_groups(packing, &codes, &bytes, shape, stored, &mut out));
                 assert!((out.len() / LINE) % 2 == 1, "an odd number of lines");
@@ -107,8 +111,9 @@ mod tests {
                 let want: Vec<i8> = codes.iter().map(|code| *code as i8 - 1).collect();
                 assert_eq!(trits[..rows * cols], want, "{rows}x{cols}, groups of {group}");
                 assert_eq!(scales[..rows * groups], factors);
+                let padding = if packing.has_zero() { 0 } else { -1 };
                 let behind = (&trits[rows * cols..], &scales[rows * groups..]);
-                assert!(behind.0.iter().all(|t| *t == 0) && behind.1.iter().all(|s| *s == 0.0));
+                assert!(behind.0.iter().all(|t| *t == padding) && behind.1.iter().all(|s| *s == 0.0));
             }
         }
     }

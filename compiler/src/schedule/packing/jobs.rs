@@ -257,6 +257,7 @@ fn pack_units(
                 let end = (first + tile_rows as usize).min(rows as usize);
                 codes.resize((end - first) * cols as usize, 0);
                 data.codes(weight, [rows as usize, cols as usize], first..end, codes)?;
+                check_zeros(packing, weight, codes)?;
                 factors.resize((end - first) * groups * 4, 0);
                 data.dense_rows(scales, shape, first..end, groups * 4, &mut factors)?;
                 if !pack_groups(packing, codes, &factors, [cols, group], stored, out) {
@@ -322,8 +323,18 @@ fn tile_of(
     let end = (first + tile_rows).min(rows);
     codes.resize((end - first) * cols, 0);
     data.codes(weight, [rows, cols], first..end, codes)?;
+    check_zeros(packing, weight, codes)?;
     pack_tile(packing, codes, cols, out);
     Ok(())
+}
+
+/// Refuses a trit for which the packing has no code: whoever chose it knew that there is none.
+fn check_zeros(packing: TritPacking, weight: WeightId, codes: &[u8]) -> Result<(), WeightError> {
+    if packing.has_zero() || !codes.contains(&1) {
+        return Ok(());
+    }
+    let reason = format!("found a zero, expected none: it was planned as {}", packing.packing(false).name());
+    Err(WeightError { name: format!("@{}", weight.0), reason })
 }
 
 #[cfg(test)]
@@ -436,6 +447,15 @@ mod tests {
         *bad.data.last_mut().expect("it is not empty") = 2;
         let error = layout.pack(&data, &mut vec![0; layout.bytes as usize], 2, &mut |_| {}).expect_err("2 is no trit");
         assert_eq!(error.to_string(), "weight @2: 2 is not a trit");
+    }
+
+    #[test]
+    fn a_packing_without_zeros_refuses_them() {
+        let (_, data) = several(&[]);
+        let mut layout = WeightLayout::default();
+        layout.place(Layout::Tiles { packing: TritPacking::B1, weight: WeightId(0), rows: ROWS, cols: COLS });
+        let error = layout.pack(&data, &mut vec![0; layout.bytes as usize], 2, &mut |_| {}).expect_err("it has zeros");
+        assert_eq!(error.to_string(), "weight @0: found a zero, expected none: it was planned as b1_16x32");
     }
 
     #[test]

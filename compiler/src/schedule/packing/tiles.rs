@@ -2,7 +2,7 @@
 //!
 //! In: codes (trit + 1) of the rows of one tile. Out: the bytes of the tile, padding and all. Packing adds whole words of
 //! codes, four or sixteen bytes at a time: no field of a byte ever carries into the next byte, since a byte of four codes is
-//! at most 0xaa and one of five at most 242. Tiles of columns are turned round a few columns at a time. Unpacking goes by the formula, trit by trit: it is for tests, and slow.
+//! at most 0xaa and one of five at most 242. Of a packing without zeros the codes are halved first. Tiles of columns are turned round a few columns at a time. Unpacking goes by the formula, trit by trit: it is for tests, and slow.
 
 use crate::schedule::kernel::TritPacking;
 use crate::schedule::layout::{ALIGN_BYTES, trit_tile_bytes, trit_tiles};
@@ -31,8 +31,9 @@ pub(super) fn pack_lines(packing: TritPacking, codes: &[u8], cols: usize, lines:
     }
     let rows = codes.chunks_exact(cols.max(1));
     if rows.len() < tile_rows {
-        // The code 1 in every field.
-        lines.fill((0..packing.fields()).fold(0, |byte, _| byte * packing.base() + 1) as u8);
+        // The code 1 in every field, or 0 where there is no code for the trit 0.
+        let code = u32::from(packing.has_zero());
+        lines.fill((0..packing.fields()).fold(0, |byte, _| byte * packing.base() + code) as u8);
     }
     for (row, codes) in rows.enumerate() {
         let (whole, last) = codes.split_at(cols / block_cols * block_cols);
@@ -45,6 +46,7 @@ pub(super) fn pack_lines(packing: TritPacking, codes: &[u8], cols: usize, lines:
                 TritPacking::T2 => pack_row::<4, 4, 16>(codes, row, lines),
                 TritPacking::T5 => pack_row::<5, 3, 20>(codes, row, lines),
                 TritPacking::N4 => pack_lane(codes, row, lines),
+                TritPacking::B1 => pack_bits(codes, row, lines),
                 // By columns, above.
                 TritPacking::C2 => {}
             }
@@ -69,6 +71,19 @@ pub(super) fn pack_row<const FIELDS: usize, const BASE: u32, const COLS: usize>(
             dword = dword * BASE + u32::from_le_bytes(words[f]);
         }
         line[4 * row..4 * row + 4].copy_from_slice(&dword.to_le_bytes());
+    }
+}
+
+/// One row of a tile of `b1_16x32`: 32 codes become one dword of each line. Those of padding, 1, become 0.
+///
+/// dword = sum over f of (codes[4 f .. 4 f + 4] >> 1) * 2^f
+fn pack_bits(codes: &[u8], row: usize, lines: &mut [u8]) {
+    let (blocks, _) = codes.as_chunks::<32>();
+    let (lines, _) = lines.as_chunks_mut::<64>();
+    for (block, line) in blocks.iter().zip(lines) {
+        let (words, _) = block.as_chunks::<4>();
+        let bits = words.iter().rev().fold(0, |dword, word| dword << 1 | u32::from_le_bytes(*word) >> 1 & 0x0101_0101);
+        line[4 * row..4 * row + 4].copy_from_slice(&bits.to_le_bytes());
     }
 }
 
@@ -131,7 +146,8 @@ pub fn pack_matrix(packing: TritPacking, trits: &Trits, out: &mut [u8], tile_str
     }
 }
 
-/// The trit of row `row` and column `col` of a matrix packed with tiles `tile_stride` bytes apart; padding can be read too.
+/// The trit of row `row` and column `col` of a matrix packed with tiles `tile_stride` bytes apart; padding can be read too: it is 0, or
+/// -1 in a packing without zeros.
 ///
 /// # Panics
 /// If it lies outside `packed`.
@@ -147,7 +163,7 @@ pub(super) fn trit_in_tile(packing: TritPacking, tile: &[u8], (row, col): (usize
     let (block, col_in_block) = (col / block_cols, col % block_cols);
     // Of the block's bytes the one that holds the code, and of its fields which.
     let (byte, field) = match packing {
-        TritPacking::T2 | TritPacking::T5 => {
+        TritPacking::T2 | TritPacking::T5 | TritPacking::B1 => {
             let row_bytes = block_cols / packing.fields() as usize;
             (row * row_bytes + col_in_block % row_bytes, col_in_block / row_bytes)
         }
@@ -158,7 +174,8 @@ pub(super) fn trit_in_tile(packing: TritPacking, tile: &[u8], (row, col): (usize
         TritPacking::C2 => column_place(row),
     };
     let byte = tile[block * ALIGN_BYTES as usize + byte];
-    (u32::from(byte) / packing.base().pow(field as u32) % packing.base()) as i8 - 1
+    let code = (u32::from(byte) / packing.base().pow(field as u32) % packing.base()) as i8;
+    if packing.has_zero() { code - 1 } else { 2 * code - 1 }
 }
 
 /// The trits of a packed matrix.
@@ -174,8 +191,12 @@ pub fn unpack_matrix(packing: TritPacking, packed: &[u8], rows: usize, cols: usi
 mod tests {
     use super::*;
 
-    fn matrix(rows: usize, cols: usize) -> Trits {
-        Trits { rows, cols, data: (0..rows * cols).map(|i| ((i * 7 + i / 5 + i / 11) % 3) as i8 - 1).collect() }
+    fn matrix(packing: TritPacking, rows: usize, cols: usize) -> Trits {
+        let trit = |i: usize| {
+            let n = i * 7 + i / 5 + i / 11;
+            if packing.has_zero() { (n % 3) as i8 - 1 } else { (n % 5 % 2) as i8 * 2 - 1 }
+        };
+        Trits { rows, cols, data: (0..rows * cols).map(trit).collect() }
     }
 
     fn packed(packing: TritPacking, trits: &Trits) -> (Vec<u8>, usize) {
@@ -191,7 +212,7 @@ mod tests {
         for packing in TritPacking::ALL {
             for rows in [1, 7, 8, 9, 15, 16, 17, 33, 255, 256, 257] {
                 for cols in [1, 3, 4, 15, 16, 17, 19, 20, 21, 39, 40, 63, 64, 65, 130, 420] {
-                    let trits = matrix(rows, cols);
+                    let trits = matrix(packing, rows, cols);
                     let (out, stride) = packed(packing, &trits);
                     assert_eq!(unpack_matrix(packing, &out, rows, cols, stride), trits, "{packing:?} {rows}x{cols}");
                 }
@@ -200,17 +221,18 @@ mod tests {
     }
 
     #[test]
-    fn padding_is_trit_zero_and_the_extra_line_zero() {
+    fn padding_is_trit_zero_if_there_is_one_and_the_extra_line_zero() {
         for packing in TritPacking::ALL {
             for (rows, cols) in [(1, 1), (17, 33), (16, 40), (9, 64), (16, 16), (5, 41), (256, 3), (300, 70)] {
-                let (out, stride) = packed(packing, &matrix(rows, cols));
+                let (out, stride) = packed(packing, &matrix(packing, rows, cols));
                 let tile_rows = packing.tile_rows() as usize;
                 let block_cols = packing.block_cols() as usize;
                 let padded_cols = cols.div_ceil(block_cols) * block_cols;
                 for row in 0..trit_tiles(packing, rows as u32) as usize * tile_rows {
                     for col in (0..padded_cols).filter(|&col| row >= rows || col >= cols) {
                         let trit = trit_at(packing, &out, (row, col), stride);
-                        assert_eq!(trit, 0, "{packing:?} {rows}x{cols}: padding at {row}, {col}");
+                        let want = if packing.has_zero() { 0 } else { -1 };
+                        assert_eq!(trit, want, "{packing:?} {rows}x{cols}: padding at {row}, {col}");
                     }
                 }
                 let data_bytes = tile_rows * padded_cols / packing.fields() as usize;
@@ -223,7 +245,7 @@ mod tests {
     /// The tables' words, byte by byte.
     #[test]
     fn bytes_are_where_the_tables_say() {
-        let trits = matrix(17, 50);
+        let trits = matrix(TritPacking::T2, 17, 50);
         let code = |row: usize, col: usize| (trits.data[row * 50 + col] + 1) as u32;
         let (two, stride) = packed(TritPacking::T2, &trits);
         assert_eq!(stride, 5 * 64);
@@ -251,5 +273,15 @@ mod tests {
         // Row 5, columns 16 + 8 + {0, 1, 2, 3}: line 1, part 2, lane 5.
         let byte = code(5, 24) | code(5, 25) << 2 | code(5, 26) << 4 | code(5, 27) << 6;
         assert_eq!(u32::from(lanes[64 + 2 * 16 + 5]), byte);
+        let signs = matrix(TritPacking::B1, 17, 50);
+        let (bits, stride) = packed(TritPacking::B1, &signs);
+        assert_eq!(stride, 3 * 64);
+        let bit = |row: usize, col: usize| u32::from(signs.data[row * 50 + col] == 1);
+        // Row 5, columns 3, 7, ..., 31: line 0, lane 5, byte 3.
+        let byte = (0..8).fold(0, |byte, f| byte | bit(5, 4 * f + 3) << f);
+        assert_eq!(u32::from(bits[4 * 5 + 3]), byte);
+        // Row 16, columns 32 + {1, 5, 9, 13, 17} in line 1 of the second tile; there are no others.
+        let byte = (0..5).fold(0, |byte, f| byte | bit(16, 32 + 4 * f + 1) << f);
+        assert_eq!(u32::from(bits[stride + 64 + 1]), byte);
     }
 }

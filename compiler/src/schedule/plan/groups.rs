@@ -3,13 +3,13 @@
 //! In: a node. Out: one call: of one kernel whatever the number of rows, unless many of them use tables.
 
 use super::{Place, Planner, here, rows_of};
-use crate::graph::{DenseType, F32, Strategy, ValueId};
+use crate::graph::{DenseType, F32, Strategy, ValueId, WeightId};
 use crate::schedule::kernel::{GroupRows, GroupScales, KernelKind, Regime, TritPacking};
 use crate::schedule::packing::Layout;
 use crate::schedule::table::TABLE_PARTS;
-use crate::schedule::{Arg, Choice, Error, Many, RowKind, Split, Table, layout};
+use crate::schedule::{Arg, Choice, Error, Many, RowKind, Single, Split, Table, layout};
 use crate::strategy::Slot;
-use crate::strategy::offer::grouped_default;
+use crate::strategy::offer::{grouped_default, packing};
 
 impl Planner<'_> {
     pub(super) fn norm_heads(&mut self, id: ValueId, eps: F32) -> Result<Vec<Place>, Error> {
@@ -70,19 +70,28 @@ impl Planner<'_> {
         self.check_group(id, cols, group)?;
         let (_, space) = self.rows_type(id, id)?;
         let (x, x_arg) = self.input(id, 0)?;
-        let packing = TritPacking::T2;
-        let stored = if self.options.proofs.f16_scales.contains(&scales) { GroupScales::F16 } else { GroupScales::F32 };
-        let offset =
-            self.plan.model.weights.place(Layout::Groups { packing, weight, scales, rows, cols, group, stored });
+        let stored = GroupScales::of(self.options.proofs.f16_scales.contains(&scales));
+        let how = match rows_of_x {
+            GroupRows::Codes => self.group_strategies(id, strategies)?,
+            GroupRows::F32 => [self.f32_strategy(weight, group); 2],
+        };
+        let [of_one, of_many] = how.map(|strategy| packing(strategy).unwrap_or(TritPacking::T2));
+        let mut place = |packing| {
+            self.plan.model.weights.place(Layout::Groups { packing, weight, scales, rows, cols, group, stored })
+        };
+        let (one_offset, offset) = (place(of_one), place(of_many));
         let out = self.buffer(id, 0, RowKind::F32, rows, space);
-        let kind = |regime| KernelKind::Groups { packing, rows, cols, group, x: rows_of_x, scales: stored, regime };
-        let few = self.kernel(kind(Regime::Gemm));
-        let many = self.group_table(id, strategies)?.filter(|_| rows_of_x == GroupRows::Codes);
-        let many = many.map(|Table { tokens, from }| {
-            let kernel = self.kernel(kind(Regime::Table { tokens }));
+        let kind =
+            |packing, regime| KernelKind::Groups { packing, rows, cols, group, x: rows_of_x, scales: stored, regime };
+        let one = self.kernel(kind(of_one, Regime::Gemm));
+        let few = self.kernel(kind(of_many, Regime::Gemm));
+        // Without tables of its own the target's default packing says nothing of those for groups.
+        let table = self.options.ternary.table.filter(|_| matches!(how[1], Strategy::Lut2 | Strategy::Lut1));
+        let many = table.map(|Table { tokens, from }| {
+            let kernel = self.kernel(kind(of_many, Regime::Table { tokens }));
             Many { kernel, tokens, parts: TABLE_PARTS, from }
         });
-        let kernel = Choice::ByRows { one: few, few, many };
+        let kernel = Choice::ByRows { one, few, many };
         let none = Arg::F32(F32::new(0.0));
         let args = vec![
             Arg::Weights { offset },
@@ -97,28 +106,38 @@ impl Planner<'_> {
             none,
             Arg::Scratch,
         ];
-        let tiles = layout::trit_tiles(packing, rows);
+        // Tiles of all packings here have as many rows.
+        let tiles = layout::trit_tiles(of_many, rows);
         let split = Split::Units { start: 0, count: tiles, total: tiles };
         self.call(id, kernel, args, split, vec![x], Some(out));
+        if let Some(call) = self.plan.calls.last_mut().filter(|_| of_one != of_many) {
+            call.single = Some(Single { weights: Some(one_offset), split, is_whole: false });
+        }
         Ok(vec![here(out)])
     }
 
-    /// The tables for many tokens, if the strategies want them.
-    fn group_table(&self, id: ValueId, strategies: [Strategy; 2]) -> Result<Option<Table>, Error> {
+    /// The strategies for one token and for many, of which there are kernels for scales per group.
+    fn group_strategies(&self, id: ValueId, strategies: [Strategy; 2]) -> Result<[Strategy; 2], Error> {
         let [one, many] = Slot::ALL.map(|slot| match strategies[slot as usize] {
             Strategy::Any => grouped_default(slot),
             named => named,
         });
-        match (one, many) {
-            (Strategy::Dot2, Strategy::Dot2) => Ok(None),
-            // Without tables of its own the target's default packing says nothing of those for groups.
-            (Strategy::Dot2, Strategy::Lut2) => Ok(self.options.ternary.table),
-            (one, many) => {
-                let (one, many) = (one.name(), many.name());
-                let reason = format!("no kernels for scales per group by {one} and {many}: there are dot2 and lut2");
-                Err(self.unsupported(id, &reason))
-            }
+        let is_dot = |strategy| matches!(strategy, Strategy::Dot2 | Strategy::Dot1);
+        if is_dot(one) && (is_dot(many) || matches!(many, Strategy::Lut2 | Strategy::Lut1)) {
+            return Ok([one, many]);
         }
+        let (one, many) = (one.name(), many.name());
+        let reason =
+            format!("no kernels for scales per group by {one} and {many}: there are dot2, dot1, lut2 and lut1");
+        Err(self.unsupported(id, &reason))
+    }
+
+    /// What stands for the strategy of f32 rows: a bit each, if no trit is zero and that takes fewer lines.
+    fn f32_strategy(&self, weight: WeightId, group: u32) -> Strategy {
+        let lines = |packing| layout::group_lines(packing, group);
+        let is_shorter = lines(TritPacking::B1) < lines(TritPacking::T2);
+        let fits = is_shorter && self.options.proofs.without_zeros.contains(&weight);
+        if fits { Strategy::Dot1 } else { Strategy::Dot2 }
     }
 
     fn check_group(&self, id: ValueId, cols: u32, group: u32) -> Result<(), Error> {

@@ -10,18 +10,20 @@
 //! Either way eight sums or more hide the latency of the dot product, and sums, masks, weights and codes fit the registers: 16
 //! of x86, 32 of the others. Without 32-bit dot products, sums grow in i16 over four lines, then they are widened.
 
+use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
 use super::epilogue::{self, Matrix};
-use super::{Frame, LINE, LINE_COLS, Shape, TILE_OUT_BYTES};
+use super::{Frame, LINE, Shape, TILE_OUT_BYTES};
 use crate::codegen::emitter::{Emitter, F32X4, I8X16, I16X8, I32X4};
 use crate::codegen::isa::{Arch, Isa};
 use crate::codegen::kernels::dot::{self, Narrow, Signed};
+use crate::schedule::kernel::TritPacking;
 
 /// Vectors of a line.
 const PARTS: usize = 4;
-/// Fields of a byte.
-const FIELDS: usize = 4;
+/// Fields whose codes a vector of one token's holds: of four columns each.
+const SIXTEEN: usize = 4;
 /// Lines per turn of the loop, unless the variant says otherwise.
 const UNROLL: i64 = 4;
 /// The most, where sums of a turn grow in i16.
@@ -30,13 +32,19 @@ const MOST_NARROW: i64 = 4;
 // So many lines fit an i16 at the largest class: on x86 and riscv64 class 1, two fields of two products; on aarch64 class 2,
 // one of each.
 const _: () = assert!(MOST_NARROW * 4 * 4 * (2 * 128) < 1 << 15 && MOST_NARROW * 16 * (2 * 128) < 1 << 15);
+// Of bits: on x86 and riscv64 class 1, four fields of two products; on aarch64 class 3, two of one each. Then all classes come
+// together: eight fields of two products.
+const _: () = assert!(MOST_NARROW * 2 * 4 * (2 * 128) < 1 << 15 && MOST_NARROW * 8 * 2 * 128 < 1 << 15);
+const _: () = assert!(MOST_NARROW * 8 * (2 * 128) < 1 << 15);
 
 /// How the fields of a line are laid bare.
 #[derive(Clone, Copy)]
 struct Unfolding {
-    /// By how many bits all move down before a field is taken. Field f is then 4^(f - down / 2) times what it was: that power
-    /// is its class.
-    down: [usize; FIELDS],
+    /// Bits of a field: 2, or 1.
+    bits: usize,
+    /// By how many bits all move down before a field is taken. Of two bits field f is then 4^(f - down / 2) times what it was, of
+    /// one 2^(f - down): that power is its class.
+    down: &'static [usize],
     /// Parts that are unfolded together.
     parts: usize,
     /// Whether a register holds the codes of a token's whole line, or a field's are loaded when their turn comes.
@@ -46,17 +54,23 @@ struct Unfolding {
 impl Unfolding {
     /// What leaves no register unused or wanting. A byte of x86 moves with its neighbour, one of aarch64 alone: then the top
     /// field needs no mask.
-    fn new(isa: Isa, tokens: usize) -> Self {
+    fn new(isa: Isa, packing: TritPacking, tokens: usize) -> Self {
+        let bits = if packing == TritPacking::B1 { 1 } else { 2 };
         let keeps_codes = match isa.arch() {
-            Arch::X86_64 => tokens == 1,
+            // Without dot products, sums of bits in i16 leave no register for it.
+            Arch::X86_64 => tokens == 1 && (bits == 2 || isa.has_dot()),
             Arch::Aarch64 => true,
             // A load broadcasts at no cost; a permutation would have to load its indices.
             Arch::Riscv64 => false,
         };
-        let down = match (isa.arch(), tokens) {
-            (Arch::X86_64 | Arch::Riscv64, 1) => [0, 0, 4, 4],
-            (Arch::Aarch64, 1) => [0, 0, 0, 6],
-            (Arch::X86_64 | Arch::Aarch64 | Arch::Riscv64, _) => [0, 2, 4, 6],
+        let down: &[usize] = match (isa.arch(), tokens, bits) {
+            // As few classes: sixteen registers hold no more sums.
+            (Arch::X86_64 | Arch::Riscv64, 1, 1) => &[0, 0, 2, 2, 4, 4, 6, 6],
+            (Arch::Aarch64, 1, 1) => &[0, 0, 0, 0, 4, 4, 4, 4],
+            (_, _, 1) => &[0, 1, 2, 3, 4, 5, 6, 7],
+            (Arch::X86_64 | Arch::Riscv64, 1, _) => &[0, 0, 4, 4],
+            (Arch::Aarch64, 1, _) => &[0, 0, 0, 6],
+            (Arch::X86_64 | Arch::Aarch64 | Arch::Riscv64, ..) => &[0, 2, 4, 6],
         };
         let parts = match isa.arch() {
             Arch::Aarch64 if isa.has_dot() => 4,
@@ -64,16 +78,26 @@ impl Unfolding {
             Arch::Riscv64 => 4,
             Arch::X86_64 | Arch::Aarch64 => 2,
         };
-        Self { down, parts, keeps_codes }
+        Self { bits, down, parts, keeps_codes }
     }
 
     fn class(&self, field: usize) -> usize {
-        field - self.down[field] / 2
+        field - self.down[field] / self.bits
+    }
+
+    /// Fields of a byte.
+    fn fields(&self) -> usize {
+        self.down.len()
+    }
+
+    /// By how many bits the sums of a class are too large.
+    fn bits_of(&self, class: usize) -> i64 {
+        (self.bits * class) as i64
     }
 
     /// Sums per part and token.
     fn classes(&self) -> usize {
-        (0..FIELDS).map(|field| self.class(field) + 1).max().unwrap_or(1)
+        (0..self.fields()).map(|field| self.class(field) + 1).max().unwrap_or(1)
     }
 }
 
@@ -129,11 +153,12 @@ fn each_tile(k: &mut Emitter<'_, '_>, f: &Frame, body: impl FnOnce(&mut Emitter<
 ///
 /// Of a gated unit, act(gate) waits in the result's memory while the sums of the second matrix need all registers.
 fn block(k: &mut Emitter<'_, '_>, f: &Frame, w: Value, tile: Value, token: Value, tokens: usize) {
-    let accs = sums(k, f, w, token, tokens);
+    let there = there(k, f, tile);
+    let accs = sums(k, f, w, token, tokens, &there);
     finish(k, f, &accs, tile, token, false);
     if f.shape.matrices() == 2 {
         let up = k.at(w, f.shape.tile_bytes());
-        let accs = sums(k, f, up, token, tokens);
+        let accs = sums(k, f, up, token, tokens, &there);
         finish(k, f, &accs, tile, token, true);
     }
 }
@@ -165,23 +190,54 @@ pub(super) fn finish(
     }
 }
 
+/// Of every part, ones in the lanes of rows that are there; nothing if the others have sums of 0 anyway: without a code for
+/// the trit 0, rows that only fill a tile are rows of -1.
+fn there(k: &mut Emitter<'_, '_>, f: &Frame, tile: Value) -> Vec<Value> {
+    if f.shape.packing.has_zero() || f.shape.rows.is_multiple_of(f.shape.packing.tile_rows()) {
+        return Vec::new();
+    }
+    let before = k.b.ins().imul_imm_s(tile, super::TILE_ROWS);
+    let rows = k.int(f.shape.rows.into());
+    let left = k.b.ins().isub(rows, before);
+    let left = k.b.ins().ireduce(types::I32, left);
+    let left = k.b.ins().splat(I32X4, left);
+    (0..PARTS)
+        .map(|part| {
+            // Lane i of part p is row 4 p + i.
+            let lanes = std::array::from_fn(|byte| if byte % 4 == 0 { (4 * part + byte / 4) as u8 } else { 0 });
+            let lanes = k.bytes(&lanes);
+            let lanes = k.cast(I32X4, lanes);
+            k.b.ins().icmp(IntCC::SignedLessThan, lanes, left)
+        })
+        .collect()
+}
+
 /// The exact sums of all 16 rows: for every token, one i32x4 per part.
-fn sums(k: &mut Emitter<'_, '_>, f: &Frame, w: Value, token: Value, tokens: usize) -> Vec<[Value; PARTS]> {
+fn sums(
+    k: &mut Emitter<'_, '_>,
+    f: &Frame,
+    w: Value,
+    token: Value,
+    tokens: usize,
+    there: &[Value],
+) -> Vec<[Value; PARTS]> {
     let codes = k.row(f.codes, token, f.shape.code_row_bytes());
-    let code_row_bytes = f.shape.code_row_bytes();
-    let tile = Tile { shape: &f.shape, w, codes, tokens, code_row_bytes, unfolding: Unfolding::new(k.isa, tokens) };
+    let tile = Tile::new(k, &f.shape, [w, codes], tokens, f.shape.code_row_bytes());
     let accs = if k.isa.has_dot() { wide_sums(k, &tile) } else { narrow_sums(k, &tile) };
     let of_token = |k: &mut Emitter<'_, '_>, t: usize, parts: Vec<Value>| {
         let at = k.row(f.sums, token, 4);
         let sum = k.load(types::I32, at, 4 * t as i32);
         let sum = k.b.ins().splat(I32X4, sum);
-        std::array::from_fn(|part| k.b.ins().isub(parts[part], sum))
+        std::array::from_fn(|part| {
+            let acc = k.b.ins().isub(parts[part], sum);
+            there.get(part).map_or(acc, |there| k.b.ins().band(acc, *there))
+        })
     };
     accs.into_iter().enumerate().map(|(t, parts)| of_token(k, t, parts)).collect()
 }
 
-/// The sums of codes (not of trits) of `tokens` tokens, `code_row_bytes` apart, with the 16 rows of the lines at `w`, which
-/// belong to the columns from `codes` on; the shape says how many: `[token][part]`.
+/// The sums of trits + 1 of `tokens` tokens, `code_row_bytes` apart, with the 16 rows of the lines at `w`, which belong to the
+/// columns from `codes` on; the shape says how many: `[token][part]`.
 pub(super) fn code_sums(
     k: &mut Emitter<'_, '_>,
     shape: &Shape,
@@ -189,7 +245,7 @@ pub(super) fn code_sums(
     tokens: usize,
     code_row_bytes: i64,
 ) -> Vec<Vec<Value>> {
-    let tile = Tile { shape, w, codes, tokens, code_row_bytes, unfolding: Unfolding::new(k.isa, tokens) };
+    let tile = Tile::new(k, shape, [w, codes], tokens, code_row_bytes);
     if k.isa.has_dot() { wide_sums(k, &tile) } else { narrow_sums(k, &tile) }
 }
 
@@ -205,6 +261,13 @@ struct Tile<'a> {
     unfolding: Unfolding,
 }
 
+impl<'a> Tile<'a> {
+    fn new(k: &Emitter<'_, '_>, shape: &'a Shape, [w, codes]: [Value; 2], tokens: usize, code_row_bytes: i64) -> Self {
+        let unfolding = Unfolding::new(k.isa, shape.packing, tokens);
+        Self { shape, w, codes, tokens, code_row_bytes, unfolding }
+    }
+}
+
 /// A place in a tile during the loop over its lines.
 #[derive(Clone, Copy)]
 struct Cursor {
@@ -218,7 +281,8 @@ struct Cursor {
 
 /// The masks of the classes.
 fn masks(k: &mut Emitter<'_, '_>, tile: &Tile<'_>) -> Vec<Value> {
-    (0..tile.unfolding.classes()).map(|class| k.splat_u8(0x03 << (2 * class))).collect()
+    let field = if tile.unfolding.bits == 1 { 0x01 } else { 0x03 };
+    (0..tile.unfolding.classes()).map(|class| k.splat_u8(field << tile.unfolding.bits_of(class))).collect()
 }
 
 /// One line of the parts from `first` on, field by field: `add(k, sum, codes, trits)` adds four columns to
@@ -234,27 +298,34 @@ fn step<C: Copy>(
 ) {
     let unfolding = &tile.unfolding;
     let offset = |part: usize| (at.line * LINE) as i32 + 16 * part as i32;
-    let columns = |t: usize, f: usize| (t as i64 * tile.code_row_bytes + at.line * LINE_COLS + 4 * f as i64) as i32;
+    let columns =
+        |t: usize, f: usize| (t as i64 * tile.code_row_bytes + at.line * tile.shape.line_cols() + 4 * f as i64) as i32;
     let kept = if unfolding.keeps_codes { tile.tokens } else { 0 };
-    let kept: Vec<Value> = (0..kept).map(|t| k.load(I8X16, at.codes, columns(t, 0))).collect();
+    let load = |k: &mut Emitter<'_, '_>, field: usize| -> Vec<Value> {
+        (0..kept).map(|t| k.load(I8X16, at.codes, columns(t, field))).collect()
+    };
+    let mut of_sixteen = load(k, 0);
     let mut packed: Vec<Value> = (first..first + unfolding.parts).map(|i| k.load(I8X16, at.w, offset(i))).collect();
     let mut down = 0;
-    for field in 0..FIELDS {
+    for field in 0..unfolding.fields() {
+        if field > 0 && field % SIXTEEN == 0 {
+            of_sixteen = load(k, field);
+        }
         if unfolding.down[field] > down {
             packed = packed.into_iter().map(|p| shifted_down(k, p, unfolding.down[field] - down)).collect();
             down = unfolding.down[field];
         }
         let codes: Vec<C> = (0..tile.tokens)
             .map(|t| {
-                let codes = match kept.get(t) {
-                    Some(codes) => k.broadcast_lane(*codes, field),
+                let codes = match of_sixteen.get(t) {
+                    Some(codes) => k.broadcast_lane(*codes, field % SIXTEEN),
                     None => k.load_broadcast(at.codes, columns(t, field)),
                 };
                 prepare(k, codes)
             })
             .collect();
         let class = unfolding.class(field);
-        let is_bare = k.isa.arch() == Arch::Aarch64 && down == 2 * (FIELDS - 1);
+        let is_bare = k.isa.arch() == Arch::Aarch64 && down == unfolding.bits * (unfolding.fields() - 1);
         for (i, packed) in packed.iter().enumerate() {
             let trits = if is_bare { *packed } else { k.b.ins().band(*packed, masks[class]) };
             for (t, codes) in codes.iter().enumerate() {
@@ -291,14 +362,14 @@ fn each_turn(
     if whole > 0 {
         carried = k.fold_bytes(whole * unroll * LINE, unroll * LINE, &carried, |k, offset, carried| {
             let w = k.b.ins().iadd(tile.w, offset);
-            let columns = k.b.ins().ushr_imm_u(offset, i64::from((LINE / LINE_COLS).trailing_zeros()));
+            let columns = k.b.ins().ushr_imm_u(offset, i64::from((LINE / tile.shape.line_cols()).trailing_zeros()));
             let codes = k.b.ins().iadd(tile.codes, columns);
             body(k, Cursor { w, codes, line: 0 }, unroll, carried)
         });
     }
     if rest > 0 {
         let w = k.at(tile.w, whole * unroll * LINE);
-        let codes = k.at(tile.codes, whole * unroll * LINE_COLS);
+        let codes = k.at(tile.codes, whole * unroll * tile.shape.line_cols());
         carried = body(k, Cursor { w, codes, line: 0 }, rest, &carried);
     }
     carried
@@ -331,10 +402,10 @@ fn wide_sums(k: &mut Emitter<'_, '_>, tile: &Tile<'_>) -> Vec<Vec<Value>> {
     let total = |k: &mut Emitter<'_, '_>, i: usize| {
         let mut sum = accs[i * classes];
         for class in 1..classes {
-            let part = k.b.ins().sshr_imm_u(accs[i * classes + class], 2 * class as i64);
+            let part = k.b.ins().sshr_imm_u(accs[i * classes + class], tile.unfolding.bits_of(class));
             sum = k.b.ins().iadd(sum, part);
         }
-        sum
+        doubled(k, tile, sum)
     };
     (0..tile.tokens).map(|t| (0..PARTS).map(|part| total(k, part * tile.tokens + t)).collect()).collect()
 }
@@ -356,7 +427,10 @@ fn narrow_sums(k: &mut Emitter<'_, '_>, tile: &Tile<'_>) -> Vec<Vec<Value>> {
             }
             for (acc, classes) in accs.iter_mut().zip(narrow.chunks_exact(classes)) {
                 // Those of the other parts are none.
-                let sums = classes.iter().enumerate().filter_map(|(class, sum)| sum.map(|sum| (2 * class as i64, sum)));
+                let sums = classes
+                    .iter()
+                    .enumerate()
+                    .filter_map(|(class, sum)| sum.map(|sum| (tile.unfolding.bits_of(class), sum)));
                 let sum = sums.fold(None, |total: Option<Narrow>, (bits, sum)| match total {
                     Some(total) => {
                         let sum = sum.shifted_down(k, bits);
@@ -371,5 +445,10 @@ fn narrow_sums(k: &mut Emitter<'_, '_>, tile: &Tile<'_>) -> Vec<Vec<Value>> {
         }
         accs
     });
-    vec![accs]
+    vec![accs.into_iter().map(|acc| doubled(k, tile, acc)).collect()]
+}
+
+/// Sums of trits + 1: those of codes, or twice those where a code is half of that.
+fn doubled(k: &mut Emitter<'_, '_>, tile: &Tile<'_>, sum: Value) -> Value {
+    if tile.shape.packing.has_zero() { sum } else { k.b.ins().iadd(sum, sum) }
 }

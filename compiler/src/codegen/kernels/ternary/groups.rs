@@ -1,7 +1,8 @@
 //! Products with a scale per group of columns: codes of i8, or f32.
 //!
-//! Weights are `t2g_16x16` or `t2h_16x16`: a group is lines as of `t2_16x16`, whose dword lanes are rows; the scales of all groups
-//! stand before them. What a group gives is added to the 16 results with its scales, group by group, by `madd`:
+//! Weights are `t2g_16x16`, `b1g_16x32` or either with scales of f16: a group is lines as of `t2_16x16` or `b1_16x32`, whose dword lanes
+//! are rows; the scales of all groups stand before them. What a group gives is added to the 16 results with its scales, group by
+//! group, by `madd`:
 //! - of codes, the exact sums as in [`super::dot`], times the inverse scale of the activations; tokens that share the unfolding
 //!   there do so here;
 //! - of f32, a dot product in 16 lanes, a lane a register: even lanes first, then odd ones, since 16 do not fit the
@@ -11,11 +12,11 @@
 
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
-use super::{Frame, LINE, LINE_COLS, Shape, TILE_OUT_BYTES, dot};
+use super::{Frame, LINE, Shape, TILE_OUT_BYTES, dot};
 use crate::codegen::emitter::{Emitter, F32X4, I32X4};
 use crate::graph::DenseType;
 use crate::schedule::groups::GroupShape;
-use crate::schedule::kernel::{GroupRows, GroupScales};
+use crate::schedule::kernel::{GroupRows, GroupScales, TritPacking};
 
 /// Vectors of 16 results.
 const PARTS: usize = 4;
@@ -112,34 +113,89 @@ fn of_f32(k: &mut Emitter<'_, '_>, g: &GroupShape, w: Value, x: Value, out: Valu
 
 /// The sum of the lanes `first`, `first + 2`, ... of four rows of one group.
 fn half(k: &mut Emitter<'_, '_>, g: &GroupShape, w: Value, x: Value, part: i32, first: i32) -> Value {
-    let (zero, three, one) = (k.zero(), k.splat_i32(3), k.splat_f32(1.0));
-    let mut lanes = k.fold_bytes(g.code_bytes().into(), LINE, &[zero; 8], |k, offset, lanes| {
-        let at = k.b.ins().iadd(w, offset);
-        let packed = k.load(I32X4, at, 16 * part);
-        // A line of 64 bytes has 16 columns, of 4 bytes each.
-        let x = k.b.ins().iadd(x, offset);
-        lanes
-            .iter()
-            .enumerate()
-            .map(|(i, lane)| {
-                let column = first + 2 * i as i32;
-                // Column 4 f + b is field f of byte b.
-                let bit = 8 * (column % 4) + 2 * (column / 4);
-                let code = if bit == 0 { packed } else { k.b.ins().ushr_imm_u(packed, i64::from(bit)) };
-                let code = k.b.ins().band(code, three);
-                let code = k.b.ins().fcvt_from_sint(F32X4, code);
-                let trit = k.b.ins().fsub(code, one);
+    let (zero, factor) = (k.zero(), Factor::new(k, g.packing));
+    // Columns of a line come in sixteens, the lanes of a dot product; the last line may have fewer of them than others.
+    let of_line = g.packing.block_cols() / LANES;
+    let sixteens = g.group.div_ceil(LANES);
+    let (whole, rest) = (i64::from(sixteens / of_line), sixteens % of_line);
+    let add = |k: &mut Emitter<'_, '_>, w: Value, x: Value, sixteens: u32, lanes: &[Value]| -> Vec<Value> {
+        let packed = k.load(I32X4, w, 16 * part);
+        let mut lanes = lanes.to_vec();
+        for sixteen in 0..sixteens {
+            for (i, lane) in lanes.iter_mut().enumerate() {
+                let column = (LANES * sixteen) as i32 + first + 2 * i as i32;
                 let element = k.load(types::F32, x, 4 * column);
                 let element = k.b.ins().splat(F32X4, element);
-                k.madd(trit, element, *lane)
-            })
-            .collect()
-    });
-    const _: () = assert!(LINE_COLS * 4 == LINE);
+                *lane = factor.madd(k, packed, column, element, *lane);
+            }
+        }
+        lanes
+    };
+    let mut lanes = vec![zero; 8];
+    if whole > 0 {
+        lanes = k.fold_bytes(whole * LINE, LINE, &lanes, |k, offset, lanes| {
+            let w = k.b.ins().iadd(w, offset);
+            let x = k.row(x, offset, of_line.into());
+            add(k, w, x, of_line, lanes)
+        });
+    }
+    if rest > 0 {
+        let (w, x) = (k.at(w, whole * LINE), k.at(x, whole * LINE * i64::from(of_line)));
+        lanes = add(k, w, x, rest, &lanes);
+    }
     for width in [4, 2, 1] {
         for i in 0..width {
             lanes[i] = k.b.ins().fadd(lanes[i], lanes[i + width]);
         }
     }
     lanes[0]
+}
+
+/// Lanes of a dot product of f32.
+const LANES: u32 = 16;
+
+// Sixteen elements of x take as many bytes as a line.
+const _: () = assert!(LANES as i64 * 4 == LINE);
+
+/// How an element of x is multiplied by the trit of a dword lane.
+enum Factor {
+    /// Codes 0, 1, 2: a mask of two bits, and 1.
+    Three(Value, Value),
+    /// Bits: a mask of the sign.
+    Two(Value),
+}
+
+impl Factor {
+    fn new(k: &mut Emitter<'_, '_>, packing: TritPacking) -> Self {
+        if packing.has_zero() {
+            return Self::Three(k.splat_i32(3), k.splat_f32(1.0));
+        }
+        Self::Two(k.splat_i32(i32::MIN))
+    }
+
+    /// lane + trit * element, where the trit is that of `column` in a line.
+    fn madd(&self, k: &mut Emitter<'_, '_>, packed: Value, column: i32, element: Value, lane: Value) -> Value {
+        // Column 4 f + b is field f of byte b.
+        let (byte, field) = (column % 4, column / 4);
+        match *self {
+            Self::Three(three, one) => {
+                let bit = 8 * byte + 2 * field;
+                let code = if bit == 0 { packed } else { k.b.ins().ushr_imm_u(packed, i64::from(bit)) };
+                let code = k.b.ins().band(code, three);
+                let code = k.b.ins().fcvt_from_sint(F32X4, code);
+                let trit = k.b.ins().fsub(code, one);
+                k.madd(trit, element, lane)
+            }
+            // A product with 1 or -1 is exact: what is left is an addition.
+            Self::Two(sign) => {
+                let bit = 8 * byte + field;
+                let code = if bit == 31 { packed } else { k.b.ins().ishl_imm_u(packed, i64::from(31 - bit)) };
+                let minus = k.b.ins().band_not(sign, code);
+                let element = k.cast(I32X4, element);
+                let signed = k.b.ins().bxor(element, minus);
+                let signed = k.cast(F32X4, signed);
+                k.b.ins().fadd(lane, signed)
+            }
+        }
+    }
 }

@@ -6,6 +6,7 @@ use cranelift_codegen::ir::{InstBuilder, Value};
 
 use super::LINE;
 use crate::codegen::emitter::{Emitter, I8X16, I16X8};
+use crate::schedule::kernel::TritPacking;
 
 /// Turns `lines` lines of each of `tiles` tiles, `tile_bytes` apart from `w` on, into indices, line by line: those of line
 /// l start at `to + l * line_stride`, 64 bytes a tile.
@@ -14,9 +15,8 @@ use crate::codegen::emitter::{Emitter, I8X16, I16X8};
 /// are read here at once, so that every tile is a stream and no lookup waits for memory.
 pub(super) fn convert(
     k: &mut Emitter<'_, '_>,
-    w: Value,
-    tiles: Value,
-    tile_bytes: i64,
+    packing: TritPacking,
+    (w, tiles, tile_bytes): (Value, Value, i64),
     lines: i64,
     to: Value,
     line_stride: i64,
@@ -33,6 +33,11 @@ pub(super) fn convert(
             let to = k.row(to, line, line_stride);
             for part in (0..LINE as i32).step_by(16) {
                 let packed = k.load(I8X16, from, part);
+                if !packing.has_zero() {
+                    // A byte of signs is an index.
+                    k.store(packed, to, part);
+                    continue;
+                }
                 let words = k.cast(I16X8, packed);
                 let words = k.b.ins().ushr_imm_u(words, 4);
                 let second = k.cast(I8X16, words);

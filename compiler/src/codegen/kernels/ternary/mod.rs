@@ -2,7 +2,7 @@
 //!
 //! Weights are `t2_16x16`: a cache line holds 16 columns of 16 rows, one dword per row, so that dword lanes are rows. Two
 //! ways read them:
-//! - [`dot`]: a field of a line is multiplied with the dword of activation codes that its four columns have, the same for
+//! - [`dot`], which reads `b1_16x32` as well: a field of a line is multiplied with the dword of activation codes that its four columns have, the same for
 //!   all rows. Sums of 16 rows grow side by side and need no reduction. One token, or two that share the unfolding.
 //! - [`table`]: for many tokens. The sums of every combination of four trits are written to a table once; a row then costs
 //!   one addition per four columns and eight tokens, and no multiplication.
@@ -12,7 +12,7 @@
 //! One way reads `n4_16x16`, whose byte lanes are rows:
 //! - [`lut`]: for one token after another. Sixteen rows look up the sum of two columns in one byte shuffle.
 //!
-//! [`mod@groups`] reads `t2g_16x16` and `t2h_16x16`: weights with a scale per group of columns, with codes or with f32; so does
+//! [`mod@groups`] reads `t2g_16x16`, `b1g_16x32` and both with scales of f16: weights with a scale per group of columns, with codes or with f32; so does
 //! [`table`], with codes.
 //!
 //! [`mod@dup`] reads a matrix of which repeats are stored once.
@@ -40,7 +40,8 @@ use crate::schedule::kernel::{Epilogue, GroupRows, Regime, TritPacking, Variant}
 use crate::schedule::{RowKind, layout};
 pub(in crate::codegen) use addsub::{TOKENS as ADDSUB_TOKENS, registers as addsub_registers};
 
-/// The packing that most of the kernels here read. [`lut`] has one of its own with the same tiles and lines.
+/// The packing that most of the kernels here read. [`lut`] has one of its own with the same tiles and lines; lines of `b1_16x32`, which
+/// [`dot`] reads too, have twice as many columns.
 const PACKING: TritPacking = TritPacking::T2;
 
 const _: () =
@@ -61,6 +62,8 @@ const TILE_OUT_BYTES: i64 = 4 * TILE_ROWS;
 /// The shape of a ternary kernel.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
+    /// How the weights lie, if they are read line by line.
+    pub(super) packing: TritPacking,
     /// N.
     pub(super) rows: u32,
     /// K.
@@ -72,14 +75,24 @@ pub(super) struct Shape {
 }
 
 impl Shape {
+    /// That of a kernel which comes in one variant and reads no lines, or those of `t2_16x16`.
+    pub(super) fn new(rows: u32, cols: u32, epilogue: Epilogue) -> Self {
+        Self { packing: PACKING, rows, cols, epilogue, variant: Variant::default() }
+    }
+
     /// Lines of a tile that hold columns.
     fn lines(&self) -> i64 {
-        i64::from(self.cols.div_ceil(PACKING.block_cols()))
+        i64::from(self.cols.div_ceil(self.packing.block_cols()))
+    }
+
+    /// Columns of a line.
+    fn line_cols(&self) -> i64 {
+        i64::from(self.packing.block_cols())
     }
 
     /// Bytes from one tile to the next.
     fn tile_bytes(&self) -> i64 {
-        layout::trit_tile_bytes(PACKING, self.cols) as i64
+        layout::trit_tile_bytes(self.packing, self.cols) as i64
     }
 
     /// Matrices whose tiles lie in turn.
@@ -131,8 +144,8 @@ pub(super) fn dup(k: &mut Emitter<'_, '_>, shape: Shape, bytes: u32) {
 
 /// Writes the body of a product with a scale per group of columns.
 pub(super) fn groups(k: &mut Emitter<'_, '_>, shape: GroupShape, x: GroupRows, regime: Regime) {
-    let GroupShape { rows, cols, .. } = shape;
-    let f = frame(k, Shape { rows, cols, epilogue: Epilogue::Sums, variant: Variant::default() });
+    let GroupShape { packing, rows, cols, .. } = shape;
+    let f = frame(k, Shape { packing, ..Shape::new(rows, cols, Epilogue::Sums) });
     match regime {
         Regime::Gemv | Regime::Gemm => groups::groups(k, &f, &shape, x),
         Regime::Table { .. } => table::of_groups(k, &f, shape),
@@ -140,9 +153,9 @@ pub(super) fn groups(k: &mut Emitter<'_, '_>, shape: GroupShape, x: GroupRows, r
 }
 
 /// Writes the body.
-pub(super) fn ternary(k: &mut Emitter<'_, '_>, shape: Shape, packing: TritPacking, regime: Regime) {
+pub(super) fn ternary(k: &mut Emitter<'_, '_>, shape: Shape, regime: Regime) {
     let f = frame(k, shape);
-    match (packing, regime) {
+    match (shape.packing, regime) {
         (TritPacking::N4, _) => lut::lut(k, &f),
         (TritPacking::C2, _) => columns::columns(k, &f, regime),
         (_, Regime::Gemv) => dot::gemv(k, &f),
@@ -161,9 +174,11 @@ fn frame(k: &mut Emitter<'_, '_>, shape: Shape) -> Frame {
 /// Whether there is a kernel for the packing, the epilogue and the regime.
 pub(super) fn exists(packing: TritPacking, epilogue: Epilogue, regime: Regime) -> bool {
     match (packing, regime) {
-        (TritPacking::T2, Regime::Gemv | Regime::Gemm | Regime::Table { tokens: table::TOKENS }) => true,
+        (TritPacking::T2 | TritPacking::B1, Regime::Gemv | Regime::Gemm | Regime::Table { tokens: table::TOKENS }) => {
+            true
+        }
         // Without a permutation of 128 bytes, unfolding five trits a byte takes longer than 2-bit weights take to arrive.
-        (TritPacking::T5, _) | (TritPacking::T2, Regime::Table { .. }) => false,
+        (TritPacking::T5, _) | (TritPacking::T2 | TritPacking::B1, Regime::Table { .. }) => false,
         (TritPacking::N4, Regime::Gemv | Regime::Gemm) => true,
         // The inputs of gated units are not sparse.
         (TritPacking::C2, Regime::Gemv | Regime::Gemm) => !matches!(epilogue, Epilogue::Glu(_)),

@@ -1,9 +1,9 @@
-//! The table product: one addition per four trits and eight tokens, no multiplication.
+//! The table product: one addition per four trits, or eight that are not zero, and eight tokens; no multiplication.
 //!
 //! Lanes are tokens, a batch of 16 in two vectors of i16. For each group of four columns the sums of all 81 combinations
-//! of trits stand in a table in L1; the packed bytes of a row, turned into indices, pick one entry per group. K goes in
+//! of trits (of eight columns those of all 256 of signs) stand in a table in L1; the packed bytes of a row, turned into indices, pick one entry per group. K goes in
 //! chunks whose sums fit i16. Of a chunk all weights are first turned into indices; then each pass makes the tables of two
-//! lines and adds their entries to every row's sum, and at last the sums are widened to i32. All of it lives in the
+//! lines (of one) and adds their entries to every row's sum, and at last the sums are widened to i32. All of it lives in the
 //! thread's scratch memory ([`TableScratch`]).
 //!
 //! Scales per group of columns: [`groups`].
@@ -18,7 +18,7 @@ use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
 use super::epilogue::{self, Matrix};
-use super::{Frame, LINE, LINE_COLS, PACKING, TILE_OUT_BYTES, TILE_ROWS, indices, tables, transpose};
+use super::{Frame, LINE, TILE_OUT_BYTES, TILE_ROWS, indices, tables, transpose};
 use crate::codegen::emitter::{Emitter, F32X4, I8X16, I16X8, I32X4};
 use crate::schedule::groups::{GroupShape, GroupTableScratch};
 use crate::schedule::kernel::{Epilogue, GroupRows};
@@ -63,8 +63,9 @@ struct Block {
 
 /// `lo`, `hi` count units: `TABLE_PARTS` per batch.
 pub(super) fn table(k: &mut Emitter<'_, '_>, f: &Frame) {
-    let all_tiles = layout::trit_tiles(PACKING, f.shape.rows) * f.shape.matrices() as u32;
-    let scratch = TableScratch::of_variant(PACKING, TOKENS, f.shape.cols, all_tiles, f.shape.variant);
+    let packing = f.shape.packing;
+    let all_tiles = layout::trit_tiles(packing, f.shape.rows) * f.shape.matrices() as u32;
+    let scratch = TableScratch::of_variant(packing, TOKENS, f.shape.cols, all_tiles, f.shape.variant);
     emit(k, &Table { f, scratch, groups: None });
 }
 
@@ -78,7 +79,7 @@ pub(super) fn of_groups(k: &mut Emitter<'_, '_>, f: &Frame, shape: GroupShape) {
 
 fn emit(k: &mut Emitter<'_, '_>, t: &Table<'_>) {
     let f = t.f;
-    let matrix_tiles = i64::from(layout::trit_tiles(PACKING, f.shape.rows));
+    let matrix_tiles = i64::from(layout::trit_tiles(f.shape.packing, f.shape.rows));
     let parts = i64::from(TABLE_PARTS);
     let parts_shift = i64::from(parts.trailing_zeros());
     // A thread without work may share its scratch memory with one that has some: it must not enter the loop.
@@ -112,8 +113,12 @@ fn emit(k: &mut Emitter<'_, '_>, t: &Table<'_>) {
                 out_offset: k.b.ins().imul_imm_s(tile, TILE_OUT_BYTES),
             };
             match &t.groups {
+                // Rows that only fill the last tile have scales of 0.
                 Some(groups) => t.group_sums(k, groups, block),
-                None => t.sums(k, block),
+                None => {
+                    t.sums(k, block);
+                    t.clear_absent(k, block, tile, matrix_tiles);
+                }
             }
             t.finish(k, block);
         });
@@ -193,7 +198,7 @@ impl Table<'_> {
         let lines = self.f.shape.lines();
         let chunk = i64::from(self.scratch.chunk_passes * self.scratch.pass_lines);
         let columns = self.area(k, self.scratch.columns);
-        let chunk_columns = chunk * LINE_COLS * i64::from(TOKENS);
+        let chunk_columns = chunk * self.f.shape.line_cols() * i64::from(TOKENS);
         k.for_bytes(lines / chunk, 1, |k, i| {
             let w = k.row(block.w, i, chunk * LINE);
             let columns = k.row(columns, i, chunk_columns);
@@ -212,27 +217,53 @@ impl Table<'_> {
     fn chunk(&self, k: &mut Emitter<'_, '_>, block: Block, columns: Value, lines: i64) {
         let indices = self.area(k, self.scratch.chunk);
         let stride = i64::from(self.scratch.chunk_line_bytes);
-        indices::convert(k, block.w, block.tiles, self.tile_bytes(), lines, indices, stride);
+        let from = (block.w, block.tiles, self.tile_bytes());
+        indices::convert(k, self.f.shape.packing, from, lines, indices, stride);
         let pass_lines = i64::from(self.scratch.pass_lines);
         k.for_bytes(lines / pass_lines, 1, |k, pass| {
             let indices = k.row(indices, pass, pass_lines * stride);
-            let columns = k.row(columns, pass, pass_lines * LINE_COLS * i64::from(TOKENS));
+            let columns = k.row(columns, pass, pass_lines * self.f.shape.line_cols() * i64::from(TOKENS));
             self.pass(k, block, indices, columns, pass_lines);
         });
         if lines % pass_lines > 0 {
             let passes = lines / pass_lines;
             let indices = k.at(indices, passes * pass_lines * stride);
-            let columns = k.at(columns, passes * pass_lines * LINE_COLS * i64::from(TOKENS));
+            let columns = k.at(columns, passes * pass_lines * self.f.shape.line_cols() * i64::from(TOKENS));
             self.pass(k, block, indices, columns, lines % pass_lines);
         }
     }
 
     fn pass(&self, k: &mut Emitter<'_, '_>, block: Block, indices: Value, columns: Value, lines: i64) {
         let (to, sums) = (self.area(k, self.scratch.tables), self.area(k, self.scratch.sums16));
-        tables::tables(k, columns, to, lines);
+        tables::tables(k, self.f.shape.packing, columns, to, lines);
         let index_bytes = k.b.ins().imul_imm_s(block.tiles, LINE);
         let stride = i64::from(self.scratch.chunk_line_bytes);
-        tables::lookups(k, to, indices, stride, index_bytes, sums, lines);
+        let table_bytes = ENTRY * i64::from(self.scratch.entries);
+        tables::lookups(k, (to, table_bytes), indices, stride, index_bytes, sums, lines);
+    }
+
+    /// Without a code for the trit 0, rows that only fill the last tile are rows of -1: their sums = 0.
+    fn clear_absent(&self, k: &mut Emitter<'_, '_>, block: Block, tile: Value, matrix_tiles: i64) {
+        let shape = &self.f.shape;
+        let there = i64::from(shape.rows) % TILE_ROWS;
+        if shape.packing.has_zero() || there == 0 {
+            return;
+        }
+        let sums = self.area(k, self.scratch.sums32);
+        let last = k.int(matrix_tiles - 1);
+        let nth = k.b.ins().isub(last, tile);
+        let nth = k.b.ins().imul_imm_s(nth, shape.matrices());
+        let is_here = k.b.ins().icmp(IntCC::SignedLessThan, nth, block.tiles);
+        let last = k.row(sums, nth, TILE_ROWS * ROW32);
+        // What a block without the last tile clears instead is made anew before it is read: tables.
+        let tables = self.area(k, self.scratch.tables);
+        let last = k.b.ins().select(is_here, last, tables);
+        let zero = k.zero_of(I32X4);
+        for matrix in 0..shape.matrices() {
+            for at in ((matrix * TILE_ROWS + there) * ROW32..(matrix + 1) * TILE_ROWS * ROW32).step_by(16) {
+                k.store(zero, last, at as i32);
+            }
+        }
     }
 
     /// Both kinds of sums = 0.

@@ -2,7 +2,7 @@
 //!
 //! A code is trit + 1, so sum(code * q) - sum(q) = sum(trit * q); the sum of a token's codes comes with it. Fields are
 //! masked where they stand in their byte, so field f counts 4^f times: it has sums of its own, divided exactly at the
-//! end. Of five trits a byte q = r + 81 c4 with r < 81: r = min(q, q - 81, q - 162) as unsigned bytes; q - r = 81 c4
+//! end. Of one bit a weight a code is (trit + 1) / 2: field f counts 2^f times, and all sums half of the above. Of five trits a byte q = r + 81 c4 with r < 81: r = min(q, q - 81, q - 162) as unsigned bytes; q - r = 81 c4
 //! goes into sums of its own; one permutation of bytes turns r into four 2-bit fields.
 
 use iced_x86::code_asm::{AsmMemoryOperand, dword_bcst, dword_ptr, ptr};
@@ -11,7 +11,7 @@ use super::{Ternary, epilogue, slot};
 use crate::codegen::isa::Isa;
 use crate::codegen::wide::asm::Asm;
 use crate::codegen::wide::ops::Source;
-use crate::codegen::wide::registers::{General, Vector, Width};
+use crate::codegen::wide::registers::{General, Vector, Width, low32};
 use crate::schedule::kernel::{Regime, TritPacking};
 
 /// How far ahead of the loads weights are fetched, in lines, unless the variant says otherwise.
@@ -99,9 +99,16 @@ pub(super) fn constants(k: &mut Asm, t: &Ternary) -> Constants {
     let mask = |k: &mut Asm, byte: u8| -> Source {
         if several { dword_bcst(k.constant(&[byte; 4])).into() } else { whole(k, byte).into() }
     };
-    let masks: &[u8] = match k.isa {
-        Isa::Sse41 | Isa::Avx2 | Isa::Neon | Isa::Dotprod | Isa::Rvv => &[0x03, 0x0c],
-        Isa::AvxVnni | Isa::Avx512Vnni | Isa::Avx512Vbmi => &[0x03, 0x0c, 0x30, 0xc0],
+    let masks: &[u8] = match (k.isa, t.packing) {
+        (Isa::Sse41 | Isa::Avx2 | Isa::Neon | Isa::Dotprod | Isa::Rvv, TritPacking::B1) => &[0x01, 0x02],
+        (Isa::Sse41 | Isa::Avx2 | Isa::Neon | Isa::Dotprod | Isa::Rvv, _) => &[0x03, 0x0c],
+        // With 32 registers one token has sums for every field; else two fields share one, and move down for it.
+        (Isa::AvxVnni | Isa::Avx512Vnni | Isa::Avx512Vbmi, TritPacking::B1) => {
+            // Groups of columns, whose codes lie in rows of their own, come for several tokens.
+            let all = k.width == Width::W512 && t.regime == Regime::Gemv && t.code_row_bytes.is_none();
+            if all { &[0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80] } else { &[0x01, 0x02, 0x04, 0x08] }
+        }
+        (Isa::AvxVnni | Isa::Avx512Vnni | Isa::Avx512Vbmi, _) => &[0x03, 0x0c, 0x30, 0xc0],
     };
     let masks = masks.iter().map(|byte| mask(k, *byte)).collect();
     Constants { five, masks }
@@ -111,10 +118,40 @@ pub(super) fn constants(k: &mut Asm, t: &Ternary) -> Constants {
 fn tokens(k: &mut Asm, block: &Block<'_>, w: General, tile: General, token: General) {
     let t = block.t;
     k.scope(|k| {
-        let sums = (0..t.matrices()).map(|m| sums(k, block, w, m * t.tile_bytes(), token)).collect::<Vec<_>>();
+        let sums: Vec<_> = (0..t.matrices()).map(|m| sums(k, block, w, m * t.tile_bytes(), token)).collect();
+        sums.iter().for_each(|sums| clear_absent(k, t, sums, tile));
         let gate = &sums[0];
         let up = sums.get(1);
         epilogue::tile(k, t, gate, up.map(Vec::as_slice), tile, token);
+    });
+}
+
+/// Without a code for the trit 0, rows that only fill a tile are rows of -1: their sums = 0.
+fn clear_absent(k: &mut Asm, t: &Ternary, sums: &[Vec<Vector>], tile: General) {
+    if t.packing.has_zero() || t.rows.is_multiple_of(t.packing.tile_rows()) {
+        return;
+    }
+    k.scope(|k| {
+        let (left, [there, most]) = (k.general(), k.vectors());
+        k.raw(|a| a.imul_3(left, tile, t.packing.tile_rows() as i32));
+        k.raw(|a| a.sub(left, t.rows as i32));
+        k.raw(|a| a.vmovd(most.xmm(), low32(left)));
+        if k.width == Width::W512 {
+            k.raw(|a| a.vpbroadcastd(most.zmm(), most.xmm()));
+        } else {
+            k.raw(|a| a.vpbroadcastd(most.ymm(), most.xmm()));
+        }
+        let lanes = k.width.bytes() / 4;
+        for part in 0..16 / lanes {
+            // Negative in the lanes of rows that are there: the row's number minus those that are left.
+            let rows: Vec<u8> = (0..lanes).flat_map(|lane| (part * lanes + lane).to_le_bytes()).collect();
+            let rows = k.constant(&rows);
+            k.vpaddd(there, most, rows);
+            k.vpsrad(there, there, 31);
+            for v in sums {
+                k.and(v[part as usize], v[part as usize], there);
+            }
+        }
     });
 }
 
@@ -159,7 +196,7 @@ fn sums(k: &mut Asm, block: &Block<'_>, w: General, offset: i32, token: General)
     result
 }
 
-/// The sums of codes, not yet of trits, of 16 rows (or 8) for every token of the block: of the lines at `p` with the columns
+/// The sums of trits + 1 of 16 rows (or 8) for every token of the block: of the lines at `p` with the columns
 /// from `x` on. Spoils `p`, `x` and `end`.
 pub(super) fn code_sums(k: &mut Asm, block: &Block<'_>, p: General, x: General, end: General, into: &[Vector]) {
     if k.isa.has_vnni() {
@@ -211,12 +248,15 @@ fn each_line(k: &mut Asm, t: &Ternary, p: General, x: General, end: General, mut
 fn vnni_sums(k: &mut Asm, block: &Block<'_>, p: General, x: General, end: General, into: &[Vector]) {
     let t = block.t;
     let fields = t.packing.fields() as usize;
-    // acc[token][field]
+    // Fields that stay where they are; then the rest moves down by as many.
+    let classes = if t.packing == TritPacking::T5 { fields } else { block.constants.masks.len() };
+    let bits = field_bits(t);
+    // acc[token][class]
     let acc: Vec<Vec<Vector>> = into
         .iter()
         .map(|v| {
             k.clear(*v);
-            std::iter::once(*v).chain((1..fields).map(|_| k.zero())).collect()
+            std::iter::once(*v).chain((1..classes).map(|_| k.zero())).collect()
         })
         .collect();
     let [packed, field] = k.vectors();
@@ -243,33 +283,51 @@ fn vnni_sums(k: &mut Asm, block: &Block<'_>, p: General, x: General, end: Genera
             if embedded { dword_bcst(place) } else { dword_ptr(place) }
         };
         for f in 0..fields {
-            let codes = if f == 4 {
+            let class = f % classes;
+            if f > 0 && class == 0 {
+                // Bytes have no shift; what comes in from the neighbour is masked away.
+                k.vpsrlw(packed, packed, bits * classes as i32);
+            }
+            let codes = if spare && f == 4 {
                 top
             } else {
-                k.and(field, fields_of, block.constants.masks[f]);
+                k.and(field, fields_of, block.constants.masks[class]);
                 field
             };
             for (token, acc) in acc.iter().enumerate() {
                 if embedded {
-                    k.dpbusd(acc[f], codes, at(token, f));
+                    k.dpbusd(acc[class], codes, at(token, f));
                 } else {
                     k.vbroadcastss(broadcast, at(token, f));
-                    k.dpbusd(acc[f], codes, broadcast);
+                    k.dpbusd(acc[class], codes, broadcast);
                 }
             }
         }
     });
     for acc in &acc {
         for (f, v) in acc.iter().enumerate().skip(1) {
-            if f == 4 {
+            if spare && f == 4 {
                 // An exact multiple of 81: the inverse of 81 modulo 2^32 divides it.
                 let inverse = k.all_i32(INVERSE_OF_81);
                 k.vpmulld(*v, *v, inverse);
             } else {
-                k.vpsrad(*v, *v, 2 * f as i32);
+                k.vpsrad(*v, *v, bits * f as i32);
             }
             k.vpaddd(acc[0], acc[0], *v);
         }
+        double(k, t, acc[0]);
+    }
+}
+
+/// Bits of a field, unfolded.
+fn field_bits(t: &Ternary) -> i32 {
+    if t.packing == TritPacking::B1 { 1 } else { 2 }
+}
+
+/// Where a code is half of trit + 1, twice the sums.
+fn double(k: &mut Asm, t: &Ternary, sums: Vector) {
+    if !t.packing.has_zero() {
+        k.vpaddd(sums, sums, sums);
     }
 }
 
@@ -289,33 +347,36 @@ const I16_LINES: i32 = 4;
 
 // Field 1 counts 4 times, so a line adds at most 2 * 4 * (2 * 2 * 128) to a sum.
 const _: () = assert!(I16_LINES * 2 * 4 * (2 * 2 * 128) < 1 << 15);
+// Of one bit, it counts twice, and there are four such fields.
+const _: () = assert!(I16_LINES * 4 * 2 * (2 * 128) < 1 << 15);
 
-/// Without a 32-bit dot product: sums of pairs in i16, widened now and then. Fields 2 and 3 are moved down to 0 and 1.
+/// Without a 32-bit dot product: sums of pairs in i16, widened now and then. Fields 2, 3, ... are moved down to 0 and 1.
 fn maddubs_sums(k: &mut Asm, block: &Block<'_>, p: General, x: General, end: General, into: Vector) {
     let (t, unroll) = (block.t, unroll(block.t));
+    let bits = field_bits(t);
     k.clear(into);
-    let (ones, [single, fourfold, packed, field, broadcast]) = (k.vector(), k.vectors());
+    let (ones, [single, higher, packed, field, broadcast]) = (k.vector(), k.vectors());
     let from = k.all_i32(0x0001_0001);
     k.vmovups(ones, from);
     let flush = |k: &mut Asm| {
         k.vpmaddwd(single, single, ones);
-        k.vpmaddwd(fourfold, fourfold, ones);
-        k.vpsrad(fourfold, fourfold, 2);
+        k.vpmaddwd(higher, higher, ones);
+        k.vpsrad(higher, higher, bits);
         k.vpaddd(into, into, single);
-        k.vpaddd(into, into, fourfold);
+        k.vpaddd(into, into, higher);
     };
     each_line(k, t, p, x, end, |k, line| {
         prefetch(k, t, p, line);
         k.vmovups(packed, ptr(p + line * LINE));
-        for f in 0..4usize {
-            if f == 2 {
+        for f in 0..t.packing.fields() as usize {
+            if f > 0 && f % 2 == 0 {
                 // Bytes have no shift; what comes in from the neighbour is masked away.
-                k.vpsrlw(packed, packed, 4);
+                k.vpsrlw(packed, packed, 2 * bits);
             }
             k.and(field, packed, block.constants.masks[f % 2]);
             k.vbroadcastss(broadcast, dword_ptr(x + (line * t.packing.block_cols() as i32 + 4 * f as i32)));
             k.vpmaddubsw(field, field, broadcast);
-            let sum = if f % 2 == 0 { single } else { fourfold };
+            let sum = if f % 2 == 0 { single } else { higher };
             if line % I16_LINES == 0 && f < 2 {
                 k.vmovups(sum, field);
             } else {
@@ -330,4 +391,5 @@ fn maddubs_sums(k: &mut Asm, block: &Block<'_>, p: General, x: General, end: Gen
     if rest % I16_LINES > 0 {
         flush(k);
     }
+    double(k, t, into);
 }

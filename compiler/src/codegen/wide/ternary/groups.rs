@@ -1,7 +1,7 @@
 //! Products with a scale per group of columns: codes of i8, or f32.
 //!
-//! Weights are `t2g_16x16` or `t2h_16x16`: a group is lines as of `t2_16x16`; the scales of all groups stand before them. What a
-//! group gives is added to the results with its scales, group by group, by `madd`:
+//! Weights are `t2g_16x16`, `b1g_16x32` or either with scales of f16: a group is lines as of `t2_16x16` or `b1_16x32`; the scales of all
+//! groups stand before them. What a group gives is added to the results with its scales, group by group, by `madd`:
 //! - of codes, the exact sums as in [`super::dot`], times the inverse scale of the activations; up to four tokens share
 //!   the unfolding;
 //! - of f32, a dot product in 16 lanes, a lane a register of rows. A trit is looked up as f32 by the low bits of a dword.
@@ -10,7 +10,7 @@
 //!
 //! Args as in the module's head; `lo` and `hi` count tiles.
 
-use iced_x86::code_asm::{dword_bcst, dword_ptr, ptr};
+use iced_x86::code_asm::{AsmMemoryOperand, dword_bcst, dword_ptr, ptr};
 
 use super::dot::{self, Block, MOST_TOKENS};
 use super::{Ternary, slot, table};
@@ -22,6 +22,8 @@ use crate::schedule::kernel::{Epilogue, GroupRows, GroupScales, Regime, Variant}
 use crate::schedule::{RowKind, layout};
 
 const LINE: i32 = layout::ALIGN_BYTES as i32;
+/// Lanes of a dot product of f32.
+const LANES: i32 = 16;
 /// Lines per turn of a loop within a group.
 const UNROLL: i32 = 8;
 
@@ -182,8 +184,9 @@ fn code_block(k: &mut Asm, g: &Groups, block: &Block<'_>, w: General, tile: Gene
 }
 
 fn f32s(k: &mut Asm, g: &Groups, tile: General) {
-    // By the low bits of a dword: codes 0, 1 and 2, whatever stands above them.
-    let trits: Vec<u8> = [-1.0f32, 0.0, 1.0, 0.0].repeat(4).iter().flat_map(|t| t.to_le_bytes()).collect();
+    // By the low bits of a dword: codes 0, 1 and 2, or 0 and 1, whatever stands above them.
+    let trits = if g.shape.packing.has_zero() { [-1.0f32, 0.0, 1.0, 0.0] } else { [-1.0, 1.0, -1.0, 1.0] };
+    let trits: Vec<u8> = trits.repeat(4).iter().flat_map(|t| t.to_le_bytes()).collect();
     let from = k.constant(&trits);
     let table = k.vector();
     k.vmovups(table, from);
@@ -301,25 +304,39 @@ fn lanes(
             let [packed, trit] = k.vectors();
             let embedded = k.width == Width::W512;
             let broadcast = if embedded { trit } else { k.vector() };
-            // A line is 64 bytes, and so are the 16 elements of x that it meets.
-            k.for_constant(g.shape.code_bytes(), LINE, |k, offset| {
-                k.vmovups(packed, ptr(wg + offset));
-                for (i, column) in std::iter::once(first).chain(more()).enumerate() {
+            // Columns of a line come in sixteens, the lanes of a dot product; the last line may have fewer of them than others.
+            let packing = g.shape.packing;
+            let (of_line, sixteens) =
+                (packing.block_cols() as i32 / LANES, g.shape.group.div_ceil(LANES as u32) as i32);
+            let bits = packing.base().trailing_zeros() as i32;
+            let line = |k: &mut Asm, w: AsmMemoryOperand, x: AsmMemoryOperand, sixteens: i32| {
+                k.vmovups(packed, w);
+                for column in (0..sixteens * LANES).filter(|column| column % step == first) {
+                    let lane = (column % LANES / step) as usize;
                     // Column 4 f + b is field f of byte b.
-                    let bit = 8 * (column % 4) + 2 * (column / 4);
-                    k.vpsrld(trit, packed, bit);
+                    k.vpsrld(trit, packed, 8 * (column % 4) + bits * (column / 4));
                     k.vpermps(trit, trit, table);
                     for (token, lanes) in lanes.iter().enumerate() {
-                        let element = xg + offset + (token as i32 * g.x_row_bytes + 4 * column);
+                        let element = x + (token as i32 * g.x_row_bytes + 4 * column);
                         if embedded {
-                            k.madd(lanes[i], trit, dword_bcst(element));
+                            k.madd(lanes[lane], trit, dword_bcst(element));
                         } else {
                             k.vbroadcastss(broadcast, dword_ptr(element));
-                            k.madd(lanes[i], trit, broadcast);
+                            k.madd(lanes[lane], trit, broadcast);
                         }
                     }
                 }
-            });
+            };
+            let whole = sixteens / of_line;
+            if whole > 0 {
+                // Sixteen elements of x take as many bytes as a line.
+                k.for_constant(whole * LINE, LINE, |k, offset| {
+                    line(k, ptr(wg + offset), xg + offset * of_line, of_line);
+                });
+            }
+            if sixteens % of_line > 0 {
+                line(k, ptr(wg + whole * LINE), xg + whole * of_line * LINE, sixteens % of_line);
+            }
         });
         for lanes in &lanes {
             let mut width = lanes.len() / 2;

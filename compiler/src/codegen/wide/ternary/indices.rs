@@ -32,7 +32,7 @@ pub(super) fn registers(k: &mut Asm, packing: TritPacking) -> Registers {
             [vec![0x0f; lanes], table(1).repeat(lanes / 16), table(9).repeat(lanes / 16), vec![0; lanes]]
         }
         TritPacking::T5 => [vec![81; lanes], vec![162; lanes], vec![3; lanes], [1, 3, 9, 27].repeat(lanes / 4)],
-        TritPacking::N4 | TritPacking::C2 => {
+        TritPacking::N4 | TritPacking::C2 | TritPacking::B1 => {
             no_indices(k);
             std::array::from_fn(|_| vec![0; lanes])
         }
@@ -46,9 +46,9 @@ pub(super) fn registers(k: &mut Asm, packing: TritPacking) -> Registers {
     Registers { constants, spare: k.vectors() }
 }
 
-/// Shuffles take the halves of its bytes as they are.
+/// Of packings whose bytes, or halves of bytes, are taken as they are.
 fn no_indices(k: &mut Asm) {
-    k.fail(format_args!("indices of n4_16x16"));
+    k.fail(format_args!("indices of what has none"));
 }
 
 /// The steps that turn line `line` at `from` into indices at `to`: 64 bytes, then (five trits a byte) 16 dwords times
@@ -94,7 +94,7 @@ pub(super) fn steps(
                 step(Box::new(move |k| k.vpslld(a, a, shift)));
                 step(Box::new(move |k| k.store(ptr(to + (at + LINE + part)), a)));
             }
-            TritPacking::N4 | TritPacking::C2 => step(Box::new(no_indices)),
+            TritPacking::N4 | TritPacking::C2 | TritPacking::B1 => step(Box::new(no_indices)),
         }
     }
     steps
@@ -148,7 +148,7 @@ pub(super) fn pair_steps(
                     step(Box::new(move |k| k.clear(sum)));
                     step(Box::new(move |k| k.dpbusd(sum, c, weights)));
                 }
-                TritPacking::N4 | TritPacking::C2 => step(Box::new(no_indices)),
+                TritPacking::N4 | TritPacking::C2 | TritPacking::B1 => step(Box::new(no_indices)),
             }
         }
         step(Box::new(move |k| k.vunpcklps(c, first, b)));

@@ -76,9 +76,10 @@ pub(super) struct Ternary {
 }
 
 impl Ternary {
-    /// Whether it multiplies 2-bit weights.
+    /// Whether it multiplies weights of two bits or one.
     fn is_plain_dot(&self) -> bool {
-        matches!(self.packing, TritPacking::T2 | TritPacking::C2) && matches!(self.regime, Regime::Gemv | Regime::Gemm)
+        matches!(self.packing, TritPacking::T2 | TritPacking::C2 | TritPacking::B1)
+            && matches!(self.regime, Regime::Gemv | Regime::Gemm)
     }
 
     /// Cache lines of a tile that hold columns.
@@ -110,12 +111,12 @@ impl Ternary {
 
 /// Whether there is a wide kernel of this shape at this level.
 pub(super) fn exists(isa: Isa, t: &Ternary) -> bool {
-    // Of half the width there are dot products of 2-bit weights only.
+    // Of half the width there are dot products of weights of two bits or one only.
     if t.variant.vectors == Vectors::W256 && !(isa.width() == Some(Width::W512) && t.is_plain_dot()) {
         return false;
     }
     match (t.packing, t.regime) {
-        (TritPacking::T2, Regime::Gemv | Regime::Gemm | Regime::Table { tokens: 16 })
+        (TritPacking::T2 | TritPacking::B1, Regime::Gemv | Regime::Gemm | Regime::Table { tokens: 16 })
         | (TritPacking::N4, Regime::Gemv | Regime::Gemm) => isa != Isa::Sse41,
         // Five trits a byte want the byte permutation of VBMI: without it, unfolding takes longer than 2-bit weights
         // take to arrive.

@@ -9,7 +9,7 @@ use cranelift_codegen::ir::{InstBuilder, Value, types};
 use super::{Block, CODE_ROWS, ENTRY, HALVES, ROW32, TOKENS, Table};
 use crate::codegen::emitter::{Emitter, F32X4, I16X8, I32X4};
 use crate::codegen::kernels::ternary::groups::four_scales;
-use crate::codegen::kernels::ternary::{LINE, LINE_COLS, TILE_ROWS};
+use crate::codegen::kernels::ternary::{LINE, TILE_ROWS};
 use crate::schedule::groups::{GroupShape, GroupTableScratch};
 
 /// Vectors of f32 of a batch.
@@ -48,7 +48,7 @@ impl Table<'_> {
             self.clear_area(k, block, sums32, TILE_ROWS * ROW32);
         }
         let chunk = i64::from(self.scratch.chunk_passes * self.scratch.pass_lines);
-        let lines = i64::from(g.lines());
+        let (lines, line_cols) = (i64::from(g.lines()), self.f.shape.line_cols());
         let columns = self.area(k, self.scratch.columns);
         let codes_of = k.at(block.w, g.codes_at().into());
         let (none, count) = (k.int(0), k.int(g.count().into()));
@@ -57,7 +57,7 @@ impl Table<'_> {
             let columns = k.row(columns, group, i64::from(g.group) * i64::from(TOKENS));
             k.for_bytes(lines / chunk, 1, |k, i| {
                 let w = k.row(w, i, chunk * LINE);
-                let columns = k.row(columns, i, chunk * LINE_COLS * i64::from(TOKENS));
+                let columns = k.row(columns, i, chunk * line_cols * i64::from(TOKENS));
                 self.chunk(k, Block { w, ..block }, columns, chunk);
                 if long {
                     self.widen(k, block, sums32);
@@ -65,7 +65,7 @@ impl Table<'_> {
             });
             if lines % chunk > 0 {
                 let w = k.at(w, lines / chunk * chunk * LINE);
-                let columns = k.at(columns, lines / chunk * chunk * LINE_COLS * i64::from(TOKENS));
+                let columns = k.at(columns, lines / chunk * chunk * line_cols * i64::from(TOKENS));
                 self.chunk(k, Block { w, ..block }, columns, lines % chunk);
                 if long {
                     self.widen(k, block, sums32);

@@ -8,6 +8,36 @@ use crate::codegen::wide::registers::{General, Vector, Width};
 use crate::codegen::wide::ternary::{epilogue, slot, transpose};
 use crate::schedule::kernel::Epilogue;
 
+/// Without a code for the trit 0, rows that only fill the last of `matrix_tiles` tiles are rows of -1: their sums = 0.
+pub(super) fn clear_absent(k: &mut Asm, f: &Frame<'_>, matrix_tiles: i32) {
+    let (s, t) = (f.s, f.t);
+    let there = t.rows as i32 % TILE_ROWS;
+    if t.packing.has_zero() || there == 0 {
+        return;
+    }
+    let mut done = k.label();
+    k.scope(|k| {
+        let (nth, zero) = (k.general(), k.zero().at(Width::W256));
+        // The last tile's number in the block, tiles of both matrices counted.
+        k.set(nth, matrix_tiles - 1);
+        k.raw(|a| a.sub(nth, qword_ptr(s + var::TILE)));
+        k.raw(|a| a.imul_3(nth, nth, t.matrices()));
+        k.raw(|a| a.cmp(nth, qword_ptr(s + var::BLOCK_TILES)));
+        k.raw(|a| a.jge(done));
+        k.raw(|a| a.imul_3(nth, nth, TILE_ROWS * ROW32));
+        k.raw(|a| a.add(nth, s));
+        for matrix in 0..t.matrices() {
+            for row in there..TILE_ROWS {
+                for half in 0..2 {
+                    let at = (matrix * TILE_ROWS + row) * ROW32 + half * ROW32 / 2;
+                    k.store(ptr(nth + (f.scratch.sums32 as i32 + at)), zero);
+                }
+            }
+        }
+    });
+    k.bind(&mut done);
+}
+
 /// Sums of a block to results: eight rows of eight tokens at a time are turned round, finished and stored.
 pub(super) fn finish(k: &mut Asm, f: &Frame<'_>) {
     let (s, t) = (f.s, f.t);

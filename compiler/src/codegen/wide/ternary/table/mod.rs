@@ -1,8 +1,8 @@
-//! The table product: one addition per four trits and token, no multiplication.
+//! The table product: one addition per four trits, or eight that are not zero, and token; no multiplication.
 //!
-//! Lanes are tokens, a batch of 16 in i16. For each group of four columns the sums of all 81 combinations of trits stand
-//! in a table in L1; the packed bytes of a row, turned into indices, pick one entry per group. A pass takes the groups of
-//! two cache lines: tables are made, then every row adds its entries to its i16 sum; the last pass before these could
+//! Lanes are tokens, a batch of 16 in i16. For each group of four columns the sums of all 81 combinations of trits (of eight columns those
+//! of all 256 of signs, whose packed bytes are indices as they are) stand in a table in L1; the packed bytes of a row, turned into indices, pick one entry per group. A pass takes the groups of
+//! two cache lines (of one): tables are made, then every row adds its entries to its i16 sum; the last pass before these could
 //! overflow adds them to i32 sums instead. Sums, codes and tables live in the thread's scratch memory ([`TableScratch`]).
 //!
 //! `passes` has the inner loops, `finish` the way from sums to results, `groups` what is different with a scale per group of
@@ -22,7 +22,7 @@ use crate::codegen::wide::asm::Asm;
 use crate::codegen::wide::registers::{General, Width};
 use crate::schedule::groups::{GroupShape, GroupTableScratch};
 use crate::schedule::kernel::{Epilogue, GroupRows, Regime, Variant};
-use crate::schedule::table::{TABLE_ENTRIES, TABLE_PARTS, TableScratch};
+use crate::schedule::table::{TABLE_PARTS, TableScratch};
 use groups::Groups;
 
 /// Tokens of a batch.
@@ -35,8 +35,6 @@ const ENTRY: i32 = 2 * TOKENS;
 const ENTRY_SHIFT: i32 = 5;
 /// Bytes of a row of i32 sums.
 const ROW32: i32 = 4 * TOKENS;
-/// Bytes of a table.
-const TABLE: i32 = ENTRY * TABLE_ENTRIES as i32;
 /// Bytes of a cache line: one block of a tile.
 const LINE: i32 = 64;
 /// How many tiles ahead weights are fetched, unless the variant says otherwise.
@@ -70,6 +68,11 @@ struct Frame<'a> {
 }
 
 impl Frame<'_> {
+    /// Bytes of a table.
+    fn table_bytes(&self) -> i32 {
+        ENTRY * self.scratch.entries as i32
+    }
+
     /// Tiles of a block; pairs of them for a gated unit.
     fn block_tiles(&self) -> i32 {
         self.scratch.block_tiles as i32 / self.t.matrices()
@@ -131,8 +134,12 @@ fn body(k: &mut Asm, f: &Frame<'_>) {
     clear(k, f, f.scratch.sums16, TILE_ROWS * ENTRY);
     clear(k, f, f.scratch.sums32, TILE_ROWS * ROW32);
     match &f.groups {
+        // Rows that only fill the last tile have scales of 0.
         Some(groups) => groups::sums(k, f, groups),
-        None => passes::sums(k, f),
+        None => {
+            passes::sums(k, f);
+            finish::clear_absent(k, f, matrix_tiles);
+        }
     }
     finish::finish(k, f);
     k.raw(|a| a.jmp(batch));

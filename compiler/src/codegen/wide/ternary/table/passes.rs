@@ -3,7 +3,7 @@
 use iced_x86::code_asm::{dword_ptr, ptr, qword_ptr};
 
 use super::groups::GroupEnd;
-use super::{ENTRY, ENTRY_SHIFT, Frame, LINE, PREFETCH_TILES, ROW32, TABLE, TILE_ROWS, TOKENS, var};
+use super::{ENTRY, ENTRY_SHIFT, Frame, LINE, PREFETCH_TILES, ROW32, TILE_ROWS, TOKENS, var};
 use crate::codegen::wide::asm::Asm;
 use crate::codegen::wide::registers::{General, Vector, Width, low32};
 use crate::codegen::wide::ternary::indices::{self, Registers};
@@ -88,11 +88,15 @@ fn tables(k: &mut Asm, f: &Frame<'_>, lines: i32) {
         k.raw(|a| a.mov(columns, qword_ptr(s + var::COLUMNS)));
         k.lea(to, s + f.scratch.tables as i32);
         k.for_constant(lines, 1, |k, _| {
-            // Byte b of a row's dword: columns b, 4 + b, 8 + b, 12 + b.
+            // Byte b of a row's dword: columns b, 4 + b, 8 + b, ...
             k.for_constant(4, 1, |k, _| {
-                table(k, columns, 4 * TOKENS, to);
+                if f.t.packing.has_zero() {
+                    table(k, columns, 4 * TOKENS, to);
+                } else {
+                    table_of_signs(k, columns, 4 * TOKENS, to);
+                }
                 k.raw(|a| a.add(columns, TOKENS));
-                k.raw(|a| a.add(to, TABLE));
+                k.raw(|a| a.add(to, f.table_bytes()));
             });
             k.raw(|a| a.add(columns, (line_cols - 4) * TOKENS));
             if f.scratch.line_tables == 5 {
@@ -100,7 +104,7 @@ fn tables(k: &mut Asm, f: &Frame<'_>, lines: i32) {
                 k.raw(|a| a.sub(columns, 4 * TOKENS));
                 table(k, columns, TOKENS, to);
                 k.raw(|a| a.add(columns, 4 * TOKENS));
-                k.raw(|a| a.add(to, TABLE));
+                k.raw(|a| a.add(to, f.table_bytes()));
             }
         });
         k.raw(|a| a.mov(qword_ptr(s + var::COLUMNS), columns));
@@ -144,14 +148,58 @@ fn table(k: &mut Asm, columns: General, stride: i32, to: General) {
     });
 }
 
+/// One table at `to`: entry c0 + 2 c1 + ... + 128 c7 is the sum of (2 ci - 1) x_i, where x_i are the 16 codes at
+/// `columns + i stride`. With each column what is there already comes once more, plus twice the column.
+fn table_of_signs(k: &mut Asm, columns: General, stride: i32, to: General) {
+    k.scope(|k| {
+        let x: [Vector; 8] = k.vectors().map(|v| v.at(Width::W256));
+        let near: [Vector; 4] = k.vectors().map(|v| v.at(Width::W256));
+        k.clear(near[0]);
+        for (i, x) in x.iter().enumerate() {
+            k.raw(|a| a.vpmovsxbw(x.ymm(), ptr(columns + i as i32 * stride)));
+            k.vpsubw(near[0], near[0], *x);
+            k.vpaddw(*x, *x, *x);
+        }
+        // Entries of the first two columns stay in registers, for the next two.
+        k.vpaddw(near[1], near[0], x[0]);
+        k.vpaddw(near[2], near[0], x[1]);
+        k.vpaddw(near[3], near[1], x[1]);
+        for high in 0..4 {
+            for (i, near) in near.iter().enumerate() {
+                k.store(ptr(to + (4 * high + i as i32) * ENTRY), *near);
+                match high {
+                    0 | 2 => k.vpaddw(*near, *near, x[2]),
+                    1 => {
+                        k.vpsubw(*near, *near, x[2]);
+                        k.vpaddw(*near, *near, x[3]);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        let entry = near[0];
+        for (column, x) in x.iter().enumerate().skip(4) {
+            let bytes = ENTRY << column;
+            k.for_constant(bytes, 8 * ENTRY, |k, from| {
+                for i in 0..8 {
+                    k.vpaddw(entry, *x, ptr(to + from + i * ENTRY));
+                    k.store(ptr(to + from + (bytes + i * ENTRY)), entry);
+                }
+            });
+        }
+    });
+}
+
 /// Every row of the block: its entries of the tables added to its i16 sum.
 ///
 /// The indices of the next tile are made between the lookups of this one, so that no lookup waits for them.
 fn lookups(k: &mut Asm, f: &Frame<'_>, lines: i32, after: After) {
     let (s, t) = (f.s, f.t);
     let stride = t.tile_bytes();
+    // Bytes of signs are indices where they lie.
+    let converts = t.packing.has_zero();
     k.scope(|k| {
-        let constants = indices::registers(k, t.packing);
+        let constants = converts.then(|| indices::registers(k, t.packing));
         let sum = k.vector().at(Width::W256);
         let ending = match after.end {
             End::Keep => Ending::Keep,
@@ -165,7 +213,7 @@ fn lookups(k: &mut Asm, f: &Frame<'_>, lines: i32, after: After) {
         k.lea(now, s + f.scratch.indices as i32);
         k.lea(then, s + (f.scratch.indices + f.scratch.indices_stride) as i32);
         k.lea(tables, s + f.scratch.tables as i32);
-        for step in line_steps(k, f, constants, lines, w, now) {
+        for step in constants.map_or(Vec::new(), |r| line_steps(k, f, r, lines, w, now)) {
             step(k);
         }
         let mut head = k.label();
@@ -178,7 +226,8 @@ fn lookups(k: &mut Asm, f: &Frame<'_>, lines: i32, after: After) {
         for line in 0..if ahead > 0 { lines } else { 0 } {
             k.raw(|a| a.prefetcht0(ptr(w + (ahead * stride + line * LINE))));
         }
-        let mut steps = line_steps(k, f, constants, lines, next, then).into_iter();
+        let steps = constants.map_or(Vec::new(), |r| line_steps(k, f, r, lines, next, then));
+        let mut steps = steps.into_iter();
         let per_row = steps.len().div_ceil(TILE_ROWS as usize - 3);
         let [x, y] = k.generals();
         if let Ending::Group(end) = &ending {
@@ -188,7 +237,7 @@ fn lookups(k: &mut Asm, f: &Frame<'_>, lines: i32, after: After) {
             for step in steps.by_ref().take(per_row) {
                 step(k);
             }
-            row_lookups(k, f, lines, row, now, tables, [x, y], sum);
+            row_lookups(k, f, lines, row, if converts { now } else { w }, tables, [x, y], sum);
             if !after.is_first {
                 k.vpaddw(sum, sum, ptr(sums + row * ENTRY));
             }
@@ -216,7 +265,9 @@ fn lookups(k: &mut Asm, f: &Frame<'_>, lines: i32, after: After) {
             Ending::Group(end) => end.next(k, f),
         }
         k.raw(|a| a.add(sums, TILE_ROWS * ENTRY));
-        k.raw(|a| a.xchg(now, then));
+        if converts {
+            k.raw(|a| a.xchg(now, then));
+        }
         k.raw(|a| a.sub(n, 1));
         k.raw(|a| a.jnz(head));
     });
@@ -270,7 +321,7 @@ fn row_lookups(
     let mask = 0xff << ENTRY_SHIFT;
     let mut first = true;
     let mut add = |k: &mut Asm, index: General, table: i32| {
-        let entry = ptr(tables + index + table * TABLE);
+        let entry = ptr(tables + index + table * f.table_bytes());
         if first {
             k.vmovups(sum, entry);
         } else {
@@ -279,7 +330,7 @@ fn row_lookups(
         first = false;
     };
     let (x32, y32) = (low32(x), low32(y));
-    if lines == 2 {
+    if lines == 2 && f.t.packing.has_zero() {
         // Both lines' indices of the row lie together.
         k.raw(|a| a.mov(x, qword_ptr(now + indices::place_of_row(row))));
         for byte in 0..7 {
