@@ -25,6 +25,7 @@ pub mod plan;
 pub mod print;
 pub mod table;
 pub mod traffic;
+pub mod trit_packing;
 pub mod variant;
 
 use std::collections::{BTreeMap, BTreeSet};
