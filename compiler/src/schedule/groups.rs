@@ -113,6 +113,11 @@ impl GroupShape {
     }
 }
 
+/// Scratch memory of a kernel of dot products: the scales of one tile as f32, `[group][row]`.
+pub const fn tile_scale_bytes(groups: u32) -> u32 {
+    groups * ALIGN_BYTES as u32
+}
+
 /// Where the areas of a group table kernel's scratch memory start, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct GroupTableScratch {

@@ -7,7 +7,7 @@ use std::fmt;
 use super::RowKind;
 use super::columns::ColumnScratch;
 use super::dup::DupScratch;
-use super::groups::{GroupShape, GroupTableScratch};
+use super::groups::{GroupShape, GroupTableScratch, tile_scale_bytes};
 use super::layout::trit_tiles;
 use super::lut::LutScratch;
 use super::table::TableScratch;
@@ -320,6 +320,7 @@ impl KernelKind {
                 let shape = GroupShape { packing, rows, cols, group, scales };
                 return GroupTableScratch::new(tokens, &shape).bytes;
             }
+            KernelKind::Groups { cols, group, x: GroupRows::Codes, .. } => return tile_scale_bytes(cols / group),
             _ => return 0,
         };
         match (packing, regime) {

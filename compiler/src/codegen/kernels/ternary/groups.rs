@@ -27,11 +27,14 @@ pub(super) fn groups(k: &mut Emitter<'_, '_>, f: &Frame, g: &GroupShape, kind: G
         let w = k.row(f.w, tile, g.tile_bytes().into());
         let out = k.row(f.out, tile, TILE_OUT_BYTES);
         match kind {
-            GroupRows::Codes => dot::each_token(k, f.tokens, |k, token, tokens| {
-                let x = k.row(f.codes, token, g.x_row_bytes(kind).into());
-                let out = k.row(out, token, f.shape.out_row_bytes());
-                of_codes(k, f, g, [w, x, out], tokens);
-            }),
+            GroupRows::Codes => {
+                tile_scales(k, f, g, w);
+                dot::each_token(k, f.tokens, |k, token, tokens| {
+                    let x = k.row(f.codes, token, g.x_row_bytes(kind).into());
+                    let out = k.row(out, token, f.shape.out_row_bytes());
+                    of_codes(k, f, g, [w, x, out], tokens);
+                });
+            }
             GroupRows::F32 => {
                 let none = k.int(0);
                 k.for_range(none, f.tokens, 1, |k, token| {
@@ -40,6 +43,19 @@ pub(super) fn groups(k: &mut Emitter<'_, '_>, f: &Frame, g: &GroupShape, kind: G
                     of_f32(k, g, w, x, out);
                 });
             }
+        }
+    });
+}
+
+/// The scales of a tile as f32 in the scratch memory, `[group][row]`, once for all tokens: read before its codes, as one stream.
+fn tile_scales(k: &mut Emitter<'_, '_>, f: &Frame, g: &GroupShape, w: Value) {
+    let (none, count) = (k.int(0), k.int(g.count().into()));
+    k.for_range(none, count, 1, |k, group| {
+        let from = k.row(w, group, g.scale_bytes().into());
+        let to = k.row(f.scratch, group, LINE);
+        for part in 0..PARTS as i32 {
+            let four = four_scales(k, g, from, part);
+            k.store(four, to, 16 * part);
         }
     });
 }
@@ -61,8 +77,8 @@ fn of_codes(k: &mut Emitter<'_, '_>, f: &Frame, g: &GroupShape, [w, x, out]: [Va
         let lines = k.row(codes_of, index, g.code_bytes().into());
         let codes = k.row(x, index, g.group.into());
         let accs = dot::code_sums(k, &shape, [lines, codes], tokens, x_row_bytes.into());
-        let scales = k.row(w, index, g.scale_bytes().into());
-        let scales: [Value; PARTS] = std::array::from_fn(|part| four_scales(k, g, scales, part as i32));
+        let scales = k.row(f.scratch, index, LINE);
+        let scales: [Value; PARTS] = std::array::from_fn(|part| k.load(F32X4, scales, 16 * part as i32));
         let at = k.row(x, index, 4);
         for (t, accs) in accs.iter().enumerate() {
             let row = t as i32 * x_row_bytes;

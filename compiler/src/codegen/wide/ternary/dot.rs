@@ -15,7 +15,7 @@ use crate::codegen::wide::registers::{General, Vector, Width, low32};
 use crate::schedule::kernel::{Regime, TritPacking};
 
 /// How far ahead of the loads weights are fetched, in lines, unless the variant says otherwise.
-const PREFETCH_LINES: u8 = 64;
+pub(super) const PREFETCH_LINES: u8 = 64;
 /// Lines per turn of the loop, likewise.
 const UNROLL: u8 = 4;
 /// Bytes of a cache line: one block.

@@ -104,6 +104,7 @@ fn codes(k: &mut Asm, g: &Groups, tile: General) {
     k.for_range(tile, hi, 1, |k| {
         let [w, token, end] = k.generals();
         tile_at(k, g, w, tile);
+        tile_scales(k, g, w);
         k.set(token, 0);
         // Fours, then twos, then the odd one.
         for tokens in [MOST_TOKENS, 2, 1] {
@@ -119,16 +120,42 @@ fn codes(k: &mut Asm, g: &Groups, tile: General) {
     });
 }
 
+/// The scales of a tile as f32 in the scratch memory, `[group][row]`, once for all tokens: read before its codes, as one stream.
+fn tile_scales(k: &mut Asm, g: &Groups, w: General) {
+    k.scope(|k| {
+        let [from, to, stop] = k.generals();
+        let v = k.vector();
+        k.copy(from, w);
+        k.lea(stop, w + g.shape.count() as i32 * g.shape.scale_bytes());
+        k.load_arg(to, slot::SCRATCH);
+        let mut head = k.label();
+        k.bind(&mut head);
+        // As far ahead as the loop over lines: what it fetches begins behind the scales.
+        k.raw(|a| a.prefetcht0(ptr(from + dot::PREFETCH_LINES as i32 * LINE)));
+        for part in (0..LINE).step_by(k.width.bytes() as usize) {
+            match g.shape.scales {
+                GroupScales::F32 => k.vmovups(v, ptr(from + part)),
+                GroupScales::F16 => k.vcvtph2ps(v, ptr(from + part / 2)),
+            }
+            k.store(ptr(to + part), v);
+        }
+        k.raw(|a| a.add(from, g.shape.scale_bytes()));
+        k.raw(|a| a.add(to, LINE));
+        k.raw(|a| a.cmp(from, stop));
+        k.raw(|a| a.jb(head));
+    });
+}
+
 /// One tile for a block of tokens: y = madd((acc - sum) * (1 / s_x), s_w, y) over the groups.
 fn code_block(k: &mut Asm, g: &Groups, block: &Block<'_>, w: General, tile: General, token: General) {
     let parts = LINE / k.width.bytes();
     // y[part][token]
     let y: Vec<Vec<Vector>> = (0..parts).map(|_| (0..block.tokens).map(|_| k.zero()).collect()).collect();
     k.scope(|k| {
-        // Codes of weights and of x, scales of weights and of x.
+        // Codes of weights and of x, scales of weights (as f32) and of x.
         let [wg, xg, own_scales, x_scales, stop] = k.generals();
         k.lea(wg, w + g.shape.codes_at());
-        k.copy(own_scales, w);
+        k.load_arg(own_scales, slot::SCRATCH);
         k.lea(stop, wg + g.shape.count() as i32 * g.shape.code_bytes());
         row_at(k, xg, slot::CODES, token, g.x_row_bytes);
         k.copy(x_scales, xg);
@@ -144,8 +171,7 @@ fn code_block(k: &mut Asm, g: &Groups, block: &Block<'_>, w: General, tile: Gene
                     k.copy(x, xg);
                     dot::code_sums(k, block, p, x, end, &into);
                 });
-                let [own, spare] = k.vectors();
-                let scales = scales(k, g, own_scales, part, spare);
+                let own = k.vector();
                 for (i, (v, y)) in into.iter().zip(y).enumerate() {
                     let row = x_scales + i as i32 * g.x_row_bytes;
                     let (sum, inverse) = (row + g.shape.sums_at(), row + g.shape.inverse_at());
@@ -160,13 +186,13 @@ fn code_block(k: &mut Asm, g: &Groups, block: &Block<'_>, w: General, tile: Gene
                         k.vbroadcastss(own, dword_ptr(inverse));
                         k.vmulps(*v, *v, own);
                     }
-                    k.madd(*y, *v, scales);
+                    k.madd(*y, *v, ptr(own_scales + part));
                 }
             });
         }
         k.raw(|a| a.add(wg, g.shape.code_bytes()));
         k.raw(|a| a.add(xg, g.shape.group as i32));
-        k.raw(|a| a.add(own_scales, g.shape.scale_bytes()));
+        k.raw(|a| a.add(own_scales, LINE));
         k.raw(|a| a.add(x_scales, 4));
         k.raw(|a| a.cmp(wg, stop));
         k.raw(|a| a.jb(head));
