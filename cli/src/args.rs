@@ -481,12 +481,12 @@ mod tests {
     }
 
     #[test]
-    fn every_knob_is_an_option_of_run() {
+    fn every_knob_is_an_option_of_run_or_of_pull() {
         let command = Args::command();
-        let run = command.find_subcommand("run").expect("`run` is a command");
-        for knob in KNOBS {
-            assert!(run.get_arguments().any(|a| a.get_long() == Some(knob.name)), "--{}", knob.name);
-        }
+        let commands = ["run", "pull"].map(|name| command.find_subcommand(name).expect("a command"));
+        let mut options = KNOBS.iter().map(|knob| knob.name);
+        let takes = |name: &str| commands.iter().any(|c| c.get_arguments().any(|a| a.get_long() == Some(name)));
+        assert_eq!(options.find(|name| !takes(name)), None);
     }
 
     #[test]

@@ -362,7 +362,7 @@ fn work(step: &Step<'_>, op: Op, operands: &[OperandType<'_>], result: &Type) ->
         Op::Glu { .. } => pointwise(17),
         // Of the activations and of the weight it reads the scales only.
         Op::Rescale => Work { memory_bytes: 0, cache_bytes: written.saturating_mul(2), ops: elems },
-        // Trits at two bits, with their scales.
+        // Trits at two bits, with their scales: there is one way, nothing is chosen by it.
         Op::TernaryF32Linear => Work {
             memory_bytes: weights().fold(0, |sum: u64, ty| {
                 let bits = if ty.dtype == DType::Trit { 2 } else { u64::from(ty.dtype.bits()) };

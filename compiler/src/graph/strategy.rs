@@ -63,6 +63,21 @@ impl Strategy {
         }
     }
 
+    /// Whether it looks sums up in tables that many tokens share, in batches of them.
+    pub const fn has_tables(self) -> bool {
+        match self {
+            Strategy::Lut2 | Strategy::Lut5 | Strategy::Lut1 => true,
+            Strategy::Any
+            | Strategy::Dot2
+            | Strategy::Dot5
+            | Strategy::Dot1
+            | Strategy::Lut
+            | Strategy::AddSub
+            | Strategy::ColSkip
+            | Strategy::Dup => false,
+        }
+    }
+
     /// The strategy called `name`.
     pub fn from_name(name: &str) -> Option<Self> {
         std::iter::once(Strategy::Any).chain(Strategy::ALL).find(|strategy| strategy.name() == name)

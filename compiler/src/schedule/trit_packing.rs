@@ -61,7 +61,8 @@ impl TritPacking {
     pub const fn has_zero(self) -> bool {
         !matches!(self, TritPacking::B1)
     }
-    /// Its row of the table where scales stand before each tile's columns: only `t2_16x16` and `b1_16x32` lie so.
+    /// Its row of the table where scales stand before each tile's columns. Kernels read `t2_16x16` and `b1_16x32` so; the others
+    /// have no such row, and get that of the former.
     pub const fn grouped(self, scales: GroupScales) -> Packing {
         match (self, scales) {
             (TritPacking::T2 | TritPacking::T5 | TritPacking::N4 | TritPacking::C2, GroupScales::F32) => {

@@ -222,10 +222,7 @@ impl Prices {
 
 /// The end of each group costs as much as so many of its columns: sums become f32 and are scaled.
 fn group_work(strategy: Strategy, product: &Product, member: &Member) -> u64 {
-    let cols_of_end = match strategy {
-        Strategy::Lut2 | Strategy::Lut5 => 12,
-        _ => 32,
-    };
+    let cols_of_end = if strategy.has_tables() { 12 } else { 32 };
     let groups = product.groups.map_or(0, |groups| product.cols / groups.cols.max(1));
     u64::from(member.rows).saturating_mul(u64::from(groups)).saturating_mul(cols_of_end)
 }

@@ -29,17 +29,7 @@ pub struct Work {
 impl Work {
     /// Multiply-adds of it, with rows as they are padded, by a strategy that computes tokens in batches or not.
     pub fn padded_macs(self, strategy: Strategy) -> f64 {
-        let batch = match strategy {
-            Strategy::Lut2 | Strategy::Lut5 | Strategy::Lut1 => candidates::TABLE_TOKENS,
-            Strategy::Any
-            | Strategy::Dot2
-            | Strategy::Dot5
-            | Strategy::Dot1
-            | Strategy::Lut
-            | Strategy::AddSub
-            | Strategy::ColSkip
-            | Strategy::Dup => 1,
-        };
+        let batch = if strategy.has_tables() { candidates::TABLE_TOKENS } else { 1 };
         let up = |n: u32, step: u32| f64::from(n.div_ceil(step)) * f64::from(step);
         let matrices = if self.pair { 2.0 } else { 1.0 };
         up(self.tokens, batch) * up(self.cols, 16) * up(self.rows, 16) * matrices

@@ -71,11 +71,10 @@ impl Planner<'_> {
         let (_, space) = self.rows_type(id, id)?;
         let (x, x_arg) = self.input(id, 0)?;
         let stored = GroupScales::of(self.options.proofs.f16_scales.contains(&scales));
-        let how = match rows_of_x {
-            GroupRows::Codes => self.group_strategies(id, strategies)?,
-            GroupRows::F32 => [self.f32_strategy(weight, group); 2],
+        let ([of_one, of_many], has_table) = match rows_of_x {
+            GroupRows::Codes => self.group_packings(id, strategies)?,
+            GroupRows::F32 => ([self.f32_packing(weight, group); 2], false),
         };
-        let [of_one, of_many] = how.map(|strategy| packing(strategy).unwrap_or(TritPacking::T2));
         let mut place = |packing| {
             self.plan.model.weights.place(Layout::Groups { packing, weight, scales, rows, cols, group, stored })
         };
@@ -86,7 +85,7 @@ impl Planner<'_> {
         let one = self.kernel(kind(of_one, Regime::Gemm));
         let few = self.kernel(kind(of_many, Regime::Gemm));
         // Without tables of its own the target's default packing says nothing of those for groups.
-        let table = self.options.ternary.table.filter(|_| matches!(how[1], Strategy::Lut2 | Strategy::Lut1));
+        let table = self.options.ternary.table.filter(|_| has_table);
         let many = table.map(|Table { tokens, from }| {
             let kernel = self.kernel(kind(of_many, Regime::Table { tokens }));
             Many { kernel, tokens, parts: TABLE_PARTS, from }
@@ -116,15 +115,15 @@ impl Planner<'_> {
         Ok(vec![here(out)])
     }
 
-    /// The strategies for one token and for many, of which there are kernels for scales per group.
-    fn group_strategies(&self, id: ValueId, strategies: [Strategy; 2]) -> Result<[Strategy; 2], Error> {
+    /// How the weights lie for one token and for many, and whether many have tables.
+    fn group_packings(&self, id: ValueId, strategies: [Strategy; 2]) -> Result<([TritPacking; 2], bool), Error> {
         let [one, many] = Slot::ALL.map(|slot| match strategies[slot as usize] {
             Strategy::Any => grouped_default(slot),
             named => named,
         });
-        let is_dot = |strategy| matches!(strategy, Strategy::Dot2 | Strategy::Dot1);
-        if is_dot(one) && (is_dot(many) || matches!(many, Strategy::Lut2 | Strategy::Lut1)) {
-            return Ok([one, many]);
+        let reads_groups = |strategy| packing(strategy).filter(|p| matches!(p, TritPacking::T2 | TritPacking::B1));
+        if let (false, Some(of_one), Some(of_many)) = (one.has_tables(), reads_groups(one), reads_groups(many)) {
+            return Ok(([of_one, of_many], many.has_tables()));
         }
         let (one, many) = (one.name(), many.name());
         let reason =
@@ -132,12 +131,12 @@ impl Planner<'_> {
         Err(self.unsupported(id, &reason))
     }
 
-    /// What stands for the strategy of f32 rows: a bit each, if no trit is zero and that takes fewer lines.
-    fn f32_strategy(&self, weight: WeightId, group: u32) -> Strategy {
+    /// How the weights lie that f32 rows meet: a bit each, if no trit is zero and that takes fewer lines.
+    fn f32_packing(&self, weight: WeightId, group: u32) -> TritPacking {
         let lines = |packing| layout::group_lines(packing, group);
         let is_shorter = lines(TritPacking::B1) < lines(TritPacking::T2);
         let fits = is_shorter && self.options.proofs.without_zeros.contains(&weight);
-        if fits { Strategy::Dot1 } else { Strategy::Dot2 }
+        if fits { TritPacking::B1 } else { TritPacking::T2 }
     }
 
     fn check_group(&self, id: ValueId, cols: u32, group: u32) -> Result<(), Error> {

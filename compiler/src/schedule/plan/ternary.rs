@@ -113,7 +113,7 @@ impl Planner<'_> {
                 _ => packing(strategy).map(Form::Packed).ok_or_else(missing),
             }
         };
-        let has_table = matches!(many, Strategy::Lut2 | Strategy::Lut5 | Strategy::Lut1);
+        let has_table = many.has_tables();
         if has_table && ternary.table.is_none() {
             return Err(self.unsupported(id, "the target has no table product"));
         }
