@@ -120,6 +120,11 @@ impl Error {
     }
 }
 
+/// `text`, which may be the name of a file, without a character that would move a cursor.
+pub(crate) fn printable(text: &str) -> String {
+    shown(text, usize::MAX)
+}
+
 /// At most `max_chars` of `text`, which may come out of a file, without a character that would move a cursor.
 fn shown(text: &str, max_chars: usize) -> String {
     let mut shown = String::new();

@@ -34,8 +34,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub(crate) use error::first_eight;
 pub use error::{Error, Fault, Item, is_unprintable};
+pub(crate) use error::{first_eight, printable};
 pub use histogram::Histogram;
 pub use tensor::{StoredType, Tensor};
 pub(crate) use unique::check_unique_keys;

@@ -11,8 +11,8 @@ use serde::Serialize;
 use super::error::Error;
 use super::facts::ModelFacts;
 use super::{ImportOptions, import};
-use crate::checkpoint::{Checkpoint, Histogram};
-use crate::graph::{DType, Dim, Origin, TensorType, WeightDecl, WeightId};
+use crate::checkpoint::{Checkpoint, Histogram, printable};
+use crate::graph::{DType, Dim, Op, Origin, TensorType, WeightDecl, WeightId};
 use crate::weights::Dense;
 
 /// A file of weights.
@@ -37,6 +37,8 @@ pub struct KindReport {
     pub scale_min: f32,
     /// The greatest.
     pub scale_max: f32,
+    /// The columns of a row that share a scale, of the first of them; `None`: a matrix has one.
+    pub scale_cols: Option<u32>,
     /// Their size on disk, without scales.
     pub disk_bytes: u64,
 }
@@ -74,6 +76,8 @@ pub struct InspectReport {
     pub bits_per_weight: f64,
     /// By kind of matrix.
     pub kinds: Vec<KindReport>,
+    /// The elements of a Hadamard matrix by which inputs of weights are rotated, if there are any such.
+    pub hadamard_block: Option<u32>,
     /// Elements of dense tensors.
     pub dense_elems: u64,
     /// Memory.
@@ -105,11 +109,13 @@ pub fn inspect(checkpoint: &Checkpoint) -> Result<InspectReport, Error> {
                 let trits = Histogram::of(&imported.weights.read_trits(id)?.data);
                 let disk_bytes = imported.weights.stored(id).map_or(0, |t| t.len_bytes() as u64);
                 let of_its_own = imported.graph.weights.get(index + 1);
-                let scales = match of_its_own.filter(|s| s.origin == Origin::TernaryScales && s.name == decl.name) {
+                let own = of_its_own.filter(|s| s.origin == Origin::TernaryScales && s.name == decl.name);
+                let scales = match own {
                     Some(_) => extremes(&imported.weights.read_dense(WeightId(id.0 + 1))?),
                     None => [decl.scale.map_or(1.0, |s| s.get()); 2],
                 };
-                count(&mut kinds, decl, trits, disk_bytes, scales);
+                let scale_cols = own.map(|own| (elems(&decl.ty) / elems(&own.ty).max(1)) as u32);
+                count(&mut kinds, decl, trits, disk_bytes, (scales, scale_cols));
             }
         }
     }
@@ -123,6 +129,11 @@ pub fn inspect(checkpoint: &Checkpoint) -> Result<InspectReport, Error> {
         tensors: checkpoint.tensors().count() as u64,
         bits_per_weight: disk_bytes as f64 * 8.0 / trits.total().max(1) as f64,
         kinds: kinds.into_values().collect(),
+        hadamard_block: imported
+            .graph
+            .nodes
+            .iter()
+            .find_map(|node| if let Op::Hadamard { block, .. } = node.op { Some(block) } else { None }),
         dense_elems,
         memory: MemoryEstimate {
             ternary_bytes: trits.total().div_ceil(4),
@@ -142,7 +153,7 @@ fn count(
     decl: &WeightDecl,
     trits: Histogram,
     disk_bytes: u64,
-    [least, greatest]: [f32; 2],
+    ([least, greatest], scale_cols): ([f32; 2], Option<u32>),
 ) {
     let layer = decl.name.strip_suffix(".weight").unwrap_or(&decl.name);
     let kind = layer.rsplit('.').next().unwrap_or(layer);
@@ -152,6 +163,7 @@ fn count(
         trits: Histogram::default(),
         scale_min: least,
         scale_max: greatest,
+        scale_cols,
         disk_bytes: 0,
     });
     report.matrices += 1;
@@ -184,7 +196,7 @@ impl fmt::Display for InspectReport {
         let (m, t) = (&self.facts, &self.trits);
         let percent = |n: u64| 100.0 * n as f64 / t.total().max(1) as f64;
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        writeln!(f, "{}: {}", self.name, m.architecture)?;
+        writeln!(f, "{}: {}", printable(&self.name), m.architecture)?;
         writeln!(
             f,
             "  shape       {} layers, hidden {}, feed-forward {}, vocabulary {}",
@@ -225,23 +237,27 @@ impl fmt::Display for InspectReport {
             let zeros = 100.0 * k.trits.zero as f64 / k.trits.total().max(1) as f64;
             writeln!(
                 f,
-                "    {:<10} {:>4} matrices, {:>12} trits, {zeros:.1} % zero, scale {} to {}",
+                "    {:<10} {:>4} matrices, {:>12} trits, {zeros:.1} % zero, scale{} {} to {}",
                 k.kind,
                 k.matrices,
                 k.trits.total(),
+                k.scale_cols.map(|cols| format!(" per {cols} columns")).unwrap_or_default(),
                 k.scale_min,
                 k.scale_max
             )?;
         }
+        if let Some(block) = self.hadamard_block {
+            writeln!(f, "  rotated     inputs of the weights that the file names, by Hadamard matrices of {block}")?;
+        }
         writeln!(f, "  dense       {} elements", self.dense_elems)?;
         for file in &self.files {
-            writeln!(f, "  file        {}, {:.1} MiB", file.name, mib(file.bytes))?;
+            writeln!(f, "  file        {}, {:.1} MiB", printable(&file.name), mib(file.bytes))?;
         }
         writeln!(f, "  tensors     {}", self.tensors)?;
         let memory = &self.memory;
         write!(
             f,
-            "  memory      {:.1} MiB ternary at 2 bits, {:.1} MiB dense, {:.1} MiB rotations, \
+            "  memory      {:.1} MiB ternary at 2 bits, {:.1} MiB dense, {:.1} MiB RoPE tables, \
              {:.1} MiB cache (f16, full context)",
             mib(memory.ternary_bytes),
             mib(memory.dense_bytes),

@@ -8,8 +8,8 @@ use std::fmt;
 use serde::Serialize;
 
 use super::WeightFile;
-use crate::checkpoint::Checkpoint;
 use crate::checkpoint::gguf::LayoutProof;
+use crate::checkpoint::{Checkpoint, printable};
 
 /// GGUF files, described.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -59,12 +59,12 @@ impl fmt::Display for GgufReport {
         let none = || "none".to_owned();
         let quoted = |text: &Option<String>| text.as_ref().map_or_else(none, |text| format!("{text:?}"));
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        writeln!(f, "{}: GGUF", self.name)?;
+        writeln!(f, "{}: GGUF", printable(&self.name))?;
         writeln!(f, "  model       {}, architecture {}", quoted(&self.model), quoted(&self.architecture))?;
         writeln!(f, "  tokenizer   {}", self.tokenizer.clone().unwrap_or_else(none))?;
         writeln!(f, "  metadata    {} keys", self.keys)?;
         for file in &self.files {
-            writeln!(f, "  file        {}, {:.1} MiB", file.name, mib(file.bytes))?;
+            writeln!(f, "  file        {}, {:.1} MiB", printable(&file.name), mib(file.bytes))?;
         }
         write!(f, "  tensors     {}", self.tensors)?;
         for layout in &self.layouts {

@@ -71,7 +71,9 @@ pub(super) fn open(files: &[(&str, &[u8])]) -> Result<(Gguf, Vec<Vec<Entry>>), E
     }
     for header in &headers {
         shards::check_total(&header.metadata, places_len(&entries))?;
-        headers.first().map_or(Ok(()), |first| shards::check_same(&first.metadata, &header.metadata))?;
+    }
+    if let Some((first, later)) = headers.split_first() {
+        later.iter().try_for_each(|later| shards::check_same(&first.metadata, &later.metadata))?;
     }
     let all = headers.iter().flat_map(|header| &header.tensors);
     let type_ids = all.map(|info| (info.name.clone(), info.type_id)).collect();

@@ -23,13 +23,14 @@ const SIGN_MODE: &str = "prism.hadamard.sign_mode";
 const WIDTHS: &str = "prism.hadamard.sign_widths";
 const VALUES: &str = "prism.hadamard.sign_values";
 const NAMES: &str = "prism.hadamard.weight_names";
+const GROUPED: &str = "prism.hadamard.gdn_v_grouped";
 const INVERSE: &str = "prism.hadamard.inverse_weight_names";
 /// Keys that are read here, with that of another layer's order, which no tensor of these models has.
 const KNOWN: [&str; 10] = [
     "prism.hadamard.version",
     "prism.hadamard.transform",
     "prism.hadamard.axis",
-    "prism.hadamard.gdn_v_grouped",
+    GROUPED,
     BLOCK,
     SIGN_MODE,
     WIDTHS,
@@ -113,6 +114,11 @@ pub(super) fn hadamard(checkpoint: &Checkpoint, metadata: &Metadata) -> Result<O
         Ok(listed)
     };
     let (weights, inverse) = (names(NAMES)?, names(INVERSE)?);
+    if weights.is_empty() {
+        return Err(refused(NAMES, "the names of the weights whose inputs are rotated".to_owned()));
+    }
+    // Of a layer that these models have not; of another type it means another thing.
+    metadata.bool(GROUPED)?;
     for (key, all, known) in
         [(NAMES, &weights, is_rotated as fn(&str) -> bool), (INVERSE, &inverse, |name: &str| name == EMBED)]
     {

@@ -274,14 +274,19 @@ impl<'c> Matrix<'c> {
         ))
     }
 
-    /// A scale of zero makes every weight zero. Encodings that have a code for zero write that then: other codes are a hole of
-    /// zero bytes, in a file that was not fetched to its end.
+    /// A scale of zero makes every weight zero. Encodings that have a code for zero write that then, and signs of zero are those of
+    /// numbers that are not negative (ggml's quantiser): other codes, all signs negative are a hole of zero bytes, in a file that was
+    /// not fetched to its end.
     fn finish(&self, scale: f32, codes: &mut [u8], at: impl FnOnce() -> usize) -> Result<(), Error> {
         if scale != 0.0 || codes.iter().all(|code| *code == ZERO) {
             return Ok(());
         }
         match self.encoding {
-            Encoding::Q1_0 | Encoding::Stq1_0 => {
+            Encoding::Stq1_0 => {
+                codes.fill(ZERO);
+                Ok(())
+            }
+            Encoding::Q1_0 if codes.iter().any(|code| *code > ZERO) => {
                 codes.fill(ZERO);
                 Ok(())
             }
