@@ -101,8 +101,8 @@ pub(crate) enum Command {
     /// Measure on this CPU what the ternary products of a model cost in every way that there is to compute them.
     ///
     /// The optimiser then chooses by these figures: `tern run`, `tern bench` and `tern build` use them on this CPU. Weights are
-    /// as cold as in the model, candidates take turns, the hopeless drop out. Every product is saved when it is done: after Ctrl-C, or when the
-    /// time is up, the next start goes on.
+    /// as cold as in the model, candidates take turns, the hopeless drop out. Every product is saved when it is done: after
+    /// Ctrl-C, or when the time is up, the next start goes on.
     Tune(Box<TuneArgs>),
     /// Fetch a model from a hub: from then on OWNER/NAME stands for it wherever a command takes a MODEL.
     ///
@@ -380,7 +380,7 @@ pub(crate) struct InspectArgs {
     /// Of what was built, read and check every byte.
     #[arg(long)]
     pub(crate) verify: bool,
-    /// Of what was built, check that it was built from the checkpoint in this folder: hashes every byte of it.
+    /// Of what was built, check that it was built from this checkpoint, a folder or FILE.gguf: hashes every byte of it.
     #[arg(long, value_name = "DIR", requires = "model")]
     pub(crate) checkpoint: Option<PathBuf>,
     /// Print JSON.
@@ -430,7 +430,7 @@ pub(crate) enum CacheCommand {
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct CacheListArgs {
-    /// Folder of compiled models [default: auto, tern in the user's folder of caches].
+    /// Folder of compiled and fetched models [default: auto, tern in the user's folder of caches].
     #[arg(long, value_name = "DIR", value_parser = parser("cache-dir"))]
     pub(crate) cache_dir: Option<String>,
     /// Print JSON.
@@ -440,7 +440,7 @@ pub(crate) struct CacheListArgs {
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct CacheClearArgs {
-    /// Folder of compiled models [default: auto, tern in the user's folder of caches].
+    /// Folder of compiled and fetched models [default: auto, tern in the user's folder of caches].
     #[arg(long, value_name = "DIR", value_parser = parser("cache-dir"))]
     pub(crate) cache_dir: Option<String>,
     /// Remove the models that were fetched as well.

@@ -36,7 +36,7 @@ pub(crate) struct CacheArgs {
     /// Keep what was compiled for the next start [default: auto, yes].
     #[arg(long, value_name = "WHEN", value_parser = clap::builder::PossibleValuesParser::new(crate::knobs::choices("cache")))]
     pub(crate) cache: Option<String>,
-    /// Folder of compiled models [default: auto, tern in the user's folder of caches].
+    /// Folder of compiled and fetched models [default: auto, tern in the user's folder of caches].
     #[arg(long, value_name = "DIR", value_parser = crate::knobs::parser("cache-dir"))]
     pub(crate) cache_dir: Option<String>,
     /// Most gigabytes that are kept; those used longest ago go first [default: 20].

@@ -35,8 +35,8 @@ fn main() -> ExitCode {
     for name in knobs::unknown_variables(std::env::vars_os().map(|(name, _)| name)) {
         output::note(&format!("warning: {name} is not a knob and changes nothing: `tern knobs` lists those that are"));
     }
-    if let Some(model) = args.command.as_mut().and_then(Command::model_mut) {
-        match hub::resolve(model) {
+    if let Some((model, cache_dir)) = args.command.as_mut().and_then(Command::model_mut) {
+        match hub::resolve(model, cache_dir) {
             Ok(path) => *model = path,
             Err(e) => return tern_host::finish(Err(e)),
         }

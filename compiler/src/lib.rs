@@ -1,10 +1,11 @@
 //! tern's compiler: a ternary checkpoint becomes native code.
 //!
 //! Follow the data: [`checkpoint`] (bytes to named tensors), [`import`] (tensors and config to a graph), [`graph`]
-//! (typed IR, printer, parser, verifier, interpreter), [`egraph`] (rewriting), [`addsub`] (small matrices as additions), [`strategy`] (ways to compute a product, and
-//! their prices), [`schedule`] (kernels, packings, buffers,
-//! step program), [`codegen`] (machine code). [`pipeline`] alone knows their order. [`synth`] writes checkpoints to measure
-//! with, [`trial`] calls single kernels, [`tuning`] knows what they cost, [`build`] writes what runs without a compiler, [`export`] writes checkpoints in other formats.
+//! (typed IR, printer, parser, verifier, interpreter), [`egraph`] (rewriting), [`addsub`] (small matrices as additions),
+//! [`strategy`] (ways to compute a product, and their prices), [`schedule`] (kernels, packings, buffers, step program),
+//! [`codegen`] (machine code). [`pipeline`] alone knows their order. [`synth`] writes checkpoints to measure with, [`trial`]
+//! calls single kernels, [`tuning`] knows what they cost, [`build`] writes what runs without a compiler, [`export`] writes
+//! checkpoints in other formats.
 
 pub mod addsub;
 pub mod build;

@@ -2,9 +2,9 @@
 //!
 //! Follow a token: [`tokenizer`] (text to ids), [`generate`] (the loop), [`engine`] (what the loop needs of a model),
 //! [`session`] (calls compiled code on all threads: [`threads`], [`barrier`], [`cores`]; keys and values as [`kv`]
-//! says), [`model`] (the code, the weights in [`memory`]), [`sample`] (logits to an id), [`detokenize`] (ids to text, as it arrives) and [`stop`] (stop
-//! strings, held back while they may be coming). Beside the way of a token: [`limits`] (what the machine can do at most)
-//! and [`profile`] (where a step's time goes).
+//! says), [`model`] (the code, the weights in [`memory`]), [`sample`] (logits to an id), [`detokenize`] (ids to text, as it
+//! arrives) and [`stop`] (stop strings, held back while they may be coming). Beside the way of a token: [`limits`] (what the
+//! machine can do at most) and [`profile`] (where a step's time goes).
 //!
 //! Where a model comes from: [`artifact`] (the file of a compiled one, checked before it is believed), [`code`] (pages of
 //! machine code), [`features`] (what the CPU has). [`chat`] renders conversations by a model's template; [`knobs`] is the

@@ -1,8 +1,8 @@
 //! From a row of logits to the next token.
 //!
-//! In: logits f32 `[vocab]`, or the largest of them, the tokens so far, [`Sampling`]. Out: a token id, the same either way. It upholds that the same seed, logits and
-//! parameters give the same ids on every machine: sums run in a fixed order in f64, the exponential is `libm`'s, the
-//! random numbers are [`SplitMix64`]'s. Logits that are not numbers are an error, never an id.
+//! In: logits f32 `[vocab]`, or the largest of them, the tokens so far, [`Sampling`]. Out: a token id, the same either way. It
+//! upholds that the same seed, logits and parameters give the same ids on every machine: sums run in a fixed order in f64, the
+//! exponential is `libm`'s, the random numbers are [`SplitMix64`]'s. Logits that are not numbers are an error, never an id.
 //!
 //! The filters act in the order of llama.cpp, whose names they have: repetition penalty, top-k, top-p, min-p, then the
 //! temperature. (So top-p and min-p see the probabilities at temperature 1.)

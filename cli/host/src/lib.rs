@@ -2,8 +2,9 @@
 //!
 //! Read [`source`] (what a model is before it runs: the seam to whoever compiles or maps it), [`args`] (the options),
 //! [`run`] (continue a prompt), [`chat`] (talk), [`program()`] (the main function of a built program), [`session`] (memory and threads),
-//! [`knobs`] (options, environment, defaults), [`mark`] (what a host program is known by). [`prompt`], [`input`], [`output`], [`progress`] and [`interrupt`] are the
-//! doors to the outside: nothing else in tern reads the environment, standard input or the clock of the wall.
+//! [`knobs`] (options, environment, defaults), [`mark`] (what a host program is known by). [`prompt`], [`input`], [`output`],
+//! [`progress`] and [`interrupt`] are the doors to the outside: nothing else in tern reads the environment, standard input or
+//! the clock of the wall.
 
 pub mod args;
 pub mod artifact;

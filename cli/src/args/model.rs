@@ -1,17 +1,25 @@
 //! Which commands take a MODEL.
 //!
-//! In: a command. Out: its MODEL, so that one place can say what the text means before any command looks at it.
+//! In: a command. Out: its MODEL and the folder in which it looks for fetched ones, so that one place can say what the text means
+//! before any command looks at it.
 
 use std::path::PathBuf;
 
 use super::{Command, Measure};
 
 impl Command {
-    /// The MODEL that the user gave, if the command takes one.
-    pub(crate) fn model_mut(&mut self) -> Option<&mut PathBuf> {
+    /// The MODEL that the user gave, if the command takes one, and its `--cache-dir`, if it has that option.
+    pub(crate) fn model_mut(&mut self) -> Option<(&mut PathBuf, Option<&str>)> {
+        let mut cache_dir = None;
         let model = match self {
-            Command::Run(args) => &mut args.model,
-            Command::Chat(args) => &mut args.model,
+            Command::Run(args) => {
+                cache_dir = args.cache.cache_dir.as_deref();
+                &mut args.model
+            }
+            Command::Chat(args) => {
+                cache_dir = args.cache.cache_dir.as_deref();
+                &mut args.model
+            }
             Command::Logits(args) => &mut args.model,
             Command::Eval(args) => match &mut args.measure {
                 Measure::Ppl(args) => &mut args.model,
@@ -22,11 +30,14 @@ impl Command {
             Command::Bench(args) => &mut args.model,
             Command::Build(args) => &mut args.model,
             Command::Export(args) => &mut args.model,
-            Command::Tune(args) => &mut args.model,
+            Command::Tune(args) => {
+                cache_dir = args.cache_dir.as_deref();
+                &mut args.model
+            }
             Command::Synth(_) | Command::Pull(_) | Command::Cache(_) | Command::Knobs(_) | Command::Completions(_) => {
                 return None;
             }
         };
-        model.as_mut()
+        model.as_mut().map(|model| (model, cache_dir))
     }
 }

@@ -46,8 +46,8 @@ pub(crate) struct TuneArgs {
     /// Print one JSON object per figure.
     #[arg(long)]
     pub(crate) json: bool,
-    /// Folder of compiled models, where figures are kept as well; other commands look for them where TERN_CACHE_DIR says, or take
-    /// a file by --tune [default: auto, tern in the user's folder of caches].
+    /// Folder of compiled and fetched models, where figures are kept as well; other commands look for them where TERN_CACHE_DIR
+    /// says, or take a file by --tune [default: auto, tern in the user's folder of caches].
     #[arg(long, value_name = "DIR", value_parser = parser("cache-dir"))]
     pub(crate) cache_dir: Option<String>,
     /// Instruction-set level of the generated code [default: native, what this CPU has].

@@ -68,7 +68,7 @@ pub(crate) fn pull(
     let origin = endpoint(hub)?;
     let store = Store::open(cache_dir, &origin)?;
     if hub_is_offline() {
-        return here(&store, repository, file);
+        return offline(&store, repository, file);
     }
     let _lock = store.lock(repository)?;
     let window = Duration::from_secs(number("pull-seconds", pull_seconds)?);
@@ -101,7 +101,7 @@ pub(crate) fn pull(
 }
 
 /// What is here of `repository`, where nothing may be asked of a hub.
-fn here(store: &Store, repository: &Repository, file: Option<&str>) -> Result<Pulled> {
+fn offline(store: &Store, repository: &Repository, file: Option<&str>) -> Result<Pulled> {
     let why = "HF_HUB_OFFLINE is set, so nothing is fetched";
     let Some((fetched, path)) = store.find(repository)? else {
         bail!("{why}, and {repository} was not fetched before: unset it, or give the folder of a model that is here");
@@ -116,8 +116,8 @@ fn here(store: &Store, repository: &Repository, file: Option<&str>) -> Result<Pu
 }
 
 /// The checkpoint that MODEL means. A path is taken as it is; what is none, and written as OWNER/NAME, is a model that was
-/// fetched before, or is fetched now.
-pub(crate) fn resolve(model: &Path) -> Result<PathBuf> {
+/// fetched before, or is fetched now. `cache_dir`: where such models are, if the command was told.
+pub(crate) fn resolve(model: &Path, cache_dir: Option<&str>) -> Result<PathBuf> {
     let as_it_is = || Ok(model.to_owned());
     // A folder of that name is on this disk: what is missing is in it, and not on a hub.
     let is_here = |path: &Path| path.symlink_metadata().is_ok();
@@ -125,11 +125,11 @@ pub(crate) fn resolve(model: &Path) -> Result<PathBuf> {
         return as_it_is();
     }
     let Some(repository) = model.to_str().and_then(|text| Repository::parse(text).ok()) else { return as_it_is() };
-    let store = Store::open(None, &endpoint(None)?)?;
+    let store = Store::open(cache_dir, &endpoint(None)?)?;
     if let Some((_, path)) = store.find(&repository)? {
         return Ok(path);
     }
-    let pulled = pull(&repository, None, None, None, None)
+    let pulled = pull(&repository, None, None, cache_dir, None)
         .with_context(|| format!("{} is no path on this machine, and could not be fetched", model.display()))?;
     if !pulled.path.exists() {
         bail!("bug in tern: {} was fetched and is not there", pulled.path.display());

@@ -91,6 +91,21 @@ fn a_model_that_was_fetched_runs_without_a_network() {
 }
 
 #[test]
+fn a_command_looks_where_its_own_option_says() {
+    let (hub, named, usual) = (hub(), cache(), cache());
+    let to = text(named.path());
+    ran(hub.tern(usual.path()).args(["pull", MODEL, "--cache-dir", &to])).ok();
+    assert!(folder(&hub, named.path()).exists() && !folder(&hub, usual.path()).exists());
+    hub.fault("", Fault::Status(404));
+    let asked = hub.requests("").len();
+    let run = ["run", MODEL, "--ids", "1,2,3", "-n", "4", "--print-ids", "--temp", "0"];
+    ran(hub.tern(usual.path()).args(run).args(["--cache-dir", &to])).ok();
+    assert_eq!(hub.requests("").len(), asked);
+    let elsewhere = ran(hub.tern(usual.path()).args(run));
+    assert_eq!(elsewhere.code, Some(1), "{}", elsewhere.stderr);
+}
+
+#[test]
 fn the_token_goes_to_the_hub_and_nowhere_else() {
     let (hub, cache) = (hub(), cache());
     let done = ran(hub.tern(cache.path()).env("HF_TOKEN", TOKEN).args(["pull", MODEL]));

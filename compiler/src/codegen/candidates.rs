@@ -79,10 +79,8 @@ fn packings_of(isa: Isa, emitter: EmitterChoice) -> &'static [TritPacking] {
         (true, Isa::Avx512Vbmi) => {
             &[TritPacking::T5, TritPacking::T2, TritPacking::N4, TritPacking::C2, TritPacking::B1]
         }
-        (true, Isa::Sse41 | Isa::Avx2 | Isa::AvxVnni | Isa::Avx512Vnni | Isa::Neon | Isa::Dotprod | Isa::Rvv) => {
-            &[TritPacking::T2, TritPacking::N4, TritPacking::C2, TritPacking::B1]
-        }
-        (false, _) => &[TritPacking::T2, TritPacking::N4, TritPacking::C2, TritPacking::B1],
+        (true, Isa::Sse41 | Isa::Avx2 | Isa::AvxVnni | Isa::Avx512Vnni | Isa::Neon | Isa::Dotprod | Isa::Rvv)
+        | (false, _) => &[TritPacking::T2, TritPacking::N4, TritPacking::C2, TritPacking::B1],
     }
 }
 

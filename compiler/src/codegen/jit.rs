@@ -106,7 +106,8 @@ impl JitKernel {
     /// Compiles one kernel.
     ///
     /// # Errors
-    /// [`Error::IsaNotHere`] if this CPU cannot run it; [`Error::Memory`] if the system gives no pages; [`Error::Bug`]: a kernel must compile.
+    /// [`Error::IsaNotHere`] if this CPU cannot run it; [`Error::Memory`] if the system gives no pages; [`Error::Bug`]: a
+    /// kernel must compile.
     pub fn compile(kind: &KernelKind, target: &Target) -> Result<JitKernel, Error> {
         Self::compile_with(kind, &[], target)
     }

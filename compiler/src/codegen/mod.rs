@@ -4,8 +4,9 @@
 //! for the JIT the entry points of the C ABI. It upholds the one arithmetic; it never sees weights: their base address
 //! is an argument of the step.
 //!
-//! Read [`isa`] (levels), [`cpu`] (levels by the names of CPUs), [`emitter`] (the vocabulary), `kernels/` (one file a family), [`wide`] (the hot ones again, with
-//! wider vectors), [`step`] (the program that calls them), [`state`] (the caller's block), [`module`] (all of it compiled), [`image`] (its bytes), [`jit`].
+//! Read [`isa`] (levels), [`cpu`] (levels by the names of CPUs), [`emitter`] (the vocabulary), `kernels/` (one file a family),
+//! [`wide`] (the hot ones again, with wider vectors), [`step`] (the program that calls them), [`state`] (the caller's block),
+//! [`module`] (all of it compiled), [`image`] (its bytes), [`jit`].
 
 pub mod candidates;
 pub mod cpu;

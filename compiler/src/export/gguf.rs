@@ -104,11 +104,7 @@ pub(super) fn write(
     room: Room<'_>,
     step: Step<'_>,
 ) -> Result<(u64, Blocks, Vec<String>), Error> {
-    let rotated = match model.architecture() {
-        Architecture::Llama => RowOrder::Pairs { head_dim: model.imported.facts.head_dim },
-        Architecture::BitNet | Architecture::Qwen3 => RowOrder::AsIs,
-    };
-    let dialect = Dialect::Gguf { rotated };
+    let dialect = Dialect::gguf(model.architecture(), model.imported.facts.head_dim);
     let blocks = chosen(model, blocks)?;
     let mut notes = Vec::new();
     let mut metadata = gguf_metadata::metadata(model, blocks, &mut notes)?;

@@ -1,4 +1,4 @@
-//! BitNet b1.58 2B-4T: the forward pass in model order.
+//! BitNet b1.58: the forward pass in model order, with squared ReLU (2B-4T) or SiLU (1bitLLM).
 //!
 //! Source: Hugging Face transformers, `models/bitnet/modeling_bitnet.py`; microsoft/bitnet-b1.58-2B-4T.
 //! Shapes: T tokens of a step; H hidden, Q = heads * head_dim, KV = kv_heads * head_dim, F intermediate.

@@ -1,6 +1,7 @@
 //! `config.json`: the numbers that the importers need, and a refusal of all that they would misread.
 //!
-//! In: the text of `config.json`, in both dialects. Out: a [`Config`] whose numbers are in range and fit each other.
+//! In: the text of `config.json`, with either notation of the rotary embedding (`rope_theta` and
+//! `rope_scaling`, or `rope_parameters`). Out: a [`Config`] whose numbers are in range and fit each other.
 //! Numbers that shape the model must be in the file: the defaults of the file's own ecosystem differ between versions.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
@@ -38,7 +39,7 @@ pub(super) const AUTO_POSITIONS: u32 = 32_768;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[non_exhaustive]
 pub enum Architecture {
-    /// BitNet b1.58 2B-4T: squared ReLU, norms in front of the output and down projections.
+    /// BitNet b1.58: squared ReLU (2B-4T) or SiLU (1bitLLM), norms in front of the output and down projections.
     #[serde(rename = "BitNetForCausalLM")]
     BitNet,
     /// Llama with ternary projections: SiLU, no further norms.

@@ -9,6 +9,7 @@
 
 use std::borrow::Cow;
 
+use super::config::Architecture;
 use crate::checkpoint::gguf::types::RowOrder;
 
 /// How the files of a checkpoint name things.
@@ -56,6 +57,15 @@ pub(super) const INNER_NORM: &str = "model.layers.0.self_attn.inner_attn_ln.weig
 pub(super) const ROPE_FREQS: &str = "rope_freqs.weight";
 
 impl Dialect {
+    /// That of GGUF files of an architecture whose heads have `head_dim` elements.
+    pub(crate) fn gguf(architecture: Architecture, head_dim: u32) -> Self {
+        let rotated = match architecture {
+            Architecture::BitNet | Architecture::Qwen3 => RowOrder::AsIs,
+            Architecture::Llama => RowOrder::Pairs { head_dim },
+        };
+        Dialect::Gguf { rotated }
+    }
+
     /// What the files call the tensor `name`; `name` itself if they have no other word.
     pub(crate) fn file_name(self, name: &str) -> Cow<'_, str> {
         match self {

@@ -5,9 +5,11 @@
 //! another thread writes ([`check`] proves it anew for every schedule; the coarse head's own memory, and the meetings within
 //! its phase, are `codegen::step::head`'s). It knows no instructions and no addresses.
 //!
-//! Read [`layout`] (rows and tiles to bytes), [`kernel`] (what there is to call), [`variant`] (how its loops are cut), [`table`], [`lut`], [`columns`], [`dup`], [`groups`] (scratch memory), [`plan`]
-//! (node to calls), [`phases`] (calls to phases), [`buffers`] (liveness to offsets), [`packing`] (weights to bytes), [`head`] and [`coarse`] (the head's second copy, and why it may be trusted), [`mod@print`], [`traffic`] (bytes
-//! and products of a step).
+//! Read [`layout`] (rows and tiles to bytes), [`trit_packing`] (the packings of trits in numbers), [`kernel`] (what there is
+//! to call), [`variant`] (how its loops are cut), [`table`], [`lut`], [`columns`], [`dup`], [`groups`] (scratch memory),
+//! [`plan`] (node to calls), [`phases`] (calls to phases), [`buffers`] (liveness to offsets), [`packing`] (weights to bytes),
+//! [`head`] and [`coarse`] (the head's second copy, and why it may be trusted), [`mod@print`], [`traffic`] (bytes and products
+//! of a step).
 
 pub mod buffers;
 pub mod check;
@@ -63,7 +65,8 @@ pub enum RowKind {
     F32,
     /// i32, padded likewise.
     I32,
-    /// i8 codes padded with zeros to whole blocks of every packing (`layout::row_bytes`); behind all rows one f32 scale per row, then one i32 sum per row.
+    /// i8 codes padded with zeros to whole blocks of every packing (`layout::row_bytes`); behind all rows one f32 scale per
+    /// row, then one i32 sum per row.
     Q8,
     /// i8 codes padded likewise, then the inverse scales of so many groups, f32 padded to a multiple of 16, then the sums of
     /// their codes, i32 padded likewise: all in the row.

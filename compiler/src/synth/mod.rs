@@ -6,8 +6,8 @@
 //! Upholds: the same shape and options give the same bytes on every machine; memory does not grow with the model; the
 //! folder appears whole or not at all. The text that such a model writes means nothing.
 //!
-//! Read [`shapes`] (the table), [`mod@layout`] (tensors and files), [`fill`] (random bytes), [`repeat`] (rows that repeat), [`files`] (configuration and
-//! tokenizer), [`write`](mod@write) (the folder).
+//! Read [`shapes`] (the table), [`mod@layout`] (tensors and files), [`fill`] (random bytes), [`repeat`] (rows that repeat),
+//! [`files`] (configuration and tokenizer), [`write`](mod@write) (the folder).
 
 pub mod files;
 pub mod fill;

@@ -404,7 +404,8 @@ impl Operands {
                 // Checked above: the weights are of the kernel's packing and the arena of its shape, with scratch memory
                 // for this thread; `copy` is below `copies`, so `w` is a whole matrix of valid bytes.
                 // SAFETY: this is the argument struct of a ternary kernel that scales, with memory as it demands (one whose
-                // weights are its code reads none); threads write different tiles, parts or batches; memory and code are borrowed until `run` returns, after all threads.
+                // weights are its code reads none); threads write different tiles, parts or batches; memory and code are
+                // borrowed until `run` returns, after all threads.
                 unsafe { entry(args.as_ptr()) };
                 copy = if copy + 1 == turns.copies { 0 } else { copy + 1 };
                 barrier.wait();

@@ -1,7 +1,7 @@
 //! From tables that passed the lints to the text of every generated file.
 //!
-//! In: [`Tables`]. Out: Rust in `rustfmt`'s form, Markdown pages, and templates of what goes with a built model. It upholds that the same tables give the same bytes:
-//! nothing here depends on the clock, the environment or the order of a hash.
+//! In: [`Tables`]. Out: Rust in `rustfmt`'s form, Markdown pages, and templates of what goes with a built model. It upholds
+//! that the same tables give the same bytes: nothing here depends on the clock, the environment or the order of a hash.
 
 mod abi;
 mod artifact;

@@ -8,7 +8,8 @@
 //! facts and weights have all been checked. The sums find damage, not malice: an artifact holds machine code, and who
 //! runs one trusts its maker as with any program.
 //!
-//! Read [`header`] (the first page), [`meta`] (the facts), [`unfinished`] (files that appear whole), [`write`](mod@write), [`open`], and the private `sections`.
+//! Read [`header`] (the first page), [`meta`] (the facts), [`unfinished`] (files that appear whole), [`write`](mod@write),
+//! [`open`], and the private `sections`.
 
 pub mod error;
 pub mod header;

@@ -155,7 +155,7 @@ pub static KNOBS: &[KnobSpec] = &[
         env: "TERN_CACHE_DIR",
         kind: KnobKind::FolderOrAuto,
         default: "auto",
-        doc: "The folder of compiled models, which nobody but its owner may write; `auto` is tern in the user's folder of caches.",
+        doc: "The folder of compiled and fetched models, which nobody but its owner may write; `auto` is tern in the user's folder of caches.",
     },
     KnobSpec {
         name: "cache-gb",

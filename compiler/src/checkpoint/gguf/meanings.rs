@@ -49,7 +49,7 @@ const fn number(dtype: Dtype, bytes: usize) -> Meaning {
     Meaning::Plain(StoredType::Other(dtype), bytes)
 }
 
-/// Every id with its meanings. Those of TL1 and TL2 are missing: [`refused`] has them.
+/// Every id with its meanings. 37 (I8_S) and 38 (TL1) are missing, and 39 is MXFP4 alone and not TL2: [`refused`] has those.
 #[rustfmt::skip]
 const MEANINGS: &[(u32, &[Meaning])] = &[
     (0,   &[Meaning::Plain(StoredType::F32, 4)]),

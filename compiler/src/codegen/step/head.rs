@@ -2,10 +2,11 @@
 //!
 //! In: the call that would compute all logits. Out: the `k` largest in the caller's memory, and the record of what was
 //! read for them. With a coarse copy thread 0 quantises the row of activations, then the threads (1) scan the copy; (2)
-//! compute exactly each its best rows by coarse logit; (3) know, from the lists of all, a lower bound of the k-th largest logit, and compute exactly each its
-//! rows whose upper bound reaches it ([`crate::schedule::coarse`] proves that no other row matters). Then thread 0
-//! merges. So the threads meet [`MEETINGS`](crate::schedule::head::MEETINGS) times within the phase. A list holds the threads' own rows and, as ballast that raises the threshold, the best of the others'; a merge
-//! takes from each thread its own.
+//! compute exactly each its best rows by coarse logit; (3) know, from the lists of all, a lower bound of the k-th largest
+//! logit, and compute exactly each its rows whose upper bound reaches it ([`crate::schedule::coarse`] proves that no other row
+//! matters). Then thread 0 merges. So the threads meet [`MEETINGS`](crate::schedule::head::MEETINGS) times within the phase. A
+//! list holds the threads' own rows and, as ballast that raises the threshold, the best of the others'; a merge takes from each
+//! thread its own.
 
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};

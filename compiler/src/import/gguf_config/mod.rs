@@ -20,7 +20,6 @@ use super::dialect::Dialect;
 use super::error::Error;
 use super::quantization::{Activations, Quantization, ScaleRule, WeightFormat};
 use super::rope::MAX_POSITIONS;
-use crate::checkpoint::gguf::types::RowOrder;
 use crate::checkpoint::gguf::value::Value;
 use crate::checkpoint::gguf::{Gguf, Metadata};
 use crate::checkpoint::{Checkpoint, Fault};
@@ -128,10 +127,6 @@ pub(super) fn parse(checkpoint: &Checkpoint, gguf: &Gguf, options: &ImportOption
     keys::refuse_meaningful(&keys)?;
     let hadamard = hadamard::hadamard(checkpoint, metadata)?;
 
-    let rotated = match architecture {
-        Architecture::BitNet | Architecture::Qwen3 => RowOrder::AsIs,
-        Architecture::Llama => RowOrder::Pairs { head_dim },
-    };
     let tied = checkpoint.tensor(HEAD).is_none() || checkpoint.same_data(EMBED, HEAD);
     let (bos, eos) = ends(metadata, vocab)?;
     let quantization = Quantization {
@@ -141,7 +136,7 @@ pub(super) fn parse(checkpoint: &Checkpoint, gguf: &Gguf, options: &ImportOption
         activations: activations(metadata, architecture, options.activations)?,
     };
     let source = metadata.file().to_owned();
-    let dialect = Dialect::Gguf { rotated };
+    let dialect = Dialect::gguf(architecture, head_dim);
     Ok(Config {
         source,
         dialect,

@@ -2,13 +2,15 @@
 //!
 //! In: codes (trit + 1) of the rows of one tile. Out: the bytes of the tile, padding and all. Packing adds whole words of
 //! codes, four or sixteen bytes at a time: no field of a byte ever carries into the next byte, since a byte of four codes is
-//! at most 0xaa and one of five at most 242. Of a packing without zeros the codes are halved first. Tiles of columns are turned round a few columns at a time. Unpacking goes by the formula, trit by trit: it is for tests, and slow.
+//! at most 0xaa and one of five at most 242. Of a packing without zeros the codes are halved first. Tiles of columns
+//! are turned round a few columns at a time. Unpacking goes by the formula, trit by trit: it is for tests, and slow.
 
 use crate::schedule::kernel::TritPacking;
 use crate::schedule::layout::{ALIGN_BYTES, trit_tile_bytes, trit_tiles};
 use crate::weights::Trits;
 
-/// Packs the rows whose `codes` are given, `cols` each, as one tile; rows that the tile has beyond them are trit 0.
+/// Packs the rows whose `codes` are given, `cols` each, as one tile; rows that the tile has beyond them are trit 0, or -1 in
+/// a packing without zeros.
 ///
 /// # Panics
 /// If there are more rows than a tile has, or `tile` is not of the size that [`trit_tile_bytes`] says.

@@ -1,7 +1,8 @@
 //! Every encoding against golden bytes, and encoders against decoders.
 //!
 //! The ternary vectors hold the weights `w[j]` of a linear congruential sequence; those of TQ1_0, TQ2_0 and Q2_0 were confirmed
-//! with the formats' reference implementations, which also gave the sums of the dense ones.
+//! with the formats' reference implementations. Dense blocks, and further ones of TQ1_0 and TQ2_0, are in
+//! `dense_blocks.safetensors` with their weights: `dense_blocks.py` wrote it with the `gguf` package.
 #![expect(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "tests")]
 
 use half::f16;

@@ -1,6 +1,7 @@
 //! Packed trits to table indices: c0 + 3 c1 + 9 c2 + 27 c3, one byte per group of four.
 //!
-//! Each half of a byte holds two codes, and one byte shuffle per half gives c0 + 3 c1 and 9 (c2 + 3 c3).
+//! Each half of a byte holds two codes, and one byte shuffle per half gives c0 + 3 c1 and 9 (c2 + 3 c3). A byte of eight signs is
+//! an index as it is: those are only gathered.
 
 use cranelift_codegen::ir::{InstBuilder, Value};
 

@@ -1,19 +1,22 @@
 //! i8 codes times trits, exact in i32, with what follows fused behind: the kernels that the model's time goes into.
 //!
-//! Weights are `t2_16x16`: a cache line holds 16 columns of 16 rows, one dword per row, so that dword lanes are rows. Two
-//! ways read them:
-//! - [`dot`], which reads `b1_16x32` as well: a field of a line is multiplied with the dword of activation codes that its four columns have, the same for
-//!   all rows. Sums of 16 rows grow side by side and need no reduction. One token, or two that share the unfolding.
-//! - [`table`]: for many tokens. The sums of every combination of four trits are written to a table once; a row then costs
-//!   one addition per four columns and eight tokens, and no multiplication.
+//! Two ways share `t2_16x16`, in which a cache line holds 16 columns of 16 rows, one dword per row, so that dword lanes are
+//! rows, and `b1_16x32`, which holds 32 columns of signs likewise:
+//! - [`dot`]: a field of a line is multiplied with the dword of activation codes that its four columns have, the same for all
+//!   rows. Sums of 16 rows grow side by side and need no reduction. One token, or several that share the unfolding.
+//! - [`table`]: for many tokens. The sums of every combination of four trits, or of eight signs, are written to a table once; a
+//!   row then costs one addition per four columns (of signs, eight) and eight tokens, and no multiplication.
 //!
 //! Weights that are code have [`mod@addsub`].
 //!
 //! One way reads `n4_16x16`, whose byte lanes are rows:
 //! - [`lut`]: for one token after another. Sixteen rows look up the sum of two columns in one byte shuffle.
 //!
-//! [`mod@groups`] reads `t2g_16x16`, `b1g_16x32` and both with scales of f16: weights with a scale per group of columns, with codes or with f32; so does
-//! [`table`], with codes.
+//! One way reads `c2_256`, whose cache lines are columns:
+//! - [`columns`]: for one token after another. Columns whose activation is zero are not read.
+//!
+//! [`mod@groups`] reads `t2g_16x16`, `b1g_16x32`, and `t2h_16x16` and `b1h_16x32` with scales of f16: weights with a scale per
+//! group of columns, with codes or with f32; so does [`table`], with codes.
 //!
 //! [`mod@dup`] reads a matrix of which repeats are stored once.
 //!

@@ -1,10 +1,10 @@
 //! The table product: one addition per four trits, or eight that are not zero, and eight tokens; no multiplication.
 //!
 //! Lanes are tokens, a batch of 16 in two vectors of i16. For each group of four columns the sums of all 81 combinations
-//! of trits (of eight columns those of all 256 of signs) stand in a table in L1; the packed bytes of a row, turned into indices, pick one entry per group. K goes in
-//! chunks whose sums fit i16. Of a chunk all weights are first turned into indices; then each pass makes the tables of two
-//! lines (of one) and adds their entries to every row's sum, and at last the sums are widened to i32. All of it lives in the
-//! thread's scratch memory ([`TableScratch`]).
+//! of trits (of eight columns those of all 256 of signs) stand in a table in L1; the packed bytes of a row, turned into
+//! indices, pick one entry per group. K goes in chunks whose sums fit i16. Of a chunk all weights are first turned into
+//! indices; then each pass makes the tables of two lines (of one) and adds their entries to every row's sum, and at last the
+//! sums are widened to i32. All of it lives in the thread's scratch memory ([`TableScratch`]).
 //!
 //! Scales per group of columns: [`groups`].
 //!

@@ -17,8 +17,8 @@ const UNROLL: i64 = 2 * ROWS;
 
 /// Makes the tables of `lines` lines at `to`, one per group, from the codes at `columns`, `[column][token]`.
 ///
-/// Of trits: /// Entry c0 + 3 c1 + 9 c2 + 27 c3 is the sum of (ci - 1) x_i, where x_i are the codes of the group's columns. Each is
-/// one addition away from one before it.
+/// Of trits, entry c0 + 3 c1 + 9 c2 + 27 c3 is the sum of (ci - 1) x_i, where x_i are the codes of the group's columns; of signs,
+/// entry c0 + 2 c1 + ... + 128 c7 is the sum of (2 ci - 1) x_i. Each is one addition away from one before it.
 pub(super) fn tables(k: &mut Emitter<'_, '_>, packing: TritPacking, columns: Value, to: Value, lines: i64) {
     let (line_cols, table) = (i64::from(packing.block_cols()), ENTRY * i64::from(table_entries(packing)));
     k.for_bytes(lines, 1, |k, line| {

@@ -2,8 +2,9 @@
 //!
 //! A code is trit + 1, so sum(code * q) - sum(q) = sum(trit * q); the sum of a token's codes comes with it. Fields are
 //! masked where they stand in their byte, so field f counts 4^f times: it has sums of its own, divided exactly at the
-//! end. Of one bit a weight a code is (trit + 1) / 2: field f counts 2^f times, and all sums half of the above. Of five trits a byte q = r + 81 c4 with r < 81: r = min(q, q - 81, q - 162) as unsigned bytes; q - r = 81 c4
-//! goes into sums of its own; one permutation of bytes turns r into four 2-bit fields.
+//! end. Of one bit a weight a code is (trit + 1) / 2: field f counts 2^f times, and all sums half of the above. Of five trits a
+//! byte q = r + 81 c4 with r < 81: r = min(q, q - 81, q - 162) as unsigned bytes; q - r = 81 c4 goes into sums of its own; one
+//! permutation of bytes turns r into four 2-bit fields.
 
 use iced_x86::code_asm::{AsmMemoryOperand, dword_bcst, dword_ptr, ptr};
 

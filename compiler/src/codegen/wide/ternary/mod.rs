@@ -6,7 +6,7 @@
 //!   side and need no reduction. One token (GEMV), or up to four that share the unfolding.
 //! - [`table`]: for many tokens. The sums of every combination of four trits are written to a table once, for 16 tokens
 //!   side by side; then each group of four trits of a row is an index, and a row costs one addition per four columns: no
-//!   multiplication at all.
+//!   multiplication at all. Of signs (`b1_16x32`) a table has every combination of eight.
 //!
 //! One way reads `n4_16x16`, whose byte lanes are rows:
 //! - [`lut`]: for one token after another. Sixteen rows look up the sum of two columns in one byte shuffle.
@@ -14,8 +14,8 @@
 //! One way reads `c2_256`, whose cache lines are columns:
 //! - [`columns`]: for one token after another. Columns whose activation is zero are not read.
 //!
-//! [`groups`] reads `t2g_16x16` and `t2h_16x16`: weights with a scale per group of columns, with codes or with f32; so does
-//! [`table`], with codes.
+//! [`groups`] reads `t2g_16x16`, `b1g_16x32`, and `t2h_16x16` and `b1h_16x32` with scales of f16: weights with a scale per group of
+//! columns, with codes or with f32; so does [`table`], with codes.
 //!
 //! [`mod@dup`] reads a matrix of which repeats are stored once. Weights that are code have [`mod@addsub`].
 //!

@@ -1,9 +1,10 @@
 //! The table product: one addition per four trits, or eight that are not zero, and token; no multiplication.
 //!
 //! Lanes are tokens, a batch of 16 in i16. For each group of four columns the sums of all 81 combinations of trits (of eight columns those
-//! of all 256 of signs, whose packed bytes are indices as they are) stand in a table in L1; the packed bytes of a row, turned into indices, pick one entry per group. A pass takes the groups of
-//! two cache lines (of one): tables are made, then every row adds its entries to its i16 sum; the last pass before these could
-//! overflow adds them to i32 sums instead. Sums, codes and tables live in the thread's scratch memory ([`TableScratch`]).
+//! of all 256 of signs, whose packed bytes are indices as they are) stand in a table in L1; the packed bytes of a row, turned
+//! into indices, pick one entry per group. A pass takes the groups of two cache lines (of one): tables are made, then every row
+//! adds its entries to its i16 sum; the last pass before these could overflow adds them to i32 sums instead. Sums, codes and
+//! tables live in the thread's scratch memory ([`TableScratch`]).
 //!
 //! `passes` has the inner loops, `finish` the way from sums to results, `groups` what is different with a scale per group of
 //! columns.
