@@ -25,6 +25,9 @@ use args::{Args, Command};
 fn main() -> ExitCode {
     let mut args = Args::parse();
     start_log(args.verbose);
+    if let Err(e) = tern_runtime::lost_pages::report() {
+        output::note(&format!("warning: a file that is shortened while it is read will end this without a word: {e}"));
+    }
     // A talk listens by itself.
     if !matches!(args.command, Some(Command::Chat(_)))
         && let Err(e) = interrupt::listen()

@@ -53,6 +53,7 @@ mod growth;
 pub mod knobs;
 pub mod kv;
 pub mod limits;
+pub mod lost_pages;
 pub mod memory;
 pub mod model;
 pub mod profile;

@@ -216,6 +216,9 @@ fn rotations_that_are_not_understood_are_refused() {
     refused(&|f| set(f, "weight_names", texts(&["blk.0.ssm_out.weight"])), "\"blk.0.ssm_out.weight\"");
     refused(&|f| set(f, "weight_names", texts(&["blk.7.attn_q.weight"])), "names of tensors that are there");
     refused(&|f| set(f, "inverse_weight_names", texts(&["output.weight"])), "\"output.weight\"");
+    refused(&|f| set(f, "weight_names", texts(&[])), "the names of the weights");
+    refused(&|f| f.pairs.retain(|(key, _)| key != "prism.hadamard.weight_names"), "the names of the weights");
+    refused(&|f| set(f, "gdn_v_grouped", Value::Str("wat".into())), "prism.hadamard.gdn_v_grouped");
     let tied = |f: &mut File| {
         f.tensors.retain(|tensor| tensor.name != "output.weight");
         set(f, "weight_names", texts(&["blk.0.attn_q.weight"]));

@@ -51,6 +51,14 @@ fn with_vocabulary(file: &mut File) {
     set(file, "tokenizer.ggml.merges", texts(&["a b"]));
 }
 
+/// A value that equals nothing, not even itself, is no contradiction between files.
+#[test]
+fn a_file_agrees_with_itself() {
+    let mut file = llama();
+    set(&mut file, "general.foo", Value::F32(f32::NAN));
+    imported(&file).expect("nobody reads that key");
+}
+
 #[test]
 fn faults_of_the_vocabulary_matter_to_texts_alone() {
     let mut whole = llama();
@@ -174,7 +182,7 @@ fn numbers_that_no_model_has_are_refused() {
         ("rope.freq_base", 0.5),
         ("rope.freq_base", 1e20),
         ("rope.freq_base", f32::INFINITY),
-        ("rope.scaling.factor", 0.0),
+        ("rope.scaling.factor", -1.0),
         ("rope.scaling.factor", 1e9),
         ("attention.layer_norm_rms_epsilon", 0.0),
         ("attention.layer_norm_rms_epsilon", 5.0),

@@ -23,6 +23,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("runtime/src/generated/abi.rs", "the types of the C ABI"),
     ("runtime/src/limits/dot.rs", "loops in assembly"),
     ("runtime/src/limits/read.rs", "loops in assembly"),
+    ("runtime/src/lost_pages.rs", "handles a signal"),
     ("runtime/src/memory.rs", "maps memory"),
     ("runtime/src/model.rs", "takes entry points on trust"),
     ("runtime/src/profile.rs", "is called back by compiled code"),

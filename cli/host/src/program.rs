@@ -80,6 +80,8 @@ pub fn program(source: Box<dyn Source + '_>) -> ExitCode {
         // clap's own way: help goes to standard output and is no failure.
         Err(e) => e.exit(),
     };
+    // Without a handler the program still ends, only without a word.
+    let _ = tern_runtime::lost_pages::report();
     // A talk listens by itself.
     if !matches!(args.command, Some(Command::Chat(_)))
         && let Err(e) = interrupt::listen()

@@ -76,7 +76,8 @@ pub(super) fn map_file(path: &Path) -> io::Result<Bytes> {
     // offset and shape is read and checked once, at open, against the length of the mapping, which never changes, and
     // is kept in memory of our own; element data is only ever copied out, and what the decoders check afterwards is the
     // copy. So bytes that change give wrong numbers or an error, never an access outside the mapping. A file that is
-    // shortened gives SIGBUS when a lost page is touched: the program ends, it does not read other memory.
+    // shortened gives SIGBUS when a lost page is touched: the program ends (`tern_runtime::lost_pages` makes it say why), it
+    // does not read other memory.
     // SAFETY: the mapping is read-only and private to this program; what changes behind it is met as said above.
     let map = unsafe { Mmap::map(&file)? };
     Ok(Bytes::Mapped(map))

@@ -202,7 +202,8 @@ fn scales_are_as_few_as_possible() {
     let groups = [block(&ones, 1.0), block(&ones, 2.0), block(&zeros, 3.0), block(&ones, 4.0)];
     assert_eq!(scales(&groups), Scales::Groups { cols: 64, scales: vec![1.0, 2.0, 1.0, 4.0] });
     // Without a code for zero, a scale of zero makes zeros of all signs.
-    let (codes, scale) = decode(Encoding::Q1_0, [1, 128], &[0; 18]).expect("valid");
+    let zeros = [&[0; 2][..], &[0xff; 16]].concat();
+    let (codes, scale) = decode(Encoding::Q1_0, [1, 128], &zeros).expect("valid");
     assert_eq!((codes, scale), (vec![1; 128], Scales::Tensor(1.0)));
 }
 
@@ -219,9 +220,12 @@ fn damage_is_refused_with_its_place() {
         assert!(text.contains("byte 100: found a scale of"), "{text}");
     }
     // A hole of zero bytes.
-    for (encoding, shape, bytes) in
-        [(Encoding::Q2_0, [1, 64], 18), (Encoding::Tq1_0, [1, 256], 54), (Encoding::I2S, [1, 128], 64)]
-    {
+    for (encoding, shape, bytes) in [
+        (Encoding::Q2_0, [1, 64], 18),
+        (Encoding::Q1_0, [1, 128], 18),
+        (Encoding::Tq1_0, [1, 256], 54),
+        (Encoding::I2S, [1, 128], 64),
+    ] {
         let text = refused(encoding, shape, &vec![0; bytes]);
         assert!(text.contains("a scale of 0 in a block of") && text.contains("fetch them again"), "{text}");
     }
