@@ -31,7 +31,7 @@ const MATRICES: [(&str, &str, usize); 7] = [
 
 /// H[i][j] as it is defined.
 fn entry(i: usize, j: usize) -> f32 {
-    if (i & j).count_ones() % 2 == 0 { 1.0 } else { -1.0 }
+    if (i & j).count_ones().is_multiple_of(2) { 1.0 } else { -1.0 }
 }
 
 /// Each block of `row` times H / sqrt(B).
