@@ -124,7 +124,7 @@ pub fn hadamard_norm(block: usize) -> f32 {
 }
 
 /// y = H (s * x) / sqrt(B) of each block of B elements, or s * (H x / sqrt(B)) with the signs `behind`;
-/// H[i][j] = (-1)^popcount(i & j). Butterflies in place, of the widest distance first.
+/// `H[i][j] = (-1)^popcount(i & j)`. Butterflies in place, of the widest distance first.
 ///
 /// # Panics
 /// If the lengths differ.
