@@ -133,7 +133,7 @@ fn refusals_leave_nothing() {
         ("x.a", 2, &["--emit", "lib", "--cc", "gcc"], "--cc is for --emit lib --shared"),
         ("x.so", 1, &["--emit", "lib", "--shared", "--cc", "no-such-cc"], "`no-such-cc` cannot be run"),
         ("x.so", 1, &["--emit", "lib", "--shared", "--cc", "false"], "`false` does not link"),
-        ("no/folder/x.o", 1, &["--emit", "obj"], "No such file"),
+        ("no/folder/x.o", 1, &["--emit", "obj"], "there is no folder"),
     ] {
         build(folder, out, options).refused(code, message);
         assert_eq!(names(folder), [""; 0], "{options:?}");
