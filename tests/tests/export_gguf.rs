@@ -128,7 +128,9 @@ fn vocabularies_without_a_way_back_are_left_out_and_said() {
         change(&mut json);
         let dir = tempfile::tempdir().expect("a folder");
         let from = folder(dir.path(), &spec(vocab), |_| (), &[("tokenizer.json", json.to_string().as_bytes())]);
-        let out = dir.path().join("m.gguf");
+        // In a folder of its own: a tokenizer.json beside it would be taken.
+        let away = tempfile::tempdir().expect("a folder");
+        let out = away.path().join("m.gguf");
         let notes = write(&from, GGUF, &out).expect("written").notes.join("\n");
         assert!(read(&out).1.tokenizer_json.is_none(), "{notes}");
         notes
