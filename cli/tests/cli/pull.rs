@@ -3,11 +3,11 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::hub::{COMMIT, Fault, Hub};
-use crate::support::{Ran, fixture, names, text};
+use crate::support::{Ran, fixture, names, ran, text};
 
 const MODEL: &str = "OWNER/NAME";
 const WEIGHTS: &str = "model.safetensors";
@@ -19,15 +19,6 @@ fn cache() -> tempfile::TempDir {
 
 fn hub() -> Hub {
     Hub::of_fixture(&fixture("llama-bitlinear"))
-}
-
-fn ran(command: &mut Command) -> Ran {
-    let output = command.stdin(Stdio::null()).output().expect("tern ends");
-    Ran {
-        code: output.status.code(),
-        stdout: String::from_utf8(output.stdout).expect("UTF-8"),
-        stderr: String::from_utf8(output.stderr).expect("UTF-8"),
-    }
 }
 
 fn pull(hub: &Hub, cache: &Path) -> Ran {

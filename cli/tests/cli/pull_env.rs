@@ -1,26 +1,16 @@
 //! `tern pull` in the surroundings that people have: no network allowed, several hubs, slow ones, certificates of their own.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::hub::{Fault, Hub};
-use crate::support::{Ran, fixture, run, text};
+use crate::support::{Ran, fixture, ran, run, text};
 
 const MODEL: &str = "OWNER/NAME";
 const PROMPT: [&str; 7] = ["-p", "Once upon a time", "-n", "8", "--temp", "0", "--print-ids"];
 
 fn cache() -> tempfile::TempDir {
     tempfile::tempdir().expect("a folder")
-}
-
-fn ran(command: &mut Command) -> Ran {
-    let output = command.stdin(Stdio::null()).output().expect("tern ends");
-    Ran {
-        code: output.status.code(),
-        stdout: String::from_utf8(output.stdout).expect("UTF-8"),
-        stderr: String::from_utf8(output.stderr).expect("UTF-8"),
-    }
 }
 
 fn offline(hub: &Hub, cache: &Path, args: &[&str]) -> Ran {

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 /// What a run gave.
 #[derive(Debug)]
@@ -46,7 +46,15 @@ pub(crate) fn run_with_input<S: AsRef<std::ffi::OsStr>>(args: &[S], input: &[u8]
         .expect("tern starts");
     // It may end without reading.
     let _ = child.stdin.take().expect("standard input").write_all(input);
-    let output = child.wait_with_output().expect("tern ends");
+    gave(child.wait_with_output().expect("tern ends"))
+}
+
+/// Runs a command that was made ready, nothing on standard input.
+pub(crate) fn ran(command: &mut Command) -> Ran {
+    gave(command.stdin(Stdio::null()).output().expect("tern ends"))
+}
+
+fn gave(output: Output) -> Ran {
     Ran {
         code: output.status.code(),
         stdout: String::from_utf8(output.stdout).expect("standard output is UTF-8"),

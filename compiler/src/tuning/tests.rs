@@ -91,17 +91,14 @@ fn batches_of_tokens_cost_what_whole_ones_do() {
     assert_eq!((ns(16), ns(9), ns(17)), (Some(100.0), Some(100.0), Some(200.0)));
 }
 
+/// A product on one thread of a level that has every kernel.
+fn ask(work: Work) -> Ask {
+    let (level, emitter) = (Isa::Avx512Vbmi, EmitterChoice::Auto);
+    Ask { level, emitter, work, threads: 1, zeros: 0.0, program: None, without_zeros: false }
+}
+
 #[test]
 fn the_cheapest_is_chosen_and_what_was_not_measured_is_not_taken_for_fast() {
-    let ask = |work| Ask {
-        level: Isa::Avx512Vbmi,
-        emitter: EmitterChoice::Auto,
-        work,
-        threads: 1,
-        zeros: 0.0,
-        program: None,
-        without_zeros: false,
-    };
     let shape = work(512, 2560, 2560);
     let measured = [figure(Strategy::Dot2, shape, 1, 4e9), figure(Strategy::Dot5, shape, 1, 3e9)];
     let figures = Figures::only(&sheet(&measured));
@@ -173,15 +170,6 @@ fn scales_per_group_have_figures_of_their_own() {
 fn groups_without_figures_are_priced_by_products_without_them() {
     let plain = work(1, 2048, 2048);
     let figures = Figures::only(&sheet(&[figure(Strategy::Dot2, plain, 1, 1_000_000.0)]));
-    let ask = |work| Ask {
-        level: Isa::Avx512Vbmi,
-        emitter: EmitterChoice::Auto,
-        work,
-        threads: 1,
-        zeros: 0.0,
-        program: None,
-        without_zeros: false,
-    };
     let all = choose::all(&figures, &ask(Work { group: 128, ..plain }));
     let [only] = all[..] else { panic!("dot2 alone: {all:?}") };
     assert!(matches!(only.source, Source::Scaled { .. }) && only.strategy == Strategy::Dot2, "{only:?}");

@@ -73,6 +73,21 @@ pub(super) fn is_shared(b: &mut FunctionBuilder<'_>, n_threads: Value) -> Value 
     b.ins().icmp_imm_u(IntCC::UnsignedLessThanOrEqual, others, i64::from(MAX_TABLE_THREADS) - 2)
 }
 
+/// How a split of a call shares its units: kernels that keep something in scratch memory run where there is some.
+fn share_of_choice(kernels: &[KernelKind], choice: Choice, split: Split) -> Share {
+    let prepares = |kernel: KernelId| kernels[kernel.0 as usize].prepares();
+    let any_prepares = match choice {
+        Choice::One(kernel) => prepares(kernel),
+        // Of many rows the batches are shared apart.
+        Choice::ByRows { one, few, many: _ } => prepares(one) || prepares(few),
+        Choice::ByKv { f32, f16 } => prepares(f32) || prepares(f16),
+    };
+    match split {
+        Split::Units { total, .. } if any_prepares => Share::Prepared(total),
+        _ => Share::of(split),
+    }
+}
+
 impl Step<'_> {
     /// Computes every share of this thread once, at the start.
     pub(super) fn share_work(&mut self, b: &mut FunctionBuilder<'_>) {
@@ -130,15 +145,9 @@ impl Step<'_> {
         b.ins().umin(threads, most)
     }
 
-    /// How a split of a call shares its units: kernels that prepare something need memory for it.
+    /// How a split of a call shares its units.
     fn share_by(&self, call: &Call, split: Split) -> Share {
-        let prepares = |kernel: KernelId| self.schedule.kernels[kernel.0 as usize].prepares();
-        match (split, call.kernel) {
-            (Split::Units { total, .. }, Choice::ByRows { one, few, .. }) if prepares(one) || prepares(few) => {
-                Share::Prepared(total)
-            }
-            _ => Share::of(split),
-        }
+        share_of_choice(&self.schedule.kernels, call.kernel, split)
     }
 
     /// This thread's units of a call, by the kernel that the number of rows chooses.
@@ -381,4 +390,33 @@ impl Share {
 /// The batches of a call with many rows.
 fn batches(call: &Call, many: &Many) -> Share {
     Share::Batches(space_key(call.space()), many.tokens, many.parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::kernel::{GroupRows, GroupScales, Regime, TritPacking};
+
+    #[test]
+    fn kernels_with_scratch_memory_run_where_there_is_some() {
+        let groups = |x| KernelKind::Groups {
+            packing: TritPacking::T2,
+            rows: 64,
+            cols: 256,
+            group: 128,
+            x,
+            scales: GroupScales::F16,
+            regime: Regime::Gemm,
+        };
+        let kernels = [groups(GroupRows::Codes), groups(GroupRows::F32)];
+        assert_eq!(kernels.map(|kind| kind.scratch_bytes() > 0), [true, false]);
+        let split = Split::Units { start: 0, count: 4, total: 4 };
+        let [with, without] = [KernelId(0), KernelId(1)];
+        let is_prepared = |choice| share_of_choice(&kernels, choice, split) == Share::Prepared(4);
+        assert!(is_prepared(Choice::One(with)) && !is_prepared(Choice::One(without)));
+        assert!(is_prepared(Choice::ByRows { one: with, few: without, many: None }));
+        assert!(is_prepared(Choice::ByRows { one: without, few: with, many: None }));
+        assert!(!is_prepared(Choice::ByRows { one: without, few: without, many: None }));
+        assert!(is_prepared(Choice::ByKv { f32: without, f16: with }));
+    }
 }

@@ -90,7 +90,7 @@ impl Planner<'_> {
             let kernel = self.kernel(kind(of_many, Regime::Table { tokens }));
             Many { kernel, tokens, parts: TABLE_PARTS, from }
         });
-        let kernel = if one == few && many.is_none() { Choice::One(one) } else { Choice::ByRows { one, few, many } };
+        let kernel = Choice::ByRows { one, few, many };
         let none = Arg::F32(F32::new(0.0));
         let args = vec![
             Arg::Weights { offset },
