@@ -71,16 +71,23 @@ impl Matrix {
         (&self.trits[n * self.cols..][..self.cols], &self.scales[n * groups..][..groups])
     }
 
+    /// With residual rows, if they are given, which `want` does not hold.
     fn run(
         &self,
         target: &Target,
         (x, regime): (GroupRows, Regime),
-        rows_of_x: Arg<'_>,
+        (rows_of_x, residual): (Arg<'_>, Option<&[Vec<f32>]>),
         tokens: usize,
         want: &[Vec<f32>],
     ) {
         let [rows, cols, group] = [self.rows, self.cols, self.group].map(|n| n as u32);
-        let kind = KernelKind::Groups { packing: self.packing, rows, cols, group, x, scales: self.stored, regime };
+        let (packing, scales, adds) = (self.packing, self.stored, residual.is_some());
+        let kind = KernelKind::Groups { packing, rows, cols, group, x, scales, regime, adds };
+        let mut want = want.to_vec();
+        for (y, r) in want.iter_mut().zip(residual.unwrap_or_default()) {
+            y.iter_mut().zip(r).for_each(|(y, r)| *y += r);
+        }
+        let residual = Rows::of(residual.unwrap_or_default());
         let mut out = Rows::garbage(tokens, self.rows);
         let units = match regime {
             Regime::Gemv | Regime::Gemm => u64::from(layout::trit_tiles(self.packing, rows)),
@@ -106,12 +113,12 @@ impl Matrix {
                 lo.into(),
                 hi.into(),
                 none(),
-                none(),
+                if adds { residual.read() } else { none() },
                 Arg::from(scratch.as_mut_slice()),
             ];
             run(target, kind, args);
         }
-        out.expect(&bits(want), &name(target, &format!("{kind} tokens {tokens}")));
+        out.expect(&bits(&want), &name(target, &format!("{kind} tokens {tokens}")));
     }
 }
 
@@ -188,8 +195,13 @@ fn products_with_a_scale_per_group() {
                     (0..tokens).map(one).collect()
                 };
                 let p = target.profile;
+                // Half of the products add residual rows.
+                let residual = random_rows(&mut rng, tokens, matrix.rows, 2.0);
+                let residual = |nth: usize| (nth % 2 == 0).then_some(&residual[..]);
                 let exact = want(&|t, trits, scales| arith::group_linear_f32(p, &x[t], trits, scales));
-                matrix.run(&target, (GroupRows::F32, Regime::Gemm), Rows::of(&x).read(), tokens, &exact);
+                let rows = Rows::of(&x);
+                let of_x = (rows.read(), residual(i + j));
+                matrix.run(&target, (GroupRows::F32, Regime::Gemm), of_x, tokens, &exact);
                 let mut q = quantised(&x, matrix.group);
                 if j / 2 == 1 {
                     // The ends of i8, all alike: the largest sums.
@@ -205,7 +217,8 @@ fn products_with_a_scale_per_group() {
                 // Tables of signs want groups of whole lines: the optimiser offers no others.
                 let has_table = packing.has_zero() || matrix.group.is_multiple_of(packing.block_cols() as usize);
                 for regime in [Regime::Gemm, table].into_iter().take(1 + usize::from(has_table)) {
-                    matrix.run(&target, (GroupRows::Codes, regime), Arg::from(&bytes[..]), tokens, &rounded);
+                    let of_x = (Arg::from(&bytes[..]), residual(i + j / 2 + usize::from(regime == table)));
+                    matrix.run(&target, (GroupRows::Codes, regime), of_x, tokens, &rounded);
                 }
             }
         }
@@ -233,7 +246,7 @@ fn weights_of_one_trit_reach_the_largest_sums() {
             };
             let want: Vec<Vec<f32>> = (0..3).map(|t| (0..20).map(|n| element(t, n)).collect()).collect();
             for regime in [Regime::Gemm, Regime::Table { tokens: candidates::TABLE_TOKENS }] {
-                matrix.run(&target, (GroupRows::Codes, regime), Arg::from(&bytes[..]), 3, &want);
+                matrix.run(&target, (GroupRows::Codes, regime), (Arg::from(&bytes[..]), None), 3, &want);
             }
         }
     }
@@ -246,21 +259,33 @@ fn groups_are_quantised_by_themselves() {
         for [_, cols, group] in SHAPES {
             let mut x = random_rows(&mut rng, 3, cols, 5.0);
             x[1].fill(0.0);
-            let want = laid_out(&quantised(&x, group), cols);
-            let mut found = vec![0xa5u8; want.len() + 64];
-            let kind = KernelKind::QuantizeGroups { cols: cols as u32, group: group as u32 };
-            let rows = Rows::of(&x);
-            let (groups, row_bytes) = (cols / group, want.len() / 3);
-            for (lo, hi) in [(0, 1), (1, 3)] {
-                run(&target, kind, &mut [rows.read(), Arg::from(&mut found[..]), lo.into(), hi.into()]);
-            }
-            let what = name(&target, &kind.to_string());
-            assert!(found[want.len()..].iter().all(|byte| *byte == 0xa5), "{what}: wrote behind the rows");
-            for (found, want) in found.chunks(row_bytes).zip(want.chunks(row_bytes)) {
-                // Behind scales and sums there is what nobody reads.
-                let sums = layout::group_sums_at(cols as u32, groups as u32) as usize;
-                for range in [0..layout::group_scales_at(cols as u32) as usize + 4 * groups, sums..sums + 4 * groups] {
-                    assert_eq!(found[range.clone()], want[range], "{what}");
+            let gain = random_rows(&mut rng, 1, cols, 1.5);
+            // As they are, and normalised before.
+            for eps in [None, Some(1e-5)] {
+                let mut y = x.clone();
+                if let Some(eps) = eps {
+                    x.iter().zip(&mut y).for_each(|(x, y)| arith::rmsnorm(target.profile, x, &gain[0], eps, y));
+                }
+                let want = laid_out(&quantised(&y, group), cols);
+                let mut found = vec![0xa5u8; want.len() + 64];
+                let eps = eps.map(F32::new);
+                let kind = KernelKind::QuantizeGroups { eps, cols: cols as u32, group: group as u32 };
+                let (rows, gains) = (Rows::of(&x), Rows::of(&gain));
+                let (groups, row_bytes) = (cols / group, want.len() / 3);
+                for (lo, hi) in [(0, 1), (1, 3)] {
+                    let args = &mut [rows.read(), gains.read(), Arg::from(&mut found[..]), lo.into(), hi.into()];
+                    run(&target, kind, args);
+                }
+                let what = name(&target, &kind.to_string());
+                assert!(found[want.len()..].iter().all(|byte| *byte == 0xa5), "{what}: wrote behind the rows");
+                for (found, want) in found.chunks(row_bytes).zip(want.chunks(row_bytes)) {
+                    // Behind scales and sums there is what nobody reads.
+                    let sums = layout::group_sums_at(cols as u32, groups as u32) as usize;
+                    for range in
+                        [0..layout::group_scales_at(cols as u32) as usize + 4 * groups, sums..sums + 4 * groups]
+                    {
+                        assert_eq!(found[range.clone()], want[range], "{what}");
+                    }
                 }
             }
         }

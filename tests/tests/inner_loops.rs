@@ -95,7 +95,9 @@ fn kinds(target: &Target) -> Vec<KernelKind> {
             for (x, regime) in
                 [(GroupRows::Codes, Regime::Gemm), (GroupRows::Codes, tables), (GroupRows::F32, Regime::Gemm)]
             {
-                kinds.push(KernelKind::Groups { packing: TritPacking::T2, rows, cols, group, x, scales, regime });
+                let kind =
+                    |adds| KernelKind::Groups { packing: TritPacking::T2, rows, cols, group, x, scales, regime, adds };
+                kinds.extend([false, true].map(kind));
             }
         }
     }

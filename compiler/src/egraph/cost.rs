@@ -162,7 +162,8 @@ pub fn strategies(op: Op) -> Option<([Strategy; 2], bool)> {
         | Op::TernaryLinear { decode, prefill }
         | Op::TernaryLinearAdd { decode, prefill }
         | Op::TernaryLinearCat { decode, prefill }
-        | Op::TernaryGroupLinear { decode, prefill } => Some(([decode, prefill], false)),
+        | Op::TernaryGroupLinear { decode, prefill }
+        | Op::TernaryGroupLinearAdd { decode, prefill } => Some(([decode, prefill], false)),
         Op::TernaryGlu { decode, prefill, .. } => Some(([decode, prefill], true)),
         Op::InputIds
         | Op::Positions
@@ -190,6 +191,7 @@ pub fn strategies(op: Op) -> Option<([Strategy; 2], bool)> {
         | Op::RmsNormHeads { .. }
         | Op::Hadamard { .. }
         | Op::QuantizeGroups { .. }
+        | Op::RmsNormQuantizeGroups { .. }
         | Op::TernaryF32Linear => None,
     }
 }
@@ -203,6 +205,7 @@ pub fn with_strategies(op: Op, [decode, prefill]: [Strategy; 2]) -> Op {
         Op::TernaryLinearCat { .. } => Op::TernaryLinearCat { decode, prefill },
         Op::TernaryGlu { act, .. } => Op::TernaryGlu { act, decode, prefill },
         Op::TernaryGroupLinear { .. } => Op::TernaryGroupLinear { decode, prefill },
+        Op::TernaryGroupLinearAdd { .. } => Op::TernaryGroupLinearAdd { decode, prefill },
         other => other,
     }
 }
@@ -338,7 +341,10 @@ fn work(step: &Step<'_>, op: Op, operands: &[OperandType<'_>], result: &Type) ->
         Op::InputIds | Op::Positions | Op::KvCache { .. } | Op::Get { .. } => return Some(None),
         // One row of the table per token.
         Op::Embed => Work { memory_bytes: written, ..pointwise(1) },
-        Op::RmsNorm { .. } | Op::RmsNormQuantize { .. } | Op::RmsNormHeads { .. } => {
+        Op::RmsNorm { .. }
+        | Op::RmsNormQuantize { .. }
+        | Op::RmsNormQuantizeGroups { .. }
+        | Op::RmsNormHeads { .. } => {
             let gain = weights().fold(0, |sum: u64, ty| sum.saturating_add(weight_bytes(ty)));
             let work = pointwise(4);
             Work { cache_bytes: work.cache_bytes.saturating_add(gain), ..work }
@@ -386,6 +392,7 @@ fn work(step: &Step<'_>, op: Op, operands: &[OperandType<'_>], result: &Type) ->
         | Op::TernaryLinearAdd { .. }
         | Op::TernaryLinearCat { .. }
         | Op::TernaryGroupLinear { .. }
+        | Op::TernaryGroupLinearAdd { .. }
         | Op::TernaryGlu { .. } => Work { memory_bytes: 0, cache_bytes: values.saturating_add(written), ops: 0 },
     }))
 }

@@ -674,6 +674,43 @@ pub static OPS: &[OpSpec] = &[
         source: "own: what CPU engines do in front of weights with a scale per group",
     },
     OpSpec {
+        name: "rmsnorm_quantize_groups",
+        summary: "quantize_groups(rmsnorm(x, g)) in one pass.",
+        form: Form::Compiled,
+        fused: true,
+        operands: &[
+            value(
+                "x",
+                tensor(
+                    DTypePattern::Is(DType::F32),
+                    &[DimPattern::Row("R"), DimPattern::Product(&DimPattern::Var("C"), &DimPattern::Attr("group"))],
+                ),
+            ),
+            weight(
+                "g",
+                tensor(DTypePattern::Dense, &[DimPattern::Product(&DimPattern::Var("C"), &DimPattern::Attr("group"))]),
+            ),
+        ],
+        result: tensor(
+            DTypePattern::Is(DType::Q8),
+            &[DimPattern::Row("R"), DimPattern::Var("C"), DimPattern::Attr("group")],
+        ),
+        attrs: &[
+            AttrSpec { name: "eps", kind: AttrKind::F32, doc: "added to the mean square" },
+            AttrSpec { name: "group", kind: AttrKind::U32, doc: "elements of a group" },
+        ],
+        constraints: &[
+            Constraint { id: "C1", text: "eps is finite and greater than 0", check: Check::AttrPositive("eps") },
+            Constraint {
+                id: "C2",
+                text: "group is 1 to 131072 (2^17), so that integer sums stay exact",
+                check: Check::AttrInRange { attr: "group", min: 1, max: 131072 },
+            },
+        ],
+        semantics: "y = quantize_groups(rmsnorm(x, g, eps), group); the mean square is that of the whole row",
+        source: "own: fusion",
+    },
+    OpSpec {
         name: "ternary_group_linear",
         summary: "i8 codes times trits, both with a scale per group of columns.",
         form: Form::Both,
@@ -707,6 +744,42 @@ pub static OPS: &[OpSpec] = &[
         }],
         semantics: "y[r, n] = sum_c (acc[r, n, c] * (1 / x.scale[r, c])) * s[n, c], acc[r, n, c] = sum_k x.code[r, c, k] * t[n, c, k] exactly in i32; groups in ascending order from +0, each added with madd (arith::group_linear)",
         source: "paper: Dettmers and Zettlemoyer 2023 (blockwise scales); own: the order",
+    },
+    OpSpec {
+        name: "ternary_group_linear_add",
+        summary: "residual + ternary_group_linear(x, w, s) in one kernel.",
+        form: Form::Compiled,
+        fused: true,
+        operands: &[
+            value(
+                "x",
+                tensor(
+                    DTypePattern::Is(DType::Q8),
+                    &[DimPattern::Row("R"), DimPattern::Var("C"), DimPattern::Var("G")],
+                ),
+            ),
+            weight(
+                "w",
+                tensor(
+                    DTypePattern::Is(DType::Trit),
+                    &[DimPattern::Var("N"), DimPattern::Product(&DimPattern::Var("C"), &DimPattern::Var("G"))],
+                ),
+            ),
+            weight("s", tensor(DTypePattern::Is(DType::F32), &[DimPattern::Var("N"), DimPattern::Var("C")])),
+            value("residual", tensor(DTypePattern::Is(DType::F32), &[DimPattern::Row("R"), DimPattern::Var("N")])),
+        ],
+        result: tensor(DTypePattern::Is(DType::F32), &[DimPattern::Row("R"), DimPattern::Var("N")]),
+        attrs: &[
+            AttrSpec { name: "decode", kind: AttrKind::Strategy, doc: "how it is computed for one token" },
+            AttrSpec { name: "prefill", kind: AttrKind::Strategy, doc: "how it is computed for many" },
+        ],
+        constraints: &[Constraint {
+            id: "C1",
+            text: "G is at most 131072 (2^17), so that integer sums stay exact",
+            check: Check::DimAtMost("G", 131072),
+        }],
+        semantics: "y = residual + ternary_group_linear(x, w, s) (IEEE, the sum rounded once more)",
+        source: "own: fusion",
     },
     OpSpec {
         name: "ternary_f32_linear",

@@ -260,12 +260,34 @@ pub enum Op {
         /// `group`: elements of a group.
         group: u32,
     },
+    /// quantize_groups(rmsnorm(x, g)) in one pass.
+    ///
+    /// ```text
+    /// %2 = rmsnorm_quantize_groups %1, @1 {eps = 3.0, group = 2} : q8[T, 2, 2]
+    /// ```
+    RmsNormQuantizeGroups {
+        /// `eps`: added to the mean square.
+        eps: F32,
+        /// `group`: elements of a group.
+        group: u32,
+    },
     /// i8 codes times trits, both with a scale per group of columns.
     ///
     /// ```text
     /// %3 = ternary_group_linear %2, @1, @2 : f32[T, 2]
     /// ```
     TernaryGroupLinear {
+        /// `decode`: how it is computed for one token.
+        decode: Strategy,
+        /// `prefill`: how it is computed for many.
+        prefill: Strategy,
+    },
+    /// residual + ternary_group_linear(x, w, s) in one kernel.
+    ///
+    /// ```text
+    /// %3 = ternary_group_linear_add %2, @1, @2, %1 : f32[T, 2]
+    /// ```
+    TernaryGroupLinearAdd {
         /// `decode`: how it is computed for one token.
         decode: Strategy,
         /// `prefill`: how it is computed for many.
@@ -314,7 +336,9 @@ impl Op {
             Op::RmsNormHeads { .. } => "rmsnorm_heads",
             Op::Hadamard { .. } => "hadamard",
             Op::QuantizeGroups { .. } => "quantize_groups",
+            Op::RmsNormQuantizeGroups { .. } => "rmsnorm_quantize_groups",
             Op::TernaryGroupLinear { .. } => "ternary_group_linear",
+            Op::TernaryGroupLinearAdd { .. } => "ternary_group_linear_add",
             Op::TernaryF32Linear => "ternary_f32_linear",
         }
     }
@@ -353,8 +377,10 @@ impl Op {
             Op::RmsNormHeads { .. } => 28,
             Op::Hadamard { .. } => 29,
             Op::QuantizeGroups { .. } => 30,
-            Op::TernaryGroupLinear { .. } => 31,
-            Op::TernaryF32Linear => 32,
+            Op::RmsNormQuantizeGroups { .. } => 31,
+            Op::TernaryGroupLinear { .. } => 32,
+            Op::TernaryGroupLinearAdd { .. } => 33,
+            Op::TernaryF32Linear => 34,
         }]
     }
 
@@ -404,7 +430,11 @@ impl Op {
             Op::RmsNormHeads { eps } => vec![("eps", Attr::from(eps))],
             Op::Hadamard { block, behind } => vec![("block", Attr::from(block)), ("behind", Attr::from(behind))],
             Op::QuantizeGroups { group } => vec![("group", Attr::from(group))],
+            Op::RmsNormQuantizeGroups { eps, group } => vec![("eps", Attr::from(eps)), ("group", Attr::from(group))],
             Op::TernaryGroupLinear { decode, prefill } => {
+                vec![("decode", Attr::from(decode)), ("prefill", Attr::from(prefill))]
+            }
+            Op::TernaryGroupLinearAdd { decode, prefill } => {
                 vec![("decode", Attr::from(decode)), ("prefill", Attr::from(prefill))]
             }
             Op::TernaryF32Linear => vec![],
@@ -457,8 +487,14 @@ impl Op {
             ("rmsnorm_heads", [Attr::F32(a0)]) => Op::RmsNormHeads { eps: *a0 },
             ("hadamard", [Attr::U32(a0), Attr::U32(a1)]) => Op::Hadamard { block: *a0, behind: *a1 },
             ("quantize_groups", [Attr::U32(a0)]) => Op::QuantizeGroups { group: *a0 },
+            ("rmsnorm_quantize_groups", [Attr::F32(a0), Attr::U32(a1)]) => {
+                Op::RmsNormQuantizeGroups { eps: *a0, group: *a1 }
+            }
             ("ternary_group_linear", [Attr::Strategy(a0), Attr::Strategy(a1)]) => {
                 Op::TernaryGroupLinear { decode: *a0, prefill: *a1 }
+            }
+            ("ternary_group_linear_add", [Attr::Strategy(a0), Attr::Strategy(a1)]) => {
+                Op::TernaryGroupLinearAdd { decode: *a0, prefill: *a1 }
             }
             ("ternary_f32_linear", []) => Op::TernaryF32Linear,
             _ => return None,

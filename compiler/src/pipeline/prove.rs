@@ -58,8 +58,7 @@ pub(super) fn prove(graph: &Graph, weights: &dyn WeightData, costs: &Costs, targ
         }
     }
     for node in &graph.nodes {
-        if let (Op::TernaryGroupLinear { .. } | Op::TernaryF32Linear, Some(Operand::Weight(scales))) =
-            (node.op, node.operands.get(2))
+        if let (true, Some(Operand::Weight(scales))) = (is_grouped(node.op), node.operands.get(2))
             && !proved.proofs.f16_scales.contains(scales)
             && all_f16(graph, *scales, weights)?
         {
@@ -68,6 +67,11 @@ pub(super) fn prove(graph: &Graph, weights: &dyn WeightData, costs: &Costs, targ
         }
     }
     Ok(proved)
+}
+
+/// Whether the weights have a scale per group.
+fn is_grouped(op: Op) -> bool {
+    matches!(op, Op::TernaryGroupLinear { .. } | Op::TernaryGroupLinearAdd { .. } | Op::TernaryF32Linear)
 }
 
 /// Rows of scales that are looked at together.
@@ -122,8 +126,7 @@ fn program(weight: WeightId, weights: &dyn WeightData, registers: u32, proved: &
 
 /// Looks for ternary weights without zeros: those with a scale per group always, others if a strategy could be `offered` for it.
 fn signs(graph: &Graph, weights: &dyn WeightData, offered: bool, proved: &mut Proved) -> Result<(), Error> {
-    let grouped = |op: Op| matches!(op, Op::TernaryGroupLinear { .. } | Op::TernaryF32Linear);
-    let nodes = graph.nodes.iter().filter(|node| offered || grouped(node.op));
+    let nodes = graph.nodes.iter().filter(|node| offered || is_grouped(node.op));
     let used: BTreeSet<WeightId> = nodes
         .flat_map(|node| &node.operands)
         .filter_map(|operand| match operand {

@@ -193,15 +193,18 @@ pub enum KernelKind {
         /// Whether the signs multiply the result.
         behind: bool,
     },
-    /// Each group of a row quantised by itself. Args: x, out (`RowKind::Q8Groups`), lo, hi (rows).
+    /// Each group of a row quantised by itself. Args: x, g (read if the row is normalised), out (`RowKind::Q8Groups`), lo, hi
+    /// (rows).
     QuantizeGroups {
+        /// Added to the mean square, if the row is normalised before.
+        eps: Option<F32>,
         /// Elements of a row.
         cols: u32,
         /// Elements of a group: a multiple of 16, or all of the row.
         group: u32,
     },
     /// Trits with a scale per group times rows of codes or of f32; tables are of codes. Args as those
-    /// of a ternary kernel, of which scales, sums, s_w and residual are not read: rows of x have their own.
+    /// of a ternary kernel, of which scales, sums and s_w are not read: rows of x have their own.
     Groups {
         /// How the trits of a group lie.
         packing: TritPacking,
@@ -217,6 +220,8 @@ pub enum KernelKind {
         scales: GroupScales,
         /// `Gemm` for any number of rows, or tables.
         regime: Regime,
+        /// Whether residual rows are added.
+        adds: bool,
     },
     /// acc * (s_w / s_x). Args: acc, scales, out, s_w, lo, hi (rows).
     Rescale {
@@ -377,8 +382,13 @@ impl fmt::Display for KernelKind {
             KernelKind::Hadamard { cols, block, behind } => {
                 write!(f, "hadamard_f32__{cols}_b{block}{}", if behind { "_back" } else { "" })
             }
-            KernelKind::QuantizeGroups { cols, group } => write!(f, "quantize_groups_f32_q8__{cols}_g{group}"),
-            KernelKind::Groups { packing, rows, cols, group, x, scales, regime } => {
+            KernelKind::QuantizeGroups { eps: None, cols, group } => {
+                write!(f, "quantize_groups_f32_q8__{cols}_g{group}")
+            }
+            KernelKind::QuantizeGroups { eps: Some(eps), cols, group } => {
+                write!(f, "rmsnorm_quantize_groups_f32_q8__{cols}_g{group}_eps{:08x}", eps.bits())
+            }
+            KernelKind::Groups { packing, rows, cols, group, x, scales, regime, adds } => {
                 let x = match x {
                     GroupRows::Codes => "i8",
                     GroupRows::F32 => "f32",
@@ -387,7 +397,8 @@ impl fmt::Display for KernelKind {
                     Regime::Gemv | Regime::Gemm => "linear",
                     Regime::Table { .. } => "table",
                 };
-                write!(f, "{regime}_{x}x{}__{rows}x{cols}_g{group}", packing.grouped(scales).name())
+                let adds = if adds { "_add" } else { "" };
+                write!(f, "{regime}_{x}x{}{adds}__{rows}x{cols}_g{group}", packing.grouped(scales).name())
             }
             KernelKind::Rope { cols, head_dim } => write!(f, "rope_f32__{cols}_d{head_dim}"),
             KernelKind::KvWrite { heads, head_dim, elem } => {

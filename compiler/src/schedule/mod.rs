@@ -162,13 +162,13 @@ pub enum Split {
     /// By rows: a thread has the same rows in every such call of the same space.
     Rows(RowSpace),
     /// By a constant number of units (row tiles of a matrix, rows of the vocabulary): this call's units are
-    /// `start..start + count` of `total` shared with the other calls of its node.
+    /// `start..start + count` of `total` shared with the other calls of its node, or of its phase.
     Units {
         /// First unit.
         start: u32,
         /// Units of this call.
         count: u32,
-        /// Units of the node.
+        /// Units of all of them.
         total: u32,
     },
     /// By heads times rows: all rows of one key/value head, for each row its query heads, then those of the next.

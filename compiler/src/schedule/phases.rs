@@ -4,6 +4,8 @@
 //! reads what it wrote itself. Everything else waits for the next phase. A phase of nothing but such calls, all of which
 //! write buffers (and not the cache), is *alone*: with a single row there is nothing to share out, so that every thread
 //! computes it, and nobody has to wait for it.
+//!
+//! Products with scales per group that meet in a phase share out their tiles together.
 
 use std::collections::BTreeMap;
 
@@ -45,9 +47,40 @@ pub fn group(graph: &Graph, calls: Vec<Call>) -> Vec<Phase> {
         phases[phase].calls.extend(item.calls);
     }
     for phase in &mut phases {
+        share_units(graph, &mut phase.calls);
         phase.alone = phase.calls.iter().all(|call| matches!(call.split, Split::Rows(_)) && call.writes.is_some());
     }
     phases
+}
+
+/// Products with scales per group that read the same rows in one phase count their tiles as those of one matrix, as the members of
+/// a `ternary_linear_cat` do: a thread reads one stretch of them all instead of a piece of each.
+fn share_units(graph: &Graph, calls: &mut [Call]) {
+    let mut by_x: BTreeMap<Operand, Vec<&mut Call>> = BTreeMap::new();
+    for call in calls {
+        let node = graph.node(call.node);
+        let is_grouped =
+            matches!(node.op, Op::TernaryGroupLinear { .. } | Op::TernaryGroupLinearAdd { .. } | Op::TernaryF32Linear);
+        if let (true, Some(x)) = (is_grouped, node.operands.first()) {
+            by_x.entry(*x).or_default().push(call);
+        }
+    }
+    for calls in by_x.into_values() {
+        let tiles = |call: &Call| match call.split {
+            Split::Units { count, .. } => count,
+            Split::Rows(_) | Split::RowHeads { .. } => 0,
+        };
+        let total = calls.iter().map(|call| tiles(call)).sum();
+        let mut start = 0;
+        for call in calls {
+            let count = tiles(call);
+            call.split = Split::Units { start, count, total };
+            if let Some(single) = &mut call.single {
+                single.split = call.split;
+            }
+            start += count;
+        }
+    }
 }
 
 /// The values with kernels that `node` depends on, views looked through.

@@ -5,6 +5,7 @@
 
 mod groups;
 mod lookup;
+mod parts;
 mod ternary;
 
 use std::collections::BTreeMap;
@@ -119,8 +120,11 @@ impl Planner<'_> {
             Op::TernaryLinearCat { decode, prefill } => self.ternary_cat(id, [decode, prefill])?,
             Op::RmsNormHeads { eps } => self.norm_heads(id, eps)?,
             Op::Hadamard { block, behind } => self.hadamard(id, block, behind != 0)?,
-            Op::QuantizeGroups { group } => self.quantize_groups(id, group)?,
-            Op::TernaryGroupLinear { decode, prefill } => self.group_linear(id, GroupRows::Codes, [decode, prefill])?,
+            Op::QuantizeGroups { group } => self.quantize_groups(id, None, group)?,
+            Op::RmsNormQuantizeGroups { eps, group } => self.quantize_groups(id, Some(eps), group)?,
+            Op::TernaryGroupLinear { decode, prefill } | Op::TernaryGroupLinearAdd { decode, prefill } => {
+                self.group_linear(id, GroupRows::Codes, [decode, prefill])?
+            }
             Op::TernaryF32Linear => self.group_linear(id, GroupRows::F32, [Strategy::Dot2; 2])?,
             Op::Rescale => self.rescale(id)?,
             Op::DenseMatMul => self.dense(id)?,

@@ -228,7 +228,8 @@ impl Trial {
             group => {
                 // One row is computed by the kernel of any number.
                 let regime = if regime == Regime::Gemv { Regime::Gemm } else { regime };
-                KernelKind::Groups { packing, rows, cols, group, x: GroupRows::Codes, scales: SCALES, regime }
+                let (x, scales, adds) = (GroupRows::Codes, SCALES, false);
+                KernelKind::Groups { packing, rows, cols, group, x, scales, regime, adds }
             }
         };
         let way = Way::Packed { kind, packing, regime, variant };

@@ -770,6 +770,31 @@ fn quantize_groups_1() {
 }
 
 #[test]
+fn rmsnorm_quantize_groups_1() {
+    check_example(&Example {
+        op: "rmsnorm_quantize_groups",
+        graph: r#"graph "rmsnorm_quantize_groups" {
+  @0 "table" : f32[1, 4] = dense
+  @1 "g" : f32[4] = dense
+  @2 "w" : trit[1, 4] = dense_ternary scale 1.0
+  @3 "s" : f32[1, 2] = ternary_scales
+  %0 = input_ids : i32[T]
+  %1 = embed %0, @0 : f32[T, 4]
+  %2 = rmsnorm_quantize_groups %1, @1 {eps = 3.0, group = 2} : q8[T, 2, 2]
+  %3 = ternary_group_linear %2, @2, @3 : f32[T, 1]
+  %4 = wanted_rows %3 : f32[W, 1]
+  return %4
+}
+"#,
+        weights: &[&[1.0, -1.0, 1.0, 1.0], &[508.0, 8.0, 6.0, -254.0], &[1.0, 1.0, 1.0, 1.0], &[1.0, 1.0]],
+        ids: &[0],
+        node: 2,
+        expect: Expect::Q8 { codes: &[127, -2, 3, -127], scales: &[0.5, 1.0] },
+        tolerance: 0.0,
+    });
+}
+
+#[test]
 fn ternary_group_linear_1() {
     check_example(&Example {
         op: "ternary_group_linear",
@@ -789,6 +814,30 @@ fn ternary_group_linear_1() {
         ids: &[0],
         node: 3,
         expect: Expect::F32(&[725.0, 127.0]),
+        tolerance: 0.0,
+    });
+}
+
+#[test]
+fn ternary_group_linear_add_1() {
+    check_example(&Example {
+        op: "ternary_group_linear_add",
+        graph: r#"graph "ternary_group_linear_add" {
+  @0 "table" : f32[1, 2] = dense
+  @1 "w" : trit[2, 2] = dense_ternary scale 1.0
+  @2 "s" : f32[2, 2] = ternary_scales
+  %0 = input_ids : i32[T]
+  %1 = embed %0, @0 : f32[T, 2]
+  %2 = quantize_groups %1 {group = 1} : q8[T, 2, 1]
+  %3 = ternary_group_linear_add %2, @1, @2, %1 : f32[T, 2]
+  %4 = wanted_rows %3 : f32[W, 2]
+  return %4
+}
+"#,
+        weights: &[&[127.0, -63.5], &[1.0, -1.0, 1.0, 1.0], &[3.0, 4.0, 0.5, 0.0]],
+        ids: &[0],
+        node: 3,
+        expect: Expect::F32(&[762.0, 0.0]),
         tolerance: 0.0,
     });
 }

@@ -54,6 +54,16 @@ fn fuse_ternary_glu() {
 }
 
 #[test]
+fn fuse_norm_quantize_groups() {
+    check_rule("fuse/norm_quantize_groups");
+}
+
+#[test]
+fn fuse_group_residual() {
+    check_rule("fuse/group_residual");
+}
+
+#[test]
 fn concat_pair() {
     check_rule("concat/pair");
 }

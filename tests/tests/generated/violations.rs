@@ -528,6 +528,46 @@ fn quantize_groups_c1() {
 }
 
 #[test]
+fn rmsnorm_quantize_groups_c1() {
+    check_violation(
+        "rmsnorm_quantize_groups C1",
+        r#"graph "violation" {
+  @0 "table" : f32[3, 4] = dense
+  @1 "g" : f32[4] = dense
+  @2 "w" : trit[2, 4] = dense_ternary scale 1.0
+  @3 "s" : f32[2, 2] = ternary_scales
+  %0 = input_ids : i32[T]
+  %1 = embed %0, @0 : f32[T, 4]
+  %2 = rmsnorm_quantize_groups %1, @1 {eps = -1e-5, group = 2} : q8[T, 2, 2]
+  %3 = ternary_group_linear %2, @2, @3 : f32[T, 2]
+  %4 = wanted_rows %3 : f32[W, 2]
+  return %4
+}
+"#,
+    );
+}
+
+#[test]
+fn rmsnorm_quantize_groups_c2() {
+    check_violation(
+        "rmsnorm_quantize_groups C2",
+        r#"graph "violation" {
+  @0 "table" : f32[3, 131073] = dense
+  @1 "g" : f32[131073] = dense
+  @2 "w" : trit[2, 131073] = dense_ternary scale 1.0
+  @3 "s" : f32[2, 1] = ternary_scales
+  %0 = input_ids : i32[T]
+  %1 = embed %0, @0 : f32[T, 131073]
+  %2 = rmsnorm_quantize_groups %1, @1 {eps = 1e-5, group = 131073} : q8[T, 1, 131073]
+  %3 = ternary_group_linear %2, @2, @3 : f32[T, 2]
+  %4 = wanted_rows %3 : f32[W, 2]
+  return %4
+}
+"#,
+    );
+}
+
+#[test]
 fn ternary_group_linear_c1() {
     check_violation(
         "ternary_group_linear C1",
@@ -540,6 +580,25 @@ fn ternary_group_linear_c1() {
   %2 = quantize_groups %1 {group = 131073} : q8[T, 1, 131073]
   %3 = ternary_group_linear %2, @1, @2 : f32[T, 2]
   %4 = wanted_rows %3 : f32[W, 2]
+  return %4
+}
+"#,
+    );
+}
+
+#[test]
+fn ternary_group_linear_add_c1() {
+    check_violation(
+        "ternary_group_linear_add C1",
+        r#"graph "violation" {
+  @0 "table" : f32[3, 131073] = dense
+  @1 "w" : trit[131073, 131073] = dense_ternary scale 1.0
+  @2 "s" : f32[131073, 1] = ternary_scales
+  %0 = input_ids : i32[T]
+  %1 = embed %0, @0 : f32[T, 131073]
+  %2 = quantize_groups %1 {group = 131073} : q8[T, 1, 131073]
+  %3 = ternary_group_linear_add %2, @1, @2, %1 : f32[T, 131073]
+  %4 = wanted_rows %3 : f32[W, 131073]
   return %4
 }
 "#,

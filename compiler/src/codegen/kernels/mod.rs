@@ -58,9 +58,9 @@ pub fn emit(kind: &KernelKind, program: Option<&Program>, k: &mut Emitter<'_, '_
         KernelKind::Norm { eps, out, cols } => norm::norm(k, eps.map(|e| e.get()), out, cols),
         KernelKind::NormHeads { eps, heads, head_dim } => norm::norm_heads(k, eps.get(), heads, head_dim),
         KernelKind::Hadamard { cols, block, behind } => hadamard::hadamard(k, cols, block, behind),
-        KernelKind::QuantizeGroups { cols, group } => norm::quantize_groups(k, cols, group),
-        KernelKind::Groups { packing, rows, cols, group, x, scales, regime } => {
-            ternary::groups(k, GroupShape { packing, rows, cols, group, scales }, x, regime);
+        KernelKind::QuantizeGroups { eps, cols, group } => norm::quantize_groups(k, eps.map(|e| e.get()), cols, group),
+        KernelKind::Groups { packing, rows, cols, group, x, scales, regime, adds } => {
+            ternary::groups(k, GroupShape { packing, rows, cols, group, scales }, x, regime, adds);
         }
         KernelKind::Ternary { packing, rows, cols, epilogue, regime, variant } => {
             ternary::ternary(k, ternary::Shape { packing, rows, cols, epilogue, variant }, regime);

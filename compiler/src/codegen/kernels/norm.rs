@@ -52,24 +52,25 @@ pub(super) fn norm_heads(k: &mut Emitter<'_, '_>, eps: f32, heads: u32, head_dim
     });
 }
 
-/// Args: x, out, lo, hi (rows). A group is a multiple of 16 elements, or a whole row.
-pub(super) fn quantize_groups(k: &mut Emitter<'_, '_>, cols: u32, group: u32) {
-    let [x0, out0, lo, hi] = std::array::from_fn(|slot| k.arg(slot));
+/// Args: x, g, out, lo, hi (rows). A group is a multiple of 16 elements, or a whole row; the norm is that of the row.
+pub(super) fn quantize_groups(k: &mut Emitter<'_, '_>, eps: Option<f32>, cols: u32, group: u32) {
+    let [x0, g0, out0, lo, hi] = std::array::from_fn(|slot| k.arg(slot));
     let groups = cols / group;
     let row_out_bytes = layout::row_bytes(RowKind::Q8Groups(groups), cols) as i64;
     k.for_range(lo, hi, 1, |k, row| {
         let x = k.row(x0, row, row_bytes(cols));
         let out = k.row(out0, row, row_out_bytes);
+        let r = eps.map(|eps| inverse_rms(k, x, cols, eps));
         let (first, end) = (k.int(0), k.int(i64::from(groups)));
-        k.for_range(first, end, 1, |k, g| {
-            let x = k.row(x, g, 4 * i64::from(group));
-            let codes = k.row(out, g, i64::from(group));
-            let y = |k: &mut Emitter<'_, '_>, offset: Value| normalised(k, x, x, None, offset);
+        k.for_range(first, end, 1, |k, index| {
+            let [x, g] = [x, g0].map(|row| k.row(row, index, 4 * i64::from(group)));
+            let codes = k.row(out, index, i64::from(group));
+            let y = |k: &mut Emitter<'_, '_>, offset: Value| normalised(k, x, g, r, offset);
             let scale = row_scale(k, group, &y);
             let sum = write_codes(k, group, scale, codes, &y);
             let one = k.f32(1.0);
             let inverse = k.b.ins().fdiv(one, scale);
-            let at = k.row(out, g, 4);
+            let at = k.row(out, index, 4);
             k.store(inverse, at, layout::group_scales_at(cols) as i32);
             k.store(sum, at, layout::group_sums_at(cols, groups) as i32);
         });

@@ -407,6 +407,7 @@ mod tests {
             x,
             scales: GroupScales::F16,
             regime: Regime::Gemm,
+            adds: false,
         };
         let kernels = [groups(GroupRows::Codes), groups(GroupRows::F32)];
         assert_eq!(kernels.map(|kind| kind.scratch_bytes() > 0), [true, false]);

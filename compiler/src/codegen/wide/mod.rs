@@ -123,11 +123,13 @@ pub fn emit(kind: &KernelKind, program: Option<&Program>, target: &Target) -> Re
             attention::attention(&mut k, &shape);
         }
         KernelKind::HeadScan { cols } => head::scan(&mut k, cols),
-        KernelKind::Groups { packing, rows, cols, group, x, scales, regime } if target.isa != Isa::Sse41 => {
-            ternary::groups::emit(&mut k, GroupShape { packing, rows, cols, group, scales }, x, regime);
+        KernelKind::Groups { packing, rows, cols, group, x, scales, regime, adds } if target.isa != Isa::Sse41 => {
+            ternary::groups::emit(&mut k, GroupShape { packing, rows, cols, group, scales }, x, regime, adds);
         }
         KernelKind::NormHeads { eps, heads, head_dim } => norm::norm_heads(&mut k, eps.get(), heads, head_dim),
-        KernelKind::QuantizeGroups { cols, group } => norm::quantize_groups(&mut k, cols, group),
+        KernelKind::QuantizeGroups { eps, cols, group } => {
+            norm::quantize_groups(&mut k, eps.map(|e| e.get()), cols, group);
+        }
         KernelKind::Groups { .. }
         | KernelKind::Rope { .. }
         | KernelKind::Dup { .. }

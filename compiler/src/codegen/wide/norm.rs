@@ -69,20 +69,22 @@ pub(super) fn norm_heads(k: &mut Asm, eps: f32, heads: u32, head_dim: u32) {
     });
 }
 
-/// Args: x, out, lo, hi (rows). A group is a multiple of 16 elements, or a whole row.
-pub(super) fn quantize_groups(k: &mut Asm, cols: u32, group: u32) {
+/// Args: x, g, out, lo, hi (rows). A group is a multiple of 16 elements, or a whole row; the norm is that of the row.
+pub(super) fn quantize_groups(k: &mut Asm, eps: Option<f32>, cols: u32, group: u32) {
     let groups = cols / group;
     let [scales_at, sums_at] = [layout::group_scales_at(cols), layout::group_sums_at(cols, groups)].map(|n| n as i32);
-    let [x0, out0, row, hi] = [0, 1, 2, 3].map(|slot| k.arg(slot));
+    let [x0, g0, out0, row, hi] = [0, 1, 2, 3, 4].map(|slot| k.arg(slot));
     k.for_range(row, hi, 1, |k| {
-        let [x, out, codes, at, i] = k.generals();
+        let [x, g, out, codes, at, i] = k.generals();
         k.row(x, x0, row, row_bytes(cols));
         k.row(out, out0, row, layout::row_bytes(RowKind::Q8Groups(groups), cols) as i64);
+        k.copy(g, g0);
         k.copy(codes, out);
         k.copy(at, out);
         k.set(i, 0);
+        let r = eps.map(|eps| inverse_rms(k, x, cols, eps));
         k.turns(i, groups as i32, 1, |k| {
-            let source = Row { x, g: x, r: None, bytes: row_bytes(group) as i32 };
+            let source = Row { x, g, r, bytes: row_bytes(group) as i32 };
             let scale = source.row_scale(k);
             let sum = source.write_codes(k, scale, codes);
             k.raw(|a| a.vmovd(dword_ptr(at + sums_at), sum.xmm()));
@@ -90,6 +92,7 @@ pub(super) fn quantize_groups(k: &mut Asm, cols: u32, group: u32) {
             k.vdivps(inverse, inverse, scale.at(Width::W128));
             k.raw(|a| a.vmovss(dword_ptr(at + scales_at), inverse.xmm()));
             k.raw(|a| a.add(x, 4 * group as i32));
+            k.raw(|a| a.add(g, 4 * group as i32));
             k.raw(|a| a.add(codes, group as i32));
             k.raw(|a| a.add(at, 4));
         });

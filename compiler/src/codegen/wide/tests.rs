@@ -34,8 +34,8 @@ fn kinds() -> Vec<KernelKind> {
         KernelKind::AddSub { program: ProgramId(0), rows: 30, cols: 70, epilogue: Epilogue::Scale, tokens: 32 },
         KernelKind::Rope { cols: 240, head_dim: 80 },
         KernelKind::NormHeads { eps: F32::new(1e-6), heads: 5, head_dim: 80 },
-        KernelKind::QuantizeGroups { cols: 384, group: 128 },
-        KernelKind::QuantizeGroups { cols: 100, group: 100 },
+        KernelKind::QuantizeGroups { eps: None, cols: 384, group: 128 },
+        KernelKind::QuantizeGroups { eps: Some(F32::new(1e-5)), cols: 100, group: 100 },
         KernelKind::Groups {
             packing: TritPacking::T2,
             rows: 40,
@@ -44,6 +44,7 @@ fn kinds() -> Vec<KernelKind> {
             x: GroupRows::Codes,
             scales: GroupScales::F16,
             regime: Regime::Gemm,
+            adds: true,
         },
         KernelKind::Groups {
             packing: TritPacking::T2,
@@ -53,6 +54,7 @@ fn kinds() -> Vec<KernelKind> {
             x: GroupRows::F32,
             scales: GroupScales::F32,
             regime: Regime::Gemm,
+            adds: false,
         },
         KernelKind::Groups {
             packing: TritPacking::T2,
@@ -62,6 +64,7 @@ fn kinds() -> Vec<KernelKind> {
             x: GroupRows::Codes,
             scales: GroupScales::F16,
             regime: Regime::Table { tokens: 16 },
+            adds: true,
         },
     ];
     for elem in [KvElem::F32, KvElem::F16] {

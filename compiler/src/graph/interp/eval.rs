@@ -125,11 +125,11 @@ impl<'s, 'w> Step<'s, 'w> {
             Op::RmsNormHeads { eps } => Value::F32(rmsnorm_heads(p, a.f32(0)?, a.dense(1)?, eps.get())),
             Op::Hadamard { block, behind } => Value::F32(hadamard(a.f32(0)?, a.dense(1)?, block as usize, behind != 0)),
             Op::QuantizeGroups { group } => Value::Q8(quantize_groups(a.f32(0)?, group as usize)),
-            Op::TernaryGroupLinear { .. } => {
-                let (x, [_, c]) = (a.q8(0)?, a.weight_dims(2)?);
-                let rows: Vec<&[QuantRow]> = x.chunks(c).collect();
-                Value::F32(group_linear(&rows, a.trits(1)?, a.dense(2)?, c, |x, t, s| arith::group_linear(p, x, t, s)))
+            Op::RmsNormQuantizeGroups { eps, group } => {
+                Value::Q8(quantize_groups(&rmsnorm(p, a.f32(0)?, a.dense(1)?, eps.get()), group as usize))
             }
+            Op::TernaryGroupLinear { .. } => Value::F32(a.ternary_group_linear(p)?),
+            Op::TernaryGroupLinearAdd { .. } => Value::F32(zip(a.f32(3)?, &a.ternary_group_linear(p)?, |r, y| r + y)),
             Op::TernaryF32Linear => {
                 let (x, [_, c]) = (a.f32(0)?, a.weight_dims(2)?);
                 let rows: Vec<&[f32]> = x.data.chunks(x.cols).collect();
@@ -312,6 +312,13 @@ impl<'a> Args<'a, '_> {
     fn ternary_linear(&self, x: usize, w: usize) -> Result<Array<f32>, InterpError> {
         let (q, weight) = (self.q8(x)?, self.trits(w)?);
         Ok(rescale(&ternary_matmul(q, weight), self.scale(w)?, q))
+    }
+
+    /// The codes of operand 0 times the trits of operand 1, with the scales of operand 2.
+    fn ternary_group_linear(&self, p: Profile) -> Result<Array<f32>, InterpError> {
+        let (x, [_, c]) = (self.q8(0)?, self.weight_dims(2)?);
+        let rows: Vec<&[QuantRow]> = x.chunks(c).collect();
+        Ok(group_linear(&rows, self.trits(1)?, self.dense(2)?, c, |x, t, s| arith::group_linear(p, x, t, s)))
     }
 }
 

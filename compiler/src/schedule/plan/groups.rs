@@ -1,54 +1,29 @@
-//! Products with a scale per group of columns, and what stands around them, to calls.
+//! Products with a scale per group of columns, and the codes that they read, to calls.
 //!
 //! In: a node. Out: one call: of one kernel whatever the number of rows, unless many of them use tables.
 
 use super::{Place, Planner, here, rows_of};
-use crate::graph::{DenseType, F32, Strategy, ValueId, WeightId};
+use crate::graph::{DenseType, F32, Op, Strategy, ValueId, WeightId};
 use crate::schedule::kernel::{GroupRows, GroupScales, KernelKind, Regime, TritPacking};
 use crate::schedule::packing::Layout;
 use crate::schedule::table::TABLE_PARTS;
-use crate::schedule::{Arg, Choice, Error, Many, RowKind, Single, Split, Table, layout};
+use crate::schedule::{Arg, BufferId, Choice, Error, Many, RowKind, Single, Split, Table, layout};
 use crate::strategy::Slot;
 use crate::strategy::offer::{grouped_default, packing};
 
 impl Planner<'_> {
-    pub(super) fn norm_heads(&mut self, id: ValueId, eps: F32) -> Result<Vec<Place>, Error> {
-        let (cols, space) = self.rows_type(id, id)?;
-        let (x, x_arg) = self.input(id, 0)?;
-        let offset = self.vector(id, 1)?;
-        let gain = self.weight(id, 1)?;
-        let head_dim = self.graph.weight(gain).ty.row_elems().unwrap_or(0).max(1);
-        if !u64::from(head_dim).is_multiple_of(layout::ROW_ELEMS) {
-            return Err(self.unsupported(id, "heads that are normalised must have a multiple of 16 elements"));
-        }
-        let out = self.buffer(id, 0, RowKind::F32, cols, space);
-        let kernel = self.kernel(KernelKind::NormHeads { eps, heads: cols / head_dim, head_dim });
-        let args = vec![x_arg, Arg::Weights { offset }, rows_of(out), Arg::Lo, Arg::Hi];
-        self.call(id, Choice::One(kernel), args, Split::Rows(space), vec![x], Some(out));
-        Ok(vec![here(out)])
-    }
-
-    pub(super) fn hadamard(&mut self, id: ValueId, block: u32, behind: bool) -> Result<Vec<Place>, Error> {
-        let (cols, space) = self.rows_type(id, id)?;
-        if !u64::from(block).is_multiple_of(layout::ROW_ELEMS) {
-            return Err(self.unsupported(id, "blocks that are rotated must have a multiple of 16 elements"));
-        }
-        let (x, x_arg) = self.input(id, 0)?;
-        let offset = self.vector(id, 1)?;
-        let out = self.buffer(id, 0, RowKind::F32, cols, space);
-        let kernel = self.kernel(KernelKind::Hadamard { cols, block, behind });
-        let args = vec![x_arg, Arg::Weights { offset }, rows_of(out), Arg::Lo, Arg::Hi];
-        self.call(id, Choice::One(kernel), args, Split::Rows(space), vec![x], Some(out));
-        Ok(vec![here(out)])
-    }
-
-    pub(super) fn quantize_groups(&mut self, id: ValueId, group: u32) -> Result<Vec<Place>, Error> {
+    /// Codes with a scale per group, of a row as it is or normalised before.
+    pub(super) fn quantize_groups(&mut self, id: ValueId, eps: Option<F32>, group: u32) -> Result<Vec<Place>, Error> {
         let (cols, space) = self.rows_type(id, id)?;
         self.check_group(id, cols, group)?;
         let (x, x_arg) = self.input(id, 0)?;
+        let gain = match eps {
+            Some(_) => self.vector(id, 1)?,
+            None => 0,
+        };
         let out = self.buffer(id, 0, RowKind::Q8Groups(cols / group), cols, space);
-        let kernel = self.kernel(KernelKind::QuantizeGroups { cols, group });
-        let args = vec![x_arg, rows_of(out), Arg::Lo, Arg::Hi];
+        let kernel = self.kernel(KernelKind::QuantizeGroups { eps, cols, group });
+        let args = vec![x_arg, Arg::Weights { offset: gain }, rows_of(out), Arg::Lo, Arg::Hi];
         self.call(id, Choice::One(kernel), args, Split::Rows(space), vec![x], Some(out));
         Ok(vec![here(out)])
     }
@@ -75,13 +50,24 @@ impl Planner<'_> {
             GroupRows::Codes => self.group_packings(id, strategies)?,
             GroupRows::F32 => ([self.f32_packing(weight, group); 2], false),
         };
+        let none = Arg::F32(F32::new(0.0));
+        let residual = self.residual(id)?;
+        let adds = residual.is_some();
         let mut place = |packing| {
             self.plan.model.weights.place(Layout::Groups { packing, weight, scales, rows, cols, group, stored })
         };
         let (one_offset, offset) = (place(of_one), place(of_many));
         let out = self.buffer(id, 0, RowKind::F32, rows, space);
-        let kind =
-            |packing, regime| KernelKind::Groups { packing, rows, cols, group, x: rows_of_x, scales: stored, regime };
+        let kind = |packing, regime| KernelKind::Groups {
+            packing,
+            rows,
+            cols,
+            group,
+            x: rows_of_x,
+            scales: stored,
+            regime,
+            adds,
+        };
         let one = self.kernel(kind(of_one, Regime::Gemm));
         let few = self.kernel(kind(of_many, Regime::Gemm));
         // Without tables of its own the target's default packing says nothing of those for groups.
@@ -91,7 +77,6 @@ impl Planner<'_> {
             Many { kernel, tokens, parts: TABLE_PARTS, from }
         });
         let kernel = Choice::ByRows { one, few, many };
-        let none = Arg::F32(F32::new(0.0));
         let args = vec![
             Arg::Weights { offset },
             x_arg,
@@ -102,17 +87,24 @@ impl Planner<'_> {
             Arg::Lo,
             Arg::Hi,
             none,
-            none,
+            residual.map_or(none, |(_, arg)| arg),
             Arg::Scratch,
         ];
         // Tiles of all packings here have as many rows.
         let tiles = layout::trit_tiles(of_many, rows);
         let split = Split::Units { start: 0, count: tiles, total: tiles };
-        self.call(id, kernel, args, split, vec![x], Some(out));
+        let reads = std::iter::once(x).chain(residual.map(|(buffer, _)| buffer)).collect();
+        self.call(id, kernel, args, split, reads, Some(out));
         if let Some(call) = self.plan.calls.last_mut().filter(|_| of_one != of_many) {
             call.single = Some(Single { weights: Some(one_offset), split, is_whole: false });
         }
         Ok(vec![here(out)])
+    }
+
+    /// The rows that a product adds to its own.
+    fn residual(&self, id: ValueId) -> Result<Option<(BufferId, Arg)>, Error> {
+        let adds = matches!(self.graph.node(id).op, Op::TernaryGroupLinearAdd { .. });
+        adds.then(|| self.input(id, 3)).transpose()
     }
 
     /// How the weights lie for one token and for many, and whether many have tables.

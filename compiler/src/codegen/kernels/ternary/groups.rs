@@ -8,7 +8,7 @@
 //! - of f32, a dot product in 16 lanes, a lane a register: even lanes first, then odd ones, since 16 do not fit the
 //!   registers. What they fold to is the same either way: 8, 4 and 2 stay within even or odd lanes.
 //!
-//! Args as in the module's head; `lo` and `hi` count tiles.
+//! Residual rows are added last. Args as in the module's head; `lo` and `hi` count tiles.
 
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 
@@ -16,7 +16,7 @@ use super::{Frame, LINE, Shape, TILE_OUT_BYTES, dot};
 use crate::codegen::emitter::{Emitter, F32X4, I32X4};
 use crate::graph::DenseType;
 use crate::schedule::groups::GroupShape;
-use crate::schedule::kernel::{GroupRows, GroupScales, TritPacking};
+use crate::schedule::kernel::{Epilogue, GroupRows, GroupScales, TritPacking};
 
 /// Vectors of 16 results.
 const PARTS: usize = 4;
@@ -25,22 +25,24 @@ const PARTS: usize = 4;
 pub(super) fn groups(k: &mut Emitter<'_, '_>, f: &Frame, g: &GroupShape, kind: GroupRows) {
     k.for_range(f.lo, f.hi, 1, |k, tile| {
         let w = k.row(f.w, tile, g.tile_bytes().into());
-        let out = k.row(f.out, tile, TILE_OUT_BYTES);
+        let [out, residual] = [f.out, f.residual].map(|rows| k.row(rows, tile, TILE_OUT_BYTES));
         match kind {
             GroupRows::Codes => {
                 tile_scales(k, f, g, w);
                 dot::each_token(k, f.tokens, |k, token, tokens| {
                     let x = k.row(f.codes, token, g.x_row_bytes(kind).into());
-                    let out = k.row(out, token, f.shape.out_row_bytes());
+                    let [out, residual] = [out, residual].map(|rows| k.row(rows, token, f.shape.out_row_bytes()));
                     of_codes(k, f, g, [w, x, out], tokens);
+                    add_residual(k, f, [out, residual], tokens);
                 });
             }
             GroupRows::F32 => {
                 let none = k.int(0);
                 k.for_range(none, f.tokens, 1, |k, token| {
                     let x = k.row(f.codes, token, g.x_row_bytes(kind).into());
-                    let out = k.row(out, token, f.shape.out_row_bytes());
+                    let [out, residual] = [out, residual].map(|rows| k.row(rows, token, f.shape.out_row_bytes()));
                     of_f32(k, g, w, x, out);
+                    add_residual(k, f, [out, residual], 1);
                 });
             }
         }
@@ -96,6 +98,21 @@ fn of_codes(k: &mut Emitter<'_, '_>, f: &Frame, g: &GroupShape, [w, x, out]: [Va
             }
         }
     });
+}
+
+/// y = residual + y for `tokens` tokens of one tile, if there are residual rows.
+fn add_residual(k: &mut Emitter<'_, '_>, f: &Frame, [out, residual]: [Value; 2], tokens: usize) {
+    if f.shape.epilogue != Epilogue::ScaleAdd {
+        return;
+    }
+    for token in 0..tokens as i32 {
+        for part in 0..PARTS as i32 {
+            let place = token * f.shape.out_row_bytes() as i32 + 16 * part;
+            let [y, r] = [out, residual].map(|rows| k.load(F32X4, rows, place));
+            let y = k.b.ins().fadd(r, y);
+            k.store(y, out, place);
+        }
+    }
 }
 
 /// The scales of rows `4 part` to `4 part + 3` of the group whose scales are at `at`.

@@ -146,9 +146,10 @@ pub(super) fn dup(k: &mut Emitter<'_, '_>, shape: Shape, bytes: u32) {
 }
 
 /// Writes the body of a product with a scale per group of columns.
-pub(super) fn groups(k: &mut Emitter<'_, '_>, shape: GroupShape, x: GroupRows, regime: Regime) {
+pub(super) fn groups(k: &mut Emitter<'_, '_>, shape: GroupShape, x: GroupRows, regime: Regime, adds: bool) {
     let GroupShape { packing, rows, cols, .. } = shape;
-    let f = frame(k, Shape { packing, ..Shape::new(rows, cols, Epilogue::Sums) });
+    let epilogue = if adds { Epilogue::ScaleAdd } else { Epilogue::Scale };
+    let f = frame(k, Shape { packing, ..Shape::new(rows, cols, epilogue) });
     match regime {
         Regime::Gemv | Regime::Gemm => groups::groups(k, &f, &shape, x),
         Regime::Table { .. } => table::of_groups(k, &f, shape),

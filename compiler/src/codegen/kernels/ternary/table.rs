@@ -155,7 +155,9 @@ impl Table<'_> {
             k.store(row, f.scratch, ROW_OFFSETS + 8 * i);
             let codes = k.row(f.codes, token, self.code_row_bytes());
             k.store(codes, f.scratch, CODE_ROWS + 8 * i);
-            let scales = [f.weight_scale, f.up_scale].into_iter().take(f.shape.matrices() as usize);
+            // Of groups the panel is scaled already.
+            let matrices = if self.groups.is_some() { 0 } else { f.shape.matrices() };
+            let scales = [f.weight_scale, f.up_scale].into_iter().take(matrices as usize);
             for (matrix, scale) in scales.enumerate() {
                 if let Some(factor) = epilogue::factor(k, f, scale, token) {
                     let at = self.scratch.factors as i32 + 4 * (TOKENS as i32 * matrix as i32 + i);
@@ -333,13 +335,17 @@ impl Table<'_> {
                         let results = std::array::from_fn(|i| {
                             let row = k.load(types::I64, offsets, ROW_OFFSETS + 8 * i as i32);
                             let (out, residual) = (k.b.ins().iadd(out, row), k.b.ins().iadd(residual, row));
-                            let factor = (f.shape.epilogue != Epilogue::Sums).then(|| {
+                            let scales = self.groups.is_none() && f.shape.epilogue != Epilogue::Sums;
+                            let factor = scales.then(|| {
                                 let at = 4 * (TOKENS as i32 * m + i as i32);
                                 let factor = k.load(types::F32, factors, at);
                                 k.b.ins().splat(F32X4, factor)
                             });
                             let matrix = gates.map_or(Matrix::First, |gates| Matrix::Second { gate: gates[i] });
-                            let value = epilogue::result(k, f, matrix, quad[i], factor, (residual, 4 * rows));
+                            let value = match self.groups {
+                                Some(_) => groups::result(k, f, quad[i], (residual, 4 * rows)),
+                                None => epilogue::result(k, f, matrix, quad[i], factor, (residual, 4 * rows)),
+                            };
                             if is_last {
                                 k.store(value, out, 4 * rows);
                             }

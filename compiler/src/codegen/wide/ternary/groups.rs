@@ -8,7 +8,7 @@
 //!   Sixteen registers hold the even lanes, then the odd ones: what they fold to is the same. Where there are 32, four tokens
 //!   share the unfolding, four lanes of each at a time.
 //!
-//! Args as in the module's head; `lo` and `hi` count tiles.
+//! Residual rows are added last. Args as in the module's head; `lo` and `hi` count tiles.
 
 use iced_x86::code_asm::{AsmMemoryOperand, dword_bcst, dword_ptr, ptr};
 
@@ -33,15 +33,17 @@ struct Groups {
     /// Bytes from one row of x to the next.
     x_row_bytes: i32,
     out_row_bytes: i32,
+    /// Whether there are residual rows, as long as those of results.
+    adds: bool,
 }
 
 /// Writes the body.
-pub(in crate::codegen::wide) fn emit(k: &mut Asm, shape: GroupShape, kind: GroupRows, regime: Regime) {
+pub(in crate::codegen::wide) fn emit(k: &mut Asm, shape: GroupShape, kind: GroupRows, regime: Regime, adds: bool) {
     if let Regime::Table { .. } = regime {
-        return table::of_groups(k, shape);
+        return table::of_groups(k, shape, adds);
     }
     let out_row_bytes = layout::row_bytes(RowKind::F32, shape.rows) as i32;
-    let g = Groups { shape, x_row_bytes: shape.x_row_bytes(kind), out_row_bytes };
+    let g = Groups { shape, x_row_bytes: shape.x_row_bytes(kind), out_row_bytes, adds };
     let tile = k.arg(slot::LO);
     match kind {
         GroupRows::Codes => codes(k, &g, tile),
@@ -75,13 +77,24 @@ fn row_at(k: &mut Asm, d: General, slot: i32, token: General, bytes: i32) {
     k.raw(|a| a.add(d, base));
 }
 
-/// out = the address of the tile's results in the row of `token`.
-fn out_at(k: &mut Asm, g: &Groups, out: General, tile: General, token: General) {
-    row_at(k, out, slot::OUT, token, g.out_row_bytes);
+/// Stores y = residual + y, of as many tokens from `token` on, for the rows of one register: those at byte `part` of the tile.
+fn store(k: &mut Asm, g: &Groups, y: &[Vector], (tile, part): (General, i32), token: General) {
+    let place = |i: usize| part + i as i32 * g.out_row_bytes;
     k.scope(|k| {
-        let offset = k.general();
+        let [at, offset] = k.generals();
         k.raw(|a| a.imul_3(offset, tile, LINE));
-        k.raw(|a| a.add(out, offset));
+        if g.adds {
+            row_at(k, at, slot::LAST, token, g.out_row_bytes);
+            k.raw(|a| a.add(at, offset));
+            for (i, y) in y.iter().enumerate() {
+                k.vaddps(*y, *y, ptr(at + place(i)));
+            }
+        }
+        row_at(k, at, slot::OUT, token, g.out_row_bytes);
+        k.raw(|a| a.add(at, offset));
+        for (i, y) in y.iter().enumerate() {
+            k.store(ptr(at + place(i)), *y);
+        }
     });
 }
 
@@ -197,16 +210,9 @@ fn code_block(k: &mut Asm, g: &Groups, block: &Block<'_>, w: General, tile: Gene
         k.raw(|a| a.cmp(wg, stop));
         k.raw(|a| a.jb(head));
     });
-    k.scope(|k| {
-        let out = k.general();
-        out_at(k, g, out, tile, token);
-        for (part, y) in y.iter().enumerate() {
-            for (i, y) in y.iter().enumerate() {
-                let place = part as i32 * k.width.bytes() + i as i32 * g.out_row_bytes;
-                k.store(ptr(out + place), *y);
-            }
-        }
-    });
+    for (part, y) in y.iter().enumerate() {
+        store(k, g, y, (tile, part as i32 * k.width.bytes()), token);
+    }
 }
 
 fn f32s(k: &mut Asm, g: &Groups, tile: General) {
@@ -268,10 +274,7 @@ fn f32_part(
     k.raw(|a| a.add(own_scales, g.shape.scale_bytes()));
     k.raw(|a| a.cmp(wg, stop));
     k.raw(|a| a.jb(head));
-    out_at(k, g, xg, tile, token);
-    for (i, y) in y.iter().enumerate() {
-        k.store(ptr(xg + (part + i as i32 * g.out_row_bytes)), *y);
-    }
+    store(k, g, &y, (tile, part), token);
 }
 
 /// The dot products of one group with each token, all 16 lanes folded 8, 4, 2, 1: as many lanes at a time as there are registers

@@ -9,8 +9,9 @@ use cranelift_codegen::ir::{InstBuilder, Value, types};
 use super::{Block, CODE_ROWS, ENTRY, HALVES, ROW32, TOKENS, Table};
 use crate::codegen::emitter::{Emitter, F32X4, I16X8, I32X4};
 use crate::codegen::kernels::ternary::groups::four_scales;
-use crate::codegen::kernels::ternary::{LINE, TILE_ROWS};
+use crate::codegen::kernels::ternary::{Frame, LINE, TILE_ROWS};
 use crate::schedule::groups::{GroupShape, GroupTableScratch};
+use crate::schedule::kernel::Epilogue;
 
 /// Vectors of f32 of a batch.
 const QUADS: usize = TOKENS as usize / 4;
@@ -111,6 +112,15 @@ impl Table<'_> {
             vec![k.at(scales, self.tile_bytes())]
         });
     }
+}
+
+/// What becomes of four results of the panel: they are scaled, and may want residual rows.
+pub(super) fn result(k: &mut Emitter<'_, '_>, f: &Frame, y: Value, (residual, offset): (Value, i32)) -> Value {
+    if f.shape.epilogue != Epilogue::ScaleAdd {
+        return y;
+    }
+    let (y, residual) = (k.cast(F32X4, y), k.load(F32X4, residual, offset));
+    k.b.ins().fadd(residual, y)
 }
 
 /// The sums of one row, which are i16; they become 0.

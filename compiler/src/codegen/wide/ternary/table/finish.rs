@@ -119,7 +119,7 @@ fn square(
             let i = i as i32;
             k.raw(|a| a.cmp(tokens, first + i));
             k.raw(|a| a.jle(done));
-            if t.epilogue != Epilogue::Sums {
+            if t.epilogue != Epilogue::Sums && f.groups.is_none() {
                 k.vbroadcastss(scale, factor(t.matrices() - 1, i));
                 epilogue::scaled(k, v, scale);
             }

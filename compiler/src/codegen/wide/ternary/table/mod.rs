@@ -89,12 +89,12 @@ pub(super) fn emit(k: &mut Asm, t: &Ternary) {
 }
 
 /// The same with a scale per group of columns.
-pub(super) fn of_groups(k: &mut Asm, shape: GroupShape) {
+pub(super) fn of_groups(k: &mut Asm, shape: GroupShape, adds: bool) {
     let t = Ternary {
         rows: shape.rows,
         cols: shape.cols,
         packing: shape.packing,
-        epilogue: Epilogue::Sums,
+        epilogue: if adds { Epilogue::ScaleAdd } else { Epilogue::Scale },
         regime: Regime::Table { tokens: TOKENS as u32 },
         variant: Variant::default(),
         code_row_bytes: Some(shape.x_row_bytes(GroupRows::Codes)),
@@ -207,9 +207,9 @@ fn token(k: &mut Asm, f: &Frame<'_>, d: General, i: i32) {
     });
 }
 
-/// s_w / s_x for the batch's tokens.
+/// s_w / s_x for the batch's tokens; of groups the panel is scaled already.
 fn factors(k: &mut Asm, f: &Frame<'_>) {
-    if f.t.epilogue == Epilogue::Sums {
+    if f.t.epilogue == Epilogue::Sums || f.groups.is_some() {
         return;
     }
     let mut slots = vec![slot::WEIGHT_SCALE];
