@@ -53,6 +53,7 @@ pub fn draw(lhs: &[Root], rhs: &[Root], guards: &[Guard], rng: &mut Rng) -> Case
     let mut builder = Builder { rng, solver, dims: BTreeMap::new(), bound: BTreeMap::new(), case: Case::new(ids) };
     let input = Node { op: Op::InputIds, operands: vec![], ty: tensor(DType::I32, vec![Dim::Tokens]), block: None };
     builder.case.graph.push(input);
+    builder.products();
     let mut names: Vec<String> = builder.solver.vars.keys().cloned().collect();
     // Weights are declared in this order, which is how `ascending` holds.
     names.sort_by_key(|name| ordered.iter().position(|v| v == name));
@@ -134,7 +135,10 @@ impl Builder<'_> {
                 Bound::Attr([Strategy::Any, Strategy::Dot2, Strategy::AddSub][self.rng.below(3)].into())
             }
             Var::Attr(AttrKind::F32) => Bound::Attr(F32::new([1e-6, 1e-5, 1.0][self.rng.below(3)]).into()),
-            Var::Attr(AttrKind::U32) => panic!("{name}: no rule has a u32 variable yet"),
+            Var::Attr(AttrKind::U32) => match self.solver.of_attrs.get(name) {
+                Some(&cell) => Bound::Attr(self.dim(cell).as_const().expect("a number").into()),
+                None => panic!("{name}: no rule has a u32 variable that is no dimension yet"),
+            },
             Var::Operand(OperandKind::Weight, term) => Bound::Operand(self.weight(name, &term)),
             Var::Operand(OperandKind::Value, term) => Bound::Operand(Operand::Value(self.placeholder(&term))),
         }
@@ -164,8 +168,10 @@ impl Builder<'_> {
     /// A node of the wanted type whose value is overridden by a drawn one.
     fn placeholder(&mut self, term: &TensorTerm) -> ValueId {
         let dims = self.dims_of(term);
-        let [row @ (Dim::Tokens | Dim::Wanted), Dim::Const(cols)] = dims[..] else {
-            panic!("only rows can be drawn, not {dims:?}")
+        let (row, cols, group) = match dims[..] {
+            [row @ (Dim::Tokens | Dim::Wanted), Dim::Const(cols)] => (row, cols, None),
+            [row @ (Dim::Tokens | Dim::Wanted), Dim::Const(c), Dim::Const(group)] => (row, c * group, Some(group)),
+            _ => panic!("only rows can be drawn, not {dims:?}"),
         };
         let table = WeightDecl {
             name: "placeholder".into(),
@@ -184,8 +190,10 @@ impl Builder<'_> {
         let value = match term.dtype {
             DTypePattern::Is(DType::F32) => self.floats(rows, cols),
             DTypePattern::Is(DType::Q8) => {
-                id = self.push(Op::Quantize, vec![Operand::Value(id)]);
-                Value::Q8((0..rows).map(|_| self.codes(cols)).collect())
+                let op = group.map_or(Op::Quantize, |group| Op::QuantizeGroups { group });
+                id = self.push(op, vec![Operand::Value(id)]);
+                let of_scale = group.map_or(cols, |group| group as usize);
+                Value::Q8((0..rows * cols / of_scale).map(|_| self.codes(of_scale)).collect())
             }
             other => panic!("a value of {other} cannot be drawn yet"),
         };
@@ -218,15 +226,24 @@ impl Builder<'_> {
     }
 
     fn dims_of(&mut self, term: &TensorTerm) -> Vec<Dim> {
-        let draw = |cell: &Cell| {
-            let (root, known) = self.solver.find(*cell);
-            *self.dims.entry(root).or_insert_with(|| match known {
-                Known::Is(d) => d,
-                Known::Row => [Dim::Tokens, Dim::Wanted][self.rng.below(2)],
-                Known::Number => Dim::Const(DIMS[self.rng.below(DIMS.len())]),
-            })
-        };
-        term.dims.iter().map(draw).collect()
+        term.dims.iter().map(|&cell| self.dim(cell)).collect()
+    }
+
+    fn dim(&mut self, cell: Cell) -> Dim {
+        let (root, known) = self.solver.find(cell);
+        *self.dims.entry(root).or_insert_with(|| match known {
+            Known::Is(d) => d,
+            Known::Row => [Dim::Tokens, Dim::Wanted][self.rng.below(2)],
+            Known::Number => Dim::Const(DIMS[self.rng.below(DIMS.len())]),
+        })
+    }
+
+    /// Draws the dimensions that are products, by their factors, before any other.
+    fn products(&mut self) {
+        for (product, factors) in self.solver.products.clone() {
+            let [a, b] = factors.map(|cell| self.dim(cell).as_const().expect("a number"));
+            self.dims.insert(self.solver.find(product).0, Dim::Const(a * b));
+        }
     }
 
     fn apply(&mut self, expr: &Expr) -> ValueId {

@@ -60,6 +60,10 @@ pub struct Solver {
     known: Vec<Known>,
     /// The variables met so far.
     pub vars: BTreeMap<String, Var>,
+    /// Dimensions that are the product of two others, and these.
+    pub products: Vec<(Cell, [Cell; 2])>,
+    /// The dimensions that variables of attributes are.
+    pub of_attrs: BTreeMap<String, Cell>,
 }
 
 impl Solver {
@@ -126,6 +130,10 @@ impl Solver {
         for (attr, child) in spec.attrs.iter().zip(&children[count..]) {
             if let Expr::Var(name) = child {
                 self.vars.entry(name.clone()).or_insert(Var::Attr(attr.kind));
+                if let Some(&cell) = names.get(attr.name) {
+                    // What both sides call so is one dimension: their results are unified.
+                    self.of_attrs.entry(name.clone()).or_insert(cell);
+                }
             }
         }
         match spec.result {
@@ -188,23 +196,28 @@ impl Solver {
     }
 
     fn tensor(&mut self, pattern: &TensorPattern, names: &mut BTreeMap<String, Cell>) -> TensorTerm {
-        let dims = pattern.dims.iter().map(|d| {
-            let known = match d {
-                DimPattern::Tokens => Known::Is(Dim::Tokens),
-                DimPattern::Wanted => Known::Is(Dim::Wanted),
-                DimPattern::Row(_) => Known::Row,
-                DimPattern::Var(_) | DimPattern::Each(_) => Known::Number,
-                DimPattern::Attr(_) | DimPattern::Product(..) => panic!("no rule has {d} yet: teach this module"),
-            };
-            let next = self.parents.len();
-            let cell = *names.entry(d.to_string()).or_insert(next);
-            if cell == next {
-                self.parents.push(next);
-                self.known.push(known);
-            }
-            cell
-        });
+        let dims = pattern.dims.iter().map(|d| self.cell(d, names));
         TensorTerm { dtype: pattern.dtype, dims: dims.collect() }
+    }
+
+    fn cell(&mut self, pattern: &DimPattern, names: &mut BTreeMap<String, Cell>) -> Cell {
+        let known = match pattern {
+            DimPattern::Tokens => Known::Is(Dim::Tokens),
+            DimPattern::Wanted => Known::Is(Dim::Wanted),
+            DimPattern::Row(_) => Known::Row,
+            DimPattern::Var(_) | DimPattern::Each(_) | DimPattern::Attr(_) | DimPattern::Product(..) => Known::Number,
+        };
+        let next = self.parents.len();
+        let cell = *names.entry(pattern.to_string()).or_insert(next);
+        if cell == next {
+            self.parents.push(next);
+            self.known.push(known);
+            if let DimPattern::Product(a, b) = pattern {
+                let factors = [self.cell(a, names), self.cell(b, names)];
+                self.products.push((cell, factors));
+            }
+        }
+        cell
     }
 }
 
