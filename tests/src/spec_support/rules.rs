@@ -114,9 +114,14 @@ mod tests {
     #[test]
     fn wrong_rules_are_refuted() {
         assert_eq!(refute(&SOUND), None);
-        let wrong: [RuleSpec; 4] = [
+        let wrong: [RuleSpec; 5] = [
             RuleSpec { rhs: &["(mul ?a ?b)"], ..SOUND },
             RuleSpec { lhs: &["(add (add ?a ?b) ?c)"], rhs: &["(add ?a (add ?b ?c))"], ..SOUND },
+            RuleSpec {
+                lhs: &["(quantize_groups (rmsnorm ?x ?g ?eps) ?group)"],
+                rhs: &["(quantize_groups ?x ?group)"],
+                ..SOUND
+            },
             RuleSpec {
                 lhs: &["(matmul (fake_quant ?x) (dequant ?w))"],
                 rhs: &["(rescale (ternary_matmul (quantize ?x) ?w any any) (quantize ?x) ?w)"],
