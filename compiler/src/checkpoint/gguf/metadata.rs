@@ -123,6 +123,14 @@ impl Metadata {
         self.read_as(key, expected, |value| value.as_u64().and_then(|n| u32::try_from(n).ok()))
     }
 
+    /// The id of a token; `None` too if it is -1 in 32 bits without a sign, by which llama.cpp says that there is none.
+    ///
+    /// # Errors
+    /// As [`Metadata::u32`].
+    pub fn token_id(&self, key: &str) -> Result<Option<u32>, Error> {
+        Ok(self.u32(key)?.filter(|id| *id != u32::MAX))
+    }
+
     /// A floating-point number, which is finite.
     ///
     /// # Errors

@@ -107,6 +107,40 @@ impl<S: AsRef<str>> FromIterator<S> for Strings {
 }
 
 impl Value {
+    /// Whether it is a number that passes `test`, or an array of such: of none, if it is empty. Truth values count as 0 and 1.
+    pub fn is_all(&self, test: impl Fn(f64) -> bool) -> bool {
+        let truth = |truth: &bool| test(f64::from(u8::from(*truth)));
+        match self {
+            Value::F32(n) => test(f64::from(*n)),
+            Value::F64(n) => test(*n),
+            Value::I8(n) => test(f64::from(*n)),
+            Value::I16(n) => test(f64::from(*n)),
+            Value::I32(n) => test(f64::from(*n)),
+            Value::I64(n) => test(*n as f64),
+            Value::U8(n) => test(f64::from(*n)),
+            Value::U16(n) => test(f64::from(*n)),
+            Value::U32(n) => test(f64::from(*n)),
+            Value::U64(n) => test(*n as f64),
+            Value::Bool(n) => truth(n),
+            Value::Str(_) => false,
+            Value::Array(array) => match array {
+                Array::F32(all) => all.iter().all(|n| test(f64::from(*n))),
+                Array::F64(all) => all.iter().all(|n| test(*n)),
+                Array::I8(all) => all.iter().all(|n| test(f64::from(*n))),
+                Array::I16(all) => all.iter().all(|n| test(f64::from(*n))),
+                Array::I32(all) => all.iter().all(|n| test(f64::from(*n))),
+                Array::I64(all) => all.iter().all(|n| test(*n as f64)),
+                Array::U8(all) => all.iter().all(|n| test(f64::from(*n))),
+                Array::U16(all) => all.iter().all(|n| test(f64::from(*n))),
+                Array::U32(all) => all.iter().all(|n| test(f64::from(*n))),
+                Array::U64(all) => all.iter().all(|n| test(*n as f64)),
+                Array::Bool(all) => all.iter().all(truth),
+                Array::Str(all) => all.is_empty(),
+                Array::Nested(all) => all.is_empty(),
+            },
+        }
+    }
+
     /// Reads a type id and the value behind it.
     pub(super) fn read(cursor: &mut Cursor<'_>) -> Result<Self, Error> {
         let at = cursor.at();

@@ -241,7 +241,7 @@ fn vocab(checkpoint: &Checkpoint, keys: &Keys<'_>, hidden: u32) -> Result<u32, E
 
 /// The token that begins a text, and those that end one.
 fn ends(metadata: &Metadata, vocab: u32) -> Result<(Option<u32>, Vec<u32>), Error> {
-    let id = |key: &str| match metadata.u32(key)? {
+    let id = |key: &str| match metadata.token_id(key)? {
         Some(id) if id >= vocab => {
             Err(Error::input(metadata.fault(key, format!("a token id below the vocabulary's size, {vocab}"))))
         }

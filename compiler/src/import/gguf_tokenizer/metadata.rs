@@ -22,7 +22,7 @@ impl<'m> Vocabulary<'m> {
         let Some(model) = metadata.str("tokenizer.ggml.model")?.filter(|model| !NONE.contains(model)) else {
             return Ok(None);
         };
-        let id = |name: &str| metadata.u32(&format!("tokenizer.ggml.{name}_token_id"));
+        let id = |name: &str| metadata.token_id(&format!("tokenizer.ggml.{name}_token_id"));
         let truth = |name: &str| metadata.bool(&format!("tokenizer.ggml.{name}"));
         let texts = |name: &str| metadata.strings(&format!("tokenizer.ggml.{name}"));
         let Some(tokens) = texts("tokens")? else {
