@@ -81,6 +81,9 @@ const MIXED: &[(&str, &str, Option<&str>)] = &[
     ("Q2_0_with_Q4_0_Q4_1", "Q4_0", Some("Q4_1")),
     ("Q2_0_with_Q5_K_Q8_0", "Q5_K", Some("Q8_0")),
     ("Q2_0_with_Q4_1_Q4_K", "Q4_1", Some("Q4_K")),
+    ("Q2_0_with_Q5_0_Q2_K", "Q5_0", Some("Q2_K")),
+    ("Q2_0_with_Q3_K_Q5_1", "Q3_K", Some("Q5_1")),
+    ("Q2_0_with_IQ4_NL", "IQ4_NL", None),
 ];
 
 /// The generator of `write.py`.
@@ -219,9 +222,11 @@ fn embeddings_and_heads_of_several_bits_are_those_of_the_package() {
             ("output.weight", "lm_head.weight", *head),
         ] {
             let Some(kind) = kind else { continue };
-            // As many numbers as the writer drew: one for each element, or for each byte of a K type.
+            // As many numbers as the writer drew: one for each element, or for each byte of types that it does not pack.
             let per_row = match kind {
-                "Q4_K" => 144,
+                "Q2_K" => 84,
+                "Q3_K" => 110,
+                "Q4_K" | "IQ4_NL" => 144,
                 "Q5_K" => 176,
                 "Q6_K" => 210,
                 _ => HIDDEN,

@@ -10,9 +10,6 @@ use crate::checkpoint::{Checkpoint, Tensor};
 
 /// Types of trits that say most files.
 const TERNARY: [Encoding; 4] = [Encoding::Tq1_0, Encoding::Tq2_0, Encoding::Q2_0, Encoding::I2S];
-/// Types of other weights.
-const DENSE: [Encoding; 6] =
-    [Encoding::Q8_0, Encoding::Q6K, Encoding::Q5K, Encoding::Q4K, Encoding::Q4_1, Encoding::Q4_0];
 
 /// A matrix of the model's body that holds no trits.
 pub(super) fn no_trits(checkpoint: &Checkpoint, tensor: &Tensor<'_>) -> Error {
@@ -29,7 +26,7 @@ pub(super) fn no_trits(checkpoint: &Checkpoint, tensor: &Tensor<'_>) -> Error {
 /// An embedding, a head or a norm in a type that nothing decodes.
 pub(super) fn no_numbers(checkpoint: &Checkpoint, tensor: &Tensor<'_>) -> Error {
     let blocks = match checkpoint.gguf() {
-        Some(_) => format!(", or {}", sizes(tensor, &DENSE)),
+        Some(_) => format!(", or {}", sizes(tensor, &Encoding::DENSE)),
         None => String::new(),
     };
     let expected = format!("{}{blocks}", plain(tensor));

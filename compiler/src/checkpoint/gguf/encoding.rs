@@ -14,8 +14,18 @@ pub enum Encoding {
     Q4_0,
     /// 32 weights of 4 bits, scale and minimum.
     Q4_1,
+    /// 32 weights of 5 bits and their scale.
+    Q5_0,
+    /// 32 weights of 5 bits, scale and minimum.
+    Q5_1,
     /// 32 weights of 8 bits and their scale.
     Q8_0,
+    /// 32 weights of 4 bits that index a table, and their scale.
+    Iq4Nl,
+    /// 256 weights of 2 bits, scales and minima of sixteen parts.
+    Q2K,
+    /// 256 weights of 3 bits, scales of sixteen parts.
+    Q3K,
     /// 256 weights of 4 bits, scales and minima of eight parts.
     Q4K,
     /// 256 weights of 5 bits, scales and minima of eight parts.
@@ -110,12 +120,32 @@ impl Geometry {
 }
 
 impl Encoding {
+    /// Those of dense numbers that are decoded, the most exact first.
+    pub const DENSE: [Encoding; 11] = [
+        Encoding::Q8_0,
+        Encoding::Q6K,
+        Encoding::Q5K,
+        Encoding::Q5_1,
+        Encoding::Q5_0,
+        Encoding::Q4K,
+        Encoding::Iq4Nl,
+        Encoding::Q4_1,
+        Encoding::Q4_0,
+        Encoding::Q3K,
+        Encoding::Q2K,
+    ];
+
     /// Its name, as its makers write it.
     pub const fn name(self) -> &'static str {
         match self {
             Encoding::Q4_0 => "Q4_0",
             Encoding::Q4_1 => "Q4_1",
+            Encoding::Q5_0 => "Q5_0",
+            Encoding::Q5_1 => "Q5_1",
             Encoding::Q8_0 => "Q8_0",
+            Encoding::Iq4Nl => "IQ4_NL",
+            Encoding::Q2K => "Q2_K",
+            Encoding::Q3K => "Q3_K",
             Encoding::Q4K => "Q4_K",
             Encoding::Q5K => "Q5_K",
             Encoding::Q6K => "Q6_K",
@@ -154,7 +184,12 @@ impl Encoding {
             | Encoding::Iq2BnR4 => true,
             Encoding::Q4_0
             | Encoding::Q4_1
+            | Encoding::Q5_0
+            | Encoding::Q5_1
             | Encoding::Q8_0
+            | Encoding::Iq4Nl
+            | Encoding::Q2K
+            | Encoding::Q3K
             | Encoding::Q4K
             | Encoding::Q5K
             | Encoding::Q6K
@@ -171,7 +206,12 @@ impl Encoding {
         match self {
             Encoding::Q4_0 => Geometry::plain(32, 18),
             Encoding::Q4_1 => Geometry::plain(32, 20),
+            Encoding::Q5_0 => Geometry::plain(32, 22),
+            Encoding::Q5_1 => Geometry::plain(32, 24),
             Encoding::Q8_0 => Geometry::plain(32, 34),
+            Encoding::Iq4Nl => Geometry::plain(32, 18),
+            Encoding::Q2K => Geometry::plain(256, 84),
+            Encoding::Q3K => Geometry::plain(256, 110),
             Encoding::Q4K => Geometry::plain(256, 144),
             Encoding::Q5K => Geometry::plain(256, 176),
             Encoding::Q6K => Geometry::plain(256, 210),

@@ -1,7 +1,9 @@
-//! Q4_K, Q5_K and Q6_K: 256 dense weights whose scales are quantised too.
+//! Q2_K to Q6_K: 256 dense weights whose scales are quantised too.
 //!
 //! | encoding | block | weight |
 //! | --- | --- | --- |
+//! | Q2_K | `scales[16], qs[64], f16 d, f16 dmin` | (d sc) q - (dmin m), sc and m of 16 weights, 4 bits each |
+//! | Q3_K | `hmask[32], qs[64], scales[12], f16 d` | (d (sc - 32)) (q - 4), sc of 16 weights, 6 bits; q's third bit from hmask |
 //! | Q4_K | `f16 d, f16 dmin, scales[12], qs[128]` | (d sc) q - (dmin m), sc and m of 32 weights, 6 bits each |
 //! | Q5_K | `f16 d, f16 dmin, scales[12], qh[32], qs[128]` | the same with a fifth bit from qh |
 //! | Q6_K | `ql[128], qh[64], i8 scales[16], f16 d` | (d sc) (q - 32), sc of 16 weights |
@@ -24,6 +26,43 @@ fn scale_and_min(packed: &[u8], part: usize) -> (f32, f32) {
         ((low & 15) | (byte(part - 4) >> 6) << 4, (low >> 4) | (byte(part) >> 6) << 4)
     };
     (f32::from(scale), f32::from(min))
+}
+
+/// Byte `at` of part `part` of sixteen, and how far up its bits lie: parts 0 and 1 are the lowest two bits of 32 bytes, parts 2
+/// and 3 the next; eight parts for the first 32 bytes, eight for the others.
+fn two_bits(qs: &[u8], part: usize, at: usize) -> u8 {
+    let byte = qs.get(part / 8 * 32 + part % 2 * 16 + at).copied().unwrap_or(0);
+    byte.unbounded_shr((part % 8 / 2 * 2) as u32) & 3
+}
+
+pub(super) fn q2_k(block: &[u8], out: &mut [f32]) {
+    let (scales, rest) = block.split_at_checked(16).unwrap_or_default();
+    let (qs, ends) = rest.split_at_checked(64).unwrap_or_default();
+    let (d, dmin) = (half_at(ends, 0), half_at(ends, 2));
+    for (part, (weights, both)) in out.chunks_mut(16).zip(scales).enumerate() {
+        let (scale, min) = (d * f32::from(both & 15), dmin * f32::from(both >> 4));
+        for (at, w) in weights.iter_mut().enumerate() {
+            *w = scale * f32::from(two_bits(qs, part, at)) - min;
+        }
+    }
+}
+
+pub(super) fn q3_k(block: &[u8], out: &mut [f32]) {
+    let (thirds, rest) = block.split_at_checked(32).unwrap_or_default();
+    let (qs, rest) = rest.split_at_checked(64).unwrap_or_default();
+    let (packed, d) = rest.split_at_checked(12).unwrap_or_default();
+    let d = half_at(d, 0);
+    let byte = |at: usize| packed.get(at).copied().unwrap_or(0);
+    for (part, weights) in out.chunks_mut(16).enumerate() {
+        // The low four bits of scales 0 to 7 and 8 to 15 share bytes; the high two of 0, 4, 8 and 12 do, and so on.
+        let low = if part < 8 { byte(part) & 15 } else { byte(part - 8) >> 4 };
+        let high = byte(8 + part % 4).unbounded_shr((part / 4 * 2) as u32) & 3;
+        let scale = d * f32::from(i16::from(low | high << 4) - 32);
+        for (at, w) in weights.iter_mut().enumerate() {
+            let third = thirds.get(part % 2 * 16 + at).copied().unwrap_or(0).unbounded_shr((part / 2) as u32) & 1;
+            *w = scale * f32::from(i16::from(two_bits(qs, part, at) | third << 2) - 4);
+        }
+    }
 }
 
 pub(super) fn q4_k(block: &[u8], out: &mut [f32]) {

@@ -42,7 +42,8 @@ pub fn widen_range(tensor: &Tensor<'_>, encoding: Encoding, elems: Range<usize>)
 fn blocks(tensor: &Tensor<'_>, encoding: Encoding, blocks: Range<usize>) -> Result<Vec<f32>, Error> {
     let Some(decode) = dense_block(encoding) else {
         let found = format!("elements of type {encoding}");
-        let expected = "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K, Q5_K, Q6_K or a ternary type";
+        let names = Encoding::DENSE.map(Encoding::name).join(", ");
+        let expected = format!("F32, F16, BF16, {names} or a ternary type");
         let fault = tensor.fault(found, expected);
         return Err(Error::unsupported(fault.next("take a file of the same model in one of these types")));
     };

@@ -8,7 +8,7 @@ from safetensors.numpy import save_file
 
 rng = np.random.default_rng(7)
 tensors = {}
-for name in ["Q4_0", "Q4_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "TQ1_0", "TQ2_0"]:
+for name in ["Q4_0", "Q4_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "TQ1_0", "TQ2_0", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "IQ4_NL"]:
     kind = gguf.GGMLQuantizationType[name]
     elems, size = gguf.GGML_QUANT_SIZES[kind]
     blocks = rng.integers(0, 256, (3 * 512 // elems, size), dtype=np.uint8)
@@ -17,6 +17,7 @@ for name in ["Q4_0", "Q4_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "TQ1_0", "TQ2_0"]:
         blocks = ((blocks.astype(np.int64) % 243 * 256 + 242) // 243).astype(np.uint8)
     # Where the f16 fields are: finite, and not negative for the ternary ones.
     fields = {"Q4_0": [0], "Q4_1": [0, 2], "Q8_0": [0], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208], "TQ1_0": [52], "TQ2_0": [64]}
+    fields |= {"Q5_0": [0], "Q5_1": [0, 2], "Q2_K": [80, 82], "Q3_K": [108], "IQ4_NL": [0]}
     for at in fields[name]:
         sign = 1 if name.startswith("TQ") else rng.choice([-1, 1], len(blocks))
         scales = (rng.random(len(blocks)) * 0.1 * sign).astype(np.float16)

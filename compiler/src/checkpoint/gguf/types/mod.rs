@@ -76,7 +76,12 @@ fn codec(encoding: Encoding) -> Option<Codec> {
         Encoding::Iq2BnR4 => iq_bn::IQ2_R4,
         Encoding::Q4_0
         | Encoding::Q4_1
+        | Encoding::Q5_0
+        | Encoding::Q5_1
         | Encoding::Q8_0
+        | Encoding::Iq4Nl
+        | Encoding::Q2K
+        | Encoding::Q3K
         | Encoding::Q4K
         | Encoding::Q5K
         | Encoding::Q6K
@@ -91,7 +96,12 @@ fn dense_block(encoding: Encoding) -> Option<DenseBlock> {
     Some(match encoding {
         Encoding::Q4_0 => blocks_of_32::q4_0,
         Encoding::Q4_1 => blocks_of_32::q4_1,
+        Encoding::Q5_0 => blocks_of_32::q5_0,
+        Encoding::Q5_1 => blocks_of_32::q5_1,
         Encoding::Q8_0 => blocks_of_32::q8_0,
+        Encoding::Iq4Nl => blocks_of_32::iq4_nl,
+        Encoding::Q2K => blocks_of_256::q2_k,
+        Encoding::Q3K => blocks_of_256::q3_k,
         Encoding::Q4K => blocks_of_256::q4_k,
         Encoding::Q5K => blocks_of_256::q5_k,
         Encoding::Q6K => blocks_of_256::q6_k,

@@ -279,6 +279,12 @@ fn dense_blocks_are_those_of_the_reference() {
     check_dense(Encoding::Q4K, "Q4_K");
     check_dense(Encoding::Q5K, "Q5_K");
     check_dense(Encoding::Q6K, "Q6_K");
+    check_dense(Encoding::Q5_0, "Q5_0");
+    check_dense(Encoding::Q5_1, "Q5_1");
+    check_dense(Encoding::Iq4Nl, "IQ4_NL");
+    check_dense(Encoding::Q2K, "Q2_K");
+    check_dense(Encoding::Q3K, "Q3_K");
+    assert!(Encoding::DENSE.iter().all(|encoding| dense_block(*encoding).is_some() && !encoding.is_ternary()));
     // Ternary encodings are read as dense weights too; code 3 is twice the scale there.
     check_dense(Encoding::Tq1_0, "TQ1_0");
     check_dense(Encoding::Tq2_0, "TQ2_0");
