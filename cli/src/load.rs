@@ -231,6 +231,10 @@ impl Loaded {
         if let Some(text) = rounding(&imported.facts).filter(|_| options.activations.is_none()) {
             note(text);
         }
+        let layouts = checkpoint.gguf().map_or(&[][..], |gguf| &gguf.layouts);
+        if let Some((layout, assumed)) = layouts.iter().find_map(|l| Some((&l.layout, l.assumed.as_ref()?))) {
+            note(&format!("of the {layout} tensors it is assumed: {assumed}"));
+        }
         if let Some(asked) = options.max_context.filter(|asked| *asked > max) {
             bail!(
                 "a context of {asked} tokens was asked for, {} has {max}: give --ctx {max} or less",

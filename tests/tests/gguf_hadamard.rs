@@ -231,4 +231,5 @@ fn rotations_that_are_not_understood_are_refused() {
         set(f, "sign_values", Value::Array(Array::I32(vec![1; 512])));
     };
     refused(&wide, "a matrix of 256 columns");
+    refused(&wide, "tensor \"token_embd.weight\"");
 }

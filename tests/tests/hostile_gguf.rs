@@ -172,9 +172,18 @@ fn layouts_are_proved_or_refused() {
     refused(77, elems, "expected one of the ids 0, 1, 2");
     refused(8, elems, "17408 as Q8_0");
     refused(42, elems, "4608 as Q2_0; 4352 as PQ2_0; 4352 as TQ2_0_g128; 2688 as STQ1_0");
-    // Each fits a meaning, but not the same.
-    let mixed = matrices(42, 2, |i| vec![0x55; if i == 0 { elems / 64 * 18 } else { elems / 256 * 42 }]);
-    assert!(mixed.map(|_| ()).expect_err("mixed").to_string().contains("fit different meanings"));
+    // Each fits a meaning, but not the same: the one that differs from most is named.
+    let (of_q2, of_stq1) = (elems / 64 * 18, elems / 256 * 42);
+    let mixed = |odd: usize, few: usize, most: usize| {
+        let mixed = matrices(42, 5, |i| vec![0x55; if i == odd { few } else { most }]);
+        mixed.map(|_| ()).expect_err("mixed").to_string()
+    };
+    let text = mixed(3, of_stq1, of_q2);
+    for part in ["tensor \"t3\"", "2688 bytes", "which fits STQ1_0", "4608 as Q2_0, as 4 of the 5", "fit different"] {
+        assert!(text.contains(part), "{part:?} is not in: {text}");
+    }
+    let text = mixed(0, of_q2, of_stq1);
+    assert!(text.contains("tensor \"t0\"") && text.contains("2688 as STQ1_0, as 4 of the 5"), "{text}");
 }
 
 #[test]
@@ -195,6 +204,16 @@ fn scales_in_front_and_behind_are_told_apart() {
     // Bytes that might be scales at both ends, and no bytes at all.
     for byte in [0x22, 0x00] {
         let error = matrices(42, 2, |_| vec![byte; 128 * 34]).map(|_| ()).expect_err("nothing tells");
-        assert!(error.to_string().contains("cannot be known"), "{error}");
+        let part = if byte == 0 { "0 blocks that are not all zero" } else { "256 begin and 256 end with one" };
+        assert!(error.to_string().contains("cannot be known") && error.to_string().contains(part), "{error}");
     }
+    // Fewer blocks than prove anything.
+    let few = |shape: Vec<usize>, bytes: usize| {
+        let tensor = Tensor { name: "t".to_owned(), type_id: 42, shape, data: vec![0x22; bytes] };
+        open(File { pairs: Vec::new(), tensors: vec![tensor] }.bytes().0).map(|_| ()).expect_err("few").to_string()
+    };
+    let text = few(vec![8, 128], 8 * 34);
+    assert!(text.contains("8 blocks that are not all zero") && text.contains("16 such blocks or more"), "{text}");
+    let text = few(vec![1, 128], 36);
+    assert!(text.contains("sizes as PQ2_0 or Q2_0 or TQ2_0_g128 differ by more than the padding"), "{text}");
 }

@@ -103,3 +103,29 @@ fn other_bits_and_other_activations_are_refused() {
         import(&opened(&without, &tensors), &ImportOptions::default()).map(|_| ()).expect_err("nothing says how");
     assert!(error.to_string().contains("model_type"), "{error}");
 }
+
+#[test]
+fn keys_that_contradict_each_other_are_told_as_such() {
+    let spec = Spec { tied: true, ..spec() };
+    let tensors = tensors(&spec, true);
+    let bitnet = json!({"quant_method": "bitnet", "linear_class": "autobitlinear", "quantization_mode": "online"});
+    for (changes, key, part) in [
+        (vec![("quantization_config", bitnet)], "weight_bits", "beside quantization_config"),
+        (vec![("architectures", json!(["LlamaForCausalLM"]))], "weight_bits", "\"BitnetForCausalLM\" in architectures"),
+        (
+            vec![("weight_bits", json!(null)), ("model_type", json!("bitnet"))],
+            "input_bits",
+            "no such key without weight_bits",
+        ),
+    ] {
+        let mut config = config(&spec);
+        changes.into_iter().for_each(|(key, value)| config[key] = value);
+        let error = import(&opened(&config, &tensors), &ImportOptions::default()).map(|_| ()).expect_err(part);
+        let text = error.to_string();
+        assert!(
+            matches!(error, Error::Input(_)) && text.contains(&format!("key {key:?}")) && text.contains(part),
+            "{text}"
+        );
+        assert!(text.contains("contradict each other") && !text.contains("remove it"), "{text}");
+    }
+}

@@ -140,7 +140,7 @@ impl<'c> Builder<'c> {
         if !elems.is_multiple_of(block) || how.signs.as_ref().is_some_and(|signs| !signs.contains_key(&elems)) {
             let found = format!("a matrix of {elems} columns");
             let expected = format!("multiples of the {block} that are rotated together, with signs for their number");
-            let fault = Fault::new(self.config.source.as_str(), found, expected).tensor(name);
+            let fault = Fault::new(self.config.source.as_str(), found, expected).tensor(self.dialect().file_name(name));
             return Err(Error::input(fault.next("the rotations that the file asks for do not fit it: fetch it again")));
         }
         let signs = format!("hadamard_signs.{elems}");

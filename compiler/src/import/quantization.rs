@@ -105,6 +105,21 @@ pub(super) fn quantization(
     trained_in_i8: bool,
     wanted: Option<Activations>,
 ) -> Result<Quantization, Error> {
+    if let Some(key) = [WEIGHT_BITS, INPUT_BITS].into_iter().find(|key| config.get(key).is_some()) {
+        let contradiction = if config.get("quantization_config").is_some() {
+            Some("no such key beside quantization_config, which says another thing of the same weights")
+        } else if !trained_in_i8 {
+            Some("no such key, or \"BitnetForCausalLM\" in architectures, whose makers have it")
+        } else if config.get(WEIGHT_BITS).is_none() {
+            Some("no such key without weight_bits")
+        } else {
+            None
+        };
+        if let Some(expected) = contradiction {
+            let advice = "the keys contradict each other: take config.json as the model's makers wrote it";
+            return Err(Error::input(config.fault(key, expected).next(advice)));
+        }
+    }
     let Some(mut fields) = config.object("quantization_config")? else {
         if trained_in_i8 && config.get(WEIGHT_BITS).is_some() {
             return one_bit_llm(config, wanted);

@@ -141,16 +141,25 @@ fn no_fit(type_id: u32, first: &Placed<'_>, tensors: &[Placed<'_>]) -> Error {
             fault.next("take a file of the same model in a type that tern knows, such as TQ2_0"),
         );
     }
-    // The one that no meaning fits, or that contradicts the others.
-    let alone = tensors.iter().find(|tensor| !known.iter().any(|meaning| tensor.fits(*meaning)));
-    let worst = alone.unwrap_or(first);
-    let needed: Vec<String> = known.iter().map(|meaning| worst.needed(*meaning)).collect();
-    let expected = format!("one of the sizes {}", needed.join("; "));
-    let fault = worst.fault(worst.found(), expected);
-    match alone {
-        Some(_) => Error::input(fault.next(DAMAGED)),
-        None => Error::unsupported(fault.next("tensors of this id fit different meanings, so none is certain")),
+    // The one that no meaning fits, or that contradicts most of the others.
+    if let Some(alone) = tensors.iter().find(|tensor| !known.iter().any(|meaning| tensor.fits(*meaning))) {
+        let needed: Vec<String> = known.iter().map(|meaning| alone.needed(*meaning)).collect();
+        let expected = format!("one of the sizes {}", needed.join("; "));
+        return Error::input(alone.fault(alone.found(), expected).next(DAMAGED));
     }
+    let fitting = |meaning: Meaning| tensors.iter().filter(|tensor| tensor.fits(meaning)).count();
+    // Of as many, the first: what the first tensors of a file are is what the file was written for.
+    let most = known.iter().copied().rev().max_by_key(|meaning| fitting(*meaning));
+    let odd = most.and_then(|most| Some((most, tensors.iter().find(|tensor| !tensor.fits(most))?)));
+    let Some((most, odd)) = odd else { return Error::Bug(format!("type id {type_id} fits and does not")) };
+    let expected =
+        format!("{}, as {} of the {} tensors of this id are", odd.needed(most), fitting(most), tensors.len());
+    let is: Vec<String> =
+        known.iter().filter(|other| odd.fits(**other)).map(|other| other.stored().to_string()).collect();
+    let found = format!("{}, which fits {}", odd.found(), is.join(" or "));
+    Error::unsupported(odd.fault(found, expected).next(
+        "tensors of this id fit different meanings, so none is certain: take a file of the same model in another type",
+    ))
 }
 
 /// Chooses among meanings of the same size by what the bytes say.
@@ -179,13 +188,35 @@ fn probe(tensors: &[Placed<'_>], fitting: &[Meaning]) -> Result<(Meaning, String
             return Ok((meaning, proof));
         }
     }
-    // The one that contradicts what most of them say.
-    let odd_of =
-        |counts: &Counts| counts.blocks.saturating_sub(if all.front >= all.back { counts.front } else { counts.back });
-    let worst = tensors.iter().zip(&counts).max_by_key(|(_, counts)| odd_of(counts));
-    let (worst, odd, blocks) = worst.map_or((first, 0, 0), |(tensor, counts)| (tensor, odd_of(counts), counts.blocks));
-    let found = format!("{}, of {blocks} blocks {odd} without a scale where most have it", worst.found());
-    let fault = worst.fault(found, format!("bytes that tell {names} apart"));
+    let (found, expected, worst) = if !twins {
+        let expected =
+            format!("tensors so large that their sizes as {names} differ by more than the padding behind them");
+        (first.found(), expected, first)
+    } else if all.blocks < LEAST_PROBED {
+        let found = format!("{}: in all tensors of this id {} blocks that are not all zero", first.found(), all.blocks);
+        (found, format!("{LEAST_PROBED} such blocks or more, to tell {names} by where their scales are"), first)
+    } else {
+        // The one that contradicts what most of them say; if none does, scales may be at both ends.
+        let odd_of = |counts: &Counts| {
+            counts.blocks.saturating_sub(if all.front >= all.back { counts.front } else { counts.back })
+        };
+        let worst = tensors.iter().zip(&counts).max_by_key(|(_, counts)| odd_of(counts));
+        let (worst, counts) = worst.map_or((first, Counts::default()), |(tensor, counts)| (tensor, *counts));
+        let found = format!(
+            "{}: of {} blocks {} begin and {} end with what may be a scale",
+            worst.found(),
+            counts.blocks,
+            counts.front,
+            counts.back
+        );
+        let expected = format!(
+            "scales at one end of all blocks and not at the other, to tell PQ2_0 (in front) and TQ2_0_g128 (behind) apart; of \
+             all {} blocks of this id {} begin and {} end with one",
+            all.blocks, all.front, all.back
+        );
+        (found, expected, worst)
+    };
+    let fault = worst.fault(found, expected);
     Err(Error::unsupported(
         fault.next("which of them it is cannot be known: take a file of the same model in another type"),
     ))
