@@ -231,7 +231,7 @@ impl Loaded {
         if let Some(text) = rounding(&imported.facts).filter(|_| options.activations.is_none()) {
             note(text);
         }
-        let layouts = checkpoint.gguf().map_or(&[][..], |gguf| &gguf.layouts);
+        let layouts = checkpoint.gguf().map_or(&[][..], |gguf| gguf.layouts.as_slice());
         if let Some((layout, assumed)) = layouts.iter().find_map(|l| Some((&l.layout, l.assumed.as_ref()?))) {
             note(&format!("of the {layout} tensors it is assumed: {assumed}"));
         }
