@@ -107,7 +107,7 @@ const MEANINGFUL: &[(&str, Neutral, &str)] = &[
     ("attention.output_scale",                    Factor,                                "a scale of attention's output"),
     ("attention.value_scale",                     Factor,                                "a scale of attention's values"),
     ("attention.sliding_window",                  Zero,                                  "attention within a window"),
-    ("attention.sliding_window_pattern",          With("attention.sliding_window"),      "attention within a window"),
+    ("attention.sliding_window_pattern",          Zero,                                  "attention within a window"),
     ("attention.key_length_swa",                  With("attention.sliding_window"),      "attention within a window"),
     ("attention.value_length_swa",                With("attention.sliding_window"),      "attention within a window"),
     ("rope.dimension_count_swa",                  With("attention.sliding_window"),      "attention within a window"),
