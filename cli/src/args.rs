@@ -21,7 +21,7 @@ pub(crate) use build::{BuildArgs, Emit, TargetArgs, WeightsPlace};
 pub(crate) use export::{ExportArgs, ExportFormat};
 pub(crate) use pull::PullArgs;
 pub(crate) use tern_host::Usage;
-pub(crate) use tern_host::args::{ChatArgs, EngineArgs, GenerateArgs};
+pub(crate) use tern_host::args::{ChatArgs, EmbedArgs, EngineArgs, GenerateArgs};
 use tern_host::knobs::{choices, parser};
 pub(crate) use tune::TuneArgs;
 
@@ -54,6 +54,13 @@ pub(crate) enum Command {
     /// input is a message (or a command), and only replies go to standard output. Keys and values of what was said are
     /// used again. In a full context the oldest exchanges are left out; the system message stays.
     Chat(Box<ChatCommandArgs>),
+    /// Embed texts with an embedding model: a vector of length 1 for each, the state of its last token.
+    ///
+    /// Each text is encoded with the marks of the model's own template and the token that ends a text behind it. Texts run one after
+    /// the other, in their order, each on all threads and with an f32 cache: a step computes one sequence, so many short texts
+    /// gain nothing from each other, but for what a text begins with like the one before it, an instruction say, which is computed
+    /// once. With -o the file appears when all are done, or not at all.
+    Embed(Box<EmbedCommandArgs>),
     /// Write the logits of given token ids to a file.
     ///
     /// The file gets one f32 tensor `logits` of shape `[T, vocab]`, from one prefill with an f32 cache.
@@ -234,6 +241,18 @@ pub(crate) struct ChatCommandArgs {
     pub(crate) model: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) chat: ChatArgs,
+    #[command(flatten)]
+    pub(crate) cache: CacheArgs,
+    #[command(flatten)]
+    pub(crate) compile: CompileArgs,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct EmbedCommandArgs {
+    #[arg(value_name = "MODEL", help = MODEL)]
+    pub(crate) model: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) embed: EmbedArgs,
     #[command(flatten)]
     pub(crate) cache: CacheArgs,
     #[command(flatten)]

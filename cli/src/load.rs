@@ -195,7 +195,7 @@ fn rounding(facts: &ModelFacts) -> Option<&'static str> {
         WeightFormat::DenseTernary => Some(
             "the model was trained without quantised activations: they are rounded to i8; --activations f32 is exact",
         ),
-        WeightFormat::Gguf if facts.architecture != Architecture::BitNet => Some(
+        WeightFormat::Gguf if facts.architecture != Architecture::BitNet && facts.embedding.is_none() => Some(
             "the file does not say whether activations were quantised in training: they are rounded to i8; --activations \
              f32 leaves them as they are",
         ),
@@ -228,6 +228,11 @@ impl Loaded {
                 "the model has {max} positions, the context takes {prepared} of them: --ctx takes up to {max}"
             ));
         }
+        if let Some(window) = imported.facts.window.filter(|window| *window == max && options.max_context.is_none()) {
+            note(&format!(
+                "some layers of the model see {window} positions: that is the longest context, in which it changes nothing"
+            ));
+        }
         if let Some(text) = rounding(&imported.facts).filter(|_| options.activations.is_none()) {
             note(text);
         }
@@ -250,6 +255,7 @@ impl Loaded {
         Facts {
             name: self.imported.graph.name.clone(),
             vocab: facts.vocab,
+            embedding: facts.embedding,
             prepared_positions: facts.max_positions,
             most_positions: facts.trained_positions,
             bos: facts.bos,

@@ -48,6 +48,7 @@ fn main() -> ExitCode {
         None => commands::run::run_default(),
         Some(Command::Run(args)) => commands::run::run(&args),
         Some(Command::Chat(args)) => commands::chat::run(&args),
+        Some(Command::Embed(args)) => commands::embed::run(&args),
         Some(Command::Logits(args)) => commands::logits::run(&args),
         Some(Command::Eval(args)) => commands::eval::run(&args),
         Some(Command::Dump(args)) => commands::dump::run(&args),

@@ -371,7 +371,8 @@ pub fn compile_jit(
 pub fn model_info(imported: &Imported, schedule: &Schedule) -> ModelInfo {
     ModelInfo {
         name: imported.graph.name.clone(),
-        vocab: schedule.vocab,
+        vocab: if schedule.is_embedding { imported.facts.vocab } else { schedule.vocab },
+        embedding: schedule.is_embedding.then_some(schedule.vocab),
         max_context: schedule.max_context,
         max_step_tokens: schedule.max_step_tokens,
         bos: imported.facts.bos,

@@ -40,6 +40,11 @@ pub trait Engine {
     /// Tokens of the vocabulary: the length of a row of logits.
     fn vocab(&self) -> usize;
 
+    /// Whether a step gives logits; an embedding model gives embeddings, whose rows have another length.
+    fn gives_logits(&self) -> bool {
+        true
+    }
+
     /// Tokens that the sequence can hold.
     fn context(&self) -> usize;
 

@@ -29,6 +29,9 @@ pub enum Error {
     /// Input: there is nothing to continue.
     #[error("the prompt is empty: give at least one token")]
     EmptyPrompt,
+    /// Input: tokens were asked of a model that gives embeddings.
+    #[error("the model embeds texts and continues none: its steps give no logits")]
+    NoLogits,
     /// Input: a token id that the model has no row for.
     #[error("token id {id} at index {index} is not below the vocabulary's {vocab} tokens")]
     TokenOutOfVocab {
@@ -243,6 +246,7 @@ impl Error {
     pub fn family(&self) -> Family {
         match self {
             Error::EmptyPrompt
+            | Error::NoLogits
             | Error::TokenOutOfVocab { .. }
             | Error::ContextFull { .. }
             | Error::BadContext { .. }

@@ -132,7 +132,7 @@ pub struct Outcome {
 /// Continues the request's prompt. `on_event` is told what happens and may stop it; text needs a tokenizer.
 ///
 /// # Errors
-/// Before any work: `EmptyPrompt`, `TokenOutOfVocab`, `ContextFull` (the prompt does not fit), `EmptyStopString`,
+/// Before any work: `NoLogits` of an embedding model, `EmptyPrompt`, `TokenOutOfVocab`, `ContextFull` (the prompt does not fit), `EmptyStopString`,
 /// `StopWithoutTokenizer`. Later: `BadLogit` and what the engine returns.
 pub fn generate(
     engine: &mut dyn Engine,
@@ -143,6 +143,9 @@ pub fn generate(
 ) -> Result<Outcome> {
     if tokenizer.is_none() && !request.stop.is_empty() {
         return Err(Error::StopWithoutTokenizer);
+    }
+    if !engine.gives_logits() {
+        return Err(Error::NoLogits);
     }
     let mut watch = StopWatch::new(request.stop)?;
     check_step(request.prompt, engine.vocab(), engine.len(), engine.context())?;

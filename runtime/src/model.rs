@@ -30,8 +30,10 @@ pub struct EntryPoints {
 pub struct ModelInfo {
     /// Its name; only for people.
     pub name: String,
-    /// Tokens of the vocabulary: the length of a row of logits.
+    /// Tokens of the vocabulary.
     pub vocab: u32,
+    /// Of an embedding model: the elements of an embedding, which its steps give in place of logits.
+    pub embedding: Option<u32>,
     /// The longest context, in tokens.
     pub max_context: u32,
     /// The most tokens of one step; sessions split longer ones.
@@ -40,6 +42,13 @@ pub struct ModelInfo {
     pub bos: Option<u32>,
     /// The tokens that end one.
     pub eos: Vec<u32>,
+}
+
+impl ModelInfo {
+    /// Elements of a row that a step gives: logits, or an embedding.
+    pub fn row_elems(&self) -> u32 {
+        self.embedding.unwrap_or(self.vocab)
+    }
 }
 
 /// A compiled model, ready to run.
@@ -70,9 +79,12 @@ impl Model {
         code: Box<dyn Any + Send + Sync>,
     ) -> Result<Self> {
         let bad = |what: String| Err(Error::BadModelInfo { what });
-        for (name, size) in
-            [("vocabulary", info.vocab), ("context", info.max_context), ("most tokens of a step", info.max_step_tokens)]
-        {
+        for (name, size) in [
+            ("vocabulary", info.vocab),
+            ("embedding", info.row_elems()),
+            ("context", info.max_context),
+            ("most tokens of a step", info.max_step_tokens),
+        ] {
             if size == 0 {
                 return bad(format!("that its {name} is 0"));
             }

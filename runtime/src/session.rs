@@ -135,17 +135,18 @@ impl Session {
         self.lens.get(seq as usize).map(|len| *len as usize).ok_or(Error::BadSequence { seq, n_seqs })
     }
 
-    /// Appends `ids` to sequence `seq`, in as many steps as it takes; the wanted logits, f32 `[rows, vocab]`.
+    /// Appends `ids` to sequence `seq`, in as many steps as it takes; the wanted logits, f32 `[rows, vocab]`, or of an embedding
+    /// model the embeddings of the texts up to the wanted tokens.
     ///
     /// # Errors
     /// `EmptyPrompt`, `TokenOutOfVocab`, `ContextFull`, `BadSequence` before any work; `OutOfMemory` if the logits
     /// need too much. The sequence is then as before.
     pub fn step_in(&mut self, seq: u32, ids: &[u32], want: Want) -> Result<&[f32]> {
-        let vocab = self.vocab();
-        check_step(ids, vocab, self.len_of(seq)?, self.context as usize)?;
-        self.resize_logits(want.rows(ids.len()).saturating_mul(vocab))?;
+        let row_elems = self.info().row_elems() as usize;
+        check_step(ids, self.vocab(), self.len_of(seq)?, self.context as usize)?;
+        self.resize_logits(want.rows(ids.len()).saturating_mul(row_elems))?;
         self.run_steps(seq, ids, |first_token, is_last| match want {
-            Want::All => (abi::WANT_ALL, first_token * vocab),
+            Want::All => (abi::WANT_ALL, first_token * row_elems),
             Want::Last if is_last => (abi::WANT_LAST, 0),
             Want::Last | Want::None => (abi::WANT_NONE, 0),
         })?;
@@ -321,6 +322,10 @@ impl Engine for Session {
         self.info().vocab as usize
     }
 
+    fn gives_logits(&self) -> bool {
+        self.info().embedding.is_none()
+    }
+
     fn context(&self) -> usize {
         self.context as usize
     }
@@ -338,6 +343,9 @@ impl Engine for Session {
     }
 
     fn step_top_k_into(&mut self, ids: &[u32], k: u32, top: &mut Vec<(u32, f32)>) -> Result<()> {
+        if !self.gives_logits() {
+            return Err(Error::NoLogits);
+        }
         let (vocab, held) = (self.vocab(), self.len());
         check_top_k(k, vocab)?;
         check_step(ids, vocab, held, self.context as usize)?;

@@ -158,6 +158,33 @@ impl Tokenizer {
         Ok(ids)
     }
 
+    /// The ids of `text` as a text of its own that is embedded: with the marks that the tokenizer's own template puts around
+    /// texts (where it has none, BOS as in [`Tokenizer::encode`]), and `end` behind, unless the template put it there.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_marked(&self, text: &str, end: u32) -> Result<Vec<u32>> {
+        let bad = |reason: String| Error::BadText { reason };
+        let alone = self.encode_without_bos(text)?;
+        let encoding = self.inner.encode_fast(text, true).map_err(|e| bad(e.to_string()))?;
+        let mut ids = encoding.get_ids().to_vec();
+        if ids.len() == alone.len() {
+            ids = alone;
+            if let Some(bos) = self.bos.filter(|bos| ids.first() != Some(bos)) {
+                ids.insert(0, bos);
+            }
+        }
+        if ids.last() != Some(&end) {
+            ids.push(end);
+        }
+        match ids.iter().find(|id| **id >= self.vocab) {
+            Some(id) => {
+                Err(bad(format!("its marks have token {id}, and the model's vocabulary {} tokens", self.vocab)))
+            }
+            None => Ok(ids),
+        }
+    }
+
     /// The ids of `text` alone.
     ///
     /// # Errors

@@ -70,6 +70,7 @@ fn declare_weights(graph: &mut Graph, names: &[String], rng: &mut Rng) {
             (DType::Trit, _) if rng.below(2) == 0 => (Some(rng.real()), Origin::DenseTernary),
             (DType::Trit, _) => (Some(rng.real()), Origin::HfPacked),
             (DType::F32, 7..) if rng.below(2) == 0 => (None, Origin::TernaryScales),
+            (DType::F32, 6) if rng.below(2) == 0 => (None, Origin::OnePlus),
             (DType::F32, 5) if rng.below(2) == 0 => (None, Origin::HadamardSigns),
             (_, 2) => (None, Origin::RopeTable(RopeSpec { theta: rng.real(), scaling })),
             _ => (None, Origin::Dense),
@@ -90,7 +91,7 @@ fn well_typed(graph: &Graph, op_index: usize, block: Option<u8>, rng: &mut Rng) 
             .map(|attr| match attr.kind {
                 AttrKind::U32 => Attr::U32([0, 1, 2, 4][rng.below(4)]),
                 AttrKind::F32 => Attr::F32(rng.real()),
-                AttrKind::Act => Attr::Act([Act::Relu2, Act::Silu][rng.below(2)]),
+                AttrKind::Act => Attr::Act([Act::Relu2, Act::Silu, Act::Gelu][rng.below(3)]),
                 AttrKind::Strategy => Attr::Strategy([Computed::Any, Computed::Dot2, Computed::Lut5][rng.below(3)]),
             })
             .collect();

@@ -82,7 +82,13 @@ fn kinds(target: &Target) -> Vec<KernelKind> {
         kinds.push(KernelKind::HeadRescore { dtype, cols: 2560 });
     }
     for Candidate { strategy, packing, regime, variant } in candidates::all(target.isa, target.emitter) {
-        let all = [Epilogue::Scale, Epilogue::ScaleAdd, Epilogue::Glu(Act::Relu2), Epilogue::Glu(Act::Silu)];
+        let all = [
+            Epilogue::Scale,
+            Epilogue::ScaleAdd,
+            Epilogue::Glu(Act::Relu2),
+            Epilogue::Glu(Act::Silu),
+            Epilogue::Glu(Act::Gelu),
+        ];
         let is_there = |e: &Epilogue| candidates::has_gated(strategy) || !matches!(e, Epilogue::Glu(_));
         for epilogue in all.into_iter().filter(is_there) {
             kinds.push(KernelKind::Ternary { packing, rows: 2560, cols: 6912, epilogue, regime, variant });

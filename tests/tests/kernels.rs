@@ -60,9 +60,14 @@ fn check_candidates(
         }
         let tile = layout::trit_tile_bytes(packing, k as u32) as usize;
         let tiles = layout::trit_tiles(packing, n as u32);
-        for epilogue in
-            [Epilogue::Sums, Epilogue::Scale, Epilogue::ScaleAdd, Epilogue::Glu(Act::Relu2), Epilogue::Glu(Act::Silu)]
-        {
+        for epilogue in [
+            Epilogue::Sums,
+            Epilogue::Scale,
+            Epilogue::ScaleAdd,
+            Epilogue::Glu(Act::Relu2),
+            Epilogue::Glu(Act::Silu),
+            Epilogue::Glu(Act::Gelu),
+        ] {
             let glu = matches!(epilogue, Epilogue::Glu(_));
             if glu && !candidates::has_gated(strategy) {
                 continue;
@@ -143,6 +148,7 @@ fn activation(p: Profile, act: Act, x: f32) -> f32 {
     match act {
         Act::Relu2 => arith::relu2(x),
         Act::Silu => arith::silu(p, x),
+        Act::Gelu => arith::gelu(p, x),
     }
 }
 
@@ -321,7 +327,7 @@ fn rescaling() {
 #[test]
 fn element_by_element() {
     let mut rng = Rng::new(5);
-    let acts = [Act::Relu2, Act::Silu];
+    let acts = [Act::Relu2, Act::Silu, Act::Gelu];
     for target in targets_with_foreign() {
         for cols in [1, 5, 16, 100] {
             let mut a = random_rows(&mut rng, 3, cols, 10.0);
@@ -329,7 +335,8 @@ fn element_by_element() {
             a[0][0] = 200.0;
             a[1][0] = -200.0;
             a[2][0] = -0.0;
-            let ops = [MapOp::Add, MapOp::Mul].into_iter().chain(acts.map(MapOp::Act)).chain(acts.map(MapOp::Glu));
+            let maps = [MapOp::Add, MapOp::Mul, MapOp::Scale(F32::new(25.298_22))];
+            let ops = maps.into_iter().chain(acts.map(MapOp::Act)).chain(acts.map(MapOp::Glu));
             for op in ops {
                 let want: Vec<Vec<f32>> = a
                     .iter()
@@ -340,6 +347,7 @@ fn element_by_element() {
                             .map(|(a, b)| match op {
                                 MapOp::Add => a + b,
                                 MapOp::Mul => a * b,
+                                MapOp::Scale(by) => a * by.get(),
                                 MapOp::Act(act) => activation(target.profile, act, *a),
                                 MapOp::Glu(act) => activation(target.profile, act, *a) * b,
                             })
@@ -351,6 +359,31 @@ fn element_by_element() {
                 run(&target, KernelKind::Map { op, cols: cols as u32 }, &mut args);
                 out.expect(&bits(&want), &name(&target, &format!("{op:?} {cols}")));
             }
+        }
+    }
+}
+
+#[test]
+fn rows_of_length_one() {
+    let mut rng = Rng::new(15);
+    for target in targets_with_foreign() {
+        for cols in [1, 16, 33, 640] {
+            let mut x = random_rows(&mut rng, 3, cols, 3.0);
+            // A row without a length, and one whose squares are none.
+            x[1].fill(0.0);
+            x[2].iter_mut().for_each(|x| *x *= 1e-30);
+            let (input, mut out) = (Rows::of(&x), Rows::garbage(3, cols));
+            let mut args = [input.read(), out.write(), Arg::Value(0), Arg::Value(3)];
+            run(&target, KernelKind::L2Norm { cols: cols as u32 }, &mut args);
+            let want: Vec<Vec<f32>> = x
+                .iter()
+                .map(|x| {
+                    let mut y = vec![0.0; cols];
+                    arith::l2norm(target.profile, x, &mut y);
+                    y
+                })
+                .collect();
+            out.expect(&bits(&want), &name(&target, &format!("l2norm {cols}")));
         }
     }
 }

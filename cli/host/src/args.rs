@@ -89,6 +89,36 @@ pub struct ChatArgs {
     pub engine: EngineArgs,
 }
 
+/// What to embed, and how: the options of `tern embed` and of a built program's `embed`.
+#[derive(clap::Args, Debug, Default)]
+pub struct EmbedArgs {
+    /// File with the texts, `-` for standard input: one a line; in FILE.json an array of strings; in FILE.jsonl a string a line.
+    #[arg(short, long, value_name = "TEXTS")]
+    pub file: PathBuf,
+    /// File to write [default: standard output].
+    #[arg(short, long, value_name = "OUT")]
+    pub output: Option<PathBuf>,
+    /// json: an object a line, with index, tokens and embedding; npy: NumPy's array of f32 `[texts, elements]` [default: npy for
+    /// OUT.npy, else json].
+    #[arg(long, value_enum)]
+    pub format: Option<EmbedFormat>,
+    /// Cut texts that are longer than the context, and keep the token that ends them, instead of refusing them.
+    #[arg(long)]
+    pub truncate: bool,
+    /// How the model is run.
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+/// How embeddings are written.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EmbedFormat {
+    /// An object a line.
+    Json,
+    /// NumPy's format.
+    Npy,
+}
+
 /// How the next token is chosen.
 #[derive(clap::Args, Debug, Default)]
 #[command(next_help_heading = "Sampling")]

@@ -41,6 +41,7 @@ impl ArtifactSource {
         let facts = Facts {
             name: on_one_line(&meta.name),
             vocab: meta.vocab,
+            embedding: meta.embedding,
             prepared_positions: meta.max_context,
             most_positions: meta.max_context,
             bos: meta.bos,

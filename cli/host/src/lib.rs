@@ -1,7 +1,7 @@
 //! What `tern` and the programs that it builds do alike: find a prompt, generate, chat, report. It knows no compiler.
 //!
 //! Read [`source`] (what a model is before it runs: the seam to whoever compiles or maps it), [`args`] (the options),
-//! [`run`] (continue a prompt), [`chat`] (talk), [`program()`] (the main function of a built program), [`session`] (memory and threads),
+//! [`run`] (continue a prompt), [`chat`] (talk), [`embed`] (embed texts), [`program()`] (the main function of a built program), [`session`] (memory and threads),
 //! [`knobs`] (options, environment, defaults), [`mark`] (what a host program is known by). [`prompt`], [`input`], [`output`],
 //! [`progress`] and [`interrupt`] are the doors to the outside: nothing else in tern reads the environment, standard input or
 //! the clock of the wall.
@@ -9,10 +9,12 @@
 pub mod args;
 pub mod artifact;
 pub mod chat;
+pub mod embed;
 pub mod input;
 pub mod interrupt;
 pub mod knobs;
 pub mod mark;
+pub mod npy;
 pub mod output;
 pub mod perf;
 pub mod program;
@@ -22,6 +24,7 @@ pub mod run;
 pub mod sampling;
 pub mod session;
 pub mod source;
+pub mod texts;
 
 pub use program::program;
 pub use source::{Facts, Source};

@@ -11,11 +11,11 @@ use clap::builder::PossibleValuesParser;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use tern_runtime::memory::HugePages;
 
-use crate::args::{ChatArgs, GenerateArgs};
+use crate::args::{ChatArgs, EmbedArgs, GenerateArgs};
 use crate::knobs::{self, choices};
 use crate::output::{note, print, print_json};
 use crate::source::{Facts, Source};
-use crate::{Host, chat, finish, interrupt, output, run};
+use crate::{Host, chat, embed, finish, interrupt, output, run};
 
 #[derive(Parser, Debug)]
 #[command(version, max_term_width = 100, args_conflicts_with_subcommands = true)]
@@ -32,6 +32,8 @@ enum Command {
     Run(Box<RunArgs>),
     /// Talk with the model; /help lists what can be done meanwhile.
     Chat(Box<ChatCommandArgs>),
+    /// Embed texts, if the model is one that does.
+    Embed(Box<EmbedCommandArgs>),
     /// Say what is known of the model.
     Info(InfoArgs),
 }
@@ -48,6 +50,14 @@ struct RunArgs {
 struct ChatCommandArgs {
     #[command(flatten)]
     chat: ChatArgs,
+    #[command(flatten)]
+    memory: MemoryArgs,
+}
+
+#[derive(clap::Args, Debug)]
+struct EmbedCommandArgs {
+    #[command(flatten)]
+    embed: EmbedArgs,
     #[command(flatten)]
     memory: MemoryArgs,
 }
@@ -97,7 +107,8 @@ pub fn program(source: Box<dyn Source + '_>) -> ExitCode {
 
 /// The arguments `given`, the program's own name first.
 fn parse(facts: &Facts, given: impl IntoIterator<Item = OsString>) -> Result<ProgramArgs, clap::Error> {
-    let about = format!("The language model {}, compiled by tern into this program.", output::harmless(&facts.name));
+    let kind = if facts.embedding.is_some() { "embedding" } else { "language" };
+    let about = format!("The {kind} model {}, compiled by tern into this program.", output::harmless(&facts.name));
     let sampling = "Only the continuation goes to standard output. What is not given of temperature, top-k, top-p, min-p and \
                     repeat penalty is as the model's makers sample, if they do; else the likeliest token is taken (--temp 0).";
     let command = ProgramArgs::command().about(about.clone()).long_about(format!("{about}\n\n{sampling}"));
@@ -111,6 +122,10 @@ fn obey(args: ProgramArgs, source: Box<dyn Source + '_>) -> Result<ExitCode> {
         Some(Command::Chat(args)) => {
             let host = Host { default_prompt: None, huge_pages: args.memory.settled()? };
             chat::chat(&args.chat, host, || Ok(source))
+        }
+        Some(Command::Embed(args)) => {
+            let host = Host { default_prompt: None, huge_pages: args.memory.settled()? };
+            embed::embed(&args.embed, host, || Ok(source))
         }
         Some(Command::Info(args)) => info(&args, source.facts()),
     }
@@ -150,6 +165,7 @@ mod tests {
         let facts = Facts {
             name: "small".into(),
             vocab: 10,
+            embedding: None,
             prepared_positions: 8,
             most_positions: 8,
             bos: None,

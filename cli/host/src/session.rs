@@ -13,7 +13,7 @@ use tern_runtime::{Error as RuntimeError, KvType, Model, Session};
 
 use crate::args::EngineArgs;
 use crate::knobs::{number_or_auto, setting};
-use crate::output::note;
+use crate::output::{harmless, note};
 use crate::perf;
 use crate::source::Facts;
 
@@ -37,6 +37,22 @@ pub fn context(engine: &EngineArgs, facts: &Facts) -> Result<u32> {
         Some(asked) => Ok(asked.min(facts.prepared_positions)),
         None => Ok(facts.prepared_positions),
     }
+}
+
+/// Refuses a model that gives embeddings, before anything is loaded for it.
+pub fn check_continues(facts: &Facts) -> Result<()> {
+    if facts.embedding.is_some() {
+        bail!("{} embeds texts and continues none: tern embed MODEL --file TEXTS", harmless(&facts.name));
+    }
+    Ok(())
+}
+
+/// The elements of an embedding; refuses a model that gives logits, before anything is loaded for it.
+pub fn check_embeds(facts: &Facts) -> Result<u32> {
+    facts.embedding.with_context(|| {
+        let name = harmless(&facts.name);
+        format!("{name} is a language model, which gives logits and no embeddings: tern run and tern chat take it")
+    })
 }
 
 /// Refuses ids that a context of `context` tokens cannot continue, before anything is loaded for them.

@@ -18,6 +18,9 @@ pub struct Facts {
     pub name: String,
     /// Tokens of the vocabulary.
     pub vocab: u32,
+    /// Of an embedding model: the elements of an embedding.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub embedding: Option<u32>,
     /// The longest context of the code that [`Source::load`] gives, in tokens.
     pub prepared_positions: u32,
     /// The longest context that `--ctx` takes: more than is prepared where code can still be made for it.

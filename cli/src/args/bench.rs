@@ -42,7 +42,7 @@ pub(crate) struct BenchArgs {
     /// Tokens of the prompt; 0 leaves it out.
     #[arg(short, long, value_name = "N", default_value_t = 512)]
     pub(crate) prompt: usize,
-    /// Tokens to decode; 0 leaves it out.
+    /// Tokens to decode; 0 leaves it out, and an embedding model decodes none.
     #[arg(short, value_name = "N", default_value_t = 128)]
     pub(crate) n: usize,
     /// Tokens before the decoded ones.

@@ -20,6 +20,10 @@ impl Command {
                 cache_dir = args.cache.cache_dir.as_deref();
                 &mut args.model
             }
+            Command::Embed(args) => {
+                cache_dir = args.cache.cache_dir.as_deref();
+                &mut args.model
+            }
             Command::Logits(args) => &mut args.model,
             Command::Eval(args) => match &mut args.measure {
                 Measure::Ppl(args) => &mut args.model,

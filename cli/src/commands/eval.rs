@@ -43,6 +43,7 @@ fn run_ppl(args: &PplArgs) -> Result<ExitCode> {
     // What compiles another head than `tern run` does is not kept.
     let mut source = load::source(args.model.as_deref(), options.clone(), &args.compile, None)?;
     source.set_huge_pages(options.huge_pages);
+    session::check_continues(source.facts())?;
     let ids = source.tokenizer()?.encode(&text)?;
     if ids.len() < 2 {
         bail!("{} gives {} token ids, and the first is not scored: give a longer text", args.file.display(), ids.len());

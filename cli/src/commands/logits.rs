@@ -37,6 +37,7 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<ExitCode> {
             let mut source = load::source(args.model.as_deref(), options.clone(), &args.compile, None)?;
             source.set_huge_pages(options.huge_pages);
             let facts = source.facts().clone();
+            session::check_continues(&facts)?;
             // The same for both engines, before anything is compiled.
             session::check_prompt(&ids, facts.prepared_positions, &facts)?;
             let model = source.load()?;
@@ -47,6 +48,7 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<ExitCode> {
         EngineKind::Interp => {
             let loaded = Loaded::new(args.model.as_deref(), &options)?;
             let facts = loaded.facts();
+            session::check_continues(&facts)?;
             session::check_prompt(&ids, facts.prepared_positions, &facts)?;
             let mut timings = Timings::default();
             let graph = timings.time("compile_form", || pipeline::compiled_form(&loaded.imported.graph))?;

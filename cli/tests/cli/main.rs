@@ -5,6 +5,7 @@ mod build;
 mod cache;
 mod chat;
 mod commands;
+mod embed;
 mod endings;
 mod export;
 mod hub;

@@ -150,6 +150,7 @@ pub(super) fn meta(built: &Built, imported: &Imported, checkpoint: Vec<Checkpoin
         arithmetic: built.profile.name().to_owned(),
         emitter: built.emitter.name().to_owned(),
         vocab: built.info.vocab,
+        embedding: built.info.embedding,
         max_context: built.info.max_context,
         trained_context: imported.facts.trained_positions,
         max_step_tokens: built.info.max_step_tokens,

@@ -271,6 +271,9 @@ impl fmt::Display for Report {
             "{:<14} {} tokens; context {context} of {trained}; steps of {}",
             "vocabulary", meta.vocab, meta.max_step_tokens
         )?;
+        if let Some(elems) = meta.embedding {
+            writeln!(f, "{:<14} embeddings of {elems} elements: tern embed", "result")?;
+        }
         writeln!(f, "{:<14} {}", "checkpoint", self.checkpoint)?;
         for file in &meta.checkpoint {
             writeln!(f, "  {} {:>13}  {}", file.sha256, file.bytes, file.name)?;

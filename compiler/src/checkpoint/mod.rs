@@ -51,6 +51,8 @@ const SINGLE: &str = "model.safetensors";
 /// Bytes of a large tensor that are looked at before their memory is given back.
 const PIECE_BYTES: usize = 8 << 20;
 const TOKENIZER: &str = "tokenizer.json";
+/// How an embedding model pools, in a folder of its own.
+const POOLING: &str = "1_Pooling/config.json";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const MAX_CONFIG_BYTES: u64 = 4 << 20;
 const MAX_INDEX_BYTES: u64 = 64 << 20;
@@ -73,6 +75,7 @@ struct Inner {
     tokenizer_json: Option<Vec<u8>>,
     tokenizer_config_json: Option<Vec<u8>>,
     chat_template_jinja: Option<Vec<u8>>,
+    pooling_json: Option<Vec<u8>>,
     shards: Vec<Shard>,
     /// By tensor name: the shard's place in `shards`, and the entry.
     tensors: BTreeMap<String, (usize, Entry)>,
@@ -186,6 +189,7 @@ impl Checkpoint {
         let tokenizer_json = source.read(TOKENIZER, MAX_TOKENIZER_BYTES)?;
         let tokenizer_config_json = source.read(TOKENIZER_CONFIG, MAX_CONFIG_BYTES)?;
         let chat_template_jinja = source.read("chat_template.jinja", MAX_TEMPLATE_BYTES)?;
+        let pooling_json = source.read(POOLING, MAX_CONFIG_BYTES)?;
         let (shards, tensors) = open_shards(&mut source)?;
         let inner = Inner {
             name,
@@ -196,6 +200,7 @@ impl Checkpoint {
             tokenizer_json,
             tokenizer_config_json,
             chat_template_jinja,
+            pooling_json,
             shards,
             tensors,
         };
@@ -232,6 +237,7 @@ impl Checkpoint {
             tokenizer_json: None,
             tokenizer_config_json: None,
             chat_template_jinja: None,
+            pooling_json: None,
             shards: opened,
             tensors,
         };
@@ -270,6 +276,10 @@ impl Checkpoint {
     /// `chat_template.jinja`, as it is.
     pub fn chat_template_jinja(&self) -> Option<&[u8]> {
         self.inner.chat_template_jinja.as_deref()
+    }
+    /// `1_Pooling/config.json`, as it is.
+    pub fn pooling_json(&self) -> Option<&[u8]> {
+        self.inner.pooling_json.as_deref()
     }
     /// The tensor called `name`.
     pub fn tensor(&self, name: &str) -> Option<Tensor<'_>> {

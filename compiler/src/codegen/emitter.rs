@@ -320,6 +320,19 @@ impl<'a, 'f> Emitter<'a, 'f> {
         self.b.ins().fdiv(x, sum)
     }
 
+    /// `arith::gelu` of a vector.
+    pub fn gelu(&mut self, x: Value) -> Value {
+        let square = self.b.ins().fmul(x, x);
+        let (cubic, linear) = (self.splat_f32(arith::GELU_CUBIC), self.splat_f32(arith::GELU_LINEAR));
+        let slope = self.madd(square, cubic, linear);
+        let inner = self.b.ins().fmul(x, slope);
+        let minus = self.b.ins().fneg(inner);
+        let e = self.exp(minus);
+        let one = self.splat_f32(1.0);
+        let sum = self.b.ins().fadd(one, e);
+        self.b.ins().fdiv(x, sum)
+    }
+
     /// `arith::relu2` of a vector.
     pub fn relu2(&mut self, x: Value) -> Value {
         let zero = self.zero();

@@ -22,8 +22,8 @@ pub struct JitCode {
     isa: Isa,
     /// Bytes of packed weights that the code may read.
     weights_bytes: u64,
-    /// Elements of a row of logits.
-    vocab: u32,
+    /// Elements of a row that a step gives.
+    row_elems: u32,
     /// The most tokens of a step.
     max_step_tokens: u32,
 }
@@ -36,9 +36,9 @@ impl JitCode {
     /// [`Error::Bug`]: a verified schedule must compile.
     pub fn compile(schedule: &Schedule, target: &Target, listing: Listing) -> Result<JitCode, Error> {
         let compiled = module::compile(&[Level { schedule, target }], listing)?;
-        let Schedule { vocab, max_step_tokens, .. } = *schedule;
+        let Schedule { vocab: row_elems, max_step_tokens, .. } = *schedule;
         let weights_bytes = schedule.weights.bytes;
-        Ok(JitCode { compiled, isa: target.isa, weights_bytes, vocab, max_step_tokens })
+        Ok(JitCode { compiled, isa: target.isa, weights_bytes, row_elems, max_step_tokens })
     }
 
     /// Every function, for people.
@@ -67,7 +67,7 @@ impl JitCode {
     /// The weights or `info` are of another schedule than the code.
     pub fn into_model(self, weights: Block, info: ModelInfo) -> Result<Model, ModelError> {
         let missing = (weights.len() as u64) < self.weights_bytes;
-        if missing || info.max_step_tokens != self.max_step_tokens || info.vocab != self.vocab {
+        if missing || info.max_step_tokens != self.max_step_tokens || info.row_elems() != self.row_elems {
             return Err(Error::bug("weights or facts are those of another schedule").into());
         }
         let (code, entry) = self.map()?;

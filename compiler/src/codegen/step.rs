@@ -196,7 +196,8 @@ fn check_want(b: &mut FunctionBuilder<'_>, schedule: &Schedule, want: Value) {
     let k = b.ins().ushr_imm_u(want, 8);
     let is_top_k = b.ins().icmp_imm_u(IntCC::Equal, kind, i64::from(abi::WANT_TOP_K));
     let from_one = b.ins().iadd_imm_s(k, -1);
-    let most = schedule.vocab.min(MAX_TOP_K);
+    // No element of an embedding is a token.
+    let most = if schedule.is_embedding { 0 } else { schedule.vocab.min(MAX_TOP_K) };
     let bad_k = b.ins().icmp_imm_u(IntCC::UnsignedGreaterThanOrEqual, from_one, i64::from(most));
     let bad_kind = b.ins().icmp_imm_u(IntCC::UnsignedGreaterThan, want, i64::from(abi::WANT_ALL));
     let bad = b.ins().select(is_top_k, bad_k, bad_kind);

@@ -181,6 +181,9 @@ pub fn strategies(op: Op) -> Option<([Strategy; 2], bool)> {
         | Op::Mul
         | Op::Relu2
         | Op::Silu
+        | Op::Gelu
+        | Op::Scale { .. }
+        | Op::L2Norm
         | Op::WantedRows
         | Op::Quantize
         | Op::Rescale
@@ -362,9 +365,11 @@ fn work(step: &Step<'_>, op: Op, operands: &[OperandType<'_>], result: &Type) ->
             // Once for the scores and once for the values.
             Work { memory_bytes: read, ..pointwise(context.saturating_mul(2)) }
         }
-        Op::Add | Op::Mul | Op::WantedRows => pointwise(1),
+        Op::Add | Op::Mul | Op::Scale { .. } | Op::WantedRows => pointwise(1),
         Op::Relu2 | Op::Quantize | Op::QuantizeGroups { .. } => pointwise(2),
+        Op::L2Norm => pointwise(3),
         Op::Silu => pointwise(16),
+        Op::Gelu => pointwise(19),
         Op::Glu { .. } => pointwise(17),
         // Of the activations and of the weight it reads the scales only.
         Op::Rescale => Work { memory_bytes: 0, cache_bytes: written.saturating_mul(2), ops: elems },

@@ -54,7 +54,7 @@ pub(super) fn converted(stored: DenseType, kind: DenseType, bytes: Vec<u8>) -> R
 fn blocks_of(model: &Model<'_>, part: &Part<'_>) -> Option<String> {
     model.checkpoint.gguf()?;
     // Names do not depend on the order of rows.
-    let dialect = Dialect::Gguf { rotated: RowOrder::AsIs };
+    let dialect = Dialect::Gguf { rotated: RowOrder::AsIs, has_post_norms: false };
     match model.checkpoint.tensor(&dialect.file_name(&part.decl.name))?.stored() {
         StoredType::Block(encoding) => Some(encoding.to_string()),
         StoredType::F32 | StoredType::F16 | StoredType::Bf16 | StoredType::U8 | StoredType::Other(_) => None,

@@ -52,6 +52,9 @@ pub(super) enum Factors {
 
 impl<'m> Model<'m> {
     pub(super) fn new(checkpoint: &'m Checkpoint, imported: &'m Imported) -> Result<Self, Error> {
+        if imported.facts.embedding.is_some() {
+            return Err(embeds(checkpoint));
+        }
         let graph = &imported.graph;
         let mut parts = Vec::new();
         for (at, decl) in graph.weights.iter().enumerate() {
@@ -59,6 +62,7 @@ impl<'m> Model<'m> {
             let shape = shape(decl)?;
             let data = match &decl.origin {
                 Origin::RopeTable(_) | Origin::TernaryScales => continue,
+                Origin::OnePlus => return Err(odd(decl)),
                 Origin::HadamardSigns => return Err(rotated(checkpoint)),
                 Origin::Dense => Data::Dense(DenseType::of(decl.ty.dtype).ok_or_else(|| odd(decl))?),
                 Origin::HfPacked | Origin::OnlineAbsmean | Origin::Gguf | Origin::DenseTernary => {
@@ -206,6 +210,12 @@ fn shape(decl: &WeightDecl) -> Result<[usize; 2], Error> {
         Some(&[k]) => Ok([1, k]),
         _ => Err(odd(decl)),
     }
+}
+
+/// The exporters write heads and what language models have.
+fn embeds(checkpoint: &Checkpoint) -> Error {
+    let fault = Fault::new(checkpoint.name(), "a model that embeds texts", "a language model");
+    Error::Unsupported(Box::new(fault.next("build an artifact of it: tern build")))
 }
 
 /// Its weights mean something only behind rotations, which no other format has a word for.

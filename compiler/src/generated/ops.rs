@@ -215,7 +215,7 @@ pub enum Op {
     /// %3 = glu %1, %2 {act = relu2} : f32[T, 3]
     /// ```
     Glu {
-        /// `act`: the activation of the gate: relu2 or silu.
+        /// `act`: the activation of the gate: relu2, silu or gelu.
         act: Act,
     },
     /// act(ternary_linear(x, gate)) * ternary_linear(x, up) in one kernel.
@@ -224,7 +224,7 @@ pub enum Op {
     /// %3 = ternary_glu %2, @1, @2 {act = relu2} : f32[T, 2]
     /// ```
     TernaryGlu {
-        /// `act`: the activation of the gate: relu2 or silu.
+        /// `act`: the activation of the gate: relu2, silu or gelu.
         act: Act,
         /// `decode`: how it is computed for one token.
         decode: Strategy,
@@ -299,6 +299,27 @@ pub enum Op {
     /// %2 = ternary_f32_linear %1, @1, @2 : f32[T, 2]
     /// ```
     TernaryF32Linear,
+    /// Every element times one number.
+    ///
+    /// ```text
+    /// %2 = scale %1 {by = 2.5} : f32[T, 3]
+    /// ```
+    Scale {
+        /// `by`: the number.
+        by: F32,
+    },
+    /// The Gaussian error linear unit, by its tanh.
+    ///
+    /// ```text
+    /// %2 = gelu %1 : f32[T, 3]
+    /// ```
+    Gelu,
+    /// Each row divided by its length.
+    ///
+    /// ```text
+    /// %3 = l2norm %2 : f32[W, 2]
+    /// ```
+    L2Norm,
 }
 
 impl Op {
@@ -340,6 +361,9 @@ impl Op {
             Op::TernaryGroupLinear { .. } => "ternary_group_linear",
             Op::TernaryGroupLinearAdd { .. } => "ternary_group_linear_add",
             Op::TernaryF32Linear => "ternary_f32_linear",
+            Op::Scale { .. } => "scale",
+            Op::Gelu => "gelu",
+            Op::L2Norm => "l2norm",
         }
     }
 
@@ -381,6 +405,9 @@ impl Op {
             Op::TernaryGroupLinear { .. } => 32,
             Op::TernaryGroupLinearAdd { .. } => 33,
             Op::TernaryF32Linear => 34,
+            Op::Scale { .. } => 35,
+            Op::Gelu => 36,
+            Op::L2Norm => 37,
         }]
     }
 
@@ -438,6 +465,9 @@ impl Op {
                 vec![("decode", Attr::from(decode)), ("prefill", Attr::from(prefill))]
             }
             Op::TernaryF32Linear => vec![],
+            Op::Scale { by } => vec![("by", Attr::from(by))],
+            Op::Gelu => vec![],
+            Op::L2Norm => vec![],
         }
     }
 
@@ -497,6 +527,9 @@ impl Op {
                 Op::TernaryGroupLinearAdd { decode: *a0, prefill: *a1 }
             }
             ("ternary_f32_linear", []) => Op::TernaryF32Linear,
+            ("scale", [Attr::F32(a0)]) => Op::Scale { by: *a0 },
+            ("gelu", []) => Op::Gelu,
+            ("l2norm", []) => Op::L2Norm,
             _ => return None,
         })
     }

@@ -87,6 +87,15 @@ pub static RULES: &[RuleSpec] = &[
         family: false,
     },
     RuleSpec {
+        name: "fuse/glu_gelu",
+        why: "Gate and up are read once and the product written once.",
+        lhs: &["(mul (gelu ?a) ?b)"],
+        rhs: &["(glu ?a ?b gelu)"],
+        guards: &[],
+        class: Class::Bitwise,
+        family: false,
+    },
+    RuleSpec {
         name: "fuse/ternary_glu",
         why: "The same rows of gate and up in one kernel: both sums are in registers when they meet, and two rows of f32 are never stored.",
         lhs: &["(glu (ternary_linear ?x ?g any any) (ternary_linear ?x ?u any any) ?act)"],

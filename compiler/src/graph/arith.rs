@@ -266,6 +266,32 @@ pub fn silu(p: Profile, x: f32) -> f32 {
     x / (1.0 + exp(p, -x))
 }
 
+/// 2 sqrt(2 / pi): what [`gelu`] multiplies x by.
+pub const GELU_LINEAR: f32 = 1.595_769_1;
+/// 0.044715 times that, by which it multiplies x^3.
+pub const GELU_CUBIC: f32 = 0.071_354_81;
+
+/// x / (1 + e^(-x (a + b x^2))), which is x/2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))).
+pub fn gelu(p: Profile, x: f32) -> f32 {
+    let slope = p.madd(x * x, GELU_CUBIC, GELU_LINEAR);
+    x / (1.0 + exp(p, -(x * slope)))
+}
+
+/// The least length that a row is divided by.
+pub const L2_FLOOR: f32 = 1e-12;
+
+/// y = x * r with r = 1 / max(sqrt(dot(x, x)), 1e-12).
+///
+/// # Panics
+/// If the lengths differ.
+pub fn l2norm(p: Profile, x: &[f32], y: &mut [f32]) {
+    assert_eq!(x.len(), y.len());
+    let r = 1.0 / max(dot(p, x, x).sqrt(), L2_FLOOR);
+    for (y, x) in y.iter_mut().zip(x) {
+        *y = x * r;
+    }
+}
+
 /// max(x, 0)^2.
 pub fn relu2(x: f32) -> f32 {
     let m = max(x, 0.0);
@@ -350,6 +376,33 @@ mod tests {
                 let error = (f64::from(exp(p, x)) - want).abs() / want;
                 assert!(error < 4e-7, "{p:?} exp({x}): relative error {error:e}");
             }
+        }
+    }
+
+    #[test]
+    fn gelu_is_its_tanh_form() {
+        assert!((f64::from(GELU_LINEAR) - 2.0 * (2.0 / std::f64::consts::PI).sqrt()).abs() < 1e-7);
+        assert!((f64::from(GELU_CUBIC) - f64::from(GELU_LINEAR) * 0.044715).abs() < 1e-8);
+        for p in [Profile::Fma, Profile::Plain] {
+            for i in -1000..=1000 {
+                let x = f64::from(i) / 100.0;
+                let want = x / 2.0 * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)).tanh());
+                let error = (f64::from(gelu(p, x as f32)) - want).abs();
+                assert!(error < 1e-6 * want.abs().max(1.0), "{p:?} gelu({x}): error {error:e}");
+            }
+            assert_eq!((gelu(p, 1e30), gelu(p, -1e30).abs() < 1e-7), (1e30, true), "{p:?}");
+            assert!(gelu(p, f32::NAN).is_nan());
+        }
+    }
+
+    #[test]
+    fn rows_are_brought_to_length_one() {
+        for p in [Profile::Fma, Profile::Plain] {
+            let mut y = [0.0; 19];
+            l2norm(p, &std::array::from_fn::<_, 19, _>(|i| i as f32 - 7.5), &mut y);
+            assert!((y.iter().map(|y| f64::from(*y).powi(2)).sum::<f64>() - 1.0).abs() < 1e-6);
+            l2norm(p, &[0.0; 19], &mut y);
+            assert_eq!(y, [0.0; 19], "a row of zeros stays one");
         }
     }
 

@@ -12,6 +12,8 @@ pub enum Act {
     Relu2,
     /// x / (1 + exp(-x)).
     Silu,
+    /// The Gaussian error linear unit, by its tanh.
+    Gelu,
 }
 
 impl Act {
@@ -20,6 +22,7 @@ impl Act {
         match self {
             Act::Relu2 => "relu2",
             Act::Silu => "silu",
+            Act::Gelu => "gelu",
         }
     }
     /// The activation called `name`.
@@ -27,6 +30,7 @@ impl Act {
         match name {
             "relu2" => Some(Act::Relu2),
             "silu" => Some(Act::Silu),
+            "gelu" => Some(Act::Gelu),
             _ => None,
         }
     }

@@ -101,6 +101,7 @@ impl Display for Origin {
             Origin::Gguf => f.write_str("gguf"),
             Origin::DenseTernary => f.write_str("dense_ternary"),
             Origin::TernaryScales => f.write_str("ternary_scales"),
+            Origin::OnePlus => f.write_str("one_plus"),
             Origin::HadamardSigns => f.write_str("hadamard_signs"),
             Origin::RopeTable(spec) => write!(f, "rope {spec}"),
         }

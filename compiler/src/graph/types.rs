@@ -231,6 +231,8 @@ pub enum Origin {
     DenseTernary,
     /// The factors s of such a tensor, or of blocks: `f32[N, C]`, one for each of C equal groups of columns of each row.
     TernaryScales,
+    /// 1 + w of a tensor w that is stored dense: `f32[K]`.
+    OnePlus,
     /// What a GGUF file says of the signs in front of its Hadamard matrices: `f32[K]`, each 1 or -1.
     HadamardSigns,
     /// Cosines and sines of the rotary embedding, generated; `f32[P, head_dim]`, first half cosines, second half sines.

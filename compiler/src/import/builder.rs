@@ -85,6 +85,38 @@ impl<'c> Builder<'c> {
         self.op(Op::RmsNormHeads { eps }, [Operand::Value(x), Operand::Weight(gain)])
     }
 
+    /// rmsnorm(x) by 1 + w, with w called `name`; GGUF files hold the sum.
+    pub(super) fn rmsnorm_from_one(&mut self, x: ValueId, name: &str, elems: u32, eps: F32) -> Result<ValueId, Error> {
+        let gain = self.gain_from_one(name, elems)?;
+        self.op(Op::RmsNorm { eps }, [Operand::Value(x), Operand::Weight(gain)])
+    }
+
+    /// The same of every head of `x` by itself; heads are `elems` long.
+    pub(super) fn rmsnorm_heads_from_one(
+        &mut self,
+        x: ValueId,
+        name: &str,
+        elems: u32,
+        eps: F32,
+    ) -> Result<ValueId, Error> {
+        let gain = self.gain_from_one(name, elems)?;
+        self.op(Op::RmsNormHeads { eps }, [Operand::Value(x), Operand::Weight(gain)])
+    }
+
+    /// The weight of a norm that multiplies by 1 + w, with w called `name`.
+    fn gain_from_one(&mut self, name: &str, elems: u32) -> Result<WeightId, Error> {
+        if matches!(self.dialect(), Dialect::Gguf { .. }) {
+            return self.gain(name, elems);
+        }
+        let stored = self.dense(name, &[elems])?;
+        // What was declared as it is stored becomes what it stands for.
+        if let Some(decl) = self.graph.weights.get_mut(stored.0 as usize) {
+            decl.ty.dtype = DType::F32;
+            decl.origin = Origin::OnePlus;
+        }
+        Ok(stored)
+    }
+
     /// The weight of a norm, called `name`.
     fn gain(&mut self, name: &str, elems: u32) -> Result<WeightId, Error> {
         let gain = self.dense(name, &[elems])?;
@@ -317,6 +349,11 @@ impl<'c> Builder<'c> {
     /// The generated table of rotations.
     pub(super) fn rope_table(&mut self, spec: RopeSpec, shape: [u32; 2]) -> WeightId {
         self.declare("rope", DType::F32, &shape, None, Origin::RopeTable(spec))
+    }
+
+    /// The same of layers with a window.
+    pub(super) fn local_rope_table(&mut self, spec: RopeSpec, shape: [u32; 2]) -> WeightId {
+        self.declare("local_rope", DType::F32, &shape, None, Origin::RopeTable(spec))
     }
 
     /// The matrix of the head: a tensor of its own, or the embedding table `embed`.

@@ -11,11 +11,12 @@ use serde::Serialize;
 
 use super::ImportOptions;
 use super::dialect::Dialect;
+use super::embedding::{self, Window};
 use super::error::Error;
 use super::fields::{Fields, parse_object};
 use super::gguf_config::Hadamard;
 use super::known_keys::refuse_meaningful;
-use super::quantization::{Quantization, quantization};
+use super::quantization::{Quantization, bitlinear_embedding, quantization};
 use super::rope::{MAX_POSITIONS, rope_spec};
 use crate::checkpoint::Fault;
 use crate::graph::arith::MAX_K;
@@ -48,6 +49,12 @@ pub enum Architecture {
     /// Qwen3 with ternary projections: Llama with norms of queries and keys.
     #[serde(rename = "Qwen3ForCausalLM")]
     Qwen3,
+    /// The same without a head: it embeds texts.
+    #[serde(rename = "Qwen3Model")]
+    Qwen3Embedding,
+    /// Gemma 3 with ternary projections, without a head: it embeds texts.
+    #[serde(rename = "Gemma3TextModel")]
+    Gemma3Embedding,
 }
 
 impl Architecture {
@@ -57,6 +64,8 @@ impl Architecture {
             Architecture::BitNet => "BitNetForCausalLM",
             Architecture::Llama => "LlamaForCausalLM",
             Architecture::Qwen3 => "Qwen3ForCausalLM",
+            Architecture::Qwen3Embedding => "Qwen3Model",
+            Architecture::Gemma3Embedding => "Gemma3TextModel",
         }
     }
 
@@ -65,7 +74,16 @@ impl Architecture {
         match self {
             Architecture::BitNet => "bitnet",
             Architecture::Llama => "llama",
-            Architecture::Qwen3 => "qwen3",
+            Architecture::Qwen3 | Architecture::Qwen3Embedding => "qwen3",
+            Architecture::Gemma3Embedding => "gemma3_text",
+        }
+    }
+
+    /// Whether it gives embeddings in place of logits.
+    pub const fn is_embedding(self) -> bool {
+        match self {
+            Architecture::Qwen3Embedding | Architecture::Gemma3Embedding => true,
+            Architecture::BitNet | Architecture::Llama | Architecture::Qwen3 => false,
         }
     }
 
@@ -73,7 +91,8 @@ impl Architecture {
     const fn activations(self) -> &'static [Activation] {
         match self {
             Architecture::BitNet => &[Activation::Relu2, Activation::Silu],
-            Architecture::Llama | Architecture::Qwen3 => &[Activation::Silu],
+            Architecture::Llama | Architecture::Qwen3 | Architecture::Qwen3Embedding => &[Activation::Silu],
+            Architecture::Gemma3Embedding => &[Activation::Gelu],
         }
     }
 
@@ -81,7 +100,11 @@ impl Architecture {
     const fn default_theta(self, one_bit: bool) -> f32 {
         match self {
             Architecture::BitNet if !one_bit => 500_000.0,
-            Architecture::BitNet | Architecture::Llama | Architecture::Qwen3 => 10_000.0,
+            Architecture::BitNet
+            | Architecture::Llama
+            | Architecture::Qwen3
+            | Architecture::Qwen3Embedding
+            | Architecture::Gemma3Embedding => 10_000.0,
         }
     }
 }
@@ -99,6 +122,8 @@ pub(super) enum Activation {
     Relu2,
     /// x * sigmoid(x).
     Silu,
+    /// The Gaussian error linear unit, by its tanh.
+    Gelu,
 }
 
 impl Activation {
@@ -106,6 +131,7 @@ impl Activation {
         match self {
             Activation::Relu2 => "relu2",
             Activation::Silu => "silu",
+            Activation::Gelu => "gelu_pytorch_tanh",
         }
     }
 
@@ -114,6 +140,7 @@ impl Activation {
         match self {
             Activation::Relu2 => Op::Relu2,
             Activation::Silu => Op::Silu,
+            Activation::Gelu => Op::Gelu,
         }
     }
 }
@@ -139,6 +166,10 @@ pub(super) struct Config {
     pub(super) trained: u32,
     pub(super) eps: F32,
     pub(super) rope: RopeSpec,
+    /// Layers that see the last positions only.
+    pub(super) window: Option<Window>,
+    /// What multiplies attention scores, if not 1 / sqrt(head_dim).
+    pub(super) attention_scale: Option<F32>,
     pub(super) tied: bool,
     pub(super) quantization: Quantization,
     /// Rotations of what the weights are multiplied with.
@@ -158,13 +189,19 @@ impl Config {
     }
 
     /// Reads `text`; the rotary table gets at most `max_positions` rows, [`AUTO_POSITIONS`] if that is `None`.
-    pub(super) fn parse(text: &[u8], options: &ImportOptions) -> Result<Self, Error> {
+    /// `has_input_norms`: whether the files hold norms in front of projections, of which the text says nothing.
+    pub(super) fn parse(text: &[u8], options: &ImportOptions, has_input_norms: bool) -> Result<Self, Error> {
         let map = parse_object(CONFIG, text)?;
         let mut fields = Fields::new(CONFIG, &map);
         let architecture = architecture(&mut fields)?;
         let one_bit = fields.get(WEIGHT_BITS).is_some();
         let trained_in_i8 = architecture == Architecture::BitNet;
-        let quantization = quantization(&mut fields, trained_in_i8, options.activations)?;
+        let is_embedding = architecture.is_embedding();
+        let is_bitlinear = is_embedding && has_input_norms && fields.get("quantization_config").is_none();
+        let quantization = match is_bitlinear {
+            true => bitlinear_embedding(&mut fields, options.activations)?,
+            false => quantization(&mut fields, trained_in_i8, options.activations)?,
+        };
         let activation = activation(&mut fields, architecture)?;
 
         let vocab = fields.need_u32("vocab_size", 1..=MAX_VOCAB)?;
@@ -180,15 +217,31 @@ impl Config {
         let head_dim = head_dim(&mut fields, architecture, hidden, heads)?;
 
         let trained = fields.need_u32("max_position_embeddings", 1..=MAX_POSITIONS)?;
-        let rope = rope_spec(&mut fields, architecture.default_theta(one_bit), trained)?;
+        let (rope, window) = match architecture {
+            Architecture::Gemma3Embedding => embedding::gemma3(&mut fields, layers, trained)?,
+            Architecture::BitNet | Architecture::Llama | Architecture::Qwen3 | Architecture::Qwen3Embedding => {
+                (rope_spec(&mut fields, architecture.default_theta(one_bit), trained)?, None)
+            }
+        };
+        let trained = window.as_ref().map_or(trained, |window| trained.min(window.positions));
         let positions = positions(trained, options.max_positions, head_dim, |expected| {
             fields.fault("max_position_embeddings", expected)
         })?;
         let eps = fields.need_positive("rms_norm_eps")?;
-        let tied = fields.boolean("tie_word_embeddings")?.unwrap_or(false);
+        // A model without a head has nothing to tie.
+        let tied = fields.boolean("tie_word_embeddings")?.unwrap_or(is_embedding);
         let bos = fields.token_ids("bos_token_id", vocab)?.first().copied();
         let eos = fields.token_ids("eos_token_id", vocab)?;
-        refuse_meaningful(&mut fields, layers)?;
+        let (understood, attention_scale) = match architecture {
+            Architecture::Gemma3Embedding => {
+                let scalar = fields.need_positive("query_pre_attn_scalar")?;
+                (embedding::GEMMA3_KEYS, Some(embedding::scale_of(scalar)))
+            }
+            Architecture::BitNet | Architecture::Llama | Architecture::Qwen3 | Architecture::Qwen3Embedding => {
+                (&[][..], None)
+            }
+        };
+        refuse_meaningful(&mut fields, layers, understood)?;
 
         Ok(Self {
             source: CONFIG.to_owned(),
@@ -206,6 +259,8 @@ impl Config {
             trained,
             eps,
             rope,
+            window,
+            attention_scale,
             tied,
             quantization,
             hadamard: None,
@@ -217,7 +272,8 @@ impl Config {
 
 /// Which graph the model is.
 fn architecture(fields: &mut Fields<'_>) -> Result<Architecture, Error> {
-    let expected = "BitNetForCausalLM, LlamaForCausalLM or Qwen3ForCausalLM, with ternary projections";
+    let expected = "BitNetForCausalLM, LlamaForCausalLM, Qwen3ForCausalLM, or of embedding models Qwen3Model or \
+                    Gemma3TextModel, with ternary projections";
     let names = fields.list("architectures")?.map(Vec::as_slice).unwrap_or_default();
     let model_type = fields.text("model_type")?;
     let architecture = match (names, model_type) {
@@ -225,6 +281,8 @@ fn architecture(fields: &mut Fields<'_>) -> Result<Architecture, Error> {
             Some("BitNetForCausalLM" | "BitnetForCausalLM") => Architecture::BitNet,
             Some("LlamaForCausalLM") => Architecture::Llama,
             Some("Qwen3ForCausalLM") => Architecture::Qwen3,
+            Some("Qwen3Model") => Architecture::Qwen3Embedding,
+            Some("Gemma3TextModel") => Architecture::Gemma3Embedding,
             _ => {
                 let fault = fields.fault("architectures", expected);
                 return Err(Error::unsupported(fault.next("other architectures are not imported yet")));
@@ -258,11 +316,16 @@ fn activation(fields: &mut Fields<'_>, architecture: Architecture) -> Result<Act
     let known = architecture.activations();
     let names: Vec<String> = known.iter().map(|activation| format!("{:?}", activation.name())).collect();
     let names = names.join(" or ");
-    let Some(act) = fields.text("hidden_act")? else { return Err(fields.missing("hidden_act", &names)) };
+    // Gemma's configurations have a key of their own.
+    let key = match architecture {
+        Architecture::Gemma3Embedding => "hidden_activation",
+        Architecture::BitNet | Architecture::Llama | Architecture::Qwen3 | Architecture::Qwen3Embedding => "hidden_act",
+    };
+    let Some(act) = fields.text(key)? else { return Err(fields.missing(key, &names)) };
     match known.iter().find(|known| known.name() == act) {
         Some(activation) => Ok(*activation),
         None => {
-            let fault = fields.fault("hidden_act", format!("{names} for {architecture}"));
+            let fault = fields.fault(key, format!("{names} for {architecture}"));
             Err(Error::unsupported(fault.next("other activation functions are not implemented")))
         }
     }
@@ -273,7 +336,9 @@ fn head_dim(fields: &mut Fields<'_>, architecture: Architecture, hidden: u32, he
     let head_dim = match fields.u32("head_dim", 1..=MAX_HEAD_DIM)? {
         Some(given) => given,
         // Its class has a default that is no share of anything.
-        None if architecture == Architecture::Qwen3 => return Err(fields.missing("head_dim", "the length of a head")),
+        None if !matches!(architecture, Architecture::BitNet | Architecture::Llama) => {
+            return Err(fields.missing("head_dim", "the length of a head"));
+        }
         None => match hidden.checked_div(heads) {
             Some(share) if hidden.is_multiple_of(heads) && share <= MAX_HEAD_DIM => share,
             _ => {
@@ -334,7 +399,7 @@ mod tests {
     fn with(key: &str, value: Value) -> Result<Config, Error> {
         let mut config = valid();
         config[key] = value;
-        Config::parse(config.to_string().as_bytes(), &ImportOptions::default())
+        Config::parse(config.to_string().as_bytes(), &ImportOptions::default(), false)
     }
 
     #[test]
@@ -350,7 +415,7 @@ mod tests {
     #[test]
     fn a_shorter_context_cuts_the_table() {
         let text = valid().to_string();
-        let rows = |n| Config::parse(text.as_bytes(), &context(Some(n))).map(|c| c.positions);
+        let rows = |n| Config::parse(text.as_bytes(), &context(Some(n)), false).map(|c| c.positions);
         assert_eq!(rows(16).expect("valid"), 16);
         assert_eq!(rows(4096).expect("valid"), 128);
         assert!(rows(0).is_err());
@@ -361,7 +426,8 @@ mod tests {
         let mut config = valid();
         config["max_position_embeddings"] = json!(1 << 23);
         let text = config.to_string();
-        let rows = |n| Config::parse(text.as_bytes(), &context(n)).map(|c| (c.positions, c.trained)).expect("valid");
+        let rows =
+            |n| Config::parse(text.as_bytes(), &context(n), false).map(|c| (c.positions, c.trained)).expect("valid");
         assert_eq!(rows(None), (AUTO_POSITIONS, 1 << 23));
         assert_eq!(rows(Some(1 << 20)), (1 << 20, 1 << 23));
     }
@@ -404,7 +470,7 @@ mod tests {
             assert!(error.to_string().contains(&format!("key {key:?}")), "{value}: {error}");
         }
         for text in ["", "[]", "{", "null", "{\"a\": 1e999}"] {
-            assert!(Config::parse(text.as_bytes(), &context(None)).is_err(), "{text}");
+            assert!(Config::parse(text.as_bytes(), &context(None), false).is_err(), "{text}");
         }
     }
 
@@ -414,7 +480,7 @@ mod tests {
         config["head_dim"] = json!(4096);
         config["max_position_embeddings"] = json!(1 << 24);
         let text = config.to_string();
-        assert!(Config::parse(text.as_bytes(), &context(Some(1 << 24))).is_err());
-        assert!(Config::parse(text.as_bytes(), &context(Some(1024))).is_ok());
+        assert!(Config::parse(text.as_bytes(), &context(Some(1 << 24)), false).is_err());
+        assert!(Config::parse(text.as_bytes(), &context(Some(1024)), false).is_ok());
     }
 }

@@ -19,10 +19,17 @@ pub(crate) enum Dialect {
     HuggingFace,
     /// The same, but for the further norms of 1bitLLM's BitNet models.
     OneBitLlm,
+    /// The same, but for the norms in front of projections; names of some models have no `model.` in front.
+    Embedding {
+        /// Whether they have none.
+        is_bare: bool,
+    },
     /// As llama.cpp does.
     Gguf {
         /// The order of the rows of query and key projections.
         rotated: RowOrder,
+        /// Whether the norm behind attention is no norm in front of the feed-forward layer: Gemma has both.
+        has_post_norms: bool,
     },
 }
 
@@ -45,6 +52,20 @@ const INSIDE: &[(&str, &str)] = &[
     ("mlp.up_proj", "ffn_up"),
     ("mlp.down_proj", "ffn_down"),
     ("mlp.ffn_sub_norm", "ffn_sub_norm"),
+    ("self_attn.q_proj.rms_norm", "attn_q_norm_in"),
+    ("self_attn.k_proj.rms_norm", "attn_k_norm_in"),
+    ("self_attn.v_proj.rms_norm", "attn_v_norm_in"),
+    ("self_attn.o_proj.rms_norm", "attn_output_norm_in"),
+    ("mlp.gate_proj.rms_norm", "ffn_gate_norm_in"),
+    ("mlp.up_proj.rms_norm", "ffn_up_norm_in"),
+    ("mlp.down_proj.rms_norm", "ffn_down_norm_in"),
+];
+
+/// Names within a layer of models with norms behind attention and feed-forward.
+const POST_NORMS: &[(&str, &str)] = &[
+    ("post_attention_layernorm", "post_attention_norm"),
+    ("pre_feedforward_layernorm", "ffn_norm"),
+    ("post_feedforward_layernorm", "post_ffw_norm"),
 ];
 
 /// Names of 1bitLLM's models.
@@ -60,10 +81,13 @@ impl Dialect {
     /// That of GGUF files of an architecture whose heads have `head_dim` elements.
     pub(crate) fn gguf(architecture: Architecture, head_dim: u32) -> Self {
         let rotated = match architecture {
-            Architecture::BitNet | Architecture::Qwen3 => RowOrder::AsIs,
+            Architecture::BitNet
+            | Architecture::Qwen3
+            | Architecture::Qwen3Embedding
+            | Architecture::Gemma3Embedding => RowOrder::AsIs,
             Architecture::Llama => RowOrder::Pairs { head_dim },
         };
-        Dialect::Gguf { rotated }
+        Dialect::Gguf { rotated, has_post_norms: architecture == Architecture::Gemma3Embedding }
     }
 
     /// What the files call the tensor `name`; `name` itself if they have no other word.
@@ -74,15 +98,25 @@ impl Dialect {
                 Some((ours, theirs)) => Cow::Owned(name.replace(ours, theirs)),
                 None => Cow::Borrowed(name),
             },
-            Dialect::Gguf { .. } => gguf_name(name).map_or(Cow::Borrowed(name), Cow::Owned),
+            Dialect::Embedding { is_bare } => {
+                let stem = if is_bare { name.strip_prefix("model.").unwrap_or(name) } else { name };
+                Cow::Owned(stem.replace("_proj.rms_norm.", "_proj.norm."))
+            }
+            Dialect::Gguf { has_post_norms, .. } => {
+                gguf_name(name, has_post_norms).map_or(Cow::Borrowed(name), Cow::Owned)
+            }
         }
     }
 
     /// The order of the rows of the matrix `name`.
     pub(crate) fn row_order(self, name: &str) -> RowOrder {
         match self {
-            Dialect::Gguf { rotated } if name.ends_with("q_proj.weight") || name.ends_with("k_proj.weight") => rotated,
-            Dialect::HuggingFace | Dialect::OneBitLlm | Dialect::Gguf { .. } => RowOrder::AsIs,
+            Dialect::Gguf { rotated, .. } if name.ends_with("q_proj.weight") || name.ends_with("k_proj.weight") => {
+                rotated
+            }
+            Dialect::HuggingFace | Dialect::OneBitLlm | Dialect::Embedding { .. } | Dialect::Gguf { .. } => {
+                RowOrder::AsIs
+            }
         }
     }
 
@@ -90,13 +124,15 @@ impl Dialect {
     pub(super) fn is_beside(self, name: &str) -> bool {
         match self {
             // Old exporters wrote buffers of the rotary embedding; the table is generated instead.
-            Dialect::HuggingFace | Dialect::OneBitLlm => name.ends_with("rotary_emb.inv_freq"),
+            Dialect::HuggingFace | Dialect::OneBitLlm | Dialect::Embedding { .. } => {
+                name.ends_with("rotary_emb.inv_freq")
+            }
             Dialect::Gguf { .. } => name == ROPE_FREQS,
         }
     }
 }
 
-fn gguf_name(name: &str) -> Option<String> {
+fn gguf_name(name: &str, has_post_norms: bool) -> Option<String> {
     let (part, suffix) = name.rsplit_once('.')?;
     let find = |table: &[(&str, &'static str)], part: &str| {
         table.iter().find(|(ours, _)| *ours == part).map(|(_, theirs)| *theirs)
@@ -104,7 +140,9 @@ fn gguf_name(name: &str) -> Option<String> {
     match part.strip_prefix("model.layers.") {
         Some(rest) => {
             let (layer, part) = rest.split_once('.')?;
-            Some(format!("blk.{layer}.{}.{suffix}", find(INSIDE, part)?))
+            let post = if has_post_norms { find(POST_NORMS, part) } else { None };
+            let part = post.or_else(|| find(INSIDE, part))?;
+            Some(format!("blk.{layer}.{part}.{suffix}"))
         }
         None => Some(format!("{}.{suffix}", find(OUTSIDE, part)?)),
     }
@@ -116,7 +154,7 @@ mod tests {
 
     #[test]
     fn names_are_translated() {
-        let dialect = Dialect::Gguf { rotated: RowOrder::Pairs { head_dim: 4 } };
+        let dialect = Dialect::Gguf { rotated: RowOrder::Pairs { head_dim: 4 }, has_post_norms: false };
         for (ours, theirs) in [
             ("model.embed_tokens.weight", "token_embd.weight"),
             ("lm_head.weight", "output.weight"),
@@ -143,9 +181,26 @@ mod tests {
     }
 
     #[test]
+    fn norms_of_embedding_models_have_names_of_their_own() {
+        let norm = "model.layers.3.mlp.up_proj.rms_norm.weight";
+        let gguf = |has_post_norms| Dialect::Gguf { rotated: RowOrder::AsIs, has_post_norms };
+        for (dialect, theirs) in [
+            (Dialect::Embedding { is_bare: false }, "model.layers.3.mlp.up_proj.norm.weight"),
+            (Dialect::Embedding { is_bare: true }, "layers.3.mlp.up_proj.norm.weight"),
+            (gguf(false), "blk.3.ffn_up_norm_in.weight"),
+        ] {
+            assert_eq!(dialect.file_name(norm), theirs);
+        }
+        let post = "model.layers.0.post_attention_layernorm.weight";
+        assert_eq!(gguf(false).file_name(post), "blk.0.ffn_norm.weight");
+        assert_eq!(gguf(true).file_name(post), "blk.0.post_attention_norm.weight");
+        assert_eq!(gguf(true).file_name("model.layers.0.pre_feedforward_layernorm.weight"), "blk.0.ffn_norm.weight");
+    }
+
+    #[test]
     fn only_rotated_rows_are_reordered() {
         let rotated = RowOrder::Pairs { head_dim: 4 };
-        let dialect = Dialect::Gguf { rotated };
+        let dialect = Dialect::Gguf { rotated, has_post_norms: false };
         assert_eq!(dialect.row_order("model.layers.1.self_attn.k_proj.weight"), rotated);
         assert_eq!(dialect.row_order("model.layers.1.self_attn.v_proj.weight"), RowOrder::AsIs);
         assert_eq!(Dialect::HuggingFace.row_order("model.layers.1.self_attn.k_proj.weight"), RowOrder::AsIs);

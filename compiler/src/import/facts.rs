@@ -34,9 +34,16 @@ pub struct ModelFacts {
     pub max_positions: u32,
     /// The longest context that could be asked for: what the model was trained for.
     pub trained_positions: u32,
+    /// Of an embedding model: the elements of an embedding.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub embedding: Option<u32>,
+    /// The positions that some layers see; no longer context is prepared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<u32>,
     /// The token that begins a text.
     pub bos: Option<u32>,
-    /// The tokens that end a text: those of `generation_config.json`, then further ones of `config.json`.
+    /// The tokens that end a text: those of `generation_config.json`, then further ones of `config.json`. Of an embedding model
+    /// the one that is appended to every text.
     pub eos: Vec<u32>,
     /// The rotary embedding.
     #[serde(serialize_with = "rope")]
@@ -70,6 +77,8 @@ impl ModelFacts {
             intermediate: config.intermediate,
             max_positions: config.positions,
             trained_positions: config.trained,
+            embedding: config.architecture.is_embedding().then_some(config.hidden),
+            window: config.window.as_ref().map(|window| window.positions),
             bos: generation.bos.or(config.bos),
             eos,
             rope: config.rope,

@@ -96,7 +96,7 @@ pub fn inspect(checkpoint: &Checkpoint) -> Result<InspectReport, Error> {
     for (index, decl) in imported.graph.weights.iter().enumerate() {
         let id = WeightId(index as u32);
         match decl.origin {
-            Origin::Dense => {
+            Origin::Dense | Origin::OnePlus => {
                 imported.weights.read_dense(id)?;
                 dense_elems += elems(&decl.ty);
                 dense_bytes += elems(&decl.ty) * elem_bytes(decl.ty.dtype);
@@ -207,7 +207,13 @@ impl fmt::Display for InspectReport {
             "  attention   {} heads over {} key/value heads of {}, context {} positions",
             m.heads, m.kv_heads, m.head_dim, m.trained_positions
         )?;
-        writeln!(f, "  head        {}", if m.tied { "tied to the embedding" } else { "of its own" })?;
+        if let Some(window) = m.window {
+            writeln!(f, "  window      some layers see {window} positions: no longer context is prepared")?;
+        }
+        match m.embedding {
+            Some(elems) => writeln!(f, "  result      embeddings of {elems} elements: tern embed")?,
+            None => writeln!(f, "  head        {}", if m.tied { "tied to the embedding" } else { "of its own" })?,
+        }
         let format = match m.format {
             super::WeightFormat::HfPacked => "Hugging Face BitNet, four trits to a byte",
             super::WeightFormat::OnlineMaster => "full-precision master weights",

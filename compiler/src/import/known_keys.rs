@@ -76,6 +76,7 @@ const MEANINGFUL: &[(&str, Neutral, &str)] = &[
     ("key_multiplier",            One,   "scaled keys"),
     ("mlp_multipliers",           Null,  "scaled feed-forward layers"),
     ("query_pre_attn_scalar",     Null,  "another attention scale"),
+    ("use_bidirectional_attention", False, "attention to later positions"),
     ("clip_qkv",                  Null,  "clipped projections"),
     ("use_qk_norm",               False, "norms of queries and keys"),
     ("qk_norm",                   False, "norms of queries and keys"),
@@ -107,6 +108,7 @@ const HARMLESS: &[&str] = &[
     "auto_map",
     "bad_words_ids",
     "begin_suppress_tokens",
+    "cache_implementation",
     "decoder_start_token_id",
     "diversity_penalty",
     "do_sample",
@@ -163,9 +165,12 @@ const HARMLESS: &[&str] = &[
 ];
 
 /// Refuses what is left in `config` and could change the meaning of a model of `layers` layers.
-pub(super) fn refuse_meaningful(config: &mut Fields<'_>, layers: u32) -> Result<(), Error> {
-    refuse_windows(config, layers)?;
-    for &(key, neutral, meaning) in MEANINGFUL {
+/// Keys that the architecture has `understood` were read elsewhere.
+pub(super) fn refuse_meaningful(config: &mut Fields<'_>, layers: u32, understood: &[&str]) -> Result<(), Error> {
+    if !understood.contains(&"sliding_window") {
+        refuse_windows(config, layers)?;
+    }
+    for &(key, neutral, meaning) in MEANINGFUL.iter().filter(|(key, ..)| !understood.contains(key)) {
         let Some(value) = config.get(key) else {
             continue;
         };
@@ -216,7 +221,7 @@ mod tests {
 
     fn verdict(config: Value) -> Result<(), Error> {
         let map = config.as_object().expect("the cases are objects");
-        refuse_meaningful(&mut Fields::new("config.json", map), 2)
+        refuse_meaningful(&mut Fields::new("config.json", map), 2, &[])
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Import: tensors and configuration to a graph.
 //!
 //! In: a [`Checkpoint`]. Out: an [`Imported`]: the graph in source form, the weights behind it, facts about the model and
-//! the texts that the runtime wants. One file per architecture (`bitnet.rs`, `llama.rs`, `qwen3.rs`), in model order.
+//! the texts that the runtime wants. One file per architecture (`bitnet.rs`, `llama.rs`, `qwen3.rs`, `gemma3.rs`), in model order.
 //!
 //! Upholds: every tensor was read or the import fails; every key of the configuration is understood, known to change
 //! nothing, or refused. Deliberately knows no bytes (that is `checkpoint`) and rewrites nothing (that is `egraph`).
@@ -10,10 +10,12 @@ mod bitnet;
 mod builder;
 mod config;
 pub(crate) mod dialect;
+mod embedding;
 mod error;
 mod facts;
 mod fields;
 mod frame;
+mod gemma3;
 mod generation;
 mod gguf_config;
 pub mod gguf_tokenizer;
@@ -88,9 +90,15 @@ pub fn import(checkpoint: &Checkpoint, options: &ImportOptions) -> Result<Import
     let config = match (checkpoint.gguf(), checkpoint.config_json()) {
         (Some(gguf), _) => gguf_config::parse(checkpoint, gguf, options)?,
         (None, Some(text)) => {
-            let mut config = Config::parse(text, options)?;
+            let input_norms = embedding::INPUT_NORMS.map(|name| checkpoint.tensor(name).is_some());
+            let mut config = Config::parse(text, options, input_norms.contains(&true))?;
             if config.architecture == Architecture::BitNet && checkpoint.tensor(dialect::INNER_NORM).is_some() {
                 config.dialect = dialect::Dialect::OneBitLlm;
+            }
+            if config.architecture.is_embedding() {
+                embedding::check_pooling(checkpoint, &config)?;
+                let is_bare = checkpoint.tensor(embedding::BARE_EMBED).is_some();
+                config.dialect = dialect::Dialect::Embedding { is_bare };
             }
             config
         }
@@ -102,7 +110,8 @@ pub fn import(checkpoint: &Checkpoint, options: &ImportOptions) -> Result<Import
     let frame = match config.architecture {
         Architecture::BitNet => bitnet::build(&mut builder, &config)?,
         Architecture::Llama => llama::build(&mut builder, &config)?,
-        Architecture::Qwen3 => qwen3::build(&mut builder, &config)?,
+        Architecture::Qwen3 | Architecture::Qwen3Embedding => qwen3::build(&mut builder, &config)?,
+        Architecture::Gemma3Embedding => gemma3::build(&mut builder, &config)?,
     };
     let (graph, weights) = builder.finish(frame.outputs())?;
     // Each scale that was read brought a neighbourhood of pages with it.
@@ -110,6 +119,9 @@ pub fn import(checkpoint: &Checkpoint, options: &ImportOptions) -> Result<Import
     let mut facts = ModelFacts::new(&config, &generation);
     facts.bos = facts.bos.or(texts.bos);
     facts.eos.extend(texts.eos.iter().filter(|id| !config.eos.contains(id) && !generation.eos.contains(id)));
+    if facts.embedding.is_some() {
+        facts.eos = vec![embedding::end(&config, &facts.eos)?];
+    }
     Ok(Imported {
         weights,
         facts,

@@ -8,6 +8,7 @@
 //! | `autobitlinear` | `offline` | packed trits, `weight_scale` | t * weight_scale |
 //! | `autobitlinear` | `online` | master weights | t * max(mean of the absolute weights, 1e-5) |
 //! | none, but `weight_bits` 1 and `input_bits` 8 | | master weights | t * max(mean of the absolute weights, 1e-5) |
+//! | none, but norms in front of projections | | master weights | t * max(mean of the absolute weights, 1e-5) |
 //! | no `quantization_config` | | -s, 0, +s as dense weights | t * s |
 //!
 //! Source: Hugging Face transformers, `utils/quantization_config.py` and `integrations/bitnet.py`.
@@ -171,6 +172,19 @@ pub(super) fn quantization(
     let eps = fields.positive("rms_norm_eps")?.unwrap_or(F32::new(INPUT_NORM_EPS));
     let input_norm_eps = fields.boolean("use_rms_norm")?.unwrap_or(false).then_some(eps);
     fields.refuse_unread()?;
+    Ok(Quantization { format, scale_rule, input_norm_eps, activations: Activations::I8 })
+}
+
+/// Of embedding models with a norm in front of each projection, of whose `BitLinear` the configuration says nothing: absmean
+/// trits of full-precision weights, activations in i8, norms with the epsilon of the others.
+///
+/// Source: microsoft/BitNet, `utils/convert-bitnet-embedding-to-gguf.py`.
+pub(super) fn bitlinear_embedding(config: &mut Fields<'_>, wanted: Option<Activations>) -> Result<Quantization, Error> {
+    if wanted == Some(Activations::F32) {
+        return Err(defined_with_i8("rms_norm_eps"));
+    }
+    let input_norm_eps = Some(config.need_positive("rms_norm_eps")?);
+    let (format, scale_rule) = (WeightFormat::OnlineMaster, ScaleRule::Absmean);
     Ok(Quantization { format, scale_rule, input_norm_eps, activations: Activations::I8 })
 }
 

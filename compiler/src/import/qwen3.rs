@@ -1,7 +1,8 @@
 //! Qwen3 with ternary projections: the forward pass in model order.
 //!
 //! Source: Hugging Face transformers, `models/qwen3/modeling_qwen3.py`. Llama's graph, but that queries and keys are
-//! normalised head by head before they rotate.
+//! normalised head by head before they rotate. Embedding models have the same blocks (with a norm in front of each projection, which
+//! is [`Builder::bitlinear`]'s business), and another end.
 //! Shapes: T tokens of a step; H hidden, D head_dim, Q = heads * D, KV = kv_heads * D, F intermediate.
 
 use super::builder::Builder;
@@ -44,6 +45,6 @@ pub(super) fn build(b: &mut Builder<'_>, c: &Config) -> Result<Frame, Error> {
         x = b.values(Op::Add, [x, down])?; // [T, H]
     }
     b.leave();
-    frame.close(b, c, x)?; // logits [W, vocab]
+    frame.finish(b, c, x)?; // logits [W, vocab], or embeddings [W, H]
     Ok(frame)
 }

@@ -32,6 +32,22 @@ pub(super) fn rope_spec(config: &mut Fields<'_>, default_theta: f32, positions: 
             return Ok(RopeSpec { theta, scaling: RopeScaling::None });
         }
     };
+    rope_of_fields(&mut fields, (outer_theta, default_theta), positions)
+}
+
+/// The rotary embedding that one object describes, whose base must be in it or be `theta`.
+pub(super) fn rope_of(fields: &mut Fields<'_>, theta: Option<F32>, positions: u32) -> Result<RopeSpec, Error> {
+    if theta.is_none() {
+        fields.need_positive("rope_theta")?;
+    }
+    rope_of_fields(fields, (theta, 0.0), positions)
+}
+
+fn rope_of_fields(
+    fields: &mut Fields<'_>,
+    (outer_theta, default_theta): (Option<F32>, f32),
+    positions: u32,
+) -> Result<RopeSpec, Error> {
     let inner_theta = fields.positive("rope_theta")?;
     if let (Some(inner), Some(outer)) = (inner_theta, outer_theta)
         && inner != outer
@@ -40,7 +56,7 @@ pub(super) fn rope_spec(config: &mut Fields<'_>, default_theta: f32, positions: 
         return Err(Error::input(fields.fault("rope_theta", expected)));
     }
     let theta = inner_theta.or(outer_theta).unwrap_or(F32::new(default_theta));
-    let scaling = scaling(&mut fields, positions)?;
+    let scaling = scaling(fields, positions)?;
     if let Some(share) = fields.positive("partial_rotary_factor")?
         && share.get() != 1.0
     {

@@ -70,6 +70,11 @@ impl CheckpointWeights {
                 self.give_back(decl);
                 Ok(elems?)
             }
+            (Origin::OnePlus, _) => {
+                let elems = self.one_plus(decl);
+                self.give_back(decl);
+                Ok(Dense::F32(elems?))
+            }
             // Both came out of u32 dimensions.
             (Origin::RopeTable(spec), &[rows, head_dim]) => {
                 Ok(Dense::F32(rope_table(spec, head_dim as u32, 0..rows as u32)))
@@ -107,7 +112,7 @@ impl CheckpointWeights {
                 let order = self.dialect.row_order(&decl.name);
                 Ok(Matrix::new(self.tensor(decl)?, shape, order)?.codes(rows, out)?)
             }
-            Origin::Dense | Origin::RopeTable(_) | Origin::TernaryScales | Origin::HadamardSigns => {
+            Origin::Dense | Origin::OnePlus | Origin::RopeTable(_) | Origin::TernaryScales | Origin::HadamardSigns => {
                 Err(not_ternary(decl))
             }
         }
@@ -142,6 +147,10 @@ impl CheckpointWeights {
                 write_rows(&table, shape.cols, row_bytes, out);
                 Ok(())
             }
+            Origin::OnePlus => {
+                write_rows(&self.one_plus(decl)?, shape.cols, row_bytes, out);
+                Ok(())
+            }
             Origin::HadamardSigns => {
                 write_rows(&self.hadamard_signs(decl, shape.cols)?, shape.cols, row_bytes, out);
                 Ok(())
@@ -153,6 +162,11 @@ impl CheckpointWeights {
             }
             Origin::HfPacked | Origin::OnlineAbsmean | Origin::Gguf | Origin::DenseTernary => Err(not_dense(decl)),
         }
+    }
+
+    /// 1 + w of a stored w, added in f32.
+    fn one_plus(&self, decl: &WeightDecl) -> Result<Vec<f32>, Error> {
+        Ok(dense::widen(&self.tensor(decl)?)?.into_iter().map(|w| 1.0 + w).collect())
     }
 
     /// The signs of rows of `elems` elements.

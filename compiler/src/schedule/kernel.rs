@@ -63,6 +63,7 @@ impl Epilogue {
             Epilogue::ScaleAdd => "scale_add",
             Epilogue::Glu(Act::Relu2) => "relu2_mul",
             Epilogue::Glu(Act::Silu) => "silu_mul",
+            Epilogue::Glu(Act::Gelu) => "gelu_mul",
         }
     }
 }
@@ -96,13 +97,15 @@ pub enum MapOp {
     Act(Act),
     /// act(a) * b.
     Glu(Act),
+    /// a times a number.
+    Scale(F32),
 }
 
 impl MapOp {
     /// How many rows it reads.
     pub const fn operands(self) -> usize {
         match self {
-            MapOp::Act(_) => 1,
+            MapOp::Act(_) | MapOp::Scale(_) => 1,
             MapOp::Add | MapOp::Mul | MapOp::Glu(_) => 2,
         }
     }
@@ -183,6 +186,11 @@ pub enum KernelKind {
         heads: u32,
         /// Elements of a head: a multiple of 16.
         head_dim: u32,
+    },
+    /// Each row divided by its length. Args: x, out, lo, hi (rows).
+    L2Norm {
+        /// Elements of a row.
+        cols: u32,
     },
     /// Each block of a row rotated by a Hadamard matrix. Args: x, signs, out, lo, hi (rows).
     Hadamard {
@@ -379,6 +387,7 @@ impl fmt::Display for KernelKind {
             KernelKind::NormHeads { eps, heads, head_dim } => {
                 write!(f, "rmsnorm_heads_f32__{heads}x{head_dim}_e{:08x}", eps.bits())
             }
+            KernelKind::L2Norm { cols } => write!(f, "l2norm_f32__{cols}"),
             KernelKind::Hadamard { cols, block, behind } => {
                 write!(f, "hadamard_f32__{cols}_b{block}{}", if behind { "_back" } else { "" })
             }
@@ -417,6 +426,8 @@ impl fmt::Display for KernelKind {
                     MapOp::Act(act) => act.name(),
                     MapOp::Glu(Act::Relu2) => "glu_relu2",
                     MapOp::Glu(Act::Silu) => "glu_silu",
+                    MapOp::Glu(Act::Gelu) => "glu_gelu",
+                    MapOp::Scale(by) => return write!(f, "scale_f32__{cols}_b{:08x}", by.bits()),
                 };
                 write!(f, "{name}_f32__{cols}")
             }

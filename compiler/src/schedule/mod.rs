@@ -310,8 +310,10 @@ pub struct Schedule {
     pub weights: WeightLayout,
     /// The caches, by layer.
     pub kv_layers: Vec<KvLayer>,
-    /// Rows of the head.
+    /// Elements of a row that the step gives: rows of the head, or elements of an embedding.
     pub vocab: u32,
+    /// Whether the step gives embeddings in place of logits.
+    pub is_embedding: bool,
     /// The coarse copy of the head, if there is one.
     pub coarse_head: Option<CoarseHead>,
     /// Rows of the embedding: ids must be below it.

@@ -77,7 +77,8 @@ impl Planner<'_> {
         if self.plan.model.vocab == 0 {
             return Err(self.unsupported(
                 logits,
-                "the logits must come from a dense_matmul of wanted rows, and nothing else may read them",
+                "the logits must come from a dense_matmul of wanted rows, or an embedding from their l2norm, and nothing \
+                 else may read them",
             ));
         }
         if self.plan.model.max_context == u32::MAX {
@@ -119,6 +120,9 @@ impl Planner<'_> {
             Op::TernaryGlu { act, decode, prefill } => self.ternary(id, Epilogue::Glu(act), [decode, prefill])?,
             Op::TernaryLinearCat { decode, prefill } => self.ternary_cat(id, [decode, prefill])?,
             Op::RmsNormHeads { eps } => self.norm_heads(id, eps)?,
+            Op::Gelu => self.map(id, MapOp::Act(Act::Gelu))?,
+            Op::Scale { by } => self.map(id, MapOp::Scale(by))?,
+            Op::L2Norm => self.l2norm(id)?,
             Op::Hadamard { block, behind } => self.hadamard(id, block, behind != 0)?,
             Op::QuantizeGroups { group } => self.quantize_groups(id, None, group)?,
             Op::RmsNormQuantizeGroups { eps, group } => self.quantize_groups(id, Some(eps), group)?,
@@ -273,6 +277,34 @@ impl Planner<'_> {
         Ok(vec![here(out)])
     }
 
+    /// Rows of length one: the caller's, if they are what the model gives.
+    fn l2norm(&mut self, id: ValueId) -> Result<Vec<Place>, Error> {
+        let (cols, space) = self.rows_type(id, id)?;
+        let (x, x_arg) = self.input(id, 0)?;
+        let (place, out_arg, writes) = if self.is_result(id, space) {
+            // The caller's rows have no padding, and this kernel writes whole vectors.
+            if !u64::from(cols).is_multiple_of(layout::ROW_ELEMS) {
+                return Err(self.unsupported(id, "embeddings must have a multiple of 16 elements"));
+            }
+            self.plan.model.vocab = cols;
+            self.plan.model.is_embedding = true;
+            (Place::Caller, Arg::Logits, None)
+        } else {
+            let out = self.buffer(id, 0, RowKind::F32, cols, space);
+            (here(out), rows_of(out), Some(out))
+        };
+        let kernel = self.kernel(KernelKind::L2Norm { cols });
+        let args = vec![x_arg, out_arg, Arg::Lo, Arg::Hi];
+        self.call(id, Choice::One(kernel), args, Split::Rows(space), vec![x], writes);
+        Ok(vec![place])
+    }
+
+    /// Whether the value is what the model gives for wanted rows, and nothing else reads it: it goes to the caller's memory.
+    fn is_result(&self, id: ValueId, space: RowSpace) -> bool {
+        let used = self.graph.nodes.iter().any(|n| n.operands.contains(&Operand::Value(id)));
+        self.graph.outputs.first() == Some(&id) && !used && space == RowSpace::Wanted
+    }
+
     fn dense(&mut self, id: ValueId) -> Result<Vec<Place>, Error> {
         let w = self.weight(id, 1)?;
         let (rows, cols, dtype) = self.dense_shape(id, w)?;
@@ -280,9 +312,7 @@ impl Planner<'_> {
         let (_, space) = self.rows_type(id, id)?;
         let offset = self.plan.model.weights.place(Layout::Rows { weight: w, rows, cols, dtype });
         let split = Split::Units { start: 0, count: rows, total: rows };
-        let is_logits = self.graph.outputs.first() == Some(&id);
-        let used = self.graph.nodes.iter().any(|n| n.operands.contains(&Operand::Value(id)));
-        let (place, out_arg, writes, out_row_bytes) = if is_logits && !used && space == RowSpace::Wanted {
+        let (place, out_arg, writes, out_row_bytes) = if self.is_result(id, space) {
             self.plan.model.vocab = rows;
             self.coarse_head(w, (rows, cols, dtype));
             (Place::Caller, Arg::Logits, None, 4 * u64::from(rows))

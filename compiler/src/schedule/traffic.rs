@@ -50,7 +50,10 @@ impl Class {
     pub const fn of(kind: &KernelKind) -> Class {
         match kind {
             KernelKind::Embed { .. } => Class::Embed,
-            KernelKind::Norm { .. } | KernelKind::NormHeads { .. } | KernelKind::QuantizeGroups { .. } => Class::Norm,
+            KernelKind::Norm { .. }
+            | KernelKind::NormHeads { .. }
+            | KernelKind::L2Norm { .. }
+            | KernelKind::QuantizeGroups { .. } => Class::Norm,
             KernelKind::Ternary { .. }
             | KernelKind::AddSub { .. }
             | KernelKind::Dup { .. }

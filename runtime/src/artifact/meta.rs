@@ -32,6 +32,9 @@ pub struct Meta {
     pub emitter: String,
     /// Tokens of the vocabulary.
     pub vocab: u32,
+    /// Of an embedding model: the elements of an embedding, which a step gives in place of logits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embedding: Option<u32>,
     /// The longest context of the code.
     pub max_context: u32,
     /// The longest context that the model was trained for.
@@ -131,6 +134,7 @@ impl Meta {
         };
         for (what, number) in [
             ("the vocabulary", self.vocab),
+            ("the length of an embedding", self.embedding.unwrap_or(1)),
             ("the longest context", self.max_context),
             ("the most tokens of a step", self.max_step_tokens),
         ] {
@@ -170,6 +174,7 @@ impl Meta {
         ModelInfo {
             name: self.name.clone(),
             vocab: self.vocab,
+            embedding: self.embedding,
             max_context: self.max_context,
             max_step_tokens: self.max_step_tokens,
             bos: self.bos,

@@ -25,6 +25,13 @@ pub const WANT_ALL: u32 = 2;
 /// The `k` largest of the last token, `want = WANT_TOP_K | k << 8`; `out` gets k ids (u32), then k logits (f32).
 pub const WANT_TOP_K: u32 = 3;
 
+// model kind: what a step gives
+
+/// Logits: the model continues texts.
+pub const MODEL_CONTINUES: u32 = 0;
+/// Embeddings: the model embeds texts. The last token's is the text's, if that ends with `eos`; there is no `WANT_TOP_K`.
+pub const MODEL_EMBEDS: u32 = 1;
+
 // kv_type: element type of keys and values
 
 /// f32 keys and values.
@@ -131,6 +138,10 @@ pub struct Info {
     pub tokens_bytes: u64,
     /// What the model is called, for people: UTF-8, cut to 63 bytes, zeros behind.
     pub name: [u8; 64],
+    /// `MODEL_` constant: what a step gives.
+    pub kind: u32,
+    /// Elements of a row of `out`: `vocab` of a model that continues texts, the length of an embedding of one that embeds them.
+    pub out_elems: u32,
 }
 
 /// The head of the table of tokens. Behind it lie, without gaps, `n_tokens` tokens, by id; `n_merges` merges, by `left`, then `right`; `n_words` ids (u32) of the tokens that encoding may give, by their bytes as `memcmp` orders them, a shorter one before those that it begins; then `text_bytes` bytes of all tokens. To encode: cut the text into words as `split` says; begin with the token of each byte; merge the leftmost pair of the least `rank` until none is left.
@@ -193,7 +204,7 @@ pub type BarrierFn = unsafe extern "C" fn(ctx: *mut c_void);
 /// - `pos`: position of the first token
 /// - `seq`: the sequence, below the n_seqs of state_init: each has keys and values of its own
 /// - `want`: which logits to write
-/// - `out`: where the logits go, one row of the vocabulary's size per wanted token; not read if there are none
+/// - `out`: where the logits go, one row of the vocabulary's size per wanted token; not read if there are none. Of a model that embeds texts: the embeddings of the text up to each wanted token, `out_elems` elements of length 1
 /// - `tid`: this thread, below n_threads
 /// - `n_threads`: threads that make this call
 /// - `barrier`: meets the other threads; with one thread it may return at once
@@ -237,12 +248,12 @@ pub type StateInitFn =
 /// - `len`: tokens that stay
 pub type TruncateFn = unsafe extern "C" fn(state: *mut u8, seq: u32, len: u32) -> u32;
 
-const _: () = assert!(size_of::<Info>() == 184);
+const _: () = assert!(size_of::<Info>() == 192);
 
 impl Info {
     /// Its bytes on every target: little-endian, without padding.
     pub fn to_le_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(184);
+        let mut bytes = Vec::with_capacity(192);
         bytes.extend(self.abi_version.to_le_bytes());
         bytes.extend(self.features.to_le_bytes());
         bytes.extend(self.vocab.to_le_bytes());
@@ -256,6 +267,8 @@ impl Info {
         bytes.extend(self.weights_hash.to_le_bytes());
         bytes.extend(self.tokens_bytes.to_le_bytes());
         bytes.extend(self.name);
+        bytes.extend(self.kind.to_le_bytes());
+        bytes.extend(self.out_elems.to_le_bytes());
         bytes
     }
 }

@@ -109,6 +109,7 @@ fn model() -> Arc<Model> {
     let info = ModelInfo {
         name: "toy".into(),
         vocab: VOCAB,
+        embedding: None,
         max_context: MAX_CONTEXT,
         max_step_tokens: STEP_TOKENS,
         bos: None,

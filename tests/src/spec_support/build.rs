@@ -130,7 +130,7 @@ impl Case {
 impl Builder<'_> {
     fn variable(&mut self, name: &str) -> Bound {
         match self.solver.vars[name].clone() {
-            Var::Attr(AttrKind::Act) => Bound::Attr([Act::Relu2, Act::Silu][self.rng.below(2)].into()),
+            Var::Attr(AttrKind::Act) => Bound::Attr([Act::Relu2, Act::Silu, Act::Gelu][self.rng.below(3)].into()),
             Var::Attr(AttrKind::Strategy) => {
                 Bound::Attr([Strategy::Any, Strategy::Dot2, Strategy::AddSub][self.rng.below(3)].into())
             }

@@ -864,3 +864,66 @@ fn ternary_f32_linear_1() {
         tolerance: 0.0,
     });
 }
+
+#[test]
+fn scale_1() {
+    check_example(&Example {
+        op: "scale",
+        graph: r#"graph "scale" {
+  @0 "table" : f32[1, 3] = dense
+  %0 = input_ids : i32[T]
+  %1 = embed %0, @0 : f32[T, 3]
+  %2 = scale %1 {by = 2.5} : f32[T, 3]
+  %3 = wanted_rows %2 : f32[W, 3]
+  return %3
+}
+"#,
+        weights: &[&[1.0, -2.0, 0.0]],
+        ids: &[0],
+        node: 2,
+        expect: Expect::F32(&[2.5, -5.0, 0.0]),
+        tolerance: 0.0,
+    });
+}
+
+#[test]
+fn gelu_1() {
+    check_example(&Example {
+        op: "gelu",
+        graph: r#"graph "gelu" {
+  @0 "table" : f32[1, 3] = dense
+  %0 = input_ids : i32[T]
+  %1 = embed %0, @0 : f32[T, 3]
+  %2 = gelu %1 : f32[T, 3]
+  %3 = wanted_rows %2 : f32[W, 3]
+  return %3
+}
+"#,
+        weights: &[&[0.0, 1.0, -2.0]],
+        ids: &[0],
+        node: 2,
+        expect: Expect::F32(&[0.0, 0.841192, -0.04540231]),
+        tolerance: 1e-6,
+    });
+}
+
+#[test]
+fn l2norm_1() {
+    check_example(&Example {
+        op: "l2norm",
+        graph: r#"graph "l2norm" {
+  @0 "table" : f32[2, 2] = dense
+  %0 = input_ids : i32[T]
+  %1 = embed %0, @0 : f32[T, 2]
+  %2 = wanted_rows %1 : f32[W, 2]
+  %3 = l2norm %2 : f32[W, 2]
+  return %3
+}
+"#,
+        weights: &[&[0.0, 0.0, 3.0, -4.0]],
+        ids: &[1, 0],
+        node: 3,
+        expect: Expect::F32(&[0.6, -0.8, 0.0, 0.0]),
+        tolerance: 1e-6,
+    });
+}

@@ -49,6 +49,11 @@ fn fuse_glu_silu() {
 }
 
 #[test]
+fn fuse_glu_gelu() {
+    check_rule("fuse/glu_gelu");
+}
+
+#[test]
 fn fuse_ternary_glu() {
     check_rule("fuse/ternary_glu");
 }

@@ -604,3 +604,19 @@ fn ternary_group_linear_add_c1() {
 "#,
     );
 }
+
+#[test]
+fn scale_c1() {
+    check_violation(
+        "scale C1",
+        r#"graph "violation" {
+  @0 "table" : f32[3, 4] = dense
+  %0 = input_ids : i32[T]
+  %1 = embed %0, @0 : f32[T, 4]
+  %2 = scale %1 {by = 0.0} : f32[T, 4]
+  %3 = wanted_rows %2 : f32[W, 4]
+  return %3
+}
+"#,
+    );
+}

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use tern_runtime::limits::{Meter, Sample};
 use tern_runtime::profile::StepProfile;
-use tern_runtime::{Engine, Session};
+use tern_runtime::{Engine, Session, Want};
 
 /// Tokens that are run before anything is measured: caches, pages and the threads' patience settle.
 const WARM_UP: usize = 8;
@@ -16,7 +16,7 @@ const WARM_UP: usize = 8;
 /// What is repeated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Test {
-    /// A prompt, of which the last token's likeliest successor is wanted.
+    /// A prompt, of which the last token's likeliest successor is wanted; of an embedding model its embedding.
     Prefill {
         /// Its tokens.
         tokens: usize,
@@ -76,7 +76,11 @@ impl Test {
         let (mut top, mut all) = (Vec::new(), Read::none(counts.len()));
         let (mut start, mut took) = (Instant::now(), Duration::ZERO);
         let mut step = |ids: &[u32]| -> Result<u32> {
-            session.step_top_k_into(ids, 1, &mut top)?;
+            if session.gives_logits() {
+                session.step_top_k_into(ids, 1, &mut top)?;
+            } else {
+                session.step(ids, Want::Last)?;
+            }
             let read = session.head_rows();
             all.rescored_rows += if read.coarse > 0 { u64::from(read.exact) } else { 0 };
             for (sum, offset) in all.columns.iter_mut().zip(counts) {

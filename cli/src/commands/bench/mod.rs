@@ -62,7 +62,8 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
     let kv = knobs::setting("kv", args.kv.as_deref())?.value;
     let kv = KvType::from_name(&kv).with_context(|| format!("bug in tern: the knob kv is {kv:?}"))?;
     let loaded = Loaded::new(args.model.as_deref(), &options)?;
-    let tests = tests(args, loaded.imported.facts.max_positions as usize)?;
+    let facts = &loaded.imported.facts;
+    let tests = tests(args, facts.max_positions as usize, facts.embedding.is_some())?;
     let subject = Subject::new(&loaded, options, &args.compile, kv)?;
     if !args.versus.is_empty() {
         return versus::run(&subject, &tests, args);
@@ -117,15 +118,17 @@ fn threads(args: &BenchArgs) -> Result<Vec<usize>> {
 }
 
 /// The tests that were asked for, if the context of `max` positions holds them.
-fn tests(args: &BenchArgs, max: usize) -> Result<Vec<Test>> {
+/// An embedding model has no tokens to decode: its tests are texts.
+fn tests(args: &BenchArgs, max: usize, is_embedding: bool) -> Result<Vec<Test>> {
     let mut tests = Vec::new();
     if args.prompt > 0 {
         tests.push(Test::Prefill { tokens: args.prompt });
     }
+    let n = if is_embedding { 0 } else { args.n };
     let mut depths = BTreeSet::new();
-    for &depth in args.depth.iter().filter(|depth| args.n > 0 && depths.insert(**depth)) {
+    for &depth in args.depth.iter().filter(|depth| n > 0 && depths.insert(**depth)) {
         // A test near the end of the context is a shorter one.
-        let tokens = args.n.min(max.saturating_sub(depth));
+        let tokens = n.min(max.saturating_sub(depth));
         tests.push(Test::Decode { tokens: tokens.max(1), depth });
     }
     if tests.is_empty() {

@@ -214,7 +214,8 @@ pub fn info(model: &ModelInfo, features: u32, weights: Weights, tokens: &[u8]) -
         vocab: model.vocab,
         max_context: model.max_context,
         max_step_tokens: model.max_step_tokens,
-        max_top_k: MAX_TOP_K.min(model.vocab),
+        // No element of an embedding is a token.
+        max_top_k: if model.embedding.is_some() { 0 } else { MAX_TOP_K.min(model.vocab) },
         bos: model.bos.unwrap_or(abi::NO_TOKEN),
         n_eos: n_eos as u32,
         eos,
@@ -222,6 +223,8 @@ pub fn info(model: &ModelInfo, features: u32, weights: Weights, tokens: &[u8]) -
         weights_hash: weights.hash,
         tokens_bytes: tokens.len() as u64,
         name,
+        kind: if model.embedding.is_some() { abi::MODEL_EMBEDS } else { abi::MODEL_CONTINUES },
+        out_elems: model.row_elems(),
     })
 }
 
@@ -257,7 +260,15 @@ mod tests {
 
     fn model(name: &str, eos: usize) -> ModelInfo {
         let eos = (0..eos as u32).collect();
-        ModelInfo { name: name.to_owned(), vocab: 300, max_context: 40, max_step_tokens: 20, bos: None, eos }
+        ModelInfo {
+            name: name.to_owned(),
+            vocab: 300,
+            embedding: None,
+            max_context: 40,
+            max_step_tokens: 20,
+            bos: None,
+            eos,
+        }
     }
 
     #[test]

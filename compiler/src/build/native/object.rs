@@ -204,8 +204,15 @@ mod tests {
         facts: Weights,
         make: impl FnOnce(&ObjectParts<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let model =
-            ModelInfo { name: "m".into(), vocab: 9, max_context: 8, max_step_tokens: 4, bos: None, eos: vec![1] };
+        let model = ModelInfo {
+            name: "m".into(),
+            vocab: 9,
+            embedding: None,
+            max_context: 8,
+            max_step_tokens: 4,
+            bos: None,
+            eos: vec![1],
+        };
         let tokens = tokens::empty_table().bytes;
         let info = info(&model, 0, facts, &tokens).expect("facts");
         let prefix = Prefix::new("m").expect("a prefix");

@@ -29,6 +29,10 @@ pub(super) fn map(k: &mut Emitter<'_, '_>, op: MapOp, cols: u32) {
                     k.b.ins().fmul(x, y)
                 }
                 MapOp::Act(act) => activation(k, act, x),
+                MapOp::Scale(by) => {
+                    let by = k.splat_f32(by.get());
+                    k.b.ins().fmul(x, by)
+                }
                 MapOp::Glu(act) => {
                     let gate = activation(k, act, x);
                     let up = second(k);
@@ -45,6 +49,7 @@ fn activation(k: &mut Emitter<'_, '_>, act: Act, x: Value) -> Value {
     match act {
         Act::Relu2 => k.relu2(x),
         Act::Silu => k.silu(x),
+        Act::Gelu => k.gelu(x),
     }
 }
 

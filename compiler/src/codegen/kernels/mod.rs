@@ -34,6 +34,7 @@ pub fn exists(kind: &KernelKind) -> bool {
         KernelKind::Embed { .. }
         | KernelKind::Norm { .. }
         | KernelKind::NormHeads { .. }
+        | KernelKind::L2Norm { .. }
         | KernelKind::Hadamard { .. }
         | KernelKind::QuantizeGroups { .. }
         | KernelKind::Groups { .. }
@@ -57,6 +58,7 @@ pub fn emit(kind: &KernelKind, program: Option<&Program>, k: &mut Emitter<'_, '_
         KernelKind::Embed { dtype, cols } => dense::embed(k, dtype, cols),
         KernelKind::Norm { eps, out, cols } => norm::norm(k, eps.map(|e| e.get()), out, cols),
         KernelKind::NormHeads { eps, heads, head_dim } => norm::norm_heads(k, eps.get(), heads, head_dim),
+        KernelKind::L2Norm { cols } => norm::l2norm(k, cols),
         KernelKind::Hadamard { cols, block, behind } => hadamard::hadamard(k, cols, block, behind),
         KernelKind::QuantizeGroups { eps, cols, group } => norm::quantize_groups(k, eps.map(|e| e.get()), cols, group),
         KernelKind::Groups { packing, rows, cols, group, x, scales, regime, adds } => {

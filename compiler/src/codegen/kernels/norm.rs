@@ -1,11 +1,11 @@
 //! RMSNorm, quantisation, and both in one pass over the row.
 
-use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{InstBuilder, Value};
 
 use super::row_bytes;
 use crate::codegen::emitter::{Emitter, F32X4, I32X4, Lanes};
-use crate::graph::arith::{ABSMAX_FLOOR, ROUND_MAGIC};
+use crate::graph::arith::{ABSMAX_FLOOR, L2_FLOOR, ROUND_MAGIC};
 use crate::schedule::{RowKind, layout};
 
 /// Args: x, g, out, scales, sums, lo, hi (rows).
@@ -52,6 +52,28 @@ pub(super) fn norm_heads(k: &mut Emitter<'_, '_>, eps: f32, heads: u32, head_dim
     });
 }
 
+/// Args: x, out, lo, hi (rows).
+pub(super) fn l2norm(k: &mut Emitter<'_, '_>, cols: u32) {
+    let [x0, out0, lo, hi] = std::array::from_fn(|slot| k.arg(slot));
+    k.for_range(lo, hi, 1, |k, row| {
+        let [x, out] = [x0, out0].map(|base| k.row(base, row, row_bytes(cols)));
+        let total = square_sum(k, x, cols);
+        let length = k.b.ins().sqrt(total);
+        // The floor if the length is less, or no number.
+        let (floor, one) = (k.f32(L2_FLOOR), k.f32(1.0));
+        let longer = k.b.ins().fcmp(FloatCC::GreaterThan, length, floor);
+        let length = k.b.ins().select(longer, length, floor);
+        let r = k.b.ins().fdiv(one, length);
+        k.for_bytes(row_bytes(cols), 64, |k, offset| {
+            let [x_at, out_at] = [x, out].map(|base| k.b.ins().iadd(base, offset));
+            let v = k.load16(x_at, 0);
+            let r = k.b.ins().splat(F32X4, r);
+            let y = v.map(|v| k.b.ins().fmul(v, r));
+            k.store16(y, out_at, 0);
+        });
+    });
+}
+
 /// Args: x, g, out, lo, hi (rows). A group is a multiple of 16 elements, or a whole row; the norm is that of the row.
 pub(super) fn quantize_groups(k: &mut Emitter<'_, '_>, eps: Option<f32>, cols: u32, group: u32) {
     let [x0, g0, out0, lo, hi] = std::array::from_fn(|slot| k.arg(slot));
@@ -78,15 +100,20 @@ pub(super) fn quantize_groups(k: &mut Emitter<'_, '_>, eps: Option<f32>, cols: u
     });
 }
 
-/// r = 1 / sqrt(dot(x, x) / K + eps).
-fn inverse_rms(k: &mut Emitter<'_, '_>, x: Value, cols: u32, eps: f32) -> Value {
+/// dot(x, x).
+fn square_sum(k: &mut Emitter<'_, '_>, x: Value, cols: u32) -> Value {
     let zero = k.zero();
     let lanes = k.fold_bytes(row_bytes(cols), 64, &[zero; 4], |k, offset, acc| {
         let at = k.b.ins().iadd(x, offset);
         let v = k.load16(at, 0);
         (0..4).map(|i| k.madd(v[i], v[i], acc[i])).collect()
     });
-    let total = k.fold16([lanes[0], lanes[1], lanes[2], lanes[3]]);
+    k.fold16([lanes[0], lanes[1], lanes[2], lanes[3]])
+}
+
+/// r = 1 / sqrt(dot(x, x) / K + eps).
+fn inverse_rms(k: &mut Emitter<'_, '_>, x: Value, cols: u32, eps: f32) -> Value {
+    let total = square_sum(k, x, cols);
     let (n, eps, one) = (k.f32(cols as f32), k.f32(eps), k.f32(1.0));
     let mean = k.b.ins().fdiv(total, n);
     let mean = k.b.ins().fadd(mean, eps);

@@ -142,7 +142,9 @@ impl Step<'_> {
         b.ins().jump(done, &[]);
 
         b.switch_to_block(exact);
-        let vocab = b.ins().iconst(types::I32, i64::from(self.schedule.vocab));
+        // An embedding model has no head.
+        let rows = if self.schedule.is_embedding { 0 } else { self.schedule.vocab };
+        let vocab = b.ins().iconst(types::I32, i64::from(rows));
         let some = b.ins().icmp_imm_u(IntCC::NotEqual, self.rows[&1], 0);
         let exact_rows = b.ins().select(some, vocab, none);
         Record::start(b, record, exact_rows, none);

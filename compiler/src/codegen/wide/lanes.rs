@@ -238,6 +238,26 @@ impl Asm {
         });
     }
 
+    /// x = `arith::gelu`(x).
+    pub fn gelu(&mut self, x: Vector) {
+        let (sign, one) = (self.all_i32(i32::MIN), self.all_f32(1.0));
+        let (cubic, linear) = (self.all_f32(arith::GELU_CUBIC), self.all_f32(arith::GELU_LINEAR));
+        self.scope(|k| {
+            let e = k.vector().at(x.width());
+            k.vmulps(e, x, x);
+            k.scope(|k| {
+                let factor = k.vector().at(x.width());
+                k.vmovups(factor, cubic);
+                k.scale_add(e, factor, linear);
+            });
+            k.vmulps(e, e, x);
+            k.xor(e, e, sign);
+            k.exp(e);
+            k.vaddps(e, e, one);
+            k.vdivps(x, x, e);
+        });
+    }
+
     /// x = `arith::relu2`(x).
     pub fn relu2(&mut self, x: Vector) {
         self.scope(|k| {

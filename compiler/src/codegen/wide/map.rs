@@ -25,6 +25,12 @@ pub(super) fn map(k: &mut Asm, op: MapOp, cols: u32) {
                 MapOp::Add => k.add16(x, x, ptr(b + offset)),
                 MapOp::Mul => k.mul16(x, x, ptr(b + offset)),
                 MapOp::Act(act) => activation(k, act, x),
+                MapOp::Scale(by) => {
+                    let by = k.all_f32(by.get());
+                    for part in x.iter() {
+                        k.vmulps(*part, *part, by);
+                    }
+                }
                 MapOp::Glu(act) => {
                     activation(k, act, x);
                     k.mul16(x, x, ptr(b + offset));
@@ -40,6 +46,7 @@ fn activation(k: &mut Asm, act: Act, x: Lanes) {
         match act {
             Act::Relu2 => k.relu2(*part),
             Act::Silu => k.silu(*part),
+            Act::Gelu => k.gelu(*part),
         }
     }
 }

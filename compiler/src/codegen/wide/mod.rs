@@ -57,6 +57,7 @@ fn width(kind: &KernelKind, target: &Target) -> Option<Width> {
         | KernelKind::Embed { .. }
         | KernelKind::Norm { .. }
         | KernelKind::NormHeads { .. }
+        | KernelKind::L2Norm { .. }
         | KernelKind::Hadamard { .. }
         | KernelKind::QuantizeGroups { .. }
         | KernelKind::Groups { .. }
@@ -127,6 +128,7 @@ pub fn emit(kind: &KernelKind, program: Option<&Program>, target: &Target) -> Re
             ternary::groups::emit(&mut k, GroupShape { packing, rows, cols, group, scales }, x, regime, adds);
         }
         KernelKind::NormHeads { eps, heads, head_dim } => norm::norm_heads(&mut k, eps.get(), heads, head_dim),
+        KernelKind::L2Norm { cols } => norm::l2norm(&mut k, cols),
         KernelKind::QuantizeGroups { eps, cols, group } => {
             norm::quantize_groups(&mut k, eps.map(|e| e.get()), cols, group);
         }

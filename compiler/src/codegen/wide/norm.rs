@@ -4,9 +4,10 @@ use iced_x86::code_asm::{dword_ptr, ptr};
 
 use super::asm::Asm;
 use super::lanes::Lanes;
+use super::ops::Source;
 use super::registers::{General, Vector, Width};
 use super::row_bytes;
-use crate::graph::arith::{ABSMAX_FLOOR, ROUND_MAGIC};
+use crate::graph::arith::{ABSMAX_FLOOR, L2_FLOOR, ROUND_MAGIC};
 use crate::schedule::{RowKind, layout};
 
 /// Where one row is read from, and what it is normalised with.
@@ -69,6 +70,29 @@ pub(super) fn norm_heads(k: &mut Asm, eps: f32, heads: u32, head_dim: u32) {
     });
 }
 
+/// Args: x, out, lo, hi (rows).
+pub(super) fn l2norm(k: &mut Asm, cols: u32) {
+    let bytes = row_bytes(cols);
+    let [x0, out0, row, hi] = [0, 1, 2, 3].map(|slot| k.arg(slot));
+    k.for_range(row, hi, 1, |k| {
+        let [x, out] = k.generals();
+        k.row(x, x0, row, bytes);
+        k.row(out, out0, row, bytes);
+        let (total, acc) = square_sum(k, x, cols);
+        let [floor, one] = [L2_FLOOR, 1.0].map(|v| k.all_f32(v));
+        k.vsqrtps(total, total);
+        // The floor, which stands second, if the length is less, or no number.
+        k.vmaxps(total, total, floor);
+        let r = inverted(k, total, one, acc);
+        k.for_constant(bytes as i32, 64, |k, offset| {
+            let y = k.lanes();
+            k.load16(y, ptr(x + offset));
+            k.mul16(y, y, r);
+            k.store16(ptr(out + offset), y);
+        });
+    });
+}
+
 /// Args: x, g, out, lo, hi (rows). A group is a multiple of 16 elements, or a whole row; the norm is that of the row.
 pub(super) fn quantize_groups(k: &mut Asm, eps: Option<f32>, cols: u32, group: u32) {
     let groups = cols / group;
@@ -100,19 +124,19 @@ pub(super) fn quantize_groups(k: &mut Asm, eps: Option<f32>, cols: u32, group: u
     });
 }
 
-/// r = 1 / sqrt(dot(x, x) / K + eps), in every lane.
-fn inverse_rms(k: &mut Asm, x: General, cols: u32, eps: f32) -> Vector {
+/// dot(x, x), and the lanes that it was folded in.
+fn square_sum(k: &mut Asm, x: General, cols: u32) -> (Vector, Lanes) {
     let acc = k.zero16();
     k.for_constant(row_bytes(cols) as i32, 64, |k, offset| {
         let v = k.lanes();
         k.load16(v, ptr(x + offset));
         k.madd16(acc, v, v);
     });
-    let total = k.fold16(acc);
-    let [count, eps, one] = [cols as f32, eps, 1.0].map(|v| k.all_f32(v));
-    k.vdivps(total, total, count);
-    k.vaddps(total, total, eps);
-    k.vsqrtps(total, total);
+    (k.fold16(acc), acc)
+}
+
+/// one / total in every lane of the first of `acc`; the second is free again.
+fn inverted(k: &mut Asm, total: Vector, one: impl Into<Source>, acc: Lanes) -> Vector {
     k.scope(|k| {
         let first = k.vector().at(total.width());
         k.vmovups(first, one);
@@ -124,6 +148,16 @@ fn inverse_rms(k: &mut Asm, x: General, cols: u32, eps: f32) -> Vector {
         k.release(*second);
     }
     r
+}
+
+/// r = 1 / sqrt(dot(x, x) / K + eps), in every lane.
+fn inverse_rms(k: &mut Asm, x: General, cols: u32, eps: f32) -> Vector {
+    let (total, acc) = square_sum(k, x, cols);
+    let [count, eps, one] = [cols as f32, eps, 1.0].map(|v| k.all_f32(v));
+    k.vdivps(total, total, count);
+    k.vaddps(total, total, eps);
+    k.vsqrtps(total, total);
+    inverted(k, total, one, acc)
 }
 
 impl Row {

@@ -98,6 +98,9 @@ impl<'s, 'w> Step<'s, 'w> {
             Op::Mul => Value::F32(zip(a.f32(0)?, a.f32(1)?, |x, y| x * y)),
             Op::Relu2 => Value::F32(map(a.f32(0)?, arith::relu2)),
             Op::Silu => Value::F32(map(a.f32(0)?, |x| arith::silu(p, x))),
+            Op::Gelu => Value::F32(map(a.f32(0)?, |x| arith::gelu(p, x))),
+            Op::Scale { by } => Value::F32(map(a.f32(0)?, |x| x * by.get())),
+            Op::L2Norm => Value::F32(map_rows(a.f32(0)?, |x, y| arith::l2norm(p, x, y))),
             Op::WantedRows => {
                 let x = a.f32(0)?;
                 let first = x.rows.saturating_sub(self.wanted());

@@ -81,6 +81,7 @@ pub(super) fn glu(p: Profile, act: Act, gate: &Array<f32>, up: &Array<f32>) -> A
     match act {
         Act::Relu2 => zip(gate, up, |g, u| arith::relu2(g) * u),
         Act::Silu => zip(gate, up, |g, u| arith::silu(p, g) * u),
+        Act::Gelu => zip(gate, up, |g, u| arith::gelu(p, g) * u),
     }
 }
 

@@ -196,7 +196,7 @@ impl<'p, 't> Parser<'p, 't> {
                     Some(act) => Attr::Act(act),
                     None => match Strategy::from_name(word) {
                         Some(strategy) => Attr::Strategy(strategy),
-                        None => return Err(self.fail("a number, `relu2`, `silu` or a strategy such as dot2")),
+                        None => return Err(self.fail("a number, `relu2`, `silu`, `gelu` or a strategy such as dot2")),
                     },
                 },
                 _ => return Err(self.fail("the value of the attribute")),
@@ -319,7 +319,7 @@ fn build_op(name: &str, attrs: &[(&str, Attr)]) -> Result<Op, String> {
             | (AttrKind::Strategy, Attr::Strategy(_)) => continue,
             (AttrKind::U32, _) => "a whole number",
             (AttrKind::F32, _) => "a real number such as 1.0",
-            (AttrKind::Act, _) => "`relu2` or `silu`",
+            (AttrKind::Act, _) => "`relu2`, `silu` or `gelu`",
             (AttrKind::Strategy, _) => "a strategy such as dot2",
         };
         return Err(format!("attribute {} of `{name}` must be {expected}, found {value}", attr.name));

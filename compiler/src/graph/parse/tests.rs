@@ -110,8 +110,8 @@ fn attributes_are_checked_against_the_op() {
     );
     assert_eq!(node("input_ids {x = 1}"), ["2:8: `input_ids` has no attributes"]);
     assert_eq!(
-        node("glu {act = gelu}"),
-        ["2:19: expected a number, `relu2`, `silu` or a strategy such as dot2, found `gelu`"]
+        node("glu {act = celu}"),
+        ["2:19: expected a number, `relu2`, `silu`, `gelu` or a strategy such as dot2, found `celu`"]
     );
     assert_eq!(
         node("ternary_linear {decode = 3}"),

@@ -75,6 +75,7 @@ impl Parser<'_, '_> {
             Some(Kind::Word("gguf")) => Origin::Gguf,
             Some(Kind::Word("dense_ternary")) => Origin::DenseTernary,
             Some(Kind::Word("ternary_scales")) => Origin::TernaryScales,
+            Some(Kind::Word("one_plus")) => Origin::OnePlus,
             Some(Kind::Word("hadamard_signs")) => Origin::HadamardSigns,
             Some(Kind::Word("rope")) => {
                 self.advance();
@@ -82,7 +83,7 @@ impl Parser<'_, '_> {
             }
             _ => {
                 let origins = "`dense`, `hf_packed`, `online_absmean`, `gguf`, `dense_ternary`, `ternary_scales`, \
-                               `hadamard_signs` or `rope`";
+                               `one_plus`, `hadamard_signs` or `rope`";
                 return Err(self.fail(origins));
             }
         };

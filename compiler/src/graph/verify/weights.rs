@@ -53,10 +53,10 @@ fn violations(weight: &WeightDecl) -> Vec<(&'static str, String)> {
             found.push(("V6", format!("{} gives f32[N, C], found {ty}", weight.origin)));
         }
         Origin::TernaryScales => {}
-        Origin::HadamardSigns if ty.dtype != DType::F32 || ty.dims.len() != 1 => {
+        Origin::HadamardSigns | Origin::OnePlus if ty.dtype != DType::F32 || ty.dims.len() != 1 => {
             found.push(("V6", format!("{} gives f32[K], found {ty}", weight.origin)));
         }
-        Origin::HadamardSigns => {}
+        Origin::HadamardSigns | Origin::OnePlus => {}
         Origin::RopeTable(spec) => {
             let is_even = matches!(ty.dims[..], [_, Dim::Const(width)] if width.is_multiple_of(2));
             if ty.dtype != DType::F32 || !is_even {

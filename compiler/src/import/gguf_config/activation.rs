@@ -31,8 +31,9 @@ fn stated(keys: &Keys<'_>) -> Result<Option<Activation>, Error> {
         None => Ok(None),
         Some("relu2" | "relu_sqr") => Ok(Some(Activation::Relu2)),
         Some("silu" | "swish") => Ok(Some(Activation::Silu)),
+        Some("gelu" | "gelu_pytorch_tanh") => Ok(Some(Activation::Gelu)),
         Some(_) => {
-            let fault = keys.fault(KEY, "\"relu2\" or \"silu\"");
+            let fault = keys.fault(KEY, "\"relu2\", \"silu\" or \"gelu\"");
             Err(Error::unsupported(fault.next("other activation functions are not implemented")))
         }
     }
@@ -40,8 +41,13 @@ fn stated(keys: &Keys<'_>) -> Result<Option<Activation>, Error> {
 
 /// Of a model with norms in front of the output and down projections.
 pub(super) fn of_bitnet(keys: &Keys<'_>) -> Result<Activation, Error> {
-    if let Some(stated) = stated(keys)? {
-        return Ok(stated);
+    match stated(keys)? {
+        Some(Activation::Gelu) => {
+            let fault = keys.fault(KEY, "\"relu2\" or \"silu\"");
+            return Err(Error::unsupported(fault.next("other activation functions are not implemented")));
+        }
+        Some(stated) => return Ok(stated),
+        None => {}
     }
     let theta = keys.within("rope.freq_base", super::rope::THETA)?.map_or(OLD_THETA, |theta| theta.get());
     let vocabulary = keys.metadata.str("tokenizer.ggml.model")?;
@@ -66,7 +72,19 @@ pub(super) fn of_bitnet(keys: &Keys<'_>) -> Result<Activation, Error> {
 pub(super) fn of_gated(keys: &Keys<'_>) -> Result<Activation, Error> {
     match stated(keys)? {
         None | Some(Activation::Silu) => Ok(Activation::Silu),
-        Some(Activation::Relu2) => Err(Error::unsupported(keys.fault(KEY, "\"silu\", as these models have"))),
+        Some(Activation::Relu2 | Activation::Gelu) => {
+            Err(Error::unsupported(keys.fault(KEY, "\"silu\", as these models have")))
+        }
+    }
+}
+
+/// Of a Gemma 3.
+pub(super) fn of_gemma(keys: &Keys<'_>) -> Result<Activation, Error> {
+    match stated(keys)? {
+        None | Some(Activation::Gelu) => Ok(Activation::Gelu),
+        Some(Activation::Relu2 | Activation::Silu) => {
+            Err(Error::unsupported(keys.fault(KEY, "\"gelu\", as these models have")))
+        }
     }
 }
 

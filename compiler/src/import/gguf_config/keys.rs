@@ -226,15 +226,15 @@ const MEANINGFUL: &[(&str, Neutral, &str)] = &[
 /// What keys begin with that describe the file, the vocabulary or how the file was made, or that are read elsewhere.
 const BESIDE: &[&str] = &["general.", "tokenizer.", "split.", "quantize.", "mradermacher.", super::hadamard::PREFIX];
 
-/// Refuses what could change the meaning of the model.
-pub(super) fn refuse_meaningful(keys: &Keys<'_>) -> Result<(), Error> {
+/// Refuses what could change the meaning of the model, but for the keys that were `understood`.
+pub(super) fn refuse_meaningful(keys: &Keys<'_>, understood: &[&str]) -> Result<(), Error> {
     let is_full = OF_OTHERS.iter().all(|part| keys.metadata.get(&keys.key(part)).is_some());
     for (key, value) in keys.metadata.pairs() {
         if BESIDE.iter().any(|prefix| key.starts_with(prefix)) {
             continue;
         }
         let part = key.strip_prefix(keys.name).and_then(|rest| rest.strip_prefix('.'));
-        if part.is_some_and(|part| READ.contains(&part)) {
+        if part.is_some_and(|part| READ.contains(&part) || understood.contains(&part)) {
             continue;
         }
         match MEANINGFUL.iter().find(|(known, ..)| part.unwrap_or(key) == *known) {
@@ -261,7 +261,7 @@ mod tests {
 
     fn verdict(key: &str, value: Value) -> Result<(), Error> {
         let metadata = metadata(&[(key, value)]);
-        refuse_meaningful(&Keys { metadata: &metadata, name: "llama" })
+        refuse_meaningful(&Keys { metadata: &metadata, name: "llama" }, &[])
     }
 
     #[test]

@@ -6,6 +6,7 @@
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod activation;
+mod embedding;
 mod hadamard;
 mod keys;
 mod rope;
@@ -115,16 +116,20 @@ pub(super) fn parse(checkpoint: &Checkpoint, gguf: &Gguf, options: &ImportOption
     let head_dim = head_dim(&keys, hidden, heads)?;
     let vocab = vocab(checkpoint, &keys, hidden)?;
     let trained = keys.need_u32("context_length", 1..=MAX_POSITIONS)?;
+    let has_input_norms = architecture.is_embedding() && checkpoint.tensor(embedding::INPUT_NORM).is_some();
     let eps = "attention.layer_norm_rms_epsilon";
     let eps = keys.within(eps, EPS)?.ok_or_else(|| keys.missing(eps, "a number above 0"))?;
     let rope = rope::rope_spec(checkpoint, &keys, head_dim, trained)?;
+    let (window, attention_scale, understood) = embedding::understood(&keys, architecture, layers, rope, head_dim)?;
+    let trained = window.as_ref().map_or(trained, |window| trained.min(window.positions));
     let positions =
         positions(trained, options.max_positions, head_dim, |expected| keys.fault("context_length", expected))?;
     let activation = match architecture {
         Architecture::BitNet => activation::of_bitnet(&keys)?,
-        Architecture::Llama | Architecture::Qwen3 => activation::of_gated(&keys)?,
+        Architecture::Llama | Architecture::Qwen3 | Architecture::Qwen3Embedding => activation::of_gated(&keys)?,
+        Architecture::Gemma3Embedding => activation::of_gemma(&keys)?,
     };
-    keys::refuse_meaningful(&keys)?;
+    keys::refuse_meaningful(&keys, understood)?;
     let hadamard = hadamard::hadamard(checkpoint, metadata)?;
 
     let tied = checkpoint.tensor(HEAD).is_none() || checkpoint.same_data(EMBED, HEAD);
@@ -132,8 +137,12 @@ pub(super) fn parse(checkpoint: &Checkpoint, gguf: &Gguf, options: &ImportOption
     let quantization = Quantization {
         format: WeightFormat::Gguf,
         scale_rule: ScaleRule::Multiplies,
-        input_norm_eps: None,
-        activations: activations(metadata, architecture, options.activations)?,
+        input_norm_eps: has_input_norms.then_some(eps),
+        activations: activations(
+            metadata,
+            architecture == Architecture::BitNet || has_input_norms,
+            options.activations,
+        )?,
     };
     let source = metadata.file().to_owned();
     let dialect = Dialect::gguf(architecture, head_dim);
@@ -153,6 +162,8 @@ pub(super) fn parse(checkpoint: &Checkpoint, gguf: &Gguf, options: &ImportOption
         trained,
         eps,
         rope,
+        window,
+        attention_scale,
         tied,
         quantization,
         hadamard,
@@ -163,11 +174,13 @@ pub(super) fn parse(checkpoint: &Checkpoint, gguf: &Gguf, options: &ImportOption
 
 /// Which graph the model is, and how the file calls it.
 fn architecture(metadata: &Metadata) -> Result<(Architecture, &str), Error> {
-    let expected = "\"bitnet\", \"bitnet-25\", \"bitnet-b1.58\", \"llama\" or \"qwen3\"";
+    let expected = "\"bitnet\", \"bitnet-25\", \"bitnet-b1.58\", \"llama\", \"qwen3\", or \"gemma3\" that embeds texts";
     match metadata.str(ARCHITECTURE)? {
         Some(name @ ("bitnet" | "bitnet-25" | "bitnet-b1.58")) => Ok((Architecture::BitNet, name)),
         Some(name @ "llama") => Ok((Architecture::Llama, name)),
+        Some(name @ "qwen3") if embedding::pools(metadata, name)? => Ok((Architecture::Qwen3Embedding, name)),
         Some(name @ "qwen3") => Ok((Architecture::Qwen3, name)),
+        Some(name @ "gemma3") if embedding::pools(metadata, name)? => Ok((Architecture::Gemma3Embedding, name)),
         Some(_) => {
             let fault = metadata.fault(ARCHITECTURE, expected);
             Err(Error::unsupported(fault.next("other architectures are not imported yet")))
@@ -176,13 +189,9 @@ fn architecture(metadata: &Metadata) -> Result<(Architecture, &str), Error> {
     }
 }
 
-/// How activations meet the weights. A bitnet is trained with i8; the others may be either way, and their files do not say.
-fn activations(
-    metadata: &Metadata,
-    architecture: Architecture,
-    wanted: Option<Activations>,
-) -> Result<Activations, Error> {
-    if architecture == Architecture::BitNet && wanted == Some(Activations::F32) {
+/// How activations meet the weights. A bitnet and what has a norm in front of each projection is trained with i8; the others may be either way, and their files do not say.
+fn activations(metadata: &Metadata, trained_in_i8: bool, wanted: Option<Activations>) -> Result<Activations, Error> {
+    if trained_in_i8 && wanted == Some(Activations::F32) {
         let fault = metadata.fault(ARCHITECTURE, "activations i8, or none asked for");
         return Err(Error::unsupported(fault.next("leave out --activations f32: the model is defined with i8")));
     }

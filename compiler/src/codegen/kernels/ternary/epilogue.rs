@@ -51,6 +51,7 @@ pub(super) fn result(
         }
         (Epilogue::Glu(Act::Relu2), Matrix::First) => k.relu2(y),
         (Epilogue::Glu(Act::Silu), Matrix::First) => k.silu(y),
+        (Epilogue::Glu(Act::Gelu), Matrix::First) => k.gelu(y),
         (Epilogue::Glu(_), Matrix::Second { gate }) => k.b.ins().fmul(gate, y),
     }
 }

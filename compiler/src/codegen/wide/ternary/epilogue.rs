@@ -98,5 +98,6 @@ pub(super) fn activate(k: &mut Asm, act: Act, v: Vector) {
     match act {
         Act::Relu2 => k.relu2(v),
         Act::Silu => k.silu(v),
+        Act::Gelu => k.gelu(v),
     }
 }
