@@ -11,17 +11,21 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod build;
+mod embed;
 mod export;
+mod logits;
 mod model;
 mod pull;
 mod tune;
 
 pub(crate) use bench::{BenchArgs, Rival};
 pub(crate) use build::{BuildArgs, Emit, TargetArgs, WeightsPlace};
+pub(crate) use embed::EmbedCommandArgs;
 pub(crate) use export::{ExportArgs, ExportFormat};
+pub(crate) use logits::{EngineKind, LogitsArgs};
 pub(crate) use pull::PullArgs;
 pub(crate) use tern_host::Usage;
-pub(crate) use tern_host::args::{ChatArgs, EmbedArgs, EngineArgs, GenerateArgs};
+pub(crate) use tern_host::args::{ChatArgs, EngineArgs, GenerateArgs};
 use tern_host::knobs::{choices, parser};
 pub(crate) use tune::TuneArgs;
 
@@ -56,10 +60,9 @@ pub(crate) enum Command {
     Chat(Box<ChatCommandArgs>),
     /// Embed texts with an embedding model: a vector of length 1 for each, the state of its last token.
     ///
-    /// Each text is encoded with the marks of the model's own template and the token that ends a text behind it. Texts run one after
-    /// the other, in their order, each on all threads and with an f32 cache: a step computes one sequence, so many short texts
-    /// gain nothing from each other, but for what a text begins with like the one before it, an instruction say, which is computed
-    /// once. With -o the file appears when all are done, or not at all.
+    /// Texts run one after the other, each on all threads with an f32 cache: a step computes one sequence, so short texts gain
+    /// nothing from each other, but for what a text begins with like the one before it (an instruction), which is computed once.
+    /// Each has the marks of the model's own template around it and EOS behind. With -o the file appears when all are done, or not.
     Embed(Box<EmbedCommandArgs>),
     /// Write the logits of given token ids to a file.
     ///
@@ -245,52 +248,6 @@ pub(crate) struct ChatCommandArgs {
     pub(crate) cache: CacheArgs,
     #[command(flatten)]
     pub(crate) compile: CompileArgs,
-}
-
-#[derive(clap::Args, Debug)]
-pub(crate) struct EmbedCommandArgs {
-    #[arg(value_name = "MODEL", help = MODEL)]
-    pub(crate) model: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) embed: EmbedArgs,
-    #[command(flatten)]
-    pub(crate) cache: CacheArgs,
-    #[command(flatten)]
-    pub(crate) compile: CompileArgs,
-}
-
-#[derive(clap::Args, Debug)]
-pub(crate) struct LogitsArgs {
-    #[arg(value_name = "MODEL", help = MODEL)]
-    pub(crate) model: Option<PathBuf>,
-    /// File with the token ids: a tensor `[T]` or `[1, T]` of i32, i64, u32 or u8.
-    #[arg(long, value_name = "FILE.safetensors")]
-    pub(crate) ids: PathBuf,
-    /// Name of the tensor in that file.
-    #[arg(long, value_name = "NAME", default_value = "input_ids")]
-    pub(crate) tensor: String,
-    /// File to write.
-    #[arg(short, long, value_name = "OUT.safetensors")]
-    pub(crate) output: PathBuf,
-    /// What computes: compiled code, or the reference interpreter.
-    #[arg(long, value_enum, default_value_t = EngineKind::Jit)]
-    pub(crate) engine: EngineKind,
-    /// Print what was written and how long the forward pass took as JSON.
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) engine_args: EngineArgs,
-    #[command(flatten)]
-    pub(crate) compile: CompileArgs,
-}
-
-/// What computes logits.
-#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum EngineKind {
-    /// Compiled code.
-    Jit,
-    /// The reference interpreter.
-    Interp,
 }
 
 #[derive(clap::Args, Debug)]

@@ -264,8 +264,9 @@ proptest! {
 fn random_graphs_reach_every_op() {
     let mut seen = vec![0; OPS.len()];
     for seed in 0..240 {
-        let choices: Vec<Choice> =
-            (0..40).map(|i| ((seed * 13 + i * i * 5 + i * 7 + seed / 5 * i) as u8, Some((i % 3) as u8), i * 31)).collect();
+        let choices: Vec<Choice> = (0..40)
+            .map(|i| ((seed * 13 + i * i * 5 + i * 7 + seed / 5 * i) as u8, Some((i % 3) as u8), i * 31))
+            .collect();
         for node in build(String::new(), &[], &choices, seed).nodes {
             seen[OPS.iter().position(|spec| spec.name == node.op.name()).expect("every op is in the table")] += 1;
         }

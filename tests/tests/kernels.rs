@@ -9,9 +9,8 @@
 
 use tern_compiler::codegen::Target;
 use tern_compiler::codegen::candidates::{self, Candidate};
-use tern_compiler::graph::DenseType;
 use tern_compiler::graph::arith::{self, Profile};
-use tern_compiler::graph::{Act, F32};
+use tern_compiler::graph::{Act, DenseType, F32};
 use tern_compiler::schedule::kernel::{Epilogue, KernelKind, MapOp, Regime, TritPacking, Variant};
 use tern_compiler::schedule::packing::{dense_row_bytes, pack_matrix};
 use tern_compiler::schedule::table::TABLE_PARTS;
@@ -27,6 +26,7 @@ fn run(target: &Target, kind: KernelKind, args: &mut [Arg<'_>]) {
     unsafe { Kernel::compile(&kind, target).call(args) };
 }
 
+const ACTS: [Act; 3] = [Act::Relu2, Act::Silu, Act::Gelu];
 /// One ternary product of every epilogue, against plain sums.
 fn check_ternary(target: &Target, n: usize, k: usize, x: &Quantised, gate: &Trits, up: &Trits, rng: &mut Rng) {
     let default = candidates::all(target.isa, target.emitter).into_iter().filter(|c| c.variant == Variant::default());
@@ -60,14 +60,8 @@ fn check_candidates(
         }
         let tile = layout::trit_tile_bytes(packing, k as u32) as usize;
         let tiles = layout::trit_tiles(packing, n as u32);
-        for epilogue in [
-            Epilogue::Sums,
-            Epilogue::Scale,
-            Epilogue::ScaleAdd,
-            Epilogue::Glu(Act::Relu2),
-            Epilogue::Glu(Act::Silu),
-            Epilogue::Glu(Act::Gelu),
-        ] {
+        let plain = [Epilogue::Sums, Epilogue::Scale, Epilogue::ScaleAdd];
+        for epilogue in plain.into_iter().chain(ACTS.map(Epilogue::Glu)) {
             let glu = matches!(epilogue, Epilogue::Glu(_));
             if glu && !candidates::has_gated(strategy) {
                 continue;
@@ -327,7 +321,6 @@ fn rescaling() {
 #[test]
 fn element_by_element() {
     let mut rng = Rng::new(5);
-    let acts = [Act::Relu2, Act::Silu, Act::Gelu];
     for target in targets_with_foreign() {
         for cols in [1, 5, 16, 100] {
             let mut a = random_rows(&mut rng, 3, cols, 10.0);
@@ -336,8 +329,7 @@ fn element_by_element() {
             a[1][0] = -200.0;
             a[2][0] = -0.0;
             let maps = [MapOp::Add, MapOp::Mul, MapOp::Scale(F32::new(25.298_22))];
-            let ops = maps.into_iter().chain(acts.map(MapOp::Act)).chain(acts.map(MapOp::Glu));
-            for op in ops {
+            for op in maps.into_iter().chain(ACTS.map(MapOp::Act)).chain(ACTS.map(MapOp::Glu)) {
                 let want: Vec<Vec<f32>> = a
                     .iter()
                     .zip(&b)
@@ -359,31 +351,6 @@ fn element_by_element() {
                 run(&target, KernelKind::Map { op, cols: cols as u32 }, &mut args);
                 out.expect(&bits(&want), &name(&target, &format!("{op:?} {cols}")));
             }
-        }
-    }
-}
-
-#[test]
-fn rows_of_length_one() {
-    let mut rng = Rng::new(15);
-    for target in targets_with_foreign() {
-        for cols in [1, 16, 33, 640] {
-            let mut x = random_rows(&mut rng, 3, cols, 3.0);
-            // A row without a length, and one whose squares are none.
-            x[1].fill(0.0);
-            x[2].iter_mut().for_each(|x| *x *= 1e-30);
-            let (input, mut out) = (Rows::of(&x), Rows::garbage(3, cols));
-            let mut args = [input.read(), out.write(), Arg::Value(0), Arg::Value(3)];
-            run(&target, KernelKind::L2Norm { cols: cols as u32 }, &mut args);
-            let want: Vec<Vec<f32>> = x
-                .iter()
-                .map(|x| {
-                    let mut y = vec![0.0; cols];
-                    arith::l2norm(target.profile, x, &mut y);
-                    y
-                })
-                .collect();
-            out.expect(&bits(&want), &name(&target, &format!("l2norm {cols}")));
         }
     }
 }
