@@ -15,7 +15,7 @@ use tern_compiler::codegen::{EmitterChoice, Isa};
 use tern_compiler::egraph;
 use tern_compiler::graph::Strategy;
 use tern_compiler::graph::arith::Profile;
-use tern_compiler::import::{Activations, Architecture, Imported, ModelFacts, WeightFormat};
+use tern_compiler::import::{Activations, Architecture, Imported, Matrices, ModelFacts, WeightFormat};
 use tern_compiler::pipeline::{self, Lowered, Options, Timings};
 use tern_compiler::schedule::HeadMode;
 use tern_compiler::strategy::Prices;
@@ -191,6 +191,9 @@ pub(crate) fn figures(args: &CompileArgs, is_for_here: bool) -> Result<Figures> 
 
 /// What is to be said of a model whose activations are rounded though it may not have been trained so.
 fn rounding(facts: &ModelFacts) -> Option<&'static str> {
+    if facts.matrices.ternary == 0 {
+        return None;
+    }
     match facts.format {
         WeightFormat::DenseTernary => Some(
             "the model was trained without quantised activations: they are rounded to i8; --activations f32 is exact",
@@ -201,6 +204,18 @@ fn rounding(facts: &ModelFacts) -> Option<&'static str> {
         ),
         _ => None,
     }
+}
+
+/// What is to be said of a model with dense matrices.
+fn dense(matrices: &Matrices) -> Option<String> {
+    let first = matrices.first_dense.as_ref()?;
+    Some(match matrices.ternary {
+        0 => "dense weights: no ternary matrix".to_owned(),
+        ternary => {
+            let (dense, all) = (matrices.dense, matrices.dense.saturating_add(ternary));
+            format!("dense weights in {dense} of {all} matrices, the first of them {first}: they are no trits")
+        }
+    })
 }
 
 /// A model on its way to code.
@@ -227,6 +242,9 @@ impl Loaded {
             note(&format!(
                 "the model has {max} positions, the context takes {prepared} of them: --ctx takes up to {max}"
             ));
+        }
+        if let Some(text) = dense(&imported.facts.matrices) {
+            note(&text);
         }
         if let Some(text) = rounding(&imported.facts).filter(|_| options.activations.is_none()) {
             note(text);

@@ -12,7 +12,8 @@ use tern_compiler::codegen::candidates::{self, Candidate};
 use tern_compiler::graph::DenseType;
 use tern_compiler::graph::arith::{self, Profile};
 use tern_compiler::graph::{Act, F32};
-use tern_compiler::schedule::kernel::{Epilogue, KernelKind, MapOp, Regime, TritPacking, Variant};
+use tern_compiler::schedule::dense::{DenseMatrix, pack_quads};
+use tern_compiler::schedule::kernel::{DenseOrder, Epilogue, KernelKind, MapOp, Regime, TritPacking, Variant};
 use tern_compiler::schedule::packing::{dense_row_bytes, pack_matrix};
 use tern_compiler::schedule::table::TABLE_PARTS;
 use tern_compiler::schedule::{RowKind, layout};
@@ -406,7 +407,8 @@ fn embedding_and_dense_products() {
                 let x_rows = Rows::of(&x);
                 let mut logits = vec![CANARY; 2 * vocab + 1];
                 let (rows, out_row_bytes) = (vocab as u32, 4 * vocab as u32);
-                let kind = KernelKind::Dense { dtype, rows, cols: cols as u32, out_row_bytes };
+                let order = DenseOrder::Rows;
+                let kind = KernelKind::Dense { dtype, rows, cols: cols as u32, order, out_row_bytes };
                 let (w, y) = (Arg::from(&table[..]), Arg::from(&mut logits[..]));
                 let mut args = [w, x_rows.read(), y, Arg::Value(2), Arg::Value(0), Arg::Value(vocab as u64)];
                 run(&target, kind, &mut args);
@@ -422,6 +424,59 @@ fn embedding_and_dense_products() {
                     }
                 }
                 assert_eq!(logits[2 * vocab], CANARY);
+            }
+        }
+    }
+}
+
+#[test]
+fn dense_products_of_tiles_of_tokens() {
+    let mut rng = Rng::new(16);
+    for target in targets_with_foreign() {
+        for dtype in [DenseType::F32, DenseType::F16, DenseType::Bf16] {
+            for (rows, cols, tokens) in
+                [(1, 1, 1), (3, 16, 7), (16, 17, 6), (19, 48, 13), (33, 130, 5), (48, 64, 31), (5, 11_000, 8)]
+            {
+                let (stored, values) = dense(&mut rng, dtype, rows, cols);
+                let x = random_rows(&mut rng, tokens, cols, 2.0);
+                let x_rows = Rows::of(&x);
+                let want: Vec<Vec<f32>> =
+                    x.iter().map(|x| values.iter().map(|w| arith::dot(target.profile, x, w)).collect()).collect();
+                let (n, k) = (rows as u32, cols as u32);
+                let what = name(&target, &format!("{dtype:?} {rows}x{cols}, {tokens} tokens"));
+
+                // Interleaved: whole tiles, whose missing rows give zeros; the second tile by itself.
+                let order = DenseOrder::Quads;
+                let matrix = DenseMatrix { dtype, cols: k, order };
+                let tile_bytes = matrix.unit_bytes() as usize;
+                let mut tiles = vec![0u8; order.units(n) as usize * tile_bytes];
+                let of_tile = 16 * matrix.row_bytes() as usize;
+                for (rows, tile) in stored.chunks(of_tile).zip(tiles.chunks_exact_mut(tile_bytes)) {
+                    pack_quads(&matrix, rows, tile);
+                }
+                let mut out = Rows::garbage(tokens, rows);
+                let kind =
+                    KernelKind::Dense { dtype, rows: n, cols: k, order, out_row_bytes: 4 * n.next_multiple_of(16) };
+                let cut = u64::from(order.units(n) / 2);
+                for [lo, hi] in [[0, cut], [cut, u64::from(order.units(n))]] {
+                    let [count, lo, hi] = [tokens as u64, lo, hi].map(Arg::Value);
+                    let mut args = [Arg::from(&tiles[..]), x_rows.read(), out.write(), count, lo, hi];
+                    run(&target, kind, &mut args);
+                }
+                out.expect(&bits(&want), &what);
+
+                // Row after row: from any row to any row, and nothing else is written.
+                let mut logits = vec![CANARY; tokens * rows + 1];
+                let order = DenseOrder::Rows;
+                let kind = KernelKind::Dense { dtype, rows: n, cols: k, order, out_row_bytes: 4 * n };
+                let cut = rows / 3;
+                for [lo, hi] in [[0, cut], [cut, rows]] {
+                    let [count, lo, hi] = [tokens, lo, hi].map(|v| Arg::Value(v as u64));
+                    let mut args = [Arg::from(&stored[..]), x_rows.read(), Arg::from(&mut logits[..]), count, lo, hi];
+                    run(&target, kind, &mut args);
+                }
+                assert_eq!(logits.pop(), Some(CANARY), "{what}");
+                assert_eq!(logits, bits(&want).concat(), "{what}");
             }
         }
     }

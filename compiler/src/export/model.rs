@@ -53,6 +53,11 @@ pub(super) enum Factors {
 impl<'m> Model<'m> {
     pub(super) fn new(checkpoint: &'m Checkpoint, imported: &'m Imported) -> Result<Self, Error> {
         let graph = &imported.graph;
+        if let Some(first) = &imported.facts.matrices.first_dense {
+            let fault = Fault::new(checkpoint.name(), "a dense matrix", "ternary matrices").tensor(first.as_str());
+            let advice = "the formats that are written say of every matrix of the blocks that it is ternary";
+            return Err(Error::Unsupported(Box::new(fault.next(advice))));
+        }
         let mut parts = Vec::new();
         for (at, decl) in graph.weights.iter().enumerate() {
             let id = WeightId(at as u32);

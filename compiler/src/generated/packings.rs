@@ -117,6 +117,12 @@ pub enum Packing {
     /// multiple of 16 elements: the 16 lanes of every reduction read whole vectors, and padding adds +0.0.
     /// Bytes: N * ceil(K / 16) * 16 * bits / 8.
     DenseRows,
+    /// Dense elements in quads of rows, 16 columns of each in turn: one thread reads one stream.
+    ///
+    /// Rows are padded to a multiple of 16 and columns to a multiple of 16 with zeros. For each four rows, for each 16 columns, for each of
+    /// the four rows: 16 elements, little endian, in the element type of the weight.
+    /// Bytes: ceil(N / 16) * 16 * ceil(K / 16) * 16 * bits / 8.
+    Dense4x16,
     /// A dense vector as f32, padded with zeros to a multiple of 16 elements: read once per row of activations.
     ///
     /// The K elements widened to f32, little endian, followed by zeros up to a multiple of 16 elements.
@@ -153,6 +159,7 @@ impl Packing {
         Packing::Dup16x16,
         Packing::C2Tile256,
         Packing::DenseRows,
+        Packing::Dense4x16,
         Packing::F32Vector,
         Packing::H6Tile16x16,
     ];
@@ -175,8 +182,9 @@ impl Packing {
             Packing::Dup16x16 => 12,
             Packing::C2Tile256 => 13,
             Packing::DenseRows => 14,
-            Packing::F32Vector => 15,
-            Packing::H6Tile16x16 => 16,
+            Packing::Dense4x16 => 15,
+            Packing::F32Vector => 16,
+            Packing::H6Tile16x16 => 17,
         }]
     }
 
@@ -357,6 +365,17 @@ pub static PACKINGS: &[PackingSpec] = &[
         block_bytes: None,
         align_bytes: 64,
         layout: "Row after row. A row is its K elements, little endian, in the element type of the weight, followed by zeros up to a\nmultiple of 16 elements: the 16 lanes of every reduction read whole vectors, and padding adds +0.0.\nBytes: N * ceil(K / 16) * 16 * bits / 8.",
+    },
+    PackingSpec {
+        name: "dense_4x16",
+        summary: "Dense elements in quads of rows, 16 columns of each in turn: one thread reads one stream.",
+        weights: DTypePattern::Dense,
+        tile_rows: 4,
+        rows_multiple: 16,
+        block_cols: 16,
+        block_bytes: None,
+        align_bytes: 64,
+        layout: "Rows are padded to a multiple of 16 and columns to a multiple of 16 with zeros. For each four rows, for each 16 columns, for each of\nthe four rows: 16 elements, little endian, in the element type of the weight.\nBytes: ceil(N / 16) * 16 * ceil(K / 16) * 16 * bits / 8.",
     },
     PackingSpec {
         name: "f32_vector",

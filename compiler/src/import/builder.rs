@@ -175,8 +175,12 @@ impl<'c> Builder<'c> {
                     return Err(Error::input(fault.next(advice)));
                 }
                 self.check_shape(&tensor, &[rows, cols])?;
+                let may_be_dense = self.config.quantization.may_be_dense;
                 match tensor.stored() {
                     StoredType::Block(encoding) if encoding.is_ternary() => {}
+                    StoredType::Block(encoding) if may_be_dense && !matches!(encoding, Encoding::Undecoded(_)) => {
+                        return self.dense_product(x, name, &tensor, [rows, cols]);
+                    }
                     StoredType::F32 | StoredType::F16 | StoredType::Bf16 => {}
                     StoredType::Block(_) | StoredType::U8 | StoredType::Other(_) => {
                         return Err(no_trits(self.checkpoint, &tensor));
@@ -185,6 +189,12 @@ impl<'c> Builder<'c> {
                 let order = self.dialect().row_order(name);
                 let scales = Matrix::new(tensor, [rows as usize, cols as usize], order)?.scales()?;
                 self.checkpoint.release(tensor.name(), 0..tensor.len_bytes());
+                if let Scales::Nowhere(place) = scales {
+                    if !may_be_dense {
+                        return Err(place.refusal(&tensor).into());
+                    }
+                    return self.dense_product(x, name, &tensor, [rows, cols]);
+                }
                 (scales, self.scale_beside(name, &tensor)?)
             }
         };
@@ -195,7 +205,7 @@ impl<'c> Builder<'c> {
                 let weight = self.declare(name, DType::Trit, &[rows, cols], scale, origin);
                 return self.quantised_product(x, weight);
             }
-            (Scales::Tensor(_) | Scales::Rows, _) => cols,
+            (Scales::Tensor(_) | Scales::Rows | Scales::Nowhere(_), _) => cols,
             (Scales::Groups(group), _) => group as u32,
         };
         let one = Some(F32::new(1.0));
@@ -213,6 +223,24 @@ impl<'c> Builder<'c> {
             }
         };
         self.op(op, [Operand::Value(x), Operand::Weight(trits), Operand::Weight(scales)]) // [R, outputs]
+    }
+
+    /// x times a matrix that is not ternary, as it is stored; blocks in f16, or in f32 where nothing is to be rounded.
+    fn dense_product(
+        &mut self,
+        x: ValueId,
+        name: &str,
+        tensor: &Tensor<'_>,
+        shape: [u32; 2],
+    ) -> Result<ValueId, Error> {
+        let dtype = match (tensor.stored(), self.config.quantization.activations) {
+            (StoredType::F16, _) | (StoredType::Block(_), Activations::I8) => DType::F16,
+            (StoredType::Bf16, _) => DType::Bf16,
+            _ => DType::F32,
+        };
+        let weight = self.declare(name, dtype, &shape, None, Origin::Dense);
+        let matrix = self.op(Op::Widen, [Operand::Weight(weight)])?; // [outputs, inputs]
+        self.values(Op::MatMul, [x, matrix]) // [R, outputs]
     }
 
     /// The dense tensor called `name`, of `shape`.

@@ -8,7 +8,7 @@
 //! | `autobitlinear` | `offline` | packed trits, `weight_scale` | t * weight_scale |
 //! | `autobitlinear` | `online` | master weights | t * max(mean of the absolute weights, 1e-5) |
 //! | none, but `weight_bits` 1 and `input_bits` 8 | | master weights | t * max(mean of the absolute weights, 1e-5) |
-//! | no `quantization_config` | | -s, 0, +s as dense weights | t * s |
+//! | no `quantization_config` | | -s, 0, +s as dense weights | t * s; a matrix that is not ternary is dense |
 //!
 //! Source: Hugging Face transformers, `utils/quantization_config.py` and `integrations/bitnet.py`.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
@@ -89,6 +89,8 @@ pub(super) struct Quantization {
     pub(super) input_norm_eps: Option<F32>,
     /// How activations meet the weights.
     pub(super) activations: Activations,
+    /// Whether matrices may be dense: nothing says that they are ternary.
+    pub(super) may_be_dense: bool,
 }
 
 /// What tern compiles, for the error messages.
@@ -133,6 +135,7 @@ pub(super) fn quantization(
             scale_rule: ScaleRule::Magnitude,
             input_norm_eps: None,
             activations: wanted.unwrap_or(Activations::I8),
+            may_be_dense: true,
         });
     };
     if wanted == Some(Activations::F32) {
@@ -171,7 +174,7 @@ pub(super) fn quantization(
     let eps = fields.positive("rms_norm_eps")?.unwrap_or(F32::new(INPUT_NORM_EPS));
     let input_norm_eps = fields.boolean("use_rms_norm")?.unwrap_or(false).then_some(eps);
     fields.refuse_unread()?;
-    Ok(Quantization { format, scale_rule, input_norm_eps, activations: Activations::I8 })
+    Ok(Quantization { format, scale_rule, input_norm_eps, activations: Activations::I8, may_be_dense: false })
 }
 
 /// What 1bitLLM's configurations say: bits of weights and of activations, both made of full-precision ones as a model runs.
@@ -188,7 +191,7 @@ fn one_bit_llm(config: &mut Fields<'_>, wanted: Option<Activations>) -> Result<Q
         return Err(defined_with_i8(INPUT_BITS));
     }
     let (format, scale_rule) = (WeightFormat::OnlineMaster, ScaleRule::Absmean);
-    Ok(Quantization { format, scale_rule, input_norm_eps: None, activations: Activations::I8 })
+    Ok(Quantization { format, scale_rule, input_norm_eps: None, activations: Activations::I8, may_be_dense: false })
 }
 
 fn defined_with_i8(key: &str) -> Error {

@@ -14,7 +14,7 @@ use super::gguf_config::Signs;
 use crate::checkpoint::matrix::Matrix;
 use crate::checkpoint::{Checkpoint, Tensor, absmean, dense, packed};
 use crate::graph::rope_table::rope_table;
-use crate::graph::{DenseType, Origin, TensorType, WeightDecl, WeightId};
+use crate::graph::{DType, DenseType, Origin, TensorType, WeightDecl, WeightId};
 use crate::weights::{Dense, DenseShape, Trits, WeightData, WeightError};
 
 /// The weights of an imported graph. Cheap to clone: clones share the checkpoint.
@@ -65,6 +65,13 @@ impl CheckpointWeights {
         let decl = self.decl(weight)?;
         let dims = const_dims(&decl.ty);
         match (&decl.origin, dims.as_slice()) {
+            (Origin::Dense, &[_, cols]) => {
+                let order = self.dialect.row_order(&decl.name);
+                let half = decl.ty.dtype == DType::F16;
+                let elems = dense::decode_matrix(&self.tensor(decl)?, cols, order, half);
+                self.give_back(decl);
+                Ok(elems?)
+            }
             (Origin::Dense, _) => {
                 let elems = dense::decode(&self.tensor(decl)?);
                 self.give_back(decl);
@@ -129,7 +136,10 @@ impl CheckpointWeights {
                     return Err(Error::Bug(format!("{shape:?} was asked of {}, {}", decl.name, decl.ty)));
                 }
                 let tensor = self.tensor(decl)?;
-                dense::copy_rows(&tensor, [shape.rows, shape.cols], rows.clone(), row_bytes, out)?;
+                let order = self.dialect.row_order(&decl.name);
+                let half = shape.dtype == DenseType::F16;
+                let to = (row_bytes, out);
+                dense::copy_matrix(&tensor, [shape.rows, shape.cols], rows.clone(), to, order, half)?;
                 let row_bytes = tensor.len_bytes() / shape.rows.max(1);
                 self.checkpoint.release(tensor.name(), rows.start * row_bytes..rows.end * row_bytes);
                 Ok(())

@@ -9,14 +9,16 @@ mod groups;
 mod jobs;
 mod tiles;
 
+pub use super::dense::dense_row_bytes;
 pub use dup::pack_repeats;
 pub use groups::{is_f16, pack_groups, unpack_groups};
 pub use tiles::{pack_matrix, trit_at, unpack_matrix};
 
+use super::dense::{DenseMatrix, DenseOrder};
 use super::dup::Areas;
 use super::kernel::{GroupScales, TritPacking};
 use super::layout::{
-    ALIGN_BYTES, ROW_ELEMS, group_tile_bytes, head_tile_bytes, head_tiles, round_up, trit_tile_bytes, trit_tiles,
+    ALIGN_BYTES, group_tile_bytes, head_tile_bytes, head_tiles, round_up, trit_tile_bytes, trit_tiles,
 };
 use crate::generated::packings::Packing;
 use crate::graph::DenseType;
@@ -79,6 +81,17 @@ pub enum Layout {
         /// Element type.
         dtype: DenseType,
     },
+    /// `dense_4x16`: dense rows as they are stored, chunks of four of them in turn.
+    Quads {
+        /// The matrix.
+        weight: WeightId,
+        /// N.
+        rows: u32,
+        /// K.
+        cols: u32,
+        /// Element type.
+        dtype: DenseType,
+    },
     /// `h6_16x16`: the coarse copy of dense rows that lie before it ([`super::coarse`]).
     Coarse {
         /// The matrix.
@@ -118,6 +131,7 @@ impl Layout {
             Layout::TilePairs { packing, .. } => packing.packing(true),
             Layout::Groups { packing, stored, .. } => packing.grouped(*stored),
             Layout::Rows { .. } => Packing::DenseRows,
+            Layout::Quads { .. } => Packing::Dense4x16,
             Layout::Coarse { .. } => Packing::H6Tile16x16,
             Layout::Dup { .. } => Packing::Dup16x16,
             Layout::Vector { .. } => Packing::F32Vector,
@@ -131,6 +145,7 @@ impl Layout {
             Layout::Groups { weight, scales, .. } => (weight, Some(scales)),
             Layout::Tiles { weight, .. }
             | Layout::Rows { weight, .. }
+            | Layout::Quads { weight, .. }
             | Layout::Coarse { weight, .. }
             | Layout::Dup { weight, .. }
             | Layout::Vector { weight, .. } => (weight, None),
@@ -151,17 +166,16 @@ impl Layout {
                 u64::from(trit_tiles(packing, rows)) * group_tile_bytes(packing, cols / group.max(1), group, stored)
             }
             Layout::Rows { rows, cols, dtype, .. } => u64::from(rows) * dense_row_bytes(dtype, cols),
+            Layout::Quads { rows, cols, dtype, .. } => {
+                let matrix = DenseMatrix { dtype, cols, order: DenseOrder::Quads };
+                u64::from(matrix.order.units(rows)) * matrix.unit_bytes()
+            }
             Layout::Coarse { rows, cols, .. } => u64::from(head_tiles(rows)) * head_tile_bytes(cols),
             // One that is too large is refused when it is packed.
             Layout::Dup { rows, counts, .. } => Areas::new(rows, counts).bytes.unwrap_or(0).into(),
             Layout::Vector { len, .. } => dense_row_bytes(DenseType::F32, len),
         }
     }
-}
-
-/// Bytes from one dense row to the next.
-pub fn dense_row_bytes(dtype: DenseType, cols: u32) -> u64 {
-    round_up(u64::from(cols), ROW_ELEMS) * u64::from(dtype.bytes())
 }
 
 /// A packed weight and where it lies.

@@ -18,6 +18,7 @@ mod top_k;
 
 use super::emitter::Emitter;
 use crate::addsub::Program;
+use crate::schedule::dense::DenseMatrix;
 use crate::schedule::groups::GroupShape;
 use crate::schedule::kernel::{Epilogue, KernelKind};
 use crate::schedule::{RowKind, layout};
@@ -75,7 +76,9 @@ pub fn emit(kind: &KernelKind, program: Option<&Program>, k: &mut Emitter<'_, '_
             ternary::dup(k, ternary::Shape::new(rows, cols, epilogue), bytes);
         }
         KernelKind::Rescale { cols } => map::rescale(k, cols),
-        KernelKind::Dense { dtype, cols, out_row_bytes, .. } => dense::dense(k, dtype, cols, out_row_bytes),
+        KernelKind::Dense { dtype, cols, order, out_row_bytes, .. } => {
+            dense::dense(k, &DenseMatrix { dtype, cols, order }, out_row_bytes);
+        }
         KernelKind::Rope { cols, head_dim } => rope::rope(k, cols, head_dim),
         KernelKind::KvWrite { heads, head_dim, elem } => kv_write::kv_write(k, heads, head_dim, elem),
         KernelKind::Attention { q_heads, kv_heads, head_dim, scale, elem } => {

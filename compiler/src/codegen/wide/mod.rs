@@ -14,6 +14,7 @@ pub mod ops;
 pub mod registers;
 
 mod attention;
+mod dense;
 mod head;
 mod kv_write;
 mod listing;
@@ -30,6 +31,7 @@ use super::isa::{EmitterChoice, Isa};
 use super::kernels::attention::Shape;
 use super::{Error, Target};
 use crate::addsub::Program;
+use crate::schedule::dense::DenseMatrix;
 use crate::schedule::groups::GroupShape;
 use crate::schedule::kernel::{Epilogue, KernelKind, Vectors};
 use crate::schedule::{RowKind, layout};
@@ -126,6 +128,13 @@ pub fn emit(kind: &KernelKind, program: Option<&Program>, target: &Target) -> Re
         KernelKind::Groups { packing, rows, cols, group, x, scales, regime, adds } if target.isa != Isa::Sse41 => {
             ternary::groups::emit(&mut k, GroupShape { packing, rows, cols, group, scales }, x, regime, adds);
         }
+        KernelKind::Dense { dtype, cols, order, out_row_bytes, .. } => {
+            let matrix = DenseMatrix { dtype, cols, order };
+            if !dense::takes(&matrix, out_row_bytes) {
+                return Ok(None);
+            }
+            dense::dense(&mut k, &matrix, out_row_bytes);
+        }
         KernelKind::NormHeads { eps, heads, head_dim } => norm::norm_heads(&mut k, eps.get(), heads, head_dim),
         KernelKind::QuantizeGroups { eps, cols, group } => {
             norm::quantize_groups(&mut k, eps.map(|e| e.get()), cols, group);
@@ -136,7 +145,6 @@ pub fn emit(kind: &KernelKind, program: Option<&Program>, target: &Target) -> Re
         | KernelKind::Hadamard { .. }
         | KernelKind::KvWrite { .. }
         | KernelKind::Embed { .. }
-        | KernelKind::Dense { .. }
         | KernelKind::HeadQuantise { .. }
         | KernelKind::HeadRescore { .. }
         | KernelKind::HeadMerge { .. }

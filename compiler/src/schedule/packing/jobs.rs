@@ -16,6 +16,7 @@ use super::tiles::pack_tile;
 use super::{Layout, Placed, dense_row_bytes};
 use crate::graph::{DenseType, WeightId};
 use crate::schedule::coarse;
+use crate::schedule::dense::{DenseMatrix, DenseOrder, TILE_ROWS, pack_quads};
 use crate::schedule::dup::Areas;
 use crate::schedule::kernel::TritPacking;
 use crate::schedule::layout::{
@@ -68,6 +69,10 @@ fn units(layout: &Layout) -> Units {
             Units { count: trit_tiles(packing, rows), bytes }
         }
         Layout::Rows { rows, cols, dtype, .. } => Units { count: rows, bytes: dense_row_bytes(dtype, cols) },
+        Layout::Quads { rows, cols, dtype, .. } => {
+            let matrix = DenseMatrix { dtype, cols, order: DenseOrder::Quads };
+            Units { count: matrix.order.units(rows), bytes: matrix.unit_bytes() }
+        }
         Layout::Coarse { rows, cols, .. } => Units { count: head_tiles(rows), bytes: head_tile_bytes(cols) },
         // One unit: a vector is small, and what repeats is known of the whole matrix.
         Layout::Vector { .. } | Layout::Dup { .. } => Units { count: 1, bytes: layout.bytes() },
@@ -270,6 +275,19 @@ fn pack_units(
             let shape = DenseShape { dtype, rows: rows as usize, cols: cols as usize };
             let row_bytes = dense_row_bytes(dtype, cols) as usize;
             data.dense_rows(weight, shape, units.start as usize..units.end as usize, row_bytes, out)?;
+        }
+        Layout::Quads { weight, rows, cols, dtype } => {
+            let matrix = DenseMatrix { dtype, cols, order: DenseOrder::Quads };
+            let shape = DenseShape { dtype, rows: rows as usize, cols: cols as usize };
+            let row_bytes = matrix.row_bytes() as usize;
+            for (tile, out) in units.zip(out.chunks_exact_mut(matrix.unit_bytes() as usize)) {
+                let first = (tile * TILE_ROWS) as usize;
+                let end = (first + TILE_ROWS as usize).min(rows as usize);
+                codes.clear();
+                codes.resize((end - first) * row_bytes, 0);
+                data.dense_rows(weight, shape, first..end, row_bytes, codes)?;
+                pack_quads(&matrix, codes, out);
+            }
         }
         Layout::Coarse { weight, rows, cols, dtype } => {
             // A tile's rows as the exact head has them.
