@@ -210,10 +210,16 @@ fn rounding(facts: &ModelFacts) -> Option<&'static str> {
 fn dense(matrices: &Matrices) -> Option<String> {
     let first = matrices.first_dense.as_ref()?;
     Some(match matrices.ternary {
+        0 if matrices.quant4 > 0 => {
+            let text = "weights of four bits: no ternary matrix; activations are rounded to i8 where they meet such weights, \
+                        --activations f32 decodes the weights to f32 instead";
+            text.to_owned()
+        }
         0 => "dense weights: no ternary matrix".to_owned(),
         ternary => {
-            let (dense, all) = (matrices.dense, matrices.dense.saturating_add(ternary));
-            format!("dense weights in {dense} of {all} matrices, the first of them {first}: they are no trits")
+            let others = matrices.dense.saturating_add(matrices.quant4);
+            let all = others.saturating_add(ternary);
+            format!("{others} of {all} matrices are no trits, the first of them {first}")
         }
     })
 }

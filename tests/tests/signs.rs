@@ -36,6 +36,7 @@ fn packings(lowered: &Lowered) -> Vec<TritPacking> {
         }
         Layout::Rows { .. }
         | Layout::Quads { .. }
+        | Layout::Quant4 { .. }
         | Layout::Coarse { .. }
         | Layout::Dup { .. }
         | Layout::Vector { .. } => None,

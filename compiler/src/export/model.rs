@@ -63,7 +63,8 @@ impl<'m> Model<'m> {
             let id = WeightId(at as u32);
             let shape = shape(decl)?;
             let data = match &decl.origin {
-                Origin::RopeTable(_) | Origin::TernaryScales => continue,
+                Origin::RopeTable(_) | Origin::TernaryScales | Origin::Quant4Scales | Origin::Quant4Offsets => continue,
+                Origin::Quant4 => return Err(odd(decl)),
                 Origin::HadamardSigns => return Err(rotated(checkpoint)),
                 Origin::Dense => Data::Dense(DenseType::of(decl.ty.dtype).ok_or_else(|| odd(decl))?),
                 Origin::HfPacked | Origin::OnlineAbsmean | Origin::Gguf | Origin::DenseTernary => {

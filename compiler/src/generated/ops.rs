@@ -293,6 +293,12 @@ pub enum Op {
         /// `prefill`: how it is computed for many.
         prefill: Strategy,
     },
+    /// i8 codes times 4-bit weights with a scale and an offset per group of columns.
+    ///
+    /// ```text
+    /// %3 = quant4_group_linear %2, @1, @2, @3 : f32[T, 2]
+    /// ```
+    Quant4GroupLinear,
     /// f32 rows times trits with a scale per group of columns: no rounding of activations.
     ///
     /// ```text
@@ -339,6 +345,7 @@ impl Op {
             Op::RmsNormQuantizeGroups { .. } => "rmsnorm_quantize_groups",
             Op::TernaryGroupLinear { .. } => "ternary_group_linear",
             Op::TernaryGroupLinearAdd { .. } => "ternary_group_linear_add",
+            Op::Quant4GroupLinear => "quant4_group_linear",
             Op::TernaryF32Linear => "ternary_f32_linear",
         }
     }
@@ -380,7 +387,8 @@ impl Op {
             Op::RmsNormQuantizeGroups { .. } => 31,
             Op::TernaryGroupLinear { .. } => 32,
             Op::TernaryGroupLinearAdd { .. } => 33,
-            Op::TernaryF32Linear => 34,
+            Op::Quant4GroupLinear => 34,
+            Op::TernaryF32Linear => 35,
         }]
     }
 
@@ -437,6 +445,7 @@ impl Op {
             Op::TernaryGroupLinearAdd { decode, prefill } => {
                 vec![("decode", Attr::from(decode)), ("prefill", Attr::from(prefill))]
             }
+            Op::Quant4GroupLinear => vec![],
             Op::TernaryF32Linear => vec![],
         }
     }
@@ -496,6 +505,7 @@ impl Op {
             ("ternary_group_linear_add", [Attr::Strategy(a0), Attr::Strategy(a1)]) => {
                 Op::TernaryGroupLinearAdd { decode: *a0, prefill: *a1 }
             }
+            ("quant4_group_linear", []) => Op::Quant4GroupLinear,
             ("ternary_f32_linear", []) => Op::TernaryF32Linear,
             _ => return None,
         })

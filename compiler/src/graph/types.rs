@@ -92,7 +92,7 @@ impl DenseType {
             DType::F32 => Some(DenseType::F32),
             DType::F16 => Some(DenseType::F16),
             DType::Bf16 => Some(DenseType::Bf16),
-            DType::I32 | DType::Trit | DType::Q8 => None,
+            DType::I32 | DType::Trit | DType::U4 | DType::Q8 => None,
         }
     }
     /// As an element type of the graph.
@@ -231,6 +231,12 @@ pub enum Origin {
     DenseTernary,
     /// The factors s of such a tensor, or of blocks: `f32[N, C]`, one for each of C equal groups of columns of each row.
     TernaryScales,
+    /// The codes of a matrix of four bits a weight with a scale and an offset per group: `u4[N, K]`.
+    Quant4,
+    /// The scales s of such a matrix: `f32[N, C]`; a weight is s q + m.
+    Quant4Scales,
+    /// The offsets m of such a matrix: `f32[N, C]`.
+    Quant4Offsets,
     /// What a GGUF file says of the signs in front of its Hadamard matrices: `f32[K]`, each 1 or -1.
     HadamardSigns,
     /// Cosines and sines of the rotary embedding, generated; `f32[P, head_dim]`, first half cosines, second half sines.

@@ -15,6 +15,7 @@ use super::quantization::{Activations, ScaleRule, WeightFormat};
 use super::refused_type::{no_numbers, no_trits};
 use super::weights::CheckpointWeights;
 use crate::checkpoint::gguf::Encoding;
+use crate::checkpoint::gguf::types::quant4;
 use crate::checkpoint::matrix::Matrix;
 use crate::checkpoint::ternary::Scales;
 use crate::checkpoint::{self, Checkpoint, Fault, StoredType, Tensor, absmean, dense, packed};
@@ -233,6 +234,11 @@ impl<'c> Builder<'c> {
         tensor: &Tensor<'_>,
         shape: [u32; 2],
     ) -> Result<ValueId, Error> {
+        if let (StoredType::Block(encoding), Activations::I8) = (tensor.stored(), self.config.quantization.activations)
+            && quant4::is_quant4(encoding)
+        {
+            return self.quant4_product(x, name, shape, quant4::GROUP as u32);
+        }
         let dtype = match (tensor.stored(), self.config.quantization.activations) {
             (StoredType::F16, _) | (StoredType::Block(_), Activations::I8) => DType::F16,
             (StoredType::Bf16, _) => DType::Bf16,
@@ -241,6 +247,18 @@ impl<'c> Builder<'c> {
         let weight = self.declare(name, dtype, &shape, None, Origin::Dense);
         let matrix = self.op(Op::Widen, [Operand::Weight(weight)])?; // [outputs, inputs]
         self.values(Op::MatMul, [x, matrix]) // [R, outputs]
+    }
+
+    /// x, quantised per group, times a matrix of four bits a weight with a scale and an offset per group.
+    fn quant4_product(&mut self, x: ValueId, name: &str, shape: [u32; 2], group: u32) -> Result<ValueId, Error> {
+        let [rows, cols] = shape;
+        let factors = [rows, cols.checked_div(group).unwrap_or(1)];
+        let codes = self.declare(name, DType::U4, &shape, None, Origin::Quant4);
+        let scales = self.declare(name, DType::F32, &factors, None, Origin::Quant4Scales);
+        let offsets = self.declare(name, DType::F32, &factors, None, Origin::Quant4Offsets);
+        let x = self.values(Op::QuantizeGroups { group }, [x])?; // [R, C, inputs / C]
+        let weights = [codes, scales, offsets].map(Operand::Weight);
+        self.op(Op::Quant4GroupLinear, [Operand::Value(x)].into_iter().chain(weights)) // [R, outputs]
     }
 
     /// The dense tensor called `name`, of `shape`.

@@ -58,9 +58,11 @@ pub struct ModelFacts {
 pub struct Matrices {
     /// How many are ternary.
     pub ternary: u32,
+    /// How many have four bits a weight.
+    pub quant4: u32,
     /// How many are dense.
     pub dense: u32,
-    /// The first dense one.
+    /// The first one that is not ternary.
     pub first_dense: Option<String>,
 }
 
@@ -70,6 +72,10 @@ impl Matrices {
         let mut all = Self::default();
         for decl in &graph.weights {
             all.ternary = all.ternary.saturating_add(u32::from(decl.ty.dtype == DType::Trit));
+            if decl.ty.dtype == DType::U4 {
+                all.quant4 = all.quant4.saturating_add(1);
+                all.first_dense.get_or_insert_with(|| decl.name.clone());
+            }
         }
         for node in graph.nodes.iter().filter(|node| node.op == Op::Widen && node.block.is_some()) {
             all.dense = all.dense.saturating_add(1);

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::dialect::Dialect;
 use super::error::Error;
 use super::gguf_config::Signs;
+use crate::checkpoint::gguf::types::quant4::{self, Factor};
 use crate::checkpoint::matrix::Matrix;
 use crate::checkpoint::{Checkpoint, Tensor, absmean, dense, packed};
 use crate::graph::rope_table::rope_table;
@@ -86,6 +87,11 @@ impl CheckpointWeights {
                 self.give_back(decl);
                 Ok(Dense::F32(factors?))
             }
+            (Origin::Quant4Scales | Origin::Quant4Offsets, &[rows, _]) => {
+                let factors = self.quant4_factors(decl, 0..rows);
+                self.give_back(decl);
+                Ok(Dense::F32(factors?))
+            }
             (Origin::HadamardSigns, &[elems]) => Ok(Dense::F32(self.hadamard_signs(decl, elems)?)),
             (
                 Origin::RopeTable(_)
@@ -94,7 +100,10 @@ impl CheckpointWeights {
                 | Origin::OnlineAbsmean
                 | Origin::Gguf
                 | Origin::DenseTernary
-                | Origin::TernaryScales,
+                | Origin::TernaryScales
+                | Origin::Quant4
+                | Origin::Quant4Scales
+                | Origin::Quant4Offsets,
                 _,
             ) => Err(not_dense(decl)),
         }
@@ -114,9 +123,16 @@ impl CheckpointWeights {
                 let order = self.dialect.row_order(&decl.name);
                 Ok(Matrix::new(self.tensor(decl)?, shape, order)?.codes(rows, out)?)
             }
-            Origin::Dense | Origin::RopeTable(_) | Origin::TernaryScales | Origin::HadamardSigns => {
-                Err(not_ternary(decl))
+            Origin::Quant4 => {
+                let order = self.dialect.row_order(&decl.name);
+                Ok(quant4::Matrix::new(self.tensor(decl)?, shape, order)?.codes(rows, out)?)
             }
+            Origin::Dense
+            | Origin::RopeTable(_)
+            | Origin::TernaryScales
+            | Origin::Quant4Scales
+            | Origin::Quant4Offsets
+            | Origin::HadamardSigns => Err(not_ternary(decl)),
         }
     }
 
@@ -161,7 +177,13 @@ impl CheckpointWeights {
                 write_rows(&factors, shape.cols, row_bytes, out);
                 Ok(())
             }
-            Origin::HfPacked | Origin::OnlineAbsmean | Origin::Gguf | Origin::DenseTernary => Err(not_dense(decl)),
+            Origin::Quant4Scales | Origin::Quant4Offsets => {
+                write_rows(&self.quant4_factors(decl, rows)?, shape.cols, row_bytes, out);
+                Ok(())
+            }
+            Origin::HfPacked | Origin::OnlineAbsmean | Origin::Gguf | Origin::DenseTernary | Origin::Quant4 => {
+                Err(not_dense(decl))
+            }
         }
     }
 
@@ -182,6 +204,14 @@ impl CheckpointWeights {
             factors.iter_mut().for_each(|factor| *factor *= beside);
         }
         Ok(factors)
+    }
+
+    /// Scales or offsets of some rows of a matrix of four bits a weight.
+    fn quant4_factors(&self, decl: &WeightDecl, rows: Range<usize>) -> Result<Vec<f32>, Error> {
+        let which = if decl.origin == Origin::Quant4Scales { Factor::Scale } else { Factor::Offset };
+        let tensor = self.tensor(decl)?;
+        let order = self.dialect.row_order(&decl.name);
+        Ok(quant4::Matrix::new(tensor, matrix_shape(&tensor), order)?.factors(rows, which)?)
     }
 
     fn decl(&self, weight: WeightId) -> Result<&WeightDecl, Error> {

@@ -10,6 +10,7 @@ use super::dup::DupScratch;
 use super::groups::{GroupShape, GroupTableScratch, tile_scale_bytes};
 use super::layout::trit_tiles;
 use super::lut::LutScratch;
+use super::quant4::Quant4Matrix;
 use super::table::TableScratch;
 use crate::generated::packings::Packing;
 use crate::graph::DenseType;
@@ -224,6 +225,17 @@ pub enum KernelKind {
         /// Whether residual rows are added.
         adds: bool,
     },
+    /// Four bits a weight with a scale and an offset per group times rows of codes. Args: w, codes, out, rows, lo, hi (tiles).
+    Quant4 {
+        /// N.
+        rows: u32,
+        /// K.
+        cols: u32,
+        /// Columns of a group: a multiple of 16, or K.
+        group: u32,
+        /// How scales and offsets lie.
+        stored: GroupScales,
+    },
     /// acc * (s_w / s_x). Args: acc, scales, out, s_w, lo, hi (rows).
     Rescale {
         /// Elements of a row.
@@ -383,6 +395,10 @@ impl fmt::Display for KernelKind {
                     DenseOrder::Quads => "_4x16",
                 };
                 write!(f, "dense_f32x{}{order}__{rows}x{cols}_stride{out_row_bytes}", dtype.name())
+            }
+            KernelKind::Quant4 { rows, cols, group, stored } => {
+                let packing = Quant4Matrix { cols, group, stored }.packing();
+                write!(f, "linear_i8x{}__{rows}x{cols}_g{group}", packing.name())
             }
             KernelKind::NormHeads { eps, heads, head_dim } => {
                 write!(f, "rmsnorm_heads_f32__{heads}x{head_dim}_e{:08x}", eps.bits())

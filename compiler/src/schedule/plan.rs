@@ -6,6 +6,7 @@
 mod groups;
 mod lookup;
 mod parts;
+mod quant4;
 mod ternary;
 
 use std::collections::BTreeMap;
@@ -126,6 +127,7 @@ impl Planner<'_> {
                 self.group_linear(id, GroupRows::Codes, [decode, prefill])?
             }
             Op::TernaryF32Linear => self.group_linear(id, GroupRows::F32, [Strategy::Dot2; 2])?,
+            Op::Quant4GroupLinear => self.quant4(id)?,
             Op::Rescale => self.rescale(id)?,
             Op::DenseMatMul => self.dense(id)?,
             Op::FakeQuant | Op::Dequant | Op::Widen | Op::MatMul => {

@@ -55,6 +55,7 @@ impl Class {
             | KernelKind::AddSub { .. }
             | KernelKind::Dup { .. }
             | KernelKind::Groups { .. }
+            | KernelKind::Quant4 { .. }
             | KernelKind::Dense { order: DenseOrder::Quads, .. } => Class::Matmul,
             KernelKind::Dense { order: DenseOrder::Rows, .. }
             | KernelKind::HeadQuantise { .. }
@@ -195,6 +196,7 @@ impl Traffic {
                 | Layout::TilePairs { .. }
                 | Layout::Dup { .. }
                 | Layout::Groups { .. }
+                | Layout::Quant4 { .. }
                 | Layout::Quads { .. },
             ) => {
                 self.body_bytes += layout.bytes();
@@ -251,6 +253,7 @@ fn elems(layout: &Layout) -> u64 {
         Layout::Tiles { rows, cols, .. }
         | Layout::Dup { rows, cols, .. }
         | Layout::Groups { rows, cols, .. }
+        | Layout::Quant4 { rows, cols, .. }
         | Layout::Rows { rows, cols, .. }
         | Layout::Quads { rows, cols, .. }
         | Layout::Coarse { rows, cols, .. } => u64::from(rows) * u64::from(cols),

@@ -11,6 +11,7 @@ mod head;
 mod kv_write;
 mod map;
 mod norm;
+mod quant4;
 mod ranking;
 mod rope;
 pub(in crate::codegen) mod ternary;
@@ -21,6 +22,7 @@ use crate::addsub::Program;
 use crate::schedule::dense::DenseMatrix;
 use crate::schedule::groups::GroupShape;
 use crate::schedule::kernel::{Epilogue, KernelKind};
+use crate::schedule::quant4::Quant4Matrix;
 use crate::schedule::{RowKind, layout};
 
 /// Whether there is a kernel of the kind here.
@@ -38,6 +40,7 @@ pub fn exists(kind: &KernelKind) -> bool {
         | KernelKind::Hadamard { .. }
         | KernelKind::QuantizeGroups { .. }
         | KernelKind::Groups { .. }
+        | KernelKind::Quant4 { .. }
         | KernelKind::Rescale { .. }
         | KernelKind::Dense { .. }
         | KernelKind::Rope { .. }
@@ -74,6 +77,9 @@ pub fn emit(kind: &KernelKind, program: Option<&Program>, k: &mut Emitter<'_, '_
         }
         KernelKind::Dup { rows, cols, epilogue, bytes } => {
             ternary::dup(k, ternary::Shape::new(rows, cols, epilogue), bytes);
+        }
+        KernelKind::Quant4 { rows, cols, group, stored } => {
+            quant4::quant4(k, &Quant4Matrix { cols, group, stored }, rows);
         }
         KernelKind::Rescale { cols } => map::rescale(k, cols),
         KernelKind::Dense { dtype, cols, order, out_row_bytes, .. } => {

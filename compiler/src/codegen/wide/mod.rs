@@ -21,6 +21,7 @@ mod listing;
 mod map;
 mod norm;
 mod pool;
+mod quant4;
 mod rope;
 pub(in crate::codegen) mod ternary;
 
@@ -34,6 +35,7 @@ use crate::addsub::Program;
 use crate::schedule::dense::DenseMatrix;
 use crate::schedule::groups::GroupShape;
 use crate::schedule::kernel::{Epilogue, KernelKind, Vectors};
+use crate::schedule::quant4::Quant4Matrix;
 use crate::schedule::{RowKind, layout};
 use registers::Width;
 
@@ -62,6 +64,7 @@ fn width(kind: &KernelKind, target: &Target) -> Option<Width> {
         | KernelKind::Hadamard { .. }
         | KernelKind::QuantizeGroups { .. }
         | KernelKind::Groups { .. }
+        | KernelKind::Quant4 { .. }
         | KernelKind::Dup { .. }
         | KernelKind::Rescale { .. }
         | KernelKind::Dense { .. }
@@ -134,6 +137,13 @@ pub fn emit(kind: &KernelKind, program: Option<&Program>, target: &Target) -> Re
                 return Ok(None);
             }
             dense::dense(&mut k, &matrix, out_row_bytes);
+        }
+        KernelKind::Quant4 { rows, cols, group, stored } => {
+            let matrix = Quant4Matrix { cols, group, stored };
+            if target.isa == Isa::Sse41 || !quant4::takes(&matrix, rows) {
+                return Ok(None);
+            }
+            quant4::quant4(&mut k, &matrix, rows);
         }
         KernelKind::NormHeads { eps, heads, head_dim } => norm::norm_heads(&mut k, eps.get(), heads, head_dim),
         KernelKind::QuantizeGroups { eps, cols, group } => {

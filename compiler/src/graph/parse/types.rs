@@ -75,6 +75,9 @@ impl Parser<'_, '_> {
             Some(Kind::Word("gguf")) => Origin::Gguf,
             Some(Kind::Word("dense_ternary")) => Origin::DenseTernary,
             Some(Kind::Word("ternary_scales")) => Origin::TernaryScales,
+            Some(Kind::Word("quant4")) => Origin::Quant4,
+            Some(Kind::Word("quant4_scales")) => Origin::Quant4Scales,
+            Some(Kind::Word("quant4_offsets")) => Origin::Quant4Offsets,
             Some(Kind::Word("hadamard_signs")) => Origin::HadamardSigns,
             Some(Kind::Word("rope")) => {
                 self.advance();
@@ -82,7 +85,7 @@ impl Parser<'_, '_> {
             }
             _ => {
                 let origins = "`dense`, `hf_packed`, `online_absmean`, `gguf`, `dense_ternary`, `ternary_scales`, \
-                               `hadamard_signs` or `rope`";
+                               `quant4`, `quant4_scales`, `quant4_offsets`, `hadamard_signs` or `rope`";
                 return Err(self.fail(origins));
             }
         };

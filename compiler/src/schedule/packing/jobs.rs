@@ -12,6 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::dup::pack_repeats;
 use super::groups::pack_groups;
+use super::quant4::pack_quant4;
 use super::tiles::pack_tile;
 use super::{Layout, Placed, dense_row_bytes};
 use crate::graph::{DenseType, WeightId};
@@ -22,6 +23,7 @@ use crate::schedule::kernel::TritPacking;
 use crate::schedule::layout::{
     HEAD_TILE_ROWS, group_tile_bytes, head_tile_bytes, head_tiles, trit_tile_bytes, trit_tiles,
 };
+use crate::schedule::quant4::{self, Quant4Matrix};
 use crate::weights::repeats::Repeats;
 use crate::weights::{DenseShape, WeightData, WeightError};
 
@@ -67,6 +69,10 @@ fn units(layout: &Layout) -> Units {
         Layout::Groups { packing, rows, cols, group, stored, .. } => {
             let bytes = group_tile_bytes(packing, cols / group.max(1), group, stored);
             Units { count: trit_tiles(packing, rows), bytes }
+        }
+        Layout::Quant4 { rows, cols, group, stored, .. } => {
+            let matrix = Quant4Matrix { cols, group: group.max(1), stored };
+            Units { count: Quant4Matrix::tiles(rows), bytes: matrix.tile_bytes() }
         }
         Layout::Rows { rows, cols, dtype, .. } => Units { count: rows, bytes: dense_row_bytes(dtype, cols) },
         Layout::Quads { rows, cols, dtype, .. } => {
@@ -267,6 +273,26 @@ fn pack_units(
                 data.dense_rows(scales, shape, first..end, groups * 4, &mut factors)?;
                 if !pack_groups(packing, codes, &factors, [cols, group], stored, out) {
                     let reason = "a scale that was planned as f16 is none".to_owned();
+                    return Err(WeightError { name: format!("@{}", scales.0), reason });
+                }
+            }
+        }
+        Layout::Quant4 { weight, scales, offsets, rows, cols, group, stored } => {
+            let matrix = Quant4Matrix { cols, group: group.max(1), stored };
+            let groups = matrix.count() as usize;
+            let shape = DenseShape { dtype: DenseType::F32, rows: rows as usize, cols: groups };
+            for (tile, out) in units.zip(out.chunks_exact_mut(matrix.tile_bytes() as usize)) {
+                let first = (tile * quant4::TILE_ROWS) as usize;
+                let end = (first + quant4::TILE_ROWS as usize).min(rows as usize);
+                codes.resize((end - first) * cols as usize, 0);
+                data.codes(weight, [rows as usize, cols as usize], first..end, codes)?;
+                let factors = |weight| -> Result<Vec<u8>, WeightError> {
+                    let mut bytes = vec![0; (end - first) * groups * 4];
+                    data.dense_rows(weight, shape, first..end, groups * 4, &mut bytes)?;
+                    Ok(bytes)
+                };
+                if !pack_quant4(&matrix, codes, &factors(scales)?, &factors(offsets)?, out) {
+                    let reason = "a scale or an offset that was planned as f16 is none".to_owned();
                     return Err(WeightError { name: format!("@{}", scales.0), reason });
                 }
             }
