@@ -11,12 +11,13 @@ use super::config::Config;
 use super::dialect::Dialect;
 use super::error::Error;
 use super::gguf_config::Hadamard;
-use super::quantization::{Activations, ScaleRule, WeightFormat};
+use super::quantization::{Activations, Four, ScaleRule, WeightFormat};
 use super::refused_type::{no_numbers, no_trits};
 use super::weights::CheckpointWeights;
 use crate::checkpoint::gguf::Encoding;
 use crate::checkpoint::gguf::types::quant4;
 use crate::checkpoint::matrix::Matrix;
+use crate::checkpoint::packed4::{self, Packing4};
 use crate::checkpoint::ternary::Scales;
 use crate::checkpoint::{self, Checkpoint, Fault, StoredType, Tensor, absmean, dense, packed};
 use crate::graph::infer::{infer, operand_types};
@@ -110,8 +111,28 @@ impl<'c> Builder<'c> {
         if matches!(self.config.quantization.format, WeightFormat::DenseTernary | WeightFormat::Gguf) {
             return self.weight_only(x, &format!("{name}.weight"), [outputs, inputs]);
         }
+        if let Some(Four { packing, group }) = self.config.quantization.four {
+            let group = group.unwrap_or(inputs);
+            self.packed4(packing, name, [outputs, inputs], group)?;
+            return self.quant4_product(x, &format!("{name}.qweight"), [outputs, inputs], group);
+        }
         let weight = self.ternary(name, outputs, inputs)?;
         self.quantised_product(x, weight)
+    }
+
+    /// Finds the tensors of a layer of AWQ or GPTQ, and checks them.
+    fn packed4(&mut self, packing: Packing4, name: &str, shape: [u32; 2], group: u32) -> Result<(), Error> {
+        let [words, zeros, scales] = packed4_names(name).map(|name| self.find(&name));
+        let [rows, cols] = shape.map(|n| n as usize);
+        if let (Some(words), Some(zeros), Some(scales)) = (words, zeros, scales) {
+            packed4::Matrix::new(packing, [words, zeros, scales], [rows, cols], group as usize)?;
+        }
+        let order = format!("{name}.g_idx");
+        if let (Packing4::Gptq { .. }, Some(groups)) = (packing, self.checkpoint.tensor(&order)) {
+            packed4::check_order(&groups, cols, group as usize)?;
+            self.used.insert(order);
+        }
+        Ok(())
     }
 
     /// `x`, the input of the matrix called `name`, rotated if the file wants it so.
@@ -164,7 +185,9 @@ impl<'c> Builder<'c> {
     fn weight_only(&mut self, x: ValueId, name: &str, [rows, cols]: [u32; 2]) -> Result<ValueId, Error> {
         let origin = match self.config.quantization.format {
             WeightFormat::Gguf => Origin::Gguf,
-            WeightFormat::DenseTernary | WeightFormat::HfPacked | WeightFormat::OnlineMaster => Origin::DenseTernary,
+            WeightFormat::DenseTernary | WeightFormat::HfPacked | WeightFormat::OnlineMaster | WeightFormat::Quant4 => {
+                Origin::DenseTernary
+            }
         };
         let (scales, beside) = match self.find(name) {
             None => (Scales::Tensor(1.0), 1.0),
@@ -314,7 +337,7 @@ impl<'c> Builder<'c> {
                 };
                 (scale, Origin::OnlineAbsmean)
             }
-            WeightFormat::DenseTernary | WeightFormat::Gguf => {
+            WeightFormat::DenseTernary | WeightFormat::Gguf | WeightFormat::Quant4 => {
                 return Err(Error::Bug(format!("{weight_name} need not have one scale")));
             }
         };
@@ -416,8 +439,9 @@ impl<'c> Builder<'c> {
         }
         self.graph.outputs = outputs;
         let signs = self.config.hadamard.as_ref().and_then(|hadamard| hadamard.signs.clone());
-        let weights =
-            CheckpointWeights::new(self.checkpoint, self.config.dialect, &self.graph.weights, self.quantisers, signs);
+        let packing4 = self.config.quantization.four.map(|four| four.packing);
+        let (dialect, all) = (self.config.dialect, &self.graph.weights);
+        let weights = CheckpointWeights::new(self.checkpoint, dialect, all, self.quantisers, signs, packing4);
         Ok((self.graph, weights))
     }
 
@@ -439,6 +463,11 @@ impl<'c> Builder<'c> {
         let ty = TensorType::new(dtype, dims);
         self.graph.declare(WeightDecl { name: name.to_owned(), ty, scale, origin })
     }
+}
+
+/// The tensors of a layer of AWQ or GPTQ.
+pub(super) fn packed4_names(layer: &str) -> [String; 3] {
+    ["qweight", "qzeros", "scales"].map(|part| format!("{layer}.{part}"))
 }
 
 /// The factor that multiplies a trit.

@@ -224,6 +224,7 @@ impl fmt::Display for InspectReport {
             super::WeightFormat::HfPacked => "Hugging Face BitNet, four trits to a byte",
             super::WeightFormat::OnlineMaster => "full-precision master weights",
             super::WeightFormat::Gguf => "tensors of a GGUF file",
+            super::WeightFormat::Quant4 => "four bits a weight, with a scale and a zero point per group",
             super::WeightFormat::DenseTernary => "dense tensors that are ternary already",
         };
         let rule = match m.scale_rule {

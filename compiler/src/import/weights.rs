@@ -8,11 +8,13 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::builder::packed4_names;
 use super::dialect::Dialect;
 use super::error::Error;
 use super::gguf_config::Signs;
 use crate::checkpoint::gguf::types::quant4::{self, Factor};
 use crate::checkpoint::matrix::Matrix;
+use crate::checkpoint::packed4::{self, Packing4};
 use crate::checkpoint::{Checkpoint, Tensor, absmean, dense, packed};
 use crate::graph::rope_table::rope_table;
 use crate::graph::{DType, DenseType, Origin, TensorType, WeightDecl, WeightId};
@@ -28,6 +30,8 @@ pub struct CheckpointWeights {
     quantisers: Arc<BTreeMap<WeightId, f32>>,
     /// Those in front of Hadamard matrices; `None`: all are 1.
     signs: Option<Arc<Signs>>,
+    /// Of AWQ and GPTQ.
+    packing4: Option<Packing4>,
 }
 
 impl CheckpointWeights {
@@ -38,9 +42,10 @@ impl CheckpointWeights {
         decls: &[WeightDecl],
         quantisers: BTreeMap<WeightId, f32>,
         signs: Option<Arc<Signs>>,
+        packing4: Option<Packing4>,
     ) -> Self {
         let checkpoint = checkpoint.clone();
-        Self { checkpoint, dialect, decls: decls.into(), quantisers: Arc::new(quantisers), signs }
+        Self { checkpoint, dialect, decls: decls.into(), quantisers: Arc::new(quantisers), signs, packing4 }
     }
 
     /// The trits of `weight`.
@@ -122,6 +127,10 @@ impl CheckpointWeights {
             Origin::Gguf | Origin::DenseTernary => {
                 let order = self.dialect.row_order(&decl.name);
                 Ok(Matrix::new(self.tensor(decl)?, shape, order)?.codes(rows, out)?)
+            }
+            Origin::Quant4 if self.packing4.is_some() => {
+                let groups = self.packed4_groups(decl)?;
+                Ok(self.packed4(decl, shape, groups)?.codes(rows, out)?)
             }
             Origin::Quant4 => {
                 let order = self.dialect.row_order(&decl.name);
@@ -209,9 +218,38 @@ impl CheckpointWeights {
     /// Scales or offsets of some rows of a matrix of four bits a weight.
     fn quant4_factors(&self, decl: &WeightDecl, rows: Range<usize>) -> Result<Vec<f32>, Error> {
         let which = if decl.origin == Origin::Quant4Scales { Factor::Scale } else { Factor::Offset };
+        if self.packing4.is_some() {
+            let of_codes = self.decls.iter().find(|codes| codes.origin == Origin::Quant4 && codes.name == decl.name);
+            let shape = of_codes.map(|codes| const_dims(&codes.ty));
+            let (Some(&[n, k]), &[_, groups]) = (shape.as_deref(), const_dims(&decl.ty).as_slice()) else {
+                return Err(Error::Bug(format!("{} has no codes", decl.name)));
+            };
+            return Ok(self.packed4(decl, [n, k], groups)?.factors(rows, which)?);
+        }
         let tensor = self.tensor(decl)?;
         let order = self.dialect.row_order(&decl.name);
         Ok(quant4::Matrix::new(tensor, matrix_shape(&tensor), order)?.factors(rows, which)?)
+    }
+
+    /// Groups of a row of a matrix of AWQ or GPTQ.
+    fn packed4_groups(&self, decl: &WeightDecl) -> Result<usize, Error> {
+        let [.., scales] = packed4_names(decl.name.trim_end_matches(".qweight"));
+        let missing = || Error::Bug(format!("the checkpoint lost tensor {scales}"));
+        let scales = self.checkpoint.tensor(&scales).ok_or_else(missing)?;
+        Ok(scales.shape().first().copied().unwrap_or(0))
+    }
+
+    /// A matrix of AWQ or GPTQ, of `shape` with so many groups.
+    fn packed4(&self, decl: &WeightDecl, shape: [usize; 2], groups: usize) -> Result<packed4::Matrix<'_>, Error> {
+        let layer = decl.name.trim_end_matches(".qweight");
+        let packing = self.packing4.ok_or_else(|| Error::Bug(format!("{layer} is not packed in words")))?;
+        let [words, zeros, scales] = packed4_names(layer).map(|name| {
+            let missing = || Error::Bug(format!("the checkpoint lost tensor {name}"));
+            self.checkpoint.tensor(&name).ok_or_else(missing)
+        });
+        let [_, cols] = shape;
+        let group = cols.checked_div(groups).unwrap_or(0);
+        Ok(packed4::Matrix::new(packing, [words?, zeros?, scales?], shape, group)?)
     }
 
     fn decl(&self, weight: WeightId) -> Result<&WeightDecl, Error> {

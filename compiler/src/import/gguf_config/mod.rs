@@ -135,6 +135,7 @@ pub(super) fn parse(checkpoint: &Checkpoint, gguf: &Gguf, options: &ImportOption
         input_norm_eps: None,
         activations: activations(metadata, architecture, options.activations)?,
         may_be_dense: architecture != Architecture::BitNet,
+        four: None,
     };
     let source = metadata.file().to_owned();
     let dialect = Dialect::gguf(architecture, head_dim);
