@@ -15,7 +15,7 @@ use tern_compiler::codegen::{EmitterChoice, Isa};
 use tern_compiler::egraph;
 use tern_compiler::graph::Strategy;
 use tern_compiler::graph::arith::Profile;
-use tern_compiler::import::{Activations, Architecture, Imported, Matrices, ModelFacts, WeightFormat};
+use tern_compiler::import::{Activations, Imported};
 use tern_compiler::pipeline::{self, Lowered, Options, Timings};
 use tern_compiler::schedule::HeadMode;
 use tern_compiler::strategy::Prices;
@@ -189,41 +189,6 @@ pub(crate) fn figures(args: &CompileArgs, is_for_here: bool) -> Result<Figures> 
     }
 }
 
-/// What is to be said of a model whose activations are rounded though it may not have been trained so.
-fn rounding(facts: &ModelFacts) -> Option<&'static str> {
-    if facts.matrices.ternary == 0 {
-        return None;
-    }
-    match facts.format {
-        WeightFormat::DenseTernary => Some(
-            "the model was trained without quantised activations: they are rounded to i8; --activations f32 is exact",
-        ),
-        WeightFormat::Gguf if facts.architecture != Architecture::BitNet => Some(
-            "the file does not say whether activations were quantised in training: they are rounded to i8; --activations \
-             f32 leaves them as they are",
-        ),
-        _ => None,
-    }
-}
-
-/// What is to be said of a model with dense matrices.
-fn dense(matrices: &Matrices) -> Option<String> {
-    let first = matrices.first_dense.as_ref()?;
-    Some(match matrices.ternary {
-        0 if matrices.quant4 > 0 => {
-            let text = "weights of four bits: no ternary matrix; activations are rounded to i8 where they meet such weights, \
-                        --activations f32 decodes the weights to f32 instead";
-            text.to_owned()
-        }
-        0 => "dense weights: no ternary matrix".to_owned(),
-        ternary => {
-            let others = matrices.dense.saturating_add(matrices.quant4);
-            let all = others.saturating_add(ternary);
-            format!("{others} of {all} matrices are no trits, the first of them {first}")
-        }
-    })
-}
-
 /// A model on its way to code.
 pub(crate) struct Loaded {
     /// Its files.
@@ -249,10 +214,10 @@ impl Loaded {
                 "the model has {max} positions, the context takes {prepared} of them: --ctx takes up to {max}"
             ));
         }
-        if let Some(text) = dense(&imported.facts.matrices) {
+        if let Some(text) = remarks::dense(&imported.facts) {
             note(&text);
         }
-        if let Some(text) = rounding(&imported.facts).filter(|_| options.activations.is_none()) {
+        if let Some(text) = remarks::rounding(&imported.facts).filter(|_| options.activations.is_none()) {
             note(text);
         }
         let layouts = checkpoint.gguf().map_or(&[][..], |gguf| gguf.layouts.as_slice());

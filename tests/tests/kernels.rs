@@ -12,7 +12,6 @@ use tern_compiler::codegen::candidates::{self, Candidate};
 use tern_compiler::graph::DenseType;
 use tern_compiler::graph::arith::{self, Profile};
 use tern_compiler::graph::{Act, F32};
-use tern_compiler::schedule::dense::{DenseMatrix, pack_quads};
 use tern_compiler::schedule::kernel::{DenseOrder, Epilogue, KernelKind, MapOp, Regime, TritPacking, Variant};
 use tern_compiler::schedule::packing::{dense_row_bytes, pack_matrix};
 use tern_compiler::schedule::table::TABLE_PARTS;
@@ -21,7 +20,7 @@ use tern_compiler::weights::Trits;
 use tern_runtime::memory::{Block, HugePages};
 use tern_tests::call::{Arg, Kernel};
 use tern_tests::rng::Rng;
-use tern_tests::rows::{CANARY, Quantised, Rows, bits, dot_exact, name, random_rows, targets_with_foreign};
+use tern_tests::rows::{CANARY, Quantised, Rows, bits, dense_rows, dot_exact, name, random_rows, targets_with_foreign};
 
 fn run(target: &Target, kind: KernelKind, args: &mut [Arg<'_>]) {
     // SAFETY: every test passes the struct that the kind documents, with buffers of the sizes it implies.
@@ -356,45 +355,13 @@ fn element_by_element() {
     }
 }
 
-/// Dense rows of a dtype, packed, and what they are as f32.
-fn dense(rng: &mut Rng, dtype: DenseType, rows: usize, cols: usize) -> (Vec<u8>, Vec<Vec<f32>>) {
-    let stride = dense_row_bytes(dtype, cols as u32) as usize;
-    let mut packed = vec![0u8; rows * stride];
-    let mut values = Vec::new();
-    for row in packed.chunks_exact_mut(stride) {
-        let mut widened = Vec::new();
-        for (i, x) in rng.floats(cols, 1.0).into_iter().enumerate() {
-            // Some subnormals of f16 among them.
-            let x = if i % 7 == 3 { x * 1e-6 } else { x };
-            match dtype {
-                DenseType::F16 => {
-                    let h = half::f16::from_f32(x);
-                    row[2 * i..2 * i + 2].copy_from_slice(&h.to_le_bytes());
-                    widened.push(h.to_f32());
-                }
-                DenseType::Bf16 => {
-                    let h = half::bf16::from_f32(x);
-                    row[2 * i..2 * i + 2].copy_from_slice(&h.to_le_bytes());
-                    widened.push(h.to_f32());
-                }
-                _ => {
-                    row[4 * i..4 * i + 4].copy_from_slice(&x.to_le_bytes());
-                    widened.push(x);
-                }
-            }
-        }
-        values.push(widened);
-    }
-    (packed, values)
-}
-
 #[test]
 fn embedding_and_dense_products() {
     let mut rng = Rng::new(6);
     for target in targets_with_foreign() {
         for dtype in [DenseType::F32, DenseType::F16, DenseType::Bf16] {
             for (vocab, cols) in [(1, 1), (3, 16), (5, 17), (37, 420)] {
-                let (table, values) = dense(&mut rng, dtype, vocab, cols);
+                let (table, values) = dense_rows(&mut rng, dtype, vocab, cols);
                 let ids: Vec<u32> = (0..4).map(|_| rng.below(vocab) as u32).collect();
                 let mut out = Rows::garbage(4, cols);
                 let kind = KernelKind::Embed { dtype, cols: cols as u32 };
@@ -424,59 +391,6 @@ fn embedding_and_dense_products() {
                     }
                 }
                 assert_eq!(logits[2 * vocab], CANARY);
-            }
-        }
-    }
-}
-
-#[test]
-fn dense_products_of_tiles_of_tokens() {
-    let mut rng = Rng::new(16);
-    for target in targets_with_foreign() {
-        for dtype in [DenseType::F32, DenseType::F16, DenseType::Bf16] {
-            for (rows, cols, tokens) in
-                [(1, 1, 1), (3, 16, 7), (16, 17, 6), (19, 48, 13), (33, 130, 5), (48, 64, 31), (5, 11_000, 8)]
-            {
-                let (stored, values) = dense(&mut rng, dtype, rows, cols);
-                let x = random_rows(&mut rng, tokens, cols, 2.0);
-                let x_rows = Rows::of(&x);
-                let want: Vec<Vec<f32>> =
-                    x.iter().map(|x| values.iter().map(|w| arith::dot(target.profile, x, w)).collect()).collect();
-                let (n, k) = (rows as u32, cols as u32);
-                let what = name(&target, &format!("{dtype:?} {rows}x{cols}, {tokens} tokens"));
-
-                // Interleaved: whole tiles, whose missing rows give zeros; the second tile by itself.
-                let order = DenseOrder::Quads;
-                let matrix = DenseMatrix { dtype, cols: k, order };
-                let tile_bytes = matrix.unit_bytes() as usize;
-                let mut tiles = vec![0u8; order.units(n) as usize * tile_bytes];
-                let of_tile = 16 * matrix.row_bytes() as usize;
-                for (rows, tile) in stored.chunks(of_tile).zip(tiles.chunks_exact_mut(tile_bytes)) {
-                    pack_quads(&matrix, rows, tile);
-                }
-                let mut out = Rows::garbage(tokens, rows);
-                let kind =
-                    KernelKind::Dense { dtype, rows: n, cols: k, order, out_row_bytes: 4 * n.next_multiple_of(16) };
-                let cut = u64::from(order.units(n) / 2);
-                for [lo, hi] in [[0, cut], [cut, u64::from(order.units(n))]] {
-                    let [count, lo, hi] = [tokens as u64, lo, hi].map(Arg::Value);
-                    let mut args = [Arg::from(&tiles[..]), x_rows.read(), out.write(), count, lo, hi];
-                    run(&target, kind, &mut args);
-                }
-                out.expect(&bits(&want), &what);
-
-                // Row after row: from any row to any row, and nothing else is written.
-                let mut logits = vec![CANARY; tokens * rows + 1];
-                let order = DenseOrder::Rows;
-                let kind = KernelKind::Dense { dtype, rows: n, cols: k, order, out_row_bytes: 4 * n };
-                let cut = rows / 3;
-                for [lo, hi] in [[0, cut], [cut, rows]] {
-                    let [count, lo, hi] = [tokens, lo, hi].map(|v| Arg::Value(v as u64));
-                    let mut args = [Arg::from(&stored[..]), x_rows.read(), Arg::from(&mut logits[..]), count, lo, hi];
-                    run(&target, kind, &mut args);
-                }
-                assert_eq!(logits.pop(), Some(CANARY), "{what}");
-                assert_eq!(logits, bits(&want).concat(), "{what}");
             }
         }
     }

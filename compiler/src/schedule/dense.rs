@@ -3,9 +3,9 @@
 //! In: element type, K, the order of rows. Out: every stride that packing and both emitters share. A row's elements come in
 //! chunks of 16, the lanes of a reduction.
 
-use super::kernel::KernelKind;
 use super::layout::{ROW_ELEMS, round_up};
-use crate::graph::DenseType;
+use crate::graph::{DenseType, WeightId};
+use crate::weights::{DenseShape, WeightData, WeightError};
 
 /// Rows whose chunks lie in turn.
 pub const QUAD_ROWS: u32 = 4;
@@ -116,14 +116,24 @@ pub fn pack_quads(matrix: &DenseMatrix, rows: &[u8], out: &mut [u8]) {
     }
 }
 
-impl KernelKind {
-    /// The matrix of a dense product.
-    pub const fn dense(&self) -> Option<DenseMatrix> {
-        match *self {
-            KernelKind::Dense { dtype, cols, order, .. } => Some(DenseMatrix { dtype, cols, order }),
-            _ => None,
-        }
-    }
+/// Packs tile `tile` of a matrix of `rows` rows. Of the two buffers the first is scratch.
+pub(super) fn pack_quads_tile(
+    matrix: &DenseMatrix,
+    data: &dyn WeightData,
+    weight: WeightId,
+    rows: u32,
+    tile: u32,
+    (stored, out): (&mut Vec<u8>, &mut [u8]),
+) -> Result<(), WeightError> {
+    let shape = DenseShape { dtype: matrix.dtype, rows: rows as usize, cols: matrix.cols as usize };
+    let row_bytes = matrix.row_bytes() as usize;
+    let first = (tile * TILE_ROWS) as usize;
+    let end = (first + TILE_ROWS as usize).min(rows as usize);
+    stored.clear();
+    stored.resize((end - first) * row_bytes, 0);
+    data.dense_rows(weight, shape, first..end, row_bytes, stored)?;
+    pack_quads(matrix, stored, out);
+    Ok(())
 }
 
 #[cfg(test)]

@@ -12,18 +12,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::dup::pack_repeats;
 use super::groups::pack_groups;
-use super::quant4::pack_quant4;
+use super::quant4::pack_quant4_tile;
 use super::tiles::pack_tile;
 use super::{Layout, Placed, dense_row_bytes};
 use crate::graph::{DenseType, WeightId};
 use crate::schedule::coarse;
-use crate::schedule::dense::{DenseMatrix, DenseOrder, TILE_ROWS, pack_quads};
+use crate::schedule::dense::{DenseMatrix, DenseOrder, TILE_ROWS, pack_quads_tile};
 use crate::schedule::dup::Areas;
 use crate::schedule::kernel::TritPacking;
 use crate::schedule::layout::{
     HEAD_TILE_ROWS, group_tile_bytes, head_tile_bytes, head_tiles, trit_tile_bytes, trit_tiles,
 };
-use crate::schedule::quant4::{self, Quant4Matrix};
+use crate::schedule::quant4::Quant4Matrix;
 use crate::weights::repeats::Repeats;
 use crate::weights::{DenseShape, WeightData, WeightError};
 
@@ -70,15 +70,12 @@ fn units(layout: &Layout) -> Units {
             let bytes = group_tile_bytes(packing, cols / group.max(1), group, stored);
             Units { count: trit_tiles(packing, rows), bytes }
         }
-        Layout::Quant4 { rows, cols, group, stored, .. } => {
-            let matrix = Quant4Matrix { cols, group: group.max(1), stored };
-            Units { count: Quant4Matrix::tiles(rows), bytes: matrix.tile_bytes() }
+        // Tiles of 16 rows, all of a size.
+        Layout::Quant4 { rows, .. } | Layout::Quads { rows, .. } => {
+            let count = rows.div_ceil(TILE_ROWS);
+            Units { count, bytes: layout.bytes() / u64::from(count.max(1)) }
         }
         Layout::Rows { rows, cols, dtype, .. } => Units { count: rows, bytes: dense_row_bytes(dtype, cols) },
-        Layout::Quads { rows, cols, dtype, .. } => {
-            let matrix = DenseMatrix { dtype, cols, order: DenseOrder::Quads };
-            Units { count: matrix.order.units(rows), bytes: matrix.unit_bytes() }
-        }
         Layout::Coarse { rows, cols, .. } => Units { count: head_tiles(rows), bytes: head_tile_bytes(cols) },
         // One unit: a vector is small, and what repeats is known of the whole matrix.
         Layout::Vector { .. } | Layout::Dup { .. } => Units { count: 1, bytes: layout.bytes() },
@@ -279,22 +276,9 @@ fn pack_units(
         }
         Layout::Quant4 { weight, scales, offsets, rows, cols, group, stored } => {
             let matrix = Quant4Matrix { cols, group: group.max(1), stored };
-            let groups = matrix.count() as usize;
-            let shape = DenseShape { dtype: DenseType::F32, rows: rows as usize, cols: groups };
-            for (tile, out) in units.zip(out.chunks_exact_mut(matrix.tile_bytes() as usize)) {
-                let first = (tile * quant4::TILE_ROWS) as usize;
-                let end = (first + quant4::TILE_ROWS as usize).min(rows as usize);
-                codes.resize((end - first) * cols as usize, 0);
-                data.codes(weight, [rows as usize, cols as usize], first..end, codes)?;
-                let factors = |weight| -> Result<Vec<u8>, WeightError> {
-                    let mut bytes = vec![0; (end - first) * groups * 4];
-                    data.dense_rows(weight, shape, first..end, groups * 4, &mut bytes)?;
-                    Ok(bytes)
-                };
-                if !pack_quant4(&matrix, codes, &factors(scales)?, &factors(offsets)?, out) {
-                    let reason = "a scale or an offset that was planned as f16 is none".to_owned();
-                    return Err(WeightError { name: format!("@{}", scales.0), reason });
-                }
+            let bytes = matrix.tile_bytes() as usize;
+            for (tile, out) in units.zip(out.chunks_exact_mut(bytes)) {
+                pack_quant4_tile(&matrix, data, [weight, scales, offsets], rows, tile, (codes, out))?;
             }
         }
         Layout::Rows { weight, rows, cols, dtype } => {
@@ -304,15 +288,8 @@ fn pack_units(
         }
         Layout::Quads { weight, rows, cols, dtype } => {
             let matrix = DenseMatrix { dtype, cols, order: DenseOrder::Quads };
-            let shape = DenseShape { dtype, rows: rows as usize, cols: cols as usize };
-            let row_bytes = matrix.row_bytes() as usize;
             for (tile, out) in units.zip(out.chunks_exact_mut(matrix.unit_bytes() as usize)) {
-                let first = (tile * TILE_ROWS) as usize;
-                let end = (first + TILE_ROWS as usize).min(rows as usize);
-                codes.clear();
-                codes.resize((end - first) * row_bytes, 0);
-                data.dense_rows(weight, shape, first..end, row_bytes, codes)?;
-                pack_quads(&matrix, codes, out);
+                pack_quads_tile(&matrix, data, weight, rows, tile, (codes, out))?;
             }
         }
         Layout::Coarse { weight, rows, cols, dtype } => {

@@ -5,9 +5,11 @@
 use half::f16;
 
 use super::groups::is_f16;
+use crate::graph::{DenseType, WeightId};
 use crate::schedule::groups::GroupScales;
 use crate::schedule::layout::ALIGN_BYTES;
 use crate::schedule::quant4::{LINE_COLS, Quant4Matrix, TILE_ROWS};
+use crate::weights::{DenseShape, WeightData, WeightError};
 
 /// Where the code of `row` and column `col` of a group is: which byte behind the group's scales, and which half of it.
 const fn place(row: usize, col: usize) -> (usize, bool) {
@@ -45,6 +47,33 @@ pub fn pack_quant4(m: &Quant4Matrix, codes: &[u8], scales: &[u8], offsets: &[u8]
         }
     }
     true
+}
+
+/// Packs tile `tile` of a matrix of `rows` rows: its codes, scales and offsets are these weights. The codes are scratch.
+pub(super) fn pack_quant4_tile(
+    m: &Quant4Matrix,
+    data: &dyn WeightData,
+    [weight, scales, offsets]: [WeightId; 3],
+    rows: u32,
+    tile: u32,
+    (codes, out): (&mut Vec<u8>, &mut [u8]),
+) -> Result<(), WeightError> {
+    let (rows, cols, groups) = (rows as usize, m.cols as usize, m.count() as usize);
+    let shape = DenseShape { dtype: DenseType::F32, rows, cols: groups };
+    let first = (tile * TILE_ROWS) as usize;
+    let end = (first + TILE_ROWS as usize).min(rows);
+    codes.resize((end - first) * cols, 0);
+    data.codes(weight, [rows, cols], first..end, codes)?;
+    let factors = |weight| -> Result<Vec<u8>, WeightError> {
+        let mut bytes = vec![0; (end - first) * groups * 4];
+        data.dense_rows(weight, shape, first..end, groups * 4, &mut bytes)?;
+        Ok(bytes)
+    };
+    if pack_quant4(m, codes, &factors(scales)?, &factors(offsets)?, out) {
+        return Ok(());
+    }
+    let reason = "a scale or an offset that was planned as f16 is none".to_owned();
+    Err(WeightError { name: format!("@{}", scales.0), reason })
 }
 
 /// The codes of all rows of a tile, its scales and its offsets, padding included.
