@@ -4,7 +4,9 @@
 //! ([`Quantised`]), every target to run on.
 
 use tern_compiler::codegen::{EmitterChoice, Isa, Target};
+use tern_compiler::graph::DenseType;
 use tern_compiler::graph::arith::{Profile, QuantRow};
+use tern_compiler::schedule::packing::dense_row_bytes;
 use tern_compiler::schedule::{RowKind, layout};
 
 use crate::call::Arg;

@@ -13,7 +13,7 @@ use tern_compiler::graph::DenseType;
 use tern_compiler::graph::arith::{self, Profile};
 use tern_compiler::graph::{Act, F32};
 use tern_compiler::schedule::kernel::{DenseOrder, Epilogue, KernelKind, MapOp, Regime, TritPacking, Variant};
-use tern_compiler::schedule::packing::{dense_row_bytes, pack_matrix};
+use tern_compiler::schedule::packing::pack_matrix;
 use tern_compiler::schedule::table::TABLE_PARTS;
 use tern_compiler::schedule::{RowKind, layout};
 use tern_compiler::weights::Trits;
