@@ -15,7 +15,7 @@ use tern_compiler::codegen::{EmitterChoice, Isa};
 use tern_compiler::egraph;
 use tern_compiler::graph::Strategy;
 use tern_compiler::graph::arith::Profile;
-use tern_compiler::import::{Activations, Architecture, Imported, ModelFacts, WeightFormat};
+use tern_compiler::import::{Activations, Imported};
 use tern_compiler::pipeline::{self, Lowered, Options, Timings};
 use tern_compiler::schedule::HeadMode;
 use tern_compiler::strategy::Prices;
@@ -35,6 +35,7 @@ use crate::demo;
 use crate::knobs::{number, number_or_auto, setting};
 use crate::output::note;
 use crate::progress::Progress;
+use crate::remarks;
 
 /// The checkpoint at `model`, a folder or a GGUF file, or the demo model.
 pub(crate) fn checkpoint(model: Option<&Path>) -> Result<Checkpoint> {
@@ -189,20 +190,6 @@ pub(crate) fn figures(args: &CompileArgs, is_for_here: bool) -> Result<Figures> 
     }
 }
 
-/// What is to be said of a model whose activations are rounded though it may not have been trained so.
-fn rounding(facts: &ModelFacts) -> Option<&'static str> {
-    match facts.format {
-        WeightFormat::DenseTernary => Some(
-            "the model was trained without quantised activations: they are rounded to i8; --activations f32 is exact",
-        ),
-        WeightFormat::Gguf if facts.architecture != Architecture::BitNet && facts.embedding.is_none() => Some(
-            "the file does not say whether activations were quantised in training: they are rounded to i8; --activations \
-             f32 leaves them as they are",
-        ),
-        _ => None,
-    }
-}
-
 /// A model on its way to code.
 pub(crate) struct Loaded {
     /// Its files.
@@ -233,7 +220,10 @@ impl Loaded {
                 "some layers of the model see {window} positions: that is the longest context, in which it changes nothing"
             ));
         }
-        if let Some(text) = rounding(&imported.facts).filter(|_| options.activations.is_none()) {
+        if let Some(text) = remarks::dense(&imported.facts) {
+            note(&text);
+        }
+        if let Some(text) = remarks::rounding(&imported.facts).filter(|_| options.activations.is_none()) {
             note(text);
         }
         let layouts = checkpoint.gguf().map_or(&[][..], |gguf| gguf.layouts.as_slice());

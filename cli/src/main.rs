@@ -10,6 +10,7 @@ mod commands;
 mod demo;
 mod hub;
 mod load;
+mod remarks;
 mod size;
 mod svg;
 mod timing;

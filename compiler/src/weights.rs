@@ -172,7 +172,8 @@ pub trait WeightData: Sync {
     /// The elements of a dense weight (`f32`, `f16`, `bf16`), checkpoint tensor or generated table.
     fn dense(&self, weight: WeightId) -> Result<Cow<'_, Dense>, WeightError>;
 
-    /// Writes the codes (trit + 1) of `rows` of a ternary matrix, which must have `shape`, row after row into `out`.
+    /// Writes the codes of `rows` of a ternary matrix (trit + 1) or of one of four bits, which must have `shape`, row after row
+    /// into `out`.
     ///
     /// # Errors
     /// Data that cannot be had, has another shape or is not ternary; `out` is then worthless.
@@ -213,6 +214,8 @@ pub trait WeightData: Sync {
 pub struct MemoryWeights {
     /// The trits of `trit` weights.
     pub trits: BTreeMap<WeightId, Trits>,
+    /// The codes of `u4` weights, row-major, with N and K.
+    pub nibbles: BTreeMap<WeightId, ([usize; 2], Vec<u8>)>,
     /// The elements of dense weights.
     pub dense: BTreeMap<WeightId, Dense>,
 }
@@ -230,5 +233,29 @@ impl WeightData for MemoryWeights {
 
     fn dense(&self, weight: WeightId) -> Result<Cow<'_, Dense>, WeightError> {
         self.dense.get(&weight).map(Cow::Borrowed).ok_or_else(|| Self::missing(weight, "dense"))
+    }
+
+    fn codes(
+        &self,
+        weight: WeightId,
+        shape: [usize; 2],
+        rows: Range<usize>,
+        out: &mut [u8],
+    ) -> Result<(), WeightError> {
+        let written = match self.nibbles.get(&weight) {
+            None => self.trits(weight)?.codes(shape, rows, out),
+            Some((found, codes)) => {
+                let [_, k] = shape;
+                let band = rows.start.saturating_mul(k)..rows.end.saturating_mul(k);
+                match codes.get(band).filter(|codes| *found == shape && codes.len() == out.len()) {
+                    Some(codes) => {
+                        out.copy_from_slice(codes);
+                        Ok(())
+                    }
+                    None => Err(format!("the graph declares {shape:?}, the data has {found:?}")),
+                }
+            }
+        };
+        written.map_err(|reason| WeightError { name: format!("@{}", weight.0), reason })
     }
 }

@@ -342,7 +342,11 @@ fn neighbours<T: Copy>(codes: &[T], cols: usize, head_dim: usize) -> Vec<T> {
     order.flat_map(row).copied().collect()
 }
 
-fn gguf_name(name: &str) -> String {
+/// What a GGUF file calls the layer `name`.
+///
+/// # Panics
+/// If it has no word for it.
+pub fn gguf_name(name: &str) -> String {
     let parts: Vec<&str> = name.split('.').collect();
     let part = |last: &str| match last {
         "q_proj" => "attn_q",

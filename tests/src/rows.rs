@@ -4,7 +4,9 @@
 //! ([`Quantised`]), every target to run on.
 
 use tern_compiler::codegen::{EmitterChoice, Isa, Target};
+use tern_compiler::graph::DenseType;
 use tern_compiler::graph::arith::{Profile, QuantRow};
+use tern_compiler::schedule::packing::dense_row_bytes;
 use tern_compiler::schedule::{RowKind, layout};
 
 use crate::call::Arg;
@@ -153,4 +155,36 @@ impl Quantised {
 /// The sum of products, exactly.
 pub fn dot_exact(codes: &[i8], trits: &[i8]) -> i32 {
     codes.iter().zip(trits).map(|(c, t)| i32::from(*c) * i32::from(*t)).sum()
+}
+
+/// Dense rows of a dtype, packed, and what they are as f32.
+pub fn dense_rows(rng: &mut Rng, dtype: DenseType, rows: usize, cols: usize) -> (Vec<u8>, Vec<Vec<f32>>) {
+    let stride = dense_row_bytes(dtype, cols as u32) as usize;
+    let mut packed = vec![0u8; rows * stride];
+    let mut values = Vec::new();
+    for row in packed.chunks_exact_mut(stride) {
+        let mut widened = Vec::new();
+        for (i, x) in rng.floats(cols, 1.0).into_iter().enumerate() {
+            // Some subnormals of f16 among them.
+            let x = if i % 7 == 3 { x * 1e-6 } else { x };
+            match dtype {
+                DenseType::F16 => {
+                    let h = half::f16::from_f32(x);
+                    row[2 * i..2 * i + 2].copy_from_slice(&h.to_le_bytes());
+                    widened.push(h.to_f32());
+                }
+                DenseType::Bf16 => {
+                    let h = half::bf16::from_f32(x);
+                    row[2 * i..2 * i + 2].copy_from_slice(&h.to_le_bytes());
+                    widened.push(h.to_f32());
+                }
+                _ => {
+                    row[4 * i..4 * i + 4].copy_from_slice(&x.to_le_bytes());
+                    widened.push(x);
+                }
+            }
+        }
+        values.push(widened);
+    }
+    (packed, values)
 }

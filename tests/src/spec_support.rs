@@ -150,6 +150,12 @@ pub fn insert(weights: &mut MemoryWeights, id: WeightId, decl: &WeightDecl, data
             weights.trits.insert(id, Trits { rows: rows as usize, cols: cols as usize, data: trits });
             return;
         }
+        DType::U4 => {
+            let codes = data.iter().map(|&x| x as u8).collect::<Vec<_>>();
+            assert!(codes.iter().zip(data).all(|(&q, &x)| f32::from(q) == x && q <= 15), "codes are 0 to 15");
+            weights.nibbles.insert(id, ([dims[0], dims[1]], codes));
+            return;
+        }
         DType::I32 | DType::Q8 => panic!("no weight is {}", decl.ty.dtype.name()),
     };
     weights.dense.insert(id, dense);

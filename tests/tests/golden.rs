@@ -88,6 +88,11 @@ fn llama_ternary_f16() {
 }
 
 #[test]
+fn llama_dense() {
+    check_weight_only("llama-dense");
+}
+
+#[test]
 fn qwen3_group128() {
     check_weight_only("qwen3-group128");
 }

@@ -35,7 +35,7 @@ impl Rng {
 
 /// Weights of all kinds in a few small shapes, so that operands often fit.
 fn declare_weights(graph: &mut Graph, names: &[String], rng: &mut Rng) {
-    let shapes: [(DType, &[u32]); 9] = [
+    let shapes: [(DType, &[u32]); 10] = [
         (DType::Bf16, &[9, 8]),
         (DType::F32, &[8]),
         (DType::F32, &[16, 4]),
@@ -45,6 +45,7 @@ fn declare_weights(graph: &mut Graph, names: &[String], rng: &mut Rng) {
         (DType::F16, &[4]),
         (DType::F32, &[8, 4]),
         (DType::F32, &[8, 2]),
+        (DType::U4, &[8, 8]),
     ];
     for (i, (dtype, dims)) in shapes.into_iter().enumerate() {
         let scaling = match rng.below(4) {
@@ -72,6 +73,7 @@ fn declare_weights(graph: &mut Graph, names: &[String], rng: &mut Rng) {
             (DType::F32, 7..) if rng.below(2) == 0 => (None, Origin::TernaryScales),
             (DType::F32, 6) if rng.below(2) == 0 => (None, Origin::OnePlus),
             (DType::F32, 5) if rng.below(2) == 0 => (None, Origin::HadamardSigns),
+            (DType::U4, _) => (None, Origin::Quant4),
             (_, 2) => (None, Origin::RopeTable(RopeSpec { theta: rng.real(), scaling })),
             _ => (None, Origin::Dense),
         };
@@ -263,7 +265,7 @@ proptest! {
 #[test]
 fn random_graphs_reach_every_op() {
     let mut seen = vec![0; OPS.len()];
-    for seed in 0..240 {
+    for seed in 0..400 {
         let choices: Vec<Choice> = (0..40)
             .map(|i| ((seed * 13 + i * i * 5 + i * 7 + seed / 5 * i) as u8, Some((i % 3) as u8), i * 31))
             .collect();

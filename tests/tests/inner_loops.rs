@@ -17,7 +17,7 @@ use tern_compiler::codegen::{Arch, EmitterChoice, Isa, Target};
 use tern_compiler::graph::{Act, DenseType, F32};
 use tern_compiler::schedule::RowKind;
 use tern_compiler::schedule::kernel::{
-    Epilogue, GroupRows, GroupScales, KernelKind, KvElem, MapOp, ProgramId, Regime, TritPacking,
+    DenseOrder, Epilogue, GroupRows, GroupScales, KernelKind, KvElem, MapOp, ProgramId, Regime, TritPacking,
 };
 use tern_compiler::weights::Trits;
 use tern_tests::rng::Rng;
@@ -78,7 +78,9 @@ fn kinds(target: &Target) -> Vec<KernelKind> {
         KernelKind::HeadMerge { rows: 128_256 },
     ];
     for dtype in [DenseType::F32, DenseType::F16, DenseType::Bf16] {
-        kinds.push(KernelKind::Dense { dtype, rows: 1000, cols: 2560, out_row_bytes: 4000 });
+        for order in [DenseOrder::Rows, DenseOrder::Quads] {
+            kinds.push(KernelKind::Dense { dtype, rows: 1000, cols: 2560, order, out_row_bytes: 4000 });
+        }
         kinds.push(KernelKind::HeadRescore { dtype, cols: 2560 });
     }
     for Candidate { strategy, packing, regime, variant } in candidates::all(target.isa, target.emitter) {

@@ -11,15 +11,15 @@ use tern_compiler::codegen::Target;
 use tern_compiler::codegen::candidates::{self, Candidate};
 use tern_compiler::graph::arith::{self, Profile};
 use tern_compiler::graph::{Act, DenseType, F32};
-use tern_compiler::schedule::kernel::{Epilogue, KernelKind, MapOp, Regime, TritPacking, Variant};
-use tern_compiler::schedule::packing::{dense_row_bytes, pack_matrix};
+use tern_compiler::schedule::kernel::{DenseOrder, Epilogue, KernelKind, MapOp, Regime, TritPacking, Variant};
+use tern_compiler::schedule::packing::pack_matrix;
 use tern_compiler::schedule::table::TABLE_PARTS;
 use tern_compiler::schedule::{RowKind, layout};
 use tern_compiler::weights::Trits;
 use tern_runtime::memory::{Block, HugePages};
 use tern_tests::call::{Arg, Kernel};
 use tern_tests::rng::Rng;
-use tern_tests::rows::{CANARY, Quantised, Rows, bits, dot_exact, name, random_rows, targets_with_foreign};
+use tern_tests::rows::{CANARY, Quantised, Rows, bits, dense_rows, dot_exact, name, random_rows, targets_with_foreign};
 
 fn run(target: &Target, kind: KernelKind, args: &mut [Arg<'_>]) {
     // SAFETY: every test passes the struct that the kind documents, with buffers of the sizes it implies.
@@ -355,45 +355,13 @@ fn element_by_element() {
     }
 }
 
-/// Dense rows of a dtype, packed, and what they are as f32.
-fn dense(rng: &mut Rng, dtype: DenseType, rows: usize, cols: usize) -> (Vec<u8>, Vec<Vec<f32>>) {
-    let stride = dense_row_bytes(dtype, cols as u32) as usize;
-    let mut packed = vec![0u8; rows * stride];
-    let mut values = Vec::new();
-    for row in packed.chunks_exact_mut(stride) {
-        let mut widened = Vec::new();
-        for (i, x) in rng.floats(cols, 1.0).into_iter().enumerate() {
-            // Some subnormals of f16 among them.
-            let x = if i % 7 == 3 { x * 1e-6 } else { x };
-            match dtype {
-                DenseType::F16 => {
-                    let h = half::f16::from_f32(x);
-                    row[2 * i..2 * i + 2].copy_from_slice(&h.to_le_bytes());
-                    widened.push(h.to_f32());
-                }
-                DenseType::Bf16 => {
-                    let h = half::bf16::from_f32(x);
-                    row[2 * i..2 * i + 2].copy_from_slice(&h.to_le_bytes());
-                    widened.push(h.to_f32());
-                }
-                _ => {
-                    row[4 * i..4 * i + 4].copy_from_slice(&x.to_le_bytes());
-                    widened.push(x);
-                }
-            }
-        }
-        values.push(widened);
-    }
-    (packed, values)
-}
-
 #[test]
 fn embedding_and_dense_products() {
     let mut rng = Rng::new(6);
     for target in targets_with_foreign() {
         for dtype in [DenseType::F32, DenseType::F16, DenseType::Bf16] {
             for (vocab, cols) in [(1, 1), (3, 16), (5, 17), (37, 420)] {
-                let (table, values) = dense(&mut rng, dtype, vocab, cols);
+                let (table, values) = dense_rows(&mut rng, dtype, vocab, cols);
                 let ids: Vec<u32> = (0..4).map(|_| rng.below(vocab) as u32).collect();
                 let mut out = Rows::garbage(4, cols);
                 let kind = KernelKind::Embed { dtype, cols: cols as u32 };
@@ -406,7 +374,8 @@ fn embedding_and_dense_products() {
                 let x_rows = Rows::of(&x);
                 let mut logits = vec![CANARY; 2 * vocab + 1];
                 let (rows, out_row_bytes) = (vocab as u32, 4 * vocab as u32);
-                let kind = KernelKind::Dense { dtype, rows, cols: cols as u32, out_row_bytes };
+                let order = DenseOrder::Rows;
+                let kind = KernelKind::Dense { dtype, rows, cols: cols as u32, order, out_row_bytes };
                 let (w, y) = (Arg::from(&table[..]), Arg::from(&mut logits[..]));
                 let mut args = [w, x_rows.read(), y, Arg::Value(2), Arg::Value(0), Arg::Value(vocab as u64)];
                 run(&target, kind, &mut args);

@@ -34,7 +34,12 @@ fn packings(lowered: &Lowered) -> Vec<TritPacking> {
         Layout::Tiles { packing, .. } | Layout::TilePairs { packing, .. } | Layout::Groups { packing, .. } => {
             Some(packing)
         }
-        Layout::Rows { .. } | Layout::Coarse { .. } | Layout::Dup { .. } | Layout::Vector { .. } => None,
+        Layout::Rows { .. }
+        | Layout::Quads { .. }
+        | Layout::Quant4 { .. }
+        | Layout::Coarse { .. }
+        | Layout::Dup { .. }
+        | Layout::Vector { .. } => None,
     };
     placed.filter_map(|placed| packing(&placed.layout)).collect()
 }

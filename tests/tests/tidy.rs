@@ -37,6 +37,8 @@ const UNSAFE: &[(&str, &str)] = &[
     ("tests/tests/dup_kernels.rs", "calls kernels"),
     ("tests/tests/group_kernels.rs", "calls kernels"),
     ("tests/tests/kernels.rs", "calls kernels"),
+    ("tests/tests/dense_kernels.rs", "calls kernels"),
+    ("tests/tests/quant4_kernels.rs", "calls kernels"),
     ("tests/tests/no_allocations.rs", "counts allocations as the global allocator"),
     ("benches/benches/kernels.rs", "calls kernels"),
 ];

@@ -178,7 +178,9 @@ fn packed(built: &Built) -> Vec<PackedSize> {
             Layout::Tiles { rows, cols, .. }
             | Layout::Dup { rows, cols, .. }
             | Layout::Groups { rows, cols, .. }
+            | Layout::Quant4 { rows, cols, .. }
             | Layout::Rows { rows, cols, .. }
+            | Layout::Quads { rows, cols, .. }
             | Layout::Coarse { rows, cols, .. } => (1, u64::from(rows) * u64::from(cols)),
             Layout::TilePairs { rows, cols, .. } => (2, 2 * u64::from(rows) * u64::from(cols)),
             Layout::Vector { len, .. } => (1, u64::from(len)),

@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::error::Error;
-use super::gguf::types::dense as blocks;
+use super::gguf::types::{RowOrder, dense as blocks};
 use super::tensor::{StoredType, Tensor};
 use crate::weights::Dense;
 
@@ -36,6 +36,74 @@ pub fn decode(tensor: &Tensor<'_>) -> Result<Dense, Error> {
         StoredType::Block(encoding) => Ok(Dense::F32(blocks::widen_range(tensor, encoding, 0..tensor.len_elems())?)),
         StoredType::U8 | StoredType::Other(_) => Err(wrong_type(tensor)),
     }
+}
+
+/// Decodes `tensor`, whose rows of `cols` elements lie in `order`; blocks as f16, rounded, if `half`.
+///
+/// # Errors
+/// As [`decode`]; an element of a block that f16 does not hold.
+pub fn decode_matrix(tensor: &Tensor<'_>, cols: usize, order: RowOrder, half: bool) -> Result<Dense, Error> {
+    let elems = match decode(tensor)? {
+        Dense::F32(elems) if half && matches!(tensor.stored(), StoredType::Block(_)) => {
+            let halves: Vec<u16> = elems.iter().map(|x| half::f16::from_f32(*x).to_bits()).collect();
+            finite(tensor, halves.iter().position(|v| v & 0x7c00 == 0x7c00), 1)?;
+            Dense::F16(halves)
+        }
+        as_stored => as_stored,
+    };
+    Ok(match elems {
+        elems if order == RowOrder::AsIs => elems,
+        Dense::F32(elems) => Dense::F32(in_order(&elems, cols, order)),
+        Dense::F16(elems) => Dense::F16(in_order(&elems, cols, order)),
+        Dense::Bf16(elems) => Dense::Bf16(in_order(&elems, cols, order)),
+    })
+}
+
+fn in_order<T: Copy>(elems: &[T], cols: usize, order: RowOrder) -> Vec<T> {
+    let row = |row: usize| {
+        let start = order.stored(row).saturating_mul(cols);
+        elems.get(start..start.saturating_add(cols)).unwrap_or_default()
+    };
+    (0..elems.len().checked_div(cols).unwrap_or(0)).flat_map(row).copied().collect()
+}
+
+/// [`copy_rows`] of rows that the file has in `order`; those of blocks as f16, rounded, if `half`.
+///
+/// # Errors
+/// As [`copy_rows`]; an element of a block that f16 does not hold.
+pub fn copy_matrix(
+    tensor: &Tensor<'_>,
+    shape: [usize; 2],
+    rows: Range<usize>,
+    (row_bytes, out): (usize, &mut [u8]),
+    order: RowOrder,
+    half: bool,
+) -> Result<(), Error> {
+    let half = half && matches!(tensor.stored(), StoredType::Block(_));
+    if order == RowOrder::AsIs && !half {
+        return copy_rows(tensor, shape, rows, row_bytes, out);
+    }
+    let [_, cols] = shape;
+    let mut wide = if half { vec![0; cols.saturating_mul(4)] } else { Vec::new() };
+    for (row, out) in rows.zip(out.chunks_mut(row_bytes.max(1))) {
+        let stored = order.stored(row);
+        let one = stored..stored.saturating_add(1);
+        if !half {
+            copy_rows(tensor, shape, one, row_bytes, out)?;
+            continue;
+        }
+        let wide_bytes = wide.len();
+        copy_rows(tensor, shape, one, wide_bytes, &mut wide)?;
+        for (out, x) in out.as_chunks_mut::<2>().0.iter_mut().zip(wide.as_chunks::<4>().0) {
+            let h = half::f16::from_f32(f32::from_le_bytes(*x));
+            if !h.is_finite() {
+                let found = format!("an element of row {row} that f16 does not hold");
+                return Err(Error::unsupported(tensor.fault(found, "weights within f16")));
+            }
+            *out = h.to_le_bytes();
+        }
+    }
+    Ok(())
 }
 
 /// Copies `rows` of `tensor`, which must hold `shape[0]` rows of `shape[1]` elements, as they are stored, each to a multiple of

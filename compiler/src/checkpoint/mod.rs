@@ -20,6 +20,7 @@ mod index;
 mod map;
 pub mod matrix;
 pub mod packed;
+pub mod packed4;
 mod source;
 mod tensor;
 pub mod ternary;

@@ -1,7 +1,7 @@
 //! Dense tensors that are ternary already: every element is -s, 0 or +s.
 //!
 //! In: an `F32`, `F16` or `BF16` matrix. Out: how far one factor s reaches (the matrix, a row, a group of columns), the
-//! signs, the factors. Nothing is rounded and no mean is taken: what is not exactly ternary is refused. A matrix of
+//! signs, the factors; or where a matrix is not ternary. Nothing is rounded and no mean is taken. A matrix of
 //! -s and +s alone is ternary too.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
@@ -25,6 +25,28 @@ pub enum Scales {
     Rows,
     /// Each group of so many columns of a row has its own.
     Groups(usize),
+    /// Nothing: it is not ternary.
+    Nowhere(NotTernary),
+}
+
+/// Where weights of several magnitudes stand: the least columns that might share a factor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NotTernary {
+    row: usize,
+    col: usize,
+    unit: usize,
+}
+
+impl NotTernary {
+    /// Why a matrix that should be ternary is refused.
+    pub fn refusal(&self, tensor: &Tensor<'_>) -> Error {
+        let Self { row, col, unit } = *self;
+        let found =
+            format!("weights of several magnitudes in row {row}, columns {col} to {}", col.saturating_add(unit));
+        let expected = "-s, 0 and +s, with one s for the matrix, for each row, or for each 32, 64, 128 or 256 columns";
+        let advice = "what the file says of itself wants a ternary matrix here";
+        Error::unsupported(tensor.fault(found, expected).next(advice))
+    }
 }
 
 /// The one magnitude of elements that are 0 or of it; zeros alone have none.
@@ -61,7 +83,7 @@ impl Magnitude {
 /// How far the factors of `tensor` reach: as far as they can. Rows are widened a few at a time.
 ///
 /// # Errors
-/// Another type or shape; elements that are not finite; a matrix that is not ternary.
+/// Another type or shape; elements that are not finite, in what was read: the rows up to one that is not ternary.
 pub fn scales(tensor: &Tensor<'_>, shape: [usize; 2]) -> Result<Scales, Error> {
     check_shape(tensor, shape)?;
     let [rows, cols] = shape;
@@ -76,7 +98,7 @@ pub fn scales(tensor: &Tensor<'_>, shape: [usize; 2]) -> Result<Scales, Error> {
         for (row, elems) in band.zip(dense::widen_range(tensor, elems)?.chunks(cols.max(1))) {
             let units: Vec<Magnitude> = elems.chunks(unit.max(1)).map(Magnitude::of).collect();
             if let Some(bad) = units.iter().position(|unit| *unit == Magnitude::Several) {
-                return Err(not_ternary(tensor, row, bad.saturating_mul(unit), unit));
+                return Ok(Scales::Nowhere(NotTernary { row, col: bad.saturating_mul(unit), unit }));
             }
             let of_row = Magnitude::of_all(&units);
             of_tensor = of_tensor.and(of_row);
@@ -138,12 +160,6 @@ fn check_shape(tensor: &Tensor<'_>, shape: [usize; 2]) -> Result<(), Error> {
     Err(Error::input(tensor.fault(found, format!("{shape:?}"))))
 }
 
-fn not_ternary(tensor: &Tensor<'_>, row: usize, col: usize, unit: usize) -> Error {
-    let found = format!("weights of several magnitudes in row {row}, columns {col} to {}", col.saturating_add(unit));
-    let expected = "-s, 0 and +s, with one s for the matrix, for each row, or for each 32, 64, 128 or 256 columns";
-    Error::unsupported(tensor.fault(found, expected).next("models with dense weights are not compiled yet"))
-}
-
 #[cfg(test)]
 #[expect(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "tests")]
 mod tests {
@@ -203,12 +219,16 @@ mod tests {
             shape,
             |row, col| if (row, col) == (1, 40) { 2.0 } else { 1.0 },
             |t| {
-                let error = scales(t, shape).expect_err("two magnitudes within 32 columns");
+                let Scales::Nowhere(place) = scales(t, shape).expect("finite") else {
+                    panic!("two magnitudes within 32 columns")
+                };
+                let error = place.refusal(t);
                 assert!(matches!(error, Error::Unsupported(_)));
                 assert!(error.to_string().contains("row 1, columns 32 to 64"), "{error}");
             },
         );
-        check([2, 33], |_, col| 1.0 + col as f32, |t| assert!(scales(t, [2, 33]).is_err()));
+        let is_dense = |t: &Tensor<'_>| matches!(scales(t, [2, 33]), Ok(Scales::Nowhere(_)));
+        check([2, 33], |_, col| 1.0 + col as f32, |t| assert!(is_dense(t)));
         check([2, 33], |_, _| 1.0, |t| assert!(scales(t, [3, 33]).is_err(), "another shape"));
         check([1, 32], |_, col| if col == 3 { f32::NAN } else { 1.0 }, |t| assert!(scales(t, [1, 32]).is_err()));
     }

@@ -195,6 +195,7 @@ pub fn strategies(op: Op) -> Option<([Strategy; 2], bool)> {
         | Op::Hadamard { .. }
         | Op::QuantizeGroups { .. }
         | Op::RmsNormQuantizeGroups { .. }
+        | Op::Quant4GroupLinear
         | Op::TernaryF32Linear => None,
     }
 }
@@ -267,7 +268,7 @@ impl Step<'_> {
         match ty.dtype {
             // A quantised row carries its scale and the sum of its codes.
             DType::Q8 => elems.saturating_add(ty.dims.first().map_or(0, |&rows| self.rows(rows)).saturating_mul(8)),
-            DType::F32 | DType::F16 | DType::Bf16 | DType::I32 | DType::Trit => elems,
+            DType::F32 | DType::F16 | DType::Bf16 | DType::I32 | DType::Trit | DType::U4 => elems,
         }
     }
 
@@ -373,8 +374,8 @@ fn work(step: &Step<'_>, op: Op, operands: &[OperandType<'_>], result: &Type) ->
         Op::Glu { .. } => pointwise(17),
         // Of the activations and of the weight it reads the scales only.
         Op::Rescale => Work { memory_bytes: 0, cache_bytes: written.saturating_mul(2), ops: elems },
-        // Trits at two bits, with their scales: there is one way, nothing is chosen by it.
-        Op::TernaryF32Linear => Work {
+        // Codes of two or four bits, with their scales: there is one way, nothing is chosen by it.
+        Op::TernaryF32Linear | Op::Quant4GroupLinear => Work {
             memory_bytes: weights().fold(0, |sum: u64, ty| {
                 let bits = if ty.dtype == DType::Trit { 2 } else { u64::from(ty.dtype.bits()) };
                 sum.saturating_add(weight_elems(ty).saturating_mul(bits).div_ceil(8))

@@ -18,7 +18,8 @@ pub(super) fn config(model: &Model<'_>) -> Result<Value, Error> {
     };
     let Some(fields) = config.as_object_mut() else { return Err(Error::Bug("config.json is no object".to_owned())) };
     match model.imported.facts.format {
-        WeightFormat::HfPacked => {}
+        // The latter was refused before: it has no trits.
+        WeightFormat::HfPacked | WeightFormat::Quant4 => {}
         // What is said of input norms stays.
         WeightFormat::OnlineMaster => {
             if let Some(quantization) = fields.get_mut("quantization_config").and_then(Value::as_object_mut) {

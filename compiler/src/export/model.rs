@@ -56,13 +56,18 @@ impl<'m> Model<'m> {
             return Err(embeds(checkpoint));
         }
         let graph = &imported.graph;
+        if let Some(first) = &imported.facts.matrices.first_dense {
+            let fault = Fault::new(checkpoint.name(), "a dense matrix", "ternary matrices").tensor(first.as_str());
+            let advice = "the formats that are written say of every matrix of the blocks that it is ternary";
+            return Err(Error::Unsupported(Box::new(fault.next(advice))));
+        }
         let mut parts = Vec::new();
         for (at, decl) in graph.weights.iter().enumerate() {
             let id = WeightId(at as u32);
             let shape = shape(decl)?;
             let data = match &decl.origin {
-                Origin::RopeTable(_) | Origin::TernaryScales => continue,
-                Origin::OnePlus => return Err(odd(decl)),
+                Origin::RopeTable(_) | Origin::TernaryScales | Origin::Quant4Scales | Origin::Quant4Offsets => continue,
+                Origin::Quant4 | Origin::OnePlus => return Err(odd(decl)),
                 Origin::HadamardSigns => return Err(rotated(checkpoint)),
                 Origin::Dense => Data::Dense(DenseType::of(decl.ty.dtype).ok_or_else(|| odd(decl))?),
                 Origin::HfPacked | Origin::OnlineAbsmean | Origin::Gguf | Origin::DenseTernary => {

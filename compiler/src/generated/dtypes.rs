@@ -14,13 +14,16 @@ pub enum DType {
     I32,
     /// -1, 0 or +1.
     Trit,
+    /// 0 to 15.
+    U4,
     /// Activations quantised per row: i8 codes, one f32 scale `s_x` and one i32 sum of the codes.
     Q8,
 }
 
 impl DType {
     /// All of them, in table order.
-    pub const ALL: &'static [DType] = &[DType::F32, DType::F16, DType::Bf16, DType::I32, DType::Trit, DType::Q8];
+    pub const ALL: &'static [DType] =
+        &[DType::F32, DType::F16, DType::Bf16, DType::I32, DType::Trit, DType::U4, DType::Q8];
 
     /// The name in the text form.
     pub const fn name(self) -> &'static str {
@@ -30,6 +33,7 @@ impl DType {
             DType::Bf16 => "bf16",
             DType::I32 => "i32",
             DType::Trit => "trit",
+            DType::U4 => "u4",
             DType::Q8 => "q8",
         }
     }
@@ -42,6 +46,7 @@ impl DType {
             DType::Bf16 => 16,
             DType::I32 => 32,
             DType::Trit => 2,
+            DType::U4 => 4,
             DType::Q8 => 8,
         }
     }

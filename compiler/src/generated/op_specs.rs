@@ -782,6 +782,39 @@ pub static OPS: &[OpSpec] = &[
         source: "own: fusion",
     },
     OpSpec {
+        name: "quant4_group_linear",
+        summary: "i8 codes times 4-bit weights with a scale and an offset per group of columns.",
+        form: Form::Both,
+        fused: false,
+        operands: &[
+            value(
+                "x",
+                tensor(
+                    DTypePattern::Is(DType::Q8),
+                    &[DimPattern::Row("R"), DimPattern::Var("C"), DimPattern::Var("G")],
+                ),
+            ),
+            weight(
+                "w",
+                tensor(
+                    DTypePattern::Is(DType::U4),
+                    &[DimPattern::Var("N"), DimPattern::Product(&DimPattern::Var("C"), &DimPattern::Var("G"))],
+                ),
+            ),
+            weight("s", tensor(DTypePattern::Is(DType::F32), &[DimPattern::Var("N"), DimPattern::Var("C")])),
+            weight("m", tensor(DTypePattern::Is(DType::F32), &[DimPattern::Var("N"), DimPattern::Var("C")])),
+        ],
+        result: tensor(DTypePattern::Is(DType::F32), &[DimPattern::Row("R"), DimPattern::Var("N")]),
+        attrs: &[],
+        constraints: &[Constraint {
+            id: "C1",
+            text: "G is at most 8192, so that sums of 15 * 128 are exact in f32",
+            check: Check::DimAtMost("G", 8192),
+        }],
+        semantics: "y[r, n] = sum_c (acc[r, n, c] / x.scale[r, c]) s[n, c] + (x.sum[r, c] / x.scale[r, c]) m[n, c], acc[r, n, c] = sum_k x.code[r, c, k] * q[n, c, k] exactly in i32; 1 / x.scale first, groups in ascending order from +0, each of the two added with madd (arith::quant4_group_linear)",
+        source: "own: what weights s q + m of a group mean (ggml-quants.c of ggml-org/llama.cpp: Q4_0, Q4_1, Q4_K), in a fixed order",
+    },
+    OpSpec {
         name: "ternary_f32_linear",
         summary: "f32 rows times trits with a scale per group of columns: no rounding of activations.",
         form: Form::Both,

@@ -293,6 +293,12 @@ pub enum Op {
         /// `prefill`: how it is computed for many.
         prefill: Strategy,
     },
+    /// i8 codes times 4-bit weights with a scale and an offset per group of columns.
+    ///
+    /// ```text
+    /// %3 = quant4_group_linear %2, @1, @2, @3 : f32[T, 2]
+    /// ```
+    Quant4GroupLinear,
     /// f32 rows times trits with a scale per group of columns: no rounding of activations.
     ///
     /// ```text
@@ -360,6 +366,7 @@ impl Op {
             Op::RmsNormQuantizeGroups { .. } => "rmsnorm_quantize_groups",
             Op::TernaryGroupLinear { .. } => "ternary_group_linear",
             Op::TernaryGroupLinearAdd { .. } => "ternary_group_linear_add",
+            Op::Quant4GroupLinear => "quant4_group_linear",
             Op::TernaryF32Linear => "ternary_f32_linear",
             Op::Scale { .. } => "scale",
             Op::Gelu => "gelu",
@@ -404,10 +411,11 @@ impl Op {
             Op::RmsNormQuantizeGroups { .. } => 31,
             Op::TernaryGroupLinear { .. } => 32,
             Op::TernaryGroupLinearAdd { .. } => 33,
-            Op::TernaryF32Linear => 34,
-            Op::Scale { .. } => 35,
-            Op::Gelu => 36,
-            Op::L2Norm => 37,
+            Op::Quant4GroupLinear => 34,
+            Op::TernaryF32Linear => 35,
+            Op::Scale { .. } => 36,
+            Op::Gelu => 37,
+            Op::L2Norm => 38,
         }]
     }
 
@@ -464,6 +472,7 @@ impl Op {
             Op::TernaryGroupLinearAdd { decode, prefill } => {
                 vec![("decode", Attr::from(decode)), ("prefill", Attr::from(prefill))]
             }
+            Op::Quant4GroupLinear => vec![],
             Op::TernaryF32Linear => vec![],
             Op::Scale { by } => vec![("by", Attr::from(by))],
             Op::Gelu => vec![],
@@ -526,6 +535,7 @@ impl Op {
             ("ternary_group_linear_add", [Attr::Strategy(a0), Attr::Strategy(a1)]) => {
                 Op::TernaryGroupLinearAdd { decode: *a0, prefill: *a1 }
             }
+            ("quant4_group_linear", []) => Op::Quant4GroupLinear,
             ("ternary_f32_linear", []) => Op::TernaryF32Linear,
             ("scale", [Attr::F32(a0)]) => Op::Scale { by: *a0 },
             ("gelu", []) => Op::Gelu,

@@ -111,12 +111,32 @@ pub enum Packing {
     /// A tile of an even number of columns ends with a further line of zeros.
     /// Bytes: ceil(N / 256) * 64 * (K, plus 1 if that is even).
     C2Tile256,
+    /// Four bits a weight, 8 columns of 16 rows in a cache line, behind the f16 values of their group: scale and offset of each row.
+    ///
+    /// Rows are padded to a multiple of 16. For each tile of 16 rows, for each group of columns: 16 scales s and 16 offsets m of f16, one of each per row: a line;
+    /// and then a line of 64 bytes for each 8 columns, padded with codes 0: byte 4 r + b of it is q0 + 16 q1, where q0 is the code of row r in column b of
+    /// the eight and q1 that in column 4 + b. The weight of a code q is s q + m. Rows that only fill a tile have codes, s and m of 0.
+    /// Bytes: ceil(N / 16) * (K / G) * 64 * (1 + ceil(G / 8)).
+    Q4HTile16x8,
+    /// Four bits a weight, 8 columns of 16 rows in a cache line, behind the f32 values of their group: scale and offset of each row.
+    ///
+    /// Rows are padded to a multiple of 16. For each tile of 16 rows, for each group of columns: 16 scales s and 16 offsets m of f32, one of each per row: two lines;
+    /// and then a line of 64 bytes for each 8 columns, padded with codes 0: byte 4 r + b of it is q0 + 16 q1, where q0 is the code of row r in column b of
+    /// the eight and q1 that in column 4 + b. The weight of a code q is s q + m. Rows that only fill a tile have codes, s and m of 0.
+    /// Bytes: ceil(N / 16) * (K / G) * 64 * (2 + ceil(G / 8)).
+    Q4GTile16x8,
     /// Dense elements as they are, row after row, each row padded with zeros to a multiple of 16 elements.
     ///
     /// Row after row. A row is its K elements, little endian, in the element type of the weight, followed by zeros up to a
     /// multiple of 16 elements: the 16 lanes of every reduction read whole vectors, and padding adds +0.0.
     /// Bytes: N * ceil(K / 16) * 16 * bits / 8.
     DenseRows,
+    /// Dense elements in quads of rows, 16 columns of each in turn: one thread reads one stream.
+    ///
+    /// Rows are padded to a multiple of 16 and columns to a multiple of 16 with zeros. For each four rows, for each 16 columns, for each of
+    /// the four rows: 16 elements, little endian, in the element type of the weight.
+    /// Bytes: ceil(N / 16) * 16 * ceil(K / 16) * 16 * bits / 8.
+    Dense4x16,
     /// A dense vector as f32, padded with zeros to a multiple of 16 elements: read once per row of activations.
     ///
     /// The K elements widened to f32, little endian, followed by zeros up to a multiple of 16 elements.
@@ -152,7 +172,10 @@ impl Packing {
         Packing::N4Tile16x16Pair,
         Packing::Dup16x16,
         Packing::C2Tile256,
+        Packing::Q4HTile16x8,
+        Packing::Q4GTile16x8,
         Packing::DenseRows,
+        Packing::Dense4x16,
         Packing::F32Vector,
         Packing::H6Tile16x16,
     ];
@@ -174,9 +197,12 @@ impl Packing {
             Packing::N4Tile16x16Pair => 11,
             Packing::Dup16x16 => 12,
             Packing::C2Tile256 => 13,
-            Packing::DenseRows => 14,
-            Packing::F32Vector => 15,
-            Packing::H6Tile16x16 => 16,
+            Packing::Q4HTile16x8 => 14,
+            Packing::Q4GTile16x8 => 15,
+            Packing::DenseRows => 16,
+            Packing::Dense4x16 => 17,
+            Packing::F32Vector => 18,
+            Packing::H6Tile16x16 => 19,
         }]
     }
 
@@ -348,6 +374,28 @@ pub static PACKINGS: &[PackingSpec] = &[
         layout: "The code of a trit t is c = t + 1. Rows are padded to a multiple of 256 with the trit 0 (code 1) and cut into tiles of 256. For each tile of\nrows, for each column: one line of 64 bytes. Byte 16 l + 4 q + i of it (l, q, i below 4) is c0 + 4 c1 + 16 c2 + 64 c3, where cf is the code of\nrow 64 q + 16 f + 4 l + i of the tile. So when the bytes of four lines are interleaved within 128 bits, and one field of each is kept, the rows\nof a vector follow one another.\nA tile of an even number of columns ends with a further line of zeros.\nBytes: ceil(N / 256) * 64 * (K, plus 1 if that is even).",
     },
     PackingSpec {
+        name: "q4h_16x8",
+        summary: "Four bits a weight, 8 columns of 16 rows in a cache line, behind the f16 values of their group: scale and offset of each row.",
+        weights: DTypePattern::Is(DType::U4),
+        tile_rows: 16,
+        rows_multiple: 16,
+        block_cols: 8,
+        block_bytes: None,
+        align_bytes: 64,
+        layout: "Rows are padded to a multiple of 16. For each tile of 16 rows, for each group of columns: 16 scales s and 16 offsets m of f16, one of each per row: a line;\nand then a line of 64 bytes for each 8 columns, padded with codes 0: byte 4 r + b of it is q0 + 16 q1, where q0 is the code of row r in column b of\nthe eight and q1 that in column 4 + b. The weight of a code q is s q + m. Rows that only fill a tile have codes, s and m of 0.\nBytes: ceil(N / 16) * (K / G) * 64 * (1 + ceil(G / 8)).",
+    },
+    PackingSpec {
+        name: "q4g_16x8",
+        summary: "Four bits a weight, 8 columns of 16 rows in a cache line, behind the f32 values of their group: scale and offset of each row.",
+        weights: DTypePattern::Is(DType::U4),
+        tile_rows: 16,
+        rows_multiple: 16,
+        block_cols: 8,
+        block_bytes: None,
+        align_bytes: 64,
+        layout: "Rows are padded to a multiple of 16. For each tile of 16 rows, for each group of columns: 16 scales s and 16 offsets m of f32, one of each per row: two lines;\nand then a line of 64 bytes for each 8 columns, padded with codes 0: byte 4 r + b of it is q0 + 16 q1, where q0 is the code of row r in column b of\nthe eight and q1 that in column 4 + b. The weight of a code q is s q + m. Rows that only fill a tile have codes, s and m of 0.\nBytes: ceil(N / 16) * (K / G) * 64 * (2 + ceil(G / 8)).",
+    },
+    PackingSpec {
         name: "dense_rows",
         summary: "Dense elements as they are, row after row, each row padded with zeros to a multiple of 16 elements.",
         weights: DTypePattern::Dense,
@@ -357,6 +405,17 @@ pub static PACKINGS: &[PackingSpec] = &[
         block_bytes: None,
         align_bytes: 64,
         layout: "Row after row. A row is its K elements, little endian, in the element type of the weight, followed by zeros up to a\nmultiple of 16 elements: the 16 lanes of every reduction read whole vectors, and padding adds +0.0.\nBytes: N * ceil(K / 16) * 16 * bits / 8.",
+    },
+    PackingSpec {
+        name: "dense_4x16",
+        summary: "Dense elements in quads of rows, 16 columns of each in turn: one thread reads one stream.",
+        weights: DTypePattern::Dense,
+        tile_rows: 4,
+        rows_multiple: 16,
+        block_cols: 16,
+        block_bytes: None,
+        align_bytes: 64,
+        layout: "Rows are padded to a multiple of 16 and columns to a multiple of 16 with zeros. For each four rows, for each 16 columns, for each of\nthe four rows: 16 elements, little endian, in the element type of the weight.\nBytes: ceil(N / 16) * 16 * ceil(K / 16) * 16 * bits / 8.",
     },
     PackingSpec {
         name: "f32_vector",

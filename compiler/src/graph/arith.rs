@@ -217,6 +217,26 @@ pub fn group_linear(p: Profile, x: &[QuantRow], trits: &[i8], scales: &[f32]) ->
     y
 }
 
+/// One element of a product with weights s q + m of four bits, a scale and an offset per group: activations in i8.
+///
+///   y = sum_c (acc_c * (1 / s_x,c)) * s_c + (sum_c * (1 / s_x,c)) * m_c     acc_c = sum_k code_c,k * q_c,k, exact
+///
+/// from +0, groups in ascending order, each of the two added by [`Profile::madd`]. `x` holds the groups of one row, `sum_c` is that
+/// of a group's codes.
+pub fn quant4_group_linear(p: Profile, x: &[QuantRow], q: &[u8], scales: &[f32], offsets: &[f32]) -> f32 {
+    let mut rest = q;
+    let mut y = 0.0;
+    for ((group, scale), offset) in x.iter().zip(scales).zip(offsets) {
+        let (own, behind) = rest.split_at(group.codes.len().min(rest.len()));
+        let acc: i32 = group.codes.iter().zip(own).map(|(&code, &q)| i32::from(code) * i32::from(q)).sum();
+        let inverse = 1.0 / group.scale;
+        y = p.madd(acc as f32 * inverse, *scale, y);
+        y = p.madd(group.sum as f32 * inverse, *offset, y);
+        rest = behind;
+    }
+    y
+}
+
 /// One element of a product with a scale per group: activations as they are.
 ///
 ///   y = sum_c dot(x_c, t_c) * s_c

@@ -86,7 +86,7 @@ impl Graph {
         let matrices = self.weights.iter().filter(|weight| !matches!(weight.origin, Origin::RopeTable(_)));
         let bytes = matrices.map(|WeightDecl { ty, .. }| {
             let elems = ty.dims.iter().filter_map(|dim| dim.as_const()).map(u64::from).fold(1, u64::saturating_mul);
-            if ty.dtype == DType::Trit { elems / 4 } else { elems.saturating_mul(2) }
+            if matches!(ty.dtype, DType::Trit | DType::U4) { elems / 4 } else { elems.saturating_mul(2) }
         });
         bytes.fold(0, u64::saturating_add)
     }

@@ -102,6 +102,9 @@ impl Display for Origin {
             Origin::DenseTernary => f.write_str("dense_ternary"),
             Origin::TernaryScales => f.write_str("ternary_scales"),
             Origin::OnePlus => f.write_str("one_plus"),
+            Origin::Quant4 => f.write_str("quant4"),
+            Origin::Quant4Scales => f.write_str("quant4_scales"),
+            Origin::Quant4Offsets => f.write_str("quant4_offsets"),
             Origin::HadamardSigns => f.write_str("hadamard_signs"),
             Origin::RopeTable(spec) => write!(f, "rope {spec}"),
         }

@@ -92,7 +92,7 @@ impl DenseType {
             DType::F32 => Some(DenseType::F32),
             DType::F16 => Some(DenseType::F16),
             DType::Bf16 => Some(DenseType::Bf16),
-            DType::I32 | DType::Trit | DType::Q8 => None,
+            DType::I32 | DType::Trit | DType::U4 | DType::Q8 => None,
         }
     }
     /// As an element type of the graph.
@@ -233,6 +233,12 @@ pub enum Origin {
     TernaryScales,
     /// 1 + w of a tensor w that is stored dense: `f32[K]`.
     OnePlus,
+    /// The codes of a matrix of four bits a weight with a scale and an offset per group: `u4[N, K]`.
+    Quant4,
+    /// The scales s of such a matrix: `f32[N, C]`; a weight is s q + m.
+    Quant4Scales,
+    /// The offsets m of such a matrix: `f32[N, C]`.
+    Quant4Offsets,
     /// What a GGUF file says of the signs in front of its Hadamard matrices: `f32[K]`, each 1 or -1.
     HadamardSigns,
     /// Cosines and sines of the rotary embedding, generated; `f32[P, head_dim]`, first half cosines, second half sines.

@@ -11,11 +11,13 @@ use super::config::Config;
 use super::dialect::Dialect;
 use super::error::Error;
 use super::gguf_config::Hadamard;
-use super::quantization::{Activations, ScaleRule, WeightFormat};
+use super::quantization::{Activations, Four, ScaleRule, WeightFormat};
 use super::refused_type::{no_numbers, no_trits};
 use super::weights::CheckpointWeights;
 use crate::checkpoint::gguf::Encoding;
+use crate::checkpoint::gguf::types::quant4;
 use crate::checkpoint::matrix::Matrix;
+use crate::checkpoint::packed4::{self, Packing4};
 use crate::checkpoint::ternary::Scales;
 use crate::checkpoint::{self, Checkpoint, Fault, StoredType, Tensor, absmean, dense, packed};
 use crate::graph::infer::{infer, operand_types};
@@ -141,8 +143,28 @@ impl<'c> Builder<'c> {
         if matches!(self.config.quantization.format, WeightFormat::DenseTernary | WeightFormat::Gguf) {
             return self.weight_only(x, &format!("{name}.weight"), [outputs, inputs]);
         }
+        if let Some(Four { packing, group }) = self.config.quantization.four {
+            let group = group.unwrap_or(inputs);
+            self.packed4(packing, name, [outputs, inputs], group)?;
+            return self.quant4_product(x, &format!("{name}.qweight"), [outputs, inputs], group);
+        }
         let weight = self.ternary(name, outputs, inputs)?;
         self.quantised_product(x, weight)
+    }
+
+    /// Finds the tensors of a layer of AWQ or GPTQ, and checks them.
+    fn packed4(&mut self, packing: Packing4, name: &str, shape: [u32; 2], group: u32) -> Result<(), Error> {
+        let [words, zeros, scales] = packed4_names(name).map(|name| self.find(&name));
+        let [rows, cols] = shape.map(|n| n as usize);
+        if let (Some(words), Some(zeros), Some(scales)) = (words, zeros, scales) {
+            packed4::Matrix::new(packing, [words, zeros, scales], [rows, cols], group as usize)?;
+        }
+        let order = format!("{name}.g_idx");
+        if let (Packing4::Gptq { .. }, Some(groups)) = (packing, self.checkpoint.tensor(&order)) {
+            packed4::check_order(&groups, cols, group as usize)?;
+            self.used.insert(order);
+        }
+        Ok(())
     }
 
     /// `x`, the input of the matrix called `name`, rotated if the file wants it so.
@@ -195,7 +217,9 @@ impl<'c> Builder<'c> {
     fn weight_only(&mut self, x: ValueId, name: &str, [rows, cols]: [u32; 2]) -> Result<ValueId, Error> {
         let origin = match self.config.quantization.format {
             WeightFormat::Gguf => Origin::Gguf,
-            WeightFormat::DenseTernary | WeightFormat::HfPacked | WeightFormat::OnlineMaster => Origin::DenseTernary,
+            WeightFormat::DenseTernary | WeightFormat::HfPacked | WeightFormat::OnlineMaster | WeightFormat::Quant4 => {
+                Origin::DenseTernary
+            }
         };
         let (scales, beside) = match self.find(name) {
             None => (Scales::Tensor(1.0), 1.0),
@@ -207,8 +231,12 @@ impl<'c> Builder<'c> {
                     return Err(Error::input(fault.next(advice)));
                 }
                 self.check_shape(&tensor, &[rows, cols])?;
+                let may_be_dense = self.config.quantization.may_be_dense;
                 match tensor.stored() {
                     StoredType::Block(encoding) if encoding.is_ternary() => {}
+                    StoredType::Block(encoding) if may_be_dense && !matches!(encoding, Encoding::Undecoded(_)) => {
+                        return self.dense_product(x, name, &tensor, [rows, cols]);
+                    }
                     StoredType::F32 | StoredType::F16 | StoredType::Bf16 => {}
                     StoredType::Block(_) | StoredType::U8 | StoredType::Other(_) => {
                         return Err(no_trits(self.checkpoint, &tensor));
@@ -217,6 +245,12 @@ impl<'c> Builder<'c> {
                 let order = self.dialect().row_order(name);
                 let scales = Matrix::new(tensor, [rows as usize, cols as usize], order)?.scales()?;
                 self.checkpoint.release(tensor.name(), 0..tensor.len_bytes());
+                if let Scales::Nowhere(place) = scales {
+                    if !may_be_dense {
+                        return Err(place.refusal(&tensor).into());
+                    }
+                    return self.dense_product(x, name, &tensor, [rows, cols]);
+                }
                 (scales, self.scale_beside(name, &tensor)?)
             }
         };
@@ -227,7 +261,7 @@ impl<'c> Builder<'c> {
                 let weight = self.declare(name, DType::Trit, &[rows, cols], scale, origin);
                 return self.quantised_product(x, weight);
             }
-            (Scales::Tensor(_) | Scales::Rows, _) => cols,
+            (Scales::Tensor(_) | Scales::Rows | Scales::Nowhere(_), _) => cols,
             (Scales::Groups(group), _) => group as u32,
         };
         let one = Some(F32::new(1.0));
@@ -245,6 +279,41 @@ impl<'c> Builder<'c> {
             }
         };
         self.op(op, [Operand::Value(x), Operand::Weight(trits), Operand::Weight(scales)]) // [R, outputs]
+    }
+
+    /// x times a matrix that is not ternary, as it is stored; blocks in f16, or in f32 where nothing is to be rounded.
+    fn dense_product(
+        &mut self,
+        x: ValueId,
+        name: &str,
+        tensor: &Tensor<'_>,
+        shape: [u32; 2],
+    ) -> Result<ValueId, Error> {
+        if let (StoredType::Block(encoding), Activations::I8) = (tensor.stored(), self.config.quantization.activations)
+            && quant4::is_quant4(encoding)
+        {
+            return self.quant4_product(x, name, shape, quant4::GROUP as u32);
+        }
+        let dtype = match (tensor.stored(), self.config.quantization.activations) {
+            (StoredType::F16, _) | (StoredType::Block(_), Activations::I8) => DType::F16,
+            (StoredType::Bf16, _) => DType::Bf16,
+            _ => DType::F32,
+        };
+        let weight = self.declare(name, dtype, &shape, None, Origin::Dense);
+        let matrix = self.op(Op::Widen, [Operand::Weight(weight)])?; // [outputs, inputs]
+        self.values(Op::MatMul, [x, matrix]) // [R, outputs]
+    }
+
+    /// x, quantised per group, times a matrix of four bits a weight with a scale and an offset per group.
+    fn quant4_product(&mut self, x: ValueId, name: &str, shape: [u32; 2], group: u32) -> Result<ValueId, Error> {
+        let [rows, cols] = shape;
+        let factors = [rows, cols.checked_div(group).unwrap_or(1)];
+        let codes = self.declare(name, DType::U4, &shape, None, Origin::Quant4);
+        let scales = self.declare(name, DType::F32, &factors, None, Origin::Quant4Scales);
+        let offsets = self.declare(name, DType::F32, &factors, None, Origin::Quant4Offsets);
+        let x = self.values(Op::QuantizeGroups { group }, [x])?; // [R, C, inputs / C]
+        let weights = [codes, scales, offsets].map(Operand::Weight);
+        self.op(Op::Quant4GroupLinear, [Operand::Value(x)].into_iter().chain(weights)) // [R, outputs]
     }
 
     /// The dense tensor called `name`, of `shape`.
@@ -300,7 +369,7 @@ impl<'c> Builder<'c> {
                 };
                 (scale, Origin::OnlineAbsmean)
             }
-            WeightFormat::DenseTernary | WeightFormat::Gguf => {
+            WeightFormat::DenseTernary | WeightFormat::Gguf | WeightFormat::Quant4 => {
                 return Err(Error::Bug(format!("{weight_name} need not have one scale")));
             }
         };
@@ -407,8 +476,9 @@ impl<'c> Builder<'c> {
         }
         self.graph.outputs = outputs;
         let signs = self.config.hadamard.as_ref().and_then(|hadamard| hadamard.signs.clone());
-        let weights =
-            CheckpointWeights::new(self.checkpoint, self.config.dialect, &self.graph.weights, self.quantisers, signs);
+        let packing4 = self.config.quantization.four.map(|four| four.packing);
+        let (dialect, all) = (self.config.dialect, &self.graph.weights);
+        let weights = CheckpointWeights::new(self.checkpoint, dialect, all, self.quantisers, signs, packing4);
         Ok((self.graph, weights))
     }
 
@@ -430,6 +500,11 @@ impl<'c> Builder<'c> {
         let ty = TensorType::new(dtype, dims);
         self.graph.declare(WeightDecl { name: name.to_owned(), ty, scale, origin })
     }
+}
+
+/// The tensors of a layer of AWQ or GPTQ.
+pub(super) fn packed4_names(layer: &str) -> [String; 3] {
+    ["qweight", "qzeros", "scales"].map(|part| format!("{layer}.{part}"))
 }
 
 /// The factor that multiplies a trit.

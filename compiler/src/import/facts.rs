@@ -8,7 +8,7 @@ use serde::ser::{SerializeMap, Serializer};
 use super::config::{Architecture, Config};
 use super::generation::Generation;
 use super::quantization::{Activations, ScaleRule, WeightFormat};
-use crate::graph::{RopeScaling, RopeSpec};
+use crate::graph::{DType, Graph, Op, Operand, RopeScaling, RopeSpec};
 
 /// Facts about a model.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -54,8 +54,44 @@ pub struct ModelFacts {
     pub scale_rule: ScaleRule,
     /// How activations meet ternary weights.
     pub activations: Activations,
+    /// Matrices of the blocks: ternary ones, and dense ones.
+    pub matrices: Matrices,
     /// Whether the embedding table is also the head.
     pub tied: bool,
+}
+
+/// What the matrices of the blocks are.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize)]
+pub struct Matrices {
+    /// How many are ternary.
+    pub ternary: u32,
+    /// How many have four bits a weight.
+    pub quant4: u32,
+    /// How many are dense.
+    pub dense: u32,
+    /// The first one that is not ternary.
+    pub first_dense: Option<String>,
+}
+
+impl Matrices {
+    /// Those of a graph in source form.
+    pub(super) fn of(graph: &Graph) -> Self {
+        let mut all = Self::default();
+        for decl in &graph.weights {
+            all.ternary = all.ternary.saturating_add(u32::from(decl.ty.dtype == DType::Trit));
+            if decl.ty.dtype == DType::U4 {
+                all.quant4 = all.quant4.saturating_add(1);
+                all.first_dense.get_or_insert_with(|| decl.name.clone());
+            }
+        }
+        for node in graph.nodes.iter().filter(|node| node.op == Op::Widen && node.block.is_some()) {
+            all.dense = all.dense.saturating_add(1);
+            if let (None, Some(Operand::Weight(weight))) = (&all.first_dense, node.operands.first()) {
+                all.first_dense = Some(graph.weight(*weight).name.clone());
+            }
+        }
+        all
+    }
 }
 
 impl ModelFacts {
@@ -85,6 +121,7 @@ impl ModelFacts {
             format: config.quantization.format,
             scale_rule: config.quantization.scale_rule,
             activations: config.quantization.activations,
+            matrices: Matrices::default(),
             tied: config.tied,
         }
     }

@@ -13,7 +13,7 @@ use super::facts::ModelFacts;
 use super::{ImportOptions, import};
 use crate::checkpoint::{Checkpoint, Histogram, printable};
 use crate::graph::{DType, Dim, Op, Origin, TensorType, WeightDecl, WeightId};
-use crate::weights::Dense;
+use crate::weights::{Dense, WeightData};
 
 /// A file of weights.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -105,6 +105,18 @@ pub fn inspect(checkpoint: &Checkpoint) -> Result<InspectReport, Error> {
             Origin::RopeTable(_) => rope_bytes += elems(&decl.ty) * elem_bytes(decl.ty.dtype),
             // Counted with their trits, or part of the metadata.
             Origin::TernaryScales | Origin::HadamardSigns => {}
+            Origin::Quant4 => {
+                let [rows, cols] = [0, 1].map(|i| decl.ty.dims.get(i).and_then(|d| d.as_const()).unwrap_or(0) as usize);
+                let mut codes = vec![0; rows.saturating_mul(cols)];
+                let read = imported.weights.codes(id, [rows, cols], 0..rows, &mut codes);
+                read.map_err(|e| Error::Bug(e.to_string()))?;
+                dense_elems += elems(&decl.ty);
+                dense_bytes += elems(&decl.ty).div_ceil(2);
+            }
+            Origin::Quant4Scales | Origin::Quant4Offsets => {
+                imported.weights.read_dense(id)?;
+                dense_bytes += elems(&decl.ty) * elem_bytes(decl.ty.dtype);
+            }
             Origin::HfPacked | Origin::OnlineAbsmean | Origin::Gguf | Origin::DenseTernary => {
                 let trits = Histogram::of(&imported.weights.read_trits(id)?.data);
                 let disk_bytes = imported.weights.stored(id).map_or(0, |t| t.len_bytes() as u64);
@@ -187,7 +199,7 @@ fn elem_bytes(dtype: DType) -> u64 {
     match dtype {
         DType::F32 | DType::I32 => 4,
         DType::F16 | DType::Bf16 => 2,
-        DType::Trit | DType::Q8 => 1,
+        DType::Trit | DType::U4 | DType::Q8 => 1,
     }
 }
 
@@ -218,6 +230,7 @@ impl fmt::Display for InspectReport {
             super::WeightFormat::HfPacked => "Hugging Face BitNet, four trits to a byte",
             super::WeightFormat::OnlineMaster => "full-precision master weights",
             super::WeightFormat::Gguf => "tensors of a GGUF file",
+            super::WeightFormat::Quant4 => "four bits a weight, with a scale and a zero point per group",
             super::WeightFormat::DenseTernary => "dense tensors that are ternary already",
         };
         let rule = match m.scale_rule {

@@ -32,7 +32,7 @@ mod weights;
 
 pub use config::Architecture;
 pub use error::Error;
-pub use facts::ModelFacts;
+pub use facts::{Matrices, ModelFacts};
 pub use generation::GenerationDefaults;
 pub use inspect::{InspectReport, KindReport, MemoryEstimate, WeightFile, inspect};
 pub use inspect_gguf::{GgufReport, inspect_gguf};
@@ -117,6 +117,7 @@ pub fn import(checkpoint: &Checkpoint, options: &ImportOptions) -> Result<Import
     // Each scale that was read brought a neighbourhood of pages with it.
     checkpoint.release_all();
     let mut facts = ModelFacts::new(&config, &generation);
+    facts.matrices = Matrices::of(&graph);
     facts.bos = facts.bos.or(texts.bos);
     facts.eos.extend(texts.eos.iter().filter(|id| !config.eos.contains(id) && !generation.eos.contains(id)));
     if facts.embedding.is_some() {

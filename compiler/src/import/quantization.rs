@@ -9,7 +9,8 @@
 //! | `autobitlinear` | `online` | master weights | t * max(mean of the absolute weights, 1e-5) |
 //! | none, but `weight_bits` 1 and `input_bits` 8 | | master weights | t * max(mean of the absolute weights, 1e-5) |
 //! | none, but norms in front of projections | | master weights | t * max(mean of the absolute weights, 1e-5) |
-//! | no `quantization_config` | | -s, 0, +s as dense weights | t * s |
+//! | `quant_method` awq or gptq, 4 bits | | codes, zero points, scales | s (q - z): no trits |
+//! | no `quantization_config` | | -s, 0, +s as dense weights | t * s; a matrix that is not ternary is dense |
 //!
 //! Source: Hugging Face transformers, `utils/quantization_config.py` and `integrations/bitnet.py`.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
@@ -20,6 +21,7 @@ use super::config::{CONFIG, WEIGHT_BITS};
 use super::error::Error;
 use super::fields::Fields;
 use crate::checkpoint::Fault;
+use crate::checkpoint::packed4::Packing4;
 use crate::graph::F32;
 
 /// How the trits are stored.
@@ -35,6 +37,8 @@ pub enum WeightFormat {
     Gguf,
     /// Dense tensors whose elements are ternary already.
     DenseTernary,
+    /// Four bits a weight, with a scale and a zero point per group of columns.
+    Quant4,
 }
 
 /// Where the factor that turns a trit into a weight comes from.
@@ -90,6 +94,18 @@ pub(super) struct Quantization {
     pub(super) input_norm_eps: Option<F32>,
     /// How activations meet the weights.
     pub(super) activations: Activations,
+    /// Whether matrices may be dense: nothing says that they are ternary.
+    pub(super) may_be_dense: bool,
+    /// Of four bits a weight: how they lie, and the columns that share a scale.
+    pub(super) four: Option<Four>,
+}
+
+/// What AWQ and GPTQ say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Four {
+    pub(super) packing: Packing4,
+    /// `None`: all columns.
+    pub(super) group: Option<u32>,
 }
 
 /// What tern compiles, for the error messages.
@@ -134,8 +150,13 @@ pub(super) fn quantization(
             scale_rule: ScaleRule::Magnitude,
             input_norm_eps: None,
             activations: wanted.unwrap_or(Activations::I8),
+            may_be_dense: true,
+            four: None,
         });
     };
+    if let (Some("awq" | "gptq"), false) = (fields.text("quant_method")?, trained_in_i8) {
+        return four_bits(&mut fields, wanted);
+    }
     if wanted == Some(Activations::F32) {
         return Err(defined_with_i8("quantization_config"));
     }
@@ -172,7 +193,72 @@ pub(super) fn quantization(
     let eps = fields.positive("rms_norm_eps")?.unwrap_or(F32::new(INPUT_NORM_EPS));
     let input_norm_eps = fields.boolean("use_rms_norm")?.unwrap_or(false).then_some(eps);
     fields.refuse_unread()?;
-    Ok(Quantization { format, scale_rule, input_norm_eps, activations: Activations::I8 })
+    Ok(Quantization {
+        format,
+        scale_rule,
+        input_norm_eps,
+        activations: Activations::I8,
+        may_be_dense: false,
+        four: None,
+    })
+}
+
+/// What the configurations of AWQ and GPTQ say.
+fn four_bits(fields: &mut Fields<'_>, wanted: Option<Activations>) -> Result<Quantization, Error> {
+    let is_awq = fields.text("quant_method")? == Some("awq");
+    if fields.u32("bits", 0..=u32::MAX)? != Some(4) {
+        return Err(Error::unsupported(fields.fault("bits", "4")));
+    }
+    // -1 is one group of all columns.
+    let all = fields.get("group_size").and_then(serde_json::Value::as_i64) == Some(-1);
+    let group = if all { None } else { fields.u32("group_size", 1..=8192)? };
+    if !all && !group.is_some_and(|group| group.is_multiple_of(16)) {
+        return Err(Error::unsupported(fields.fault("group_size", "a multiple of 16 up to 8192, or -1")));
+    }
+    let packing = if is_awq {
+        if !matches!(fields.text("version")?, None | Some("gemm" | "GEMM")) {
+            return Err(Error::unsupported(fields.fault("version", "\"gemm\"")));
+        }
+        if fields.boolean("zero_point")? == Some(false) {
+            return Err(Error::unsupported(fields.fault("zero_point", "true")));
+        }
+        if fields.list("modules_to_not_convert")?.is_some_and(|list| !list.is_empty()) {
+            return Err(Error::unsupported(fields.fault("modules_to_not_convert", "null")));
+        }
+        Packing4::Awq
+    } else {
+        // How it was quantised changes nothing now; the order of inputs is looked at in the tensors.
+        for key in ["sym", "desc_act", "true_sequential", "static_groups"] {
+            fields.boolean(key)?;
+        }
+        if fields.boolean("lm_head")? == Some(true) {
+            return Err(Error::unsupported(fields.fault("lm_head", "false")));
+        }
+        for key in ["damp_percent", "dataset", "model_name_or_path", "model_file_base_name", "meta", "quantizer"] {
+            fields.get(key);
+        }
+        match fields.text("checkpoint_format")? {
+            None | Some("gptq") => Packing4::Gptq { less_one: true },
+            Some("gptq_v2") => Packing4::Gptq { less_one: false },
+            Some(_) => {
+                let expected = "\"gptq\" or \"gptq_v2\"";
+                return Err(Error::unsupported(fields.fault("checkpoint_format", expected)));
+            }
+        }
+    };
+    fields.refuse_unread()?;
+    if wanted == Some(Activations::F32) {
+        let fault = fields.fault("quant_method", "activations i8, or none asked for");
+        return Err(Error::unsupported(fault.next("leave out --activations f32: such weights meet activations in i8")));
+    }
+    Ok(Quantization {
+        format: WeightFormat::Quant4,
+        scale_rule: ScaleRule::Multiplies,
+        input_norm_eps: None,
+        activations: Activations::I8,
+        may_be_dense: false,
+        four: Some(Four { packing, group }),
+    })
 }
 
 /// Of embedding models with a norm in front of each projection, of whose `BitLinear` the configuration says nothing: absmean
@@ -185,7 +271,14 @@ pub(super) fn bitlinear_embedding(config: &mut Fields<'_>, wanted: Option<Activa
     }
     let input_norm_eps = Some(config.need_positive("rms_norm_eps")?);
     let (format, scale_rule) = (WeightFormat::OnlineMaster, ScaleRule::Absmean);
-    Ok(Quantization { format, scale_rule, input_norm_eps, activations: Activations::I8 })
+    Ok(Quantization {
+        format,
+        scale_rule,
+        input_norm_eps,
+        activations: Activations::I8,
+        may_be_dense: false,
+        four: None,
+    })
 }
 
 /// What 1bitLLM's configurations say: bits of weights and of activations, both made of full-precision ones as a model runs.
@@ -202,7 +295,14 @@ fn one_bit_llm(config: &mut Fields<'_>, wanted: Option<Activations>) -> Result<Q
         return Err(defined_with_i8(INPUT_BITS));
     }
     let (format, scale_rule) = (WeightFormat::OnlineMaster, ScaleRule::Absmean);
-    Ok(Quantization { format, scale_rule, input_norm_eps: None, activations: Activations::I8 })
+    Ok(Quantization {
+        format,
+        scale_rule,
+        input_norm_eps: None,
+        activations: Activations::I8,
+        may_be_dense: false,
+        four: None,
+    })
 }
 
 fn defined_with_i8(key: &str) -> Error {

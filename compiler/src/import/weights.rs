@@ -8,13 +8,16 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::builder::packed4_names;
 use super::dialect::Dialect;
 use super::error::Error;
 use super::gguf_config::Signs;
+use crate::checkpoint::gguf::types::quant4::{self, Factor};
 use crate::checkpoint::matrix::Matrix;
+use crate::checkpoint::packed4::{self, Packing4};
 use crate::checkpoint::{Checkpoint, Tensor, absmean, dense, packed};
 use crate::graph::rope_table::rope_table;
-use crate::graph::{DenseType, Origin, TensorType, WeightDecl, WeightId};
+use crate::graph::{DType, DenseType, Origin, TensorType, WeightDecl, WeightId};
 use crate::weights::{Dense, DenseShape, Trits, WeightData, WeightError};
 
 /// The weights of an imported graph. Cheap to clone: clones share the checkpoint.
@@ -27,6 +30,8 @@ pub struct CheckpointWeights {
     quantisers: Arc<BTreeMap<WeightId, f32>>,
     /// Those in front of Hadamard matrices; `None`: all are 1.
     signs: Option<Arc<Signs>>,
+    /// Of AWQ and GPTQ.
+    packing4: Option<Packing4>,
 }
 
 impl CheckpointWeights {
@@ -37,9 +42,10 @@ impl CheckpointWeights {
         decls: &[WeightDecl],
         quantisers: BTreeMap<WeightId, f32>,
         signs: Option<Arc<Signs>>,
+        packing4: Option<Packing4>,
     ) -> Self {
         let checkpoint = checkpoint.clone();
-        Self { checkpoint, dialect, decls: decls.into(), quantisers: Arc::new(quantisers), signs }
+        Self { checkpoint, dialect, decls: decls.into(), quantisers: Arc::new(quantisers), signs, packing4 }
     }
 
     /// The trits of `weight`.
@@ -65,6 +71,13 @@ impl CheckpointWeights {
         let decl = self.decl(weight)?;
         let dims = const_dims(&decl.ty);
         match (&decl.origin, dims.as_slice()) {
+            (Origin::Dense, &[_, cols]) => {
+                let order = self.dialect.row_order(&decl.name);
+                let half = decl.ty.dtype == DType::F16;
+                let elems = dense::decode_matrix(&self.tensor(decl)?, cols, order, half);
+                self.give_back(decl);
+                Ok(elems?)
+            }
             (Origin::Dense, _) => {
                 let elems = dense::decode(&self.tensor(decl)?);
                 self.give_back(decl);
@@ -84,6 +97,11 @@ impl CheckpointWeights {
                 self.give_back(decl);
                 Ok(Dense::F32(factors?))
             }
+            (Origin::Quant4Scales | Origin::Quant4Offsets, &[rows, _]) => {
+                let factors = self.quant4_factors(decl, 0..rows);
+                self.give_back(decl);
+                Ok(Dense::F32(factors?))
+            }
             (Origin::HadamardSigns, &[elems]) => Ok(Dense::F32(self.hadamard_signs(decl, elems)?)),
             (
                 Origin::RopeTable(_)
@@ -92,7 +110,10 @@ impl CheckpointWeights {
                 | Origin::OnlineAbsmean
                 | Origin::Gguf
                 | Origin::DenseTernary
-                | Origin::TernaryScales,
+                | Origin::TernaryScales
+                | Origin::Quant4
+                | Origin::Quant4Scales
+                | Origin::Quant4Offsets,
                 _,
             ) => Err(not_dense(decl)),
         }
@@ -112,9 +133,21 @@ impl CheckpointWeights {
                 let order = self.dialect.row_order(&decl.name);
                 Ok(Matrix::new(self.tensor(decl)?, shape, order)?.codes(rows, out)?)
             }
-            Origin::Dense | Origin::OnePlus | Origin::RopeTable(_) | Origin::TernaryScales | Origin::HadamardSigns => {
-                Err(not_ternary(decl))
+            Origin::Quant4 if self.packing4.is_some() => {
+                let groups = self.packed4_groups(decl)?;
+                Ok(self.packed4(decl, shape, groups)?.codes(rows, out)?)
             }
+            Origin::Quant4 => {
+                let order = self.dialect.row_order(&decl.name);
+                Ok(quant4::Matrix::new(self.tensor(decl)?, shape, order)?.codes(rows, out)?)
+            }
+            Origin::Dense
+            | Origin::OnePlus
+            | Origin::RopeTable(_)
+            | Origin::TernaryScales
+            | Origin::Quant4Scales
+            | Origin::Quant4Offsets
+            | Origin::HadamardSigns => Err(not_ternary(decl)),
         }
     }
 
@@ -134,7 +167,10 @@ impl CheckpointWeights {
                     return Err(Error::Bug(format!("{shape:?} was asked of {}, {}", decl.name, decl.ty)));
                 }
                 let tensor = self.tensor(decl)?;
-                dense::copy_rows(&tensor, [shape.rows, shape.cols], rows.clone(), row_bytes, out)?;
+                let order = self.dialect.row_order(&decl.name);
+                let half = shape.dtype == DenseType::F16;
+                let to = (row_bytes, out);
+                dense::copy_matrix(&tensor, [shape.rows, shape.cols], rows.clone(), to, order, half)?;
                 let row_bytes = tensor.len_bytes() / shape.rows.max(1);
                 self.checkpoint.release(tensor.name(), rows.start * row_bytes..rows.end * row_bytes);
                 Ok(())
@@ -160,7 +196,13 @@ impl CheckpointWeights {
                 write_rows(&factors, shape.cols, row_bytes, out);
                 Ok(())
             }
-            Origin::HfPacked | Origin::OnlineAbsmean | Origin::Gguf | Origin::DenseTernary => Err(not_dense(decl)),
+            Origin::Quant4Scales | Origin::Quant4Offsets => {
+                write_rows(&self.quant4_factors(decl, rows)?, shape.cols, row_bytes, out);
+                Ok(())
+            }
+            Origin::HfPacked | Origin::OnlineAbsmean | Origin::Gguf | Origin::DenseTernary | Origin::Quant4 => {
+                Err(not_dense(decl))
+            }
         }
     }
 
@@ -186,6 +228,43 @@ impl CheckpointWeights {
             factors.iter_mut().for_each(|factor| *factor *= beside);
         }
         Ok(factors)
+    }
+
+    /// Scales or offsets of some rows of a matrix of four bits a weight.
+    fn quant4_factors(&self, decl: &WeightDecl, rows: Range<usize>) -> Result<Vec<f32>, Error> {
+        let which = if decl.origin == Origin::Quant4Scales { Factor::Scale } else { Factor::Offset };
+        if self.packing4.is_some() {
+            let of_codes = self.decls.iter().find(|codes| codes.origin == Origin::Quant4 && codes.name == decl.name);
+            let shape = of_codes.map(|codes| const_dims(&codes.ty));
+            let (Some(&[n, k]), &[_, groups]) = (shape.as_deref(), const_dims(&decl.ty).as_slice()) else {
+                return Err(Error::Bug(format!("{} has no codes", decl.name)));
+            };
+            return Ok(self.packed4(decl, [n, k], groups)?.factors(rows, which)?);
+        }
+        let tensor = self.tensor(decl)?;
+        let order = self.dialect.row_order(&decl.name);
+        Ok(quant4::Matrix::new(tensor, matrix_shape(&tensor), order)?.factors(rows, which)?)
+    }
+
+    /// Groups of a row of a matrix of AWQ or GPTQ.
+    fn packed4_groups(&self, decl: &WeightDecl) -> Result<usize, Error> {
+        let [.., scales] = packed4_names(decl.name.trim_end_matches(".qweight"));
+        let missing = || Error::Bug(format!("the checkpoint lost tensor {scales}"));
+        let scales = self.checkpoint.tensor(&scales).ok_or_else(missing)?;
+        Ok(scales.shape().first().copied().unwrap_or(0))
+    }
+
+    /// A matrix of AWQ or GPTQ, of `shape` with so many groups.
+    fn packed4(&self, decl: &WeightDecl, shape: [usize; 2], groups: usize) -> Result<packed4::Matrix<'_>, Error> {
+        let layer = decl.name.trim_end_matches(".qweight");
+        let packing = self.packing4.ok_or_else(|| Error::Bug(format!("{layer} is not packed in words")))?;
+        let [words, zeros, scales] = packed4_names(layer).map(|name| {
+            let missing = || Error::Bug(format!("the checkpoint lost tensor {name}"));
+            self.checkpoint.tensor(&name).ok_or_else(missing)
+        });
+        let [_, cols] = shape;
+        let group = cols.checked_div(groups).unwrap_or(0);
+        Ok(packed4::Matrix::new(packing, [words?, zeros?, scales?], shape, group)?)
     }
 
     fn decl(&self, weight: WeightId) -> Result<&WeightDecl, Error> {

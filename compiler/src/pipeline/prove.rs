@@ -58,12 +58,13 @@ pub(super) fn prove(graph: &Graph, weights: &dyn WeightData, costs: &Costs, targ
         }
     }
     for node in &graph.nodes {
-        if let (true, Some(Operand::Weight(scales))) = (is_grouped(node.op), node.operands.get(2))
-            && !proved.proofs.f16_scales.contains(scales)
-            && all_f16(graph, *scales, weights)?
-        {
-            proved.facts.entry(*scales).or_default().is_f16 = true;
-            proved.proofs.f16_scales.insert(*scales);
+        let factors = if node.op == Op::Quant4GroupLinear { 2 } else { usize::from(is_grouped(node.op)) };
+        for operand in node.operands.iter().skip(2).take(factors) {
+            let Operand::Weight(scales) = operand else { continue };
+            if !proved.proofs.f16_scales.contains(scales) && all_f16(graph, *scales, weights)? {
+                proved.facts.entry(*scales).or_default().is_f16 = true;
+                proved.proofs.f16_scales.insert(*scales);
+            }
         }
     }
     Ok(proved)

@@ -10,6 +10,7 @@ use super::dup::DupScratch;
 use super::groups::{GroupShape, GroupTableScratch, tile_scale_bytes};
 use super::layout::trit_tiles;
 use super::lut::LutScratch;
+use super::quant4::Quant4Matrix;
 use super::table::TableScratch;
 use crate::generated::packings::Packing;
 use crate::graph::DenseType;
@@ -82,6 +83,7 @@ pub enum Regime {
     },
 }
 
+pub use super::dense::DenseOrder;
 pub use super::groups::{GroupRows, GroupScales};
 pub use super::trit_packing::TritPacking;
 pub use super::variant::{Variant, Vectors};
@@ -231,19 +233,33 @@ pub enum KernelKind {
         /// Whether residual rows are added.
         adds: bool,
     },
+    /// Four bits a weight with a scale and an offset per group times rows of codes. Args: w, codes, out, rows, lo, hi (tiles).
+    Quant4 {
+        /// N.
+        rows: u32,
+        /// K.
+        cols: u32,
+        /// Columns of a group: a multiple of 16, or K.
+        group: u32,
+        /// How scales and offsets lie.
+        stored: GroupScales,
+    },
     /// acc * (s_w / s_x). Args: acc, scales, out, s_w, lo, hi (rows).
     Rescale {
         /// Elements of a row.
         cols: u32,
     },
-    /// f32 rows times dense rows. Args: w, x, out, rows, lo, hi (rows of w).
+    /// f32 rows times dense rows. Args: w, x, out, rows, lo, hi (units of the order: rows of w, or tiles of 16, of which all
+    /// results are written: those behind the last row are 0).
     Dense {
         /// Element type of the weight.
         dtype: DenseType,
-        /// N: elements from one result row to the next (results are not padded: they are the caller's).
+        /// N.
         rows: u32,
         /// K.
         cols: u32,
+        /// How the rows lie.
+        order: DenseOrder,
         /// Bytes from one result row to the next.
         out_row_bytes: u32,
     },
@@ -381,8 +397,16 @@ impl fmt::Display for KernelKind {
                 write!(f, "product_q8x{}_{}__{rows}x{cols}_{bytes}", Packing::Dup16x16.name(), epilogue.name())
             }
             KernelKind::Rescale { cols } => write!(f, "rescale_i32_f32__{cols}"),
-            KernelKind::Dense { dtype, rows, cols, out_row_bytes } => {
-                write!(f, "dense_f32x{}__{rows}x{cols}_stride{out_row_bytes}", dtype.name())
+            KernelKind::Dense { dtype, rows, cols, order, out_row_bytes } => {
+                let order = match order {
+                    DenseOrder::Rows => "",
+                    DenseOrder::Quads => "_4x16",
+                };
+                write!(f, "dense_f32x{}{order}__{rows}x{cols}_stride{out_row_bytes}", dtype.name())
+            }
+            KernelKind::Quant4 { rows, cols, group, stored } => {
+                let packing = Quant4Matrix { cols, group, stored }.packing();
+                write!(f, "linear_i8x{}__{rows}x{cols}_g{group}", packing.name())
             }
             KernelKind::NormHeads { eps, heads, head_dim } => {
                 write!(f, "rmsnorm_heads_f32__{heads}x{head_dim}_e{:08x}", eps.bits())

@@ -6,7 +6,7 @@
 //! its phase, are `codegen::step::head`'s). It knows no instructions and no addresses.
 //!
 //! Read [`layout`] (rows and tiles to bytes), [`trit_packing`] (the packings of trits in numbers), [`kernel`] (what there is
-//! to call), [`variant`] (how its loops are cut), [`table`], [`lut`], [`columns`], [`dup`], [`groups`] (scratch memory),
+//! to call), [`variant`] (how its loops are cut), [`table`], [`lut`], [`columns`], [`dup`], [`groups`] (scratch memory), [`dense`], [`quant4`],
 //! [`plan`] (node to calls), [`phases`] (calls to phases), [`buffers`] (liveness to offsets), [`packing`] (weights to bytes),
 //! [`head`] and [`coarse`] (the head's second copy, and why it may be trusted), [`mod@print`], [`traffic`] (bytes and products
 //! of a step).
@@ -15,6 +15,7 @@ pub mod buffers;
 pub mod check;
 pub mod coarse;
 pub mod columns;
+pub mod dense;
 pub mod dup;
 pub mod groups;
 pub mod head;
@@ -25,6 +26,7 @@ pub mod packing;
 pub mod phases;
 pub mod plan;
 pub mod print;
+pub mod quant4;
 pub mod table;
 pub mod traffic;
 pub mod trit_packing;

@@ -7,17 +7,22 @@
 mod dup;
 mod groups;
 mod jobs;
+mod quant4;
 mod tiles;
 
+pub use super::dense::dense_row_bytes;
 pub use dup::pack_repeats;
 pub use groups::{is_f16, pack_groups, unpack_groups};
+pub use quant4::{pack_quant4, unpack_quant4};
 pub use tiles::{pack_matrix, trit_at, unpack_matrix};
 
+use super::dense::{DenseMatrix, DenseOrder};
 use super::dup::Areas;
 use super::kernel::{GroupScales, TritPacking};
 use super::layout::{
-    ALIGN_BYTES, ROW_ELEMS, group_tile_bytes, head_tile_bytes, head_tiles, round_up, trit_tile_bytes, trit_tiles,
+    ALIGN_BYTES, group_tile_bytes, head_tile_bytes, head_tiles, round_up, trit_tile_bytes, trit_tiles,
 };
+use super::quant4::Quant4Matrix;
 use crate::generated::packings::Packing;
 use crate::graph::DenseType;
 use crate::graph::WeightId;
@@ -68,8 +73,36 @@ pub enum Layout {
         /// How the scales lie; packing refuses one that is no value of that type.
         stored: GroupScales,
     },
+    /// Four bits a weight in tiles of rows, scales and offsets of a group before its codes.
+    Quant4 {
+        /// The codes.
+        weight: WeightId,
+        /// The scales: `f32[N, K / group]`.
+        scales: WeightId,
+        /// The offsets, likewise.
+        offsets: WeightId,
+        /// N.
+        rows: u32,
+        /// K.
+        cols: u32,
+        /// Columns of a group.
+        group: u32,
+        /// How scales and offsets lie; packing refuses one that is no value of that type.
+        stored: GroupScales,
+    },
     /// Dense rows as they are stored, each padded with zeros to a multiple of 16 elements.
     Rows {
+        /// The matrix.
+        weight: WeightId,
+        /// N.
+        rows: u32,
+        /// K.
+        cols: u32,
+        /// Element type.
+        dtype: DenseType,
+    },
+    /// `dense_4x16`: dense rows as they are stored, chunks of four of them in turn.
+    Quads {
         /// The matrix.
         weight: WeightId,
         /// N.
@@ -117,7 +150,11 @@ impl Layout {
             Layout::Tiles { packing, .. } => packing.packing(false),
             Layout::TilePairs { packing, .. } => packing.packing(true),
             Layout::Groups { packing, stored, .. } => packing.grouped(*stored),
+            Layout::Quant4 { cols, group, stored, .. } => {
+                Quant4Matrix { cols: *cols, group: *group, stored: *stored }.packing()
+            }
             Layout::Rows { .. } => Packing::DenseRows,
+            Layout::Quads { .. } => Packing::Dense4x16,
             Layout::Coarse { .. } => Packing::H6Tile16x16,
             Layout::Dup { .. } => Packing::Dup16x16,
             Layout::Vector { .. } => Packing::F32Vector,
@@ -126,16 +163,18 @@ impl Layout {
 
     /// The weights that it holds, in order.
     pub fn weights(&self) -> impl Iterator<Item = WeightId> {
-        let (first, second) = match *self {
-            Layout::TilePairs { first, second, .. } => (first, Some(second)),
-            Layout::Groups { weight, scales, .. } => (weight, Some(scales)),
+        let (first, second, third) = match *self {
+            Layout::TilePairs { first, second, .. } => (first, Some(second), None),
+            Layout::Groups { weight, scales, .. } => (weight, Some(scales), None),
+            Layout::Quant4 { weight, scales, offsets, .. } => (weight, Some(scales), Some(offsets)),
             Layout::Tiles { weight, .. }
             | Layout::Rows { weight, .. }
+            | Layout::Quads { weight, .. }
             | Layout::Coarse { weight, .. }
             | Layout::Dup { weight, .. }
-            | Layout::Vector { weight, .. } => (weight, None),
+            | Layout::Vector { weight, .. } => (weight, None, None),
         };
-        std::iter::once(first).chain(second)
+        std::iter::once(first).chain(second).chain(third)
     }
 
     /// Its size.
@@ -150,18 +189,21 @@ impl Layout {
             Layout::Groups { packing, rows, cols, group, stored, .. } => {
                 u64::from(trit_tiles(packing, rows)) * group_tile_bytes(packing, cols / group.max(1), group, stored)
             }
+            Layout::Quant4 { rows, cols, group, stored, .. } => {
+                let matrix = Quant4Matrix { cols, group: group.max(1), stored };
+                u64::from(Quant4Matrix::tiles(rows)) * matrix.tile_bytes()
+            }
             Layout::Rows { rows, cols, dtype, .. } => u64::from(rows) * dense_row_bytes(dtype, cols),
+            Layout::Quads { rows, cols, dtype, .. } => {
+                let matrix = DenseMatrix { dtype, cols, order: DenseOrder::Quads };
+                u64::from(matrix.order.units(rows)) * matrix.unit_bytes()
+            }
             Layout::Coarse { rows, cols, .. } => u64::from(head_tiles(rows)) * head_tile_bytes(cols),
             // One that is too large is refused when it is packed.
             Layout::Dup { rows, counts, .. } => Areas::new(rows, counts).bytes.unwrap_or(0).into(),
             Layout::Vector { len, .. } => dense_row_bytes(DenseType::F32, len),
         }
     }
-}
-
-/// Bytes from one dense row to the next.
-pub fn dense_row_bytes(dtype: DenseType, cols: u32) -> u64 {
-    round_up(u64::from(cols), ROW_ELEMS) * u64::from(dtype.bytes())
 }
 
 /// A packed weight and where it lies.

@@ -6,11 +6,12 @@
 mod groups;
 mod lookup;
 mod parts;
+mod quant4;
 mod ternary;
 
 use std::collections::BTreeMap;
 
-use super::kernel::{Epilogue, GroupRows, KernelKind, MapOp};
+use super::kernel::{DenseOrder, Epilogue, GroupRows, KernelKind, MapOp};
 use super::packing::Layout;
 use super::{
     Arg, Buffer, BufferId, Call, Choice, Error, KvLayer, Options, Part, RowKind, RowSpace, Schedule, Split, layout,
@@ -130,6 +131,7 @@ impl Planner<'_> {
                 self.group_linear(id, GroupRows::Codes, [decode, prefill])?
             }
             Op::TernaryF32Linear => self.group_linear(id, GroupRows::F32, [Strategy::Dot2; 2])?,
+            Op::Quant4GroupLinear => self.quant4(id)?,
             Op::Rescale => self.rescale(id)?,
             Op::DenseMatMul => self.dense(id)?,
             Op::FakeQuant | Op::Dequant | Op::Widen | Op::MatMul => {
@@ -310,24 +312,33 @@ impl Planner<'_> {
         let (rows, cols, dtype) = self.dense_shape(id, w)?;
         let (x, x_arg) = self.input(id, 0)?;
         let (_, space) = self.rows_type(id, id)?;
-        let offset = self.plan.model.weights.place(Layout::Rows { weight: w, rows, cols, dtype });
-        let split = Split::Units { start: 0, count: rows, total: rows };
-        let (place, out_arg, writes, out_row_bytes) = if self.is_result(id, space) {
+        let (place, out_arg, writes, order, out_row_bytes, offset);
+        if self.is_result(id, space) {
+            // Rows by themselves: of the head single ones are asked for.
+            order = DenseOrder::Rows;
+            offset = self.plan.model.weights.place(Layout::Rows { weight: w, rows, cols, dtype });
             self.plan.model.vocab = rows;
             self.coarse_head(w, (rows, cols, dtype));
-            (Place::Caller, Arg::Logits, None, 4 * u64::from(rows))
+            (place, out_arg, writes, out_row_bytes) = (Place::Caller, Arg::Logits, None, 4 * u64::from(rows));
         } else {
-            // Rows of a buffer must end in zeros; this kernel writes no padding.
-            if !u64::from(rows).is_multiple_of(layout::ROW_ELEMS) {
-                return Err(self.unsupported(id, "a dense product within the model must have a multiple of 16 rows"));
-            }
+            // Rows of a buffer end in zeros: whole tiles are written.
+            order = DenseOrder::Quads;
+            offset = self.plan.model.weights.place(Layout::Quads { weight: w, rows, cols, dtype });
             let out = self.buffer(id, 0, RowKind::F32, rows, space);
-            (here(out), rows_of(out), Some(out), layout::row_bytes(RowKind::F32, rows))
-        };
+            (place, out_arg, writes) = (here(out), rows_of(out), Some(out));
+            out_row_bytes = layout::row_bytes(RowKind::F32, rows);
+        }
         let out_row_bytes = u32::try_from(out_row_bytes).map_err(|_| self.unsupported(id, "too many rows"))?;
-        let kernel = self.kernel(KernelKind::Dense { dtype, rows, cols, out_row_bytes });
+        let kernel = self.kernel(KernelKind::Dense { dtype, rows, cols, order, out_row_bytes });
+        let choice = match order {
+            DenseOrder::Rows => Choice::One(kernel),
+            // Shared out as tiles are.
+            DenseOrder::Quads => Choice::ByRows { one: kernel, few: kernel, many: None },
+        };
+        let units = order.units(rows);
+        let split = Split::Units { start: 0, count: units, total: units };
         let args = vec![Arg::Weights { offset }, x_arg, out_arg, Arg::RowCount(space), Arg::Lo, Arg::Hi];
-        self.call(id, Choice::One(kernel), args, split, vec![x], writes);
+        self.call(id, choice, args, split, vec![x], writes);
         Ok(vec![place])
     }
 }

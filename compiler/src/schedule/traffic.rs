@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use super::kernel::{KernelKind, KvElem};
+use super::kernel::{DenseOrder, KernelKind, KvElem};
 use super::layout::{ALIGN_BYTES, trit_tiles};
 use super::packing::{Layout, dense_row_bytes};
 use super::{Arg, Call, Choice, KernelId, Phase, Schedule};
@@ -25,7 +25,7 @@ pub enum Class {
     Attention,
     /// Logits, and the choice of the largest.
     Head,
-    /// Products of i8 codes and trits.
+    /// Products with the matrices of the body: of trits, or dense.
     Matmul,
 }
 
@@ -57,8 +57,10 @@ impl Class {
             KernelKind::Ternary { .. }
             | KernelKind::AddSub { .. }
             | KernelKind::Dup { .. }
-            | KernelKind::Groups { .. } => Class::Matmul,
-            KernelKind::Dense { .. }
+            | KernelKind::Groups { .. }
+            | KernelKind::Quant4 { .. }
+            | KernelKind::Dense { order: DenseOrder::Quads, .. } => Class::Matmul,
+            KernelKind::Dense { order: DenseOrder::Rows, .. }
             | KernelKind::HeadQuantise { .. }
             | KernelKind::HeadScan { .. }
             | KernelKind::HeadRescore { .. }
@@ -191,7 +193,15 @@ impl Traffic {
                 }
                 self.head_weights += elems(layout);
             }
-            (_, Layout::Tiles { .. } | Layout::TilePairs { .. } | Layout::Dup { .. } | Layout::Groups { .. }) => {
+            (
+                _,
+                Layout::Tiles { .. }
+                | Layout::TilePairs { .. }
+                | Layout::Dup { .. }
+                | Layout::Groups { .. }
+                | Layout::Quant4 { .. }
+                | Layout::Quads { .. },
+            ) => {
                 self.body_bytes += layout.bytes();
                 self.body_weights += elems(layout);
             }
@@ -246,7 +256,9 @@ fn elems(layout: &Layout) -> u64 {
         Layout::Tiles { rows, cols, .. }
         | Layout::Dup { rows, cols, .. }
         | Layout::Groups { rows, cols, .. }
+        | Layout::Quant4 { rows, cols, .. }
         | Layout::Rows { rows, cols, .. }
+        | Layout::Quads { rows, cols, .. }
         | Layout::Coarse { rows, cols, .. } => u64::from(rows) * u64::from(cols),
         Layout::TilePairs { rows, cols, .. } => 2 * u64::from(rows) * u64::from(cols),
         Layout::Vector { len, .. } => u64::from(len),

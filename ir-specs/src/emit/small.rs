@@ -51,7 +51,11 @@ pub(super) fn packings(rows: &[PackingRow]) -> String {
     out += "/// The packing called `name`.\npub fn from_name(name: &str) -> Option<Self> {\nSelf::ALL.iter().copied().find(|p| p.name() == name)\n}\n}\n\n";
     out += "/// Every packing, in table order.\npub static PACKINGS: &[PackingSpec] = &[\n";
     for row in rows {
-        let weights = if row.weights == "dense" { "DTypePattern::Dense" } else { "DTypePattern::Is(DType::Trit)" };
+        let weights = match row.weights.as_str() {
+            "dense" => "DTypePattern::Dense",
+            "u4" => "DTypePattern::Is(DType::U4)",
+            _ => "DTypePattern::Is(DType::Trit)",
+        };
         let _ = writeln!(
             out,
             "PackingSpec {{ name: {}, summary: {}, weights: {weights}, tile_rows: {}, rows_multiple: {}, block_cols: {}, \

@@ -39,8 +39,8 @@ fn packings(rows: &[PackingRow], findings: &mut Vec<Finding>) {
             _ => 0,
         };
         let trit = per_byte > 0;
-        let known = trit || row.weights == "dense";
-        report.expect(known, "packing", || format!("`{}` is not trit, sign or dense", row.weights));
+        let known = trit || matches!(row.weights.as_str(), "dense" | "u4");
+        report.expect(known, "packing", || format!("`{}` is not trit, sign, u4 or dense", row.weights));
         let sized = !trit || row.block_bytes.is_some();
         report.expect(sized, "packing", || "a packing of trits needs block_bytes".into());
         let whole_tiles = row.tile_rows > 0 && row.rows_multiple > 0 && row.rows_multiple % row.tile_rows == 0;

@@ -843,6 +843,36 @@ fn ternary_group_linear_add_1() {
 }
 
 #[test]
+fn quant4_group_linear_1() {
+    check_example(&Example {
+        op: "quant4_group_linear",
+        graph: r#"graph "quant4_group_linear" {
+  @0 "table" : f32[1, 4] = dense
+  @1 "w" : u4[2, 4] = quant4
+  @2 "s" : f32[2, 2] = quant4_scales
+  @3 "m" : f32[2, 2] = quant4_offsets
+  %0 = input_ids : i32[T]
+  %1 = embed %0, @0 : f32[T, 4]
+  %2 = quantize_groups %1 {group = 2} : q8[T, 2, 2]
+  %3 = quant4_group_linear %2, @1, @2, @3 : f32[T, 2]
+  %4 = wanted_rows %3 : f32[W, 2]
+  return %4
+}
+"#,
+        weights: &[
+            &[254.0, -4.0, 5.0, -127.0],
+            &[15.0, 1.0, 0.0, 2.0, 8.0, 0.0, 7.0, 9.0],
+            &[3.0, 5.0, 0.5, 0.0],
+            &[-1.0, 2.0, 0.0, 1.0],
+        ],
+        ids: &[0],
+        node: 3,
+        expect: Expect::F32(&[9654.0, 894.0]),
+        tolerance: 0.0,
+    });
+}
+
+#[test]
 fn ternary_f32_linear_1() {
     check_example(&Example {
         op: "ternary_f32_linear",

@@ -606,6 +606,26 @@ fn ternary_group_linear_add_c1() {
 }
 
 #[test]
+fn quant4_group_linear_c1() {
+    check_violation(
+        "quant4_group_linear C1",
+        r#"graph "violation" {
+  @0 "table" : f32[3, 8193] = dense
+  @1 "w" : u4[2, 8193] = quant4
+  @2 "s" : f32[2, 1] = quant4_scales
+  @3 "m" : f32[2, 1] = quant4_offsets
+  %0 = input_ids : i32[T]
+  %1 = embed %0, @0 : f32[T, 8193]
+  %2 = quantize_groups %1 {group = 8193} : q8[T, 1, 8193]
+  %3 = quant4_group_linear %2, @1, @2, @3 : f32[T, 2]
+  %4 = wanted_rows %3 : f32[W, 2]
+  return %4
+}
+"#,
+    );
+}
+
+#[test]
 fn scale_c1() {
     check_violation(
         "scale C1",

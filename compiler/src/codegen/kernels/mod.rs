@@ -11,6 +11,7 @@ mod head;
 mod kv_write;
 mod map;
 mod norm;
+mod quant4;
 mod ranking;
 mod rope;
 pub(in crate::codegen) mod ternary;
@@ -18,8 +19,10 @@ mod top_k;
 
 use super::emitter::Emitter;
 use crate::addsub::Program;
+use crate::schedule::dense::DenseMatrix;
 use crate::schedule::groups::GroupShape;
 use crate::schedule::kernel::{Epilogue, KernelKind};
+use crate::schedule::quant4::Quant4Matrix;
 use crate::schedule::{RowKind, layout};
 
 /// Whether there is a kernel of the kind here.
@@ -38,6 +41,7 @@ pub fn exists(kind: &KernelKind) -> bool {
         | KernelKind::Hadamard { .. }
         | KernelKind::QuantizeGroups { .. }
         | KernelKind::Groups { .. }
+        | KernelKind::Quant4 { .. }
         | KernelKind::Rescale { .. }
         | KernelKind::Dense { .. }
         | KernelKind::Rope { .. }
@@ -76,8 +80,13 @@ pub fn emit(kind: &KernelKind, program: Option<&Program>, k: &mut Emitter<'_, '_
         KernelKind::Dup { rows, cols, epilogue, bytes } => {
             ternary::dup(k, ternary::Shape::new(rows, cols, epilogue), bytes);
         }
+        KernelKind::Quant4 { rows, cols, group, stored } => {
+            quant4::quant4(k, &Quant4Matrix { cols, group, stored }, rows);
+        }
         KernelKind::Rescale { cols } => map::rescale(k, cols),
-        KernelKind::Dense { dtype, cols, out_row_bytes, .. } => dense::dense(k, dtype, cols, out_row_bytes),
+        KernelKind::Dense { dtype, cols, order, out_row_bytes, .. } => {
+            dense::dense(k, &DenseMatrix { dtype, cols, order }, out_row_bytes);
+        }
         KernelKind::Rope { cols, head_dim } => rope::rope(k, cols, head_dim),
         KernelKind::KvWrite { heads, head_dim, elem } => kv_write::kv_write(k, heads, head_dim, elem),
         KernelKind::Attention { q_heads, kv_heads, head_dim, scale, elem } => {

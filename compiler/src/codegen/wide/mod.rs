@@ -14,12 +14,14 @@ pub mod ops;
 pub mod registers;
 
 mod attention;
+mod dense;
 mod head;
 mod kv_write;
 mod listing;
 mod map;
 mod norm;
 mod pool;
+mod quant4;
 mod rope;
 pub(in crate::codegen) mod ternary;
 
@@ -30,8 +32,10 @@ use super::isa::{EmitterChoice, Isa};
 use super::kernels::attention::Shape;
 use super::{Error, Target};
 use crate::addsub::Program;
+use crate::schedule::dense::DenseMatrix;
 use crate::schedule::groups::GroupShape;
 use crate::schedule::kernel::{Epilogue, KernelKind, Vectors};
+use crate::schedule::quant4::Quant4Matrix;
 use crate::schedule::{RowKind, layout};
 use registers::Width;
 
@@ -61,6 +65,7 @@ fn width(kind: &KernelKind, target: &Target) -> Option<Width> {
         | KernelKind::Hadamard { .. }
         | KernelKind::QuantizeGroups { .. }
         | KernelKind::Groups { .. }
+        | KernelKind::Quant4 { .. }
         | KernelKind::Dup { .. }
         | KernelKind::Rescale { .. }
         | KernelKind::Dense { .. }
@@ -127,6 +132,20 @@ pub fn emit(kind: &KernelKind, program: Option<&Program>, target: &Target) -> Re
         KernelKind::Groups { packing, rows, cols, group, x, scales, regime, adds } if target.isa != Isa::Sse41 => {
             ternary::groups::emit(&mut k, GroupShape { packing, rows, cols, group, scales }, x, regime, adds);
         }
+        KernelKind::Dense { dtype, cols, order, out_row_bytes, .. } => {
+            let matrix = DenseMatrix { dtype, cols, order };
+            if !dense::takes(&matrix, out_row_bytes) {
+                return Ok(None);
+            }
+            dense::dense(&mut k, &matrix, out_row_bytes);
+        }
+        KernelKind::Quant4 { rows, cols, group, stored } => {
+            let matrix = Quant4Matrix { cols, group, stored };
+            if target.isa == Isa::Sse41 || !quant4::takes(&matrix, rows) {
+                return Ok(None);
+            }
+            quant4::quant4(&mut k, &matrix, rows);
+        }
         KernelKind::NormHeads { eps, heads, head_dim } => norm::norm_heads(&mut k, eps.get(), heads, head_dim),
         KernelKind::L2Norm { cols } => norm::l2norm(&mut k, cols),
         KernelKind::QuantizeGroups { eps, cols, group } => {
@@ -138,7 +157,6 @@ pub fn emit(kind: &KernelKind, program: Option<&Program>, target: &Target) -> Re
         | KernelKind::Hadamard { .. }
         | KernelKind::KvWrite { .. }
         | KernelKind::Embed { .. }
-        | KernelKind::Dense { .. }
         | KernelKind::HeadQuantise { .. }
         | KernelKind::HeadRescore { .. }
         | KernelKind::HeadMerge { .. }

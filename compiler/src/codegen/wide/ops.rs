@@ -277,6 +277,17 @@ impl Asm {
         self.note(result);
     }
 
+    /// u16 in memory to i32.
+    pub fn vpmovzxwd(&mut self, d: Vector, m: AsmMemoryOperand) {
+        let a = form(&mut self.a, d.is_high());
+        let result = match d.width() {
+            Width::W128 => a.vpmovzxwd(d.xmm(), m),
+            Width::W256 => a.vpmovzxwd(d.ymm(), m),
+            Width::W512 => a.vpmovzxwd(d.zmm(), m),
+        };
+        self.note(result);
+    }
+
     /// f16 in a register of half the width, or in memory, to f32.
     pub fn vcvtph2ps(&mut self, d: Vector, s: impl Into<Source>) {
         let s = s.into();

@@ -5,8 +5,8 @@
 
 use super::kv::KvStore;
 use super::rows::{
-    attention, embed, glu, group_linear, hadamard, map, map_rows, matmul, quantize, quantize_groups, rescale, rmsnorm,
-    rmsnorm_heads, ternary_matmul, zip,
+    attention, embed, glu, group_linear, hadamard, map, map_rows, matmul, quant4_linear, quantize, quantize_groups,
+    rescale, rmsnorm, rmsnorm_heads, ternary_matmul, zip,
 };
 use super::value::{Array, KvValue, Value};
 use super::weights::Weights;
@@ -133,6 +133,14 @@ impl<'s, 'w> Step<'s, 'w> {
             }
             Op::TernaryGroupLinear { .. } => Value::F32(a.ternary_group_linear(p)?),
             Op::TernaryGroupLinearAdd { .. } => Value::F32(zip(a.f32(3)?, &a.ternary_group_linear(p)?, |r, y| r + y)),
+            Op::Quant4GroupLinear => {
+                let ([n, k], [_, c]) = (a.weight_dims(1)?, a.weight_dims(2)?);
+                let rows: Vec<&[QuantRow]> = a.q8(0)?.chunks(c.max(1)).collect();
+                let (codes, factors) = (a.codes(1)?, [a.dense(2)?, a.dense(3)?]);
+                Value::F32(quant4_linear(&rows, codes, [n, k], factors, c, |x, q, s, m| {
+                    arith::quant4_group_linear(p, x, q, s, m)
+                }))
+            }
             Op::TernaryF32Linear => {
                 let (x, [_, c]) = (a.f32(0)?, a.weight_dims(2)?);
                 let rows: Vec<&[f32]> = x.data.chunks(x.cols).collect();
@@ -291,6 +299,10 @@ impl<'a> Args<'a, '_> {
 
     fn trits(&self, index: usize) -> Result<&'a Trits, InterpError> {
         Ok(self.step.weights.trits(self.weight(index)?)?)
+    }
+
+    fn codes(&self, index: usize) -> Result<&'a [u8], InterpError> {
+        Ok(self.step.weights.codes(self.weight(index)?)?)
     }
 
     fn dense(&self, index: usize) -> Result<&'a Dense, InterpError> {

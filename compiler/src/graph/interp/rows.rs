@@ -147,3 +147,25 @@ pub(super) fn group_linear<X>(
     }
     Array::new(w.rows, y)
 }
+
+/// `y[r, n] = f(row r of x, row n of the codes, of the scales, of the offsets)`; `c` are the scales of a row.
+pub(super) fn quant4_linear<X>(
+    rows: &[X],
+    codes: &[u8],
+    [n, k]: [usize; 2],
+    factors: [&Dense; 2],
+    c: usize,
+    f: impl Fn(&X, &[u8], &[f32], &[f32]) -> f32,
+) -> Array<f32> {
+    let mut y = vec![0.0; rows.len() * n]; // [R, N]
+    let mut own = [vec![0.0; c], vec![0.0; c]]; // [C] each
+    for (at, codes) in codes.chunks_exact(k).enumerate() {
+        for (own, factors) in own.iter_mut().zip(factors) {
+            Weights::widen_row(factors, at, own);
+        }
+        for (r, x) in rows.iter().enumerate() {
+            y[r * n + at] = f(x, codes, &own[0], &own[1]);
+        }
+    }
+    Array::new(n, y)
+}

@@ -15,12 +15,19 @@ pub(super) struct Weights<'a> {
     data: &'a dyn WeightData,
     trits: Vec<OnceCell<Cow<'a, Trits>>>,
     dense: Vec<OnceCell<Cow<'a, Dense>>>,
+    codes: Vec<OnceCell<Vec<u8>>>,
 }
 
 impl<'a> Weights<'a> {
     pub(super) fn new(graph: &'a Graph, data: &'a dyn WeightData) -> Self {
         let n = graph.weights.len();
-        Self { graph, data, trits: vec![OnceCell::new(); n], dense: vec![OnceCell::new(); n] }
+        Self {
+            graph,
+            data,
+            trits: vec![OnceCell::new(); n],
+            dense: vec![OnceCell::new(); n],
+            codes: vec![OnceCell::new(); n],
+        }
     }
 
     pub(super) fn trits(&self, id: WeightId) -> Result<&Trits, WeightError> {
@@ -34,6 +41,23 @@ impl<'a> Weights<'a> {
         };
         trits.check(rows, cols).map_err(|reason| self.error(id, reason))?;
         Ok(cell.get_or_init(|| trits))
+    }
+
+    /// The codes of a weight of four bits.
+    pub(super) fn codes(&self, id: WeightId) -> Result<&[u8], WeightError> {
+        let cell = &self.codes[id.0 as usize];
+        if let Some(codes) = cell.get() {
+            return Ok(codes);
+        }
+        let [rows, cols] = self.dims(id)[..] else {
+            return Err(self.error(id, format!("the graph declares {}, which is no matrix", self.graph.weight(id).ty)));
+        };
+        let mut codes = vec![0; rows.saturating_mul(cols)];
+        self.data.codes(id, [rows, cols], 0..rows, &mut codes)?;
+        if let Some(code) = codes.iter().find(|code| **code > 15) {
+            return Err(self.error(id, format!("{code} is no number of four bits")));
+        }
+        Ok(cell.get_or_init(|| codes))
     }
 
     pub(super) fn dense(&self, id: WeightId) -> Result<&Dense, WeightError> {

@@ -11,7 +11,8 @@
 //! node   = %N "=" WORD [ operand { "," operand } ] [ "{" WORD "=" attr { "," WORD "=" attr } "}" ] ":" type
 //! type   = tensor | "kv" "[" INT "," INT "]" | "(" [ tensor { "," tensor } ] ")"
 //! tensor = WORD "[" [ dim { "," dim } ] "]"          dim = INT | "T" | "W"
-//! origin = "dense" | "hf_packed" | "online_absmean" | "dense_ternary" | "ternary_scales" | "rope" "theta" REAL [ scaling ]
+//! origin = "dense" | "hf_packed" | "online_absmean" | "dense_ternary" | "ternary_scales" | "quant4"
+//!        | "quant4_scales" | "quant4_offsets" | "hadamard_signs" | "rope" "theta" REAL [ scaling ]
 //! ```
 //! `%N` and `@N` count up from 0 in the order of the text. `//` starts a comment up to the end of its line.
 

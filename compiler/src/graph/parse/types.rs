@@ -76,6 +76,9 @@ impl Parser<'_, '_> {
             Some(Kind::Word("dense_ternary")) => Origin::DenseTernary,
             Some(Kind::Word("ternary_scales")) => Origin::TernaryScales,
             Some(Kind::Word("one_plus")) => Origin::OnePlus,
+            Some(Kind::Word("quant4")) => Origin::Quant4,
+            Some(Kind::Word("quant4_scales")) => Origin::Quant4Scales,
+            Some(Kind::Word("quant4_offsets")) => Origin::Quant4Offsets,
             Some(Kind::Word("hadamard_signs")) => Origin::HadamardSigns,
             Some(Kind::Word("rope")) => {
                 self.advance();
@@ -83,7 +86,7 @@ impl Parser<'_, '_> {
             }
             _ => {
                 let origins = "`dense`, `hf_packed`, `online_absmean`, `gguf`, `dense_ternary`, `ternary_scales`, \
-                               `one_plus`, `hadamard_signs` or `rope`";
+                               `one_plus`, `quant4`, `quant4_scales`, `quant4_offsets`, `hadamard_signs` or `rope`";
                 return Err(self.fail(origins));
             }
         };

@@ -22,9 +22,9 @@ fn violations(weight: &WeightDecl) -> Vec<(&'static str, String)> {
     let mut found = Vec::new();
     let is_dense = match ty.dtype {
         DType::F32 | DType::F16 | DType::Bf16 => true,
-        DType::Trit => false,
+        DType::Trit | DType::U4 => false,
         DType::I32 | DType::Q8 => {
-            found.push(("V4", format!("a weight cannot be {}: expected f32, f16, bf16 or trit", ty.dtype.name())));
+            found.push(("V4", format!("a weight cannot be {}: expected f32, f16, bf16, trit or u4", ty.dtype.name())));
             return found;
         }
     };
@@ -33,8 +33,11 @@ fn violations(weight: &WeightDecl) -> Vec<(&'static str, String)> {
         found.push(("V4", format!("{ty} must have one or two dimensions, numbers of at least 1")));
     }
     match weight.scale {
-        None if !is_dense => found.push(("V5", "a trit weight needs a scale".to_owned())),
+        None if ty.dtype == DType::Trit => found.push(("V5", "a trit weight needs a scale".to_owned())),
         Some(scale) if is_dense => found.push(("V5", format!("a dense weight has no scale, found {scale}"))),
+        Some(scale) if ty.dtype == DType::U4 => {
+            found.push(("V5", format!("a u4 weight has scales of its own, found {scale}")));
+        }
         Some(scale) if !(scale.get().is_finite() && scale.get() >= 0.0) => {
             found.push(("V5", format!("the scale must be finite and not negative, found {scale}")));
         }
@@ -44,15 +47,21 @@ fn violations(weight: &WeightDecl) -> Vec<(&'static str, String)> {
         Origin::Dense if is_dense => {}
         Origin::Dense => found.push(("V6", "a tensor stored dense does not give trits".to_owned())),
         Origin::HfPacked | Origin::OnlineAbsmean | Origin::Gguf | Origin::DenseTernary
-            if is_dense || ty.dims.len() != 2 =>
+            if ty.dtype != DType::Trit || ty.dims.len() != 2 =>
         {
             found.push(("V6", format!("{} gives trit[N, K], found {ty}", weight.origin)));
         }
         Origin::HfPacked | Origin::OnlineAbsmean | Origin::Gguf | Origin::DenseTernary => {}
-        Origin::TernaryScales if ty.dtype != DType::F32 || ty.dims.len() != 2 => {
+        Origin::Quant4 if ty.dtype != DType::U4 || ty.dims.len() != 2 => {
+            found.push(("V6", format!("{} gives u4[N, K], found {ty}", weight.origin)));
+        }
+        Origin::Quant4 => {}
+        Origin::TernaryScales | Origin::Quant4Scales | Origin::Quant4Offsets
+            if ty.dtype != DType::F32 || ty.dims.len() != 2 =>
+        {
             found.push(("V6", format!("{} gives f32[N, C], found {ty}", weight.origin)));
         }
-        Origin::TernaryScales => {}
+        Origin::TernaryScales | Origin::Quant4Scales | Origin::Quant4Offsets => {}
         Origin::HadamardSigns | Origin::OnePlus if ty.dtype != DType::F32 || ty.dims.len() != 1 => {
             found.push(("V6", format!("{} gives f32[K], found {ty}", weight.origin)));
         }

@@ -143,6 +143,8 @@ pub(super) fn parse(checkpoint: &Checkpoint, gguf: &Gguf, options: &ImportOption
             architecture == Architecture::BitNet || has_input_norms,
             options.activations,
         )?,
+        may_be_dense: architecture != Architecture::BitNet && !has_input_norms,
+        four: None,
     };
     let source = metadata.file().to_owned();
     let dialect = Dialect::gguf(architecture, head_dim);

@@ -12,15 +12,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::dup::pack_repeats;
 use super::groups::pack_groups;
+use super::quant4::pack_quant4_tile;
 use super::tiles::pack_tile;
 use super::{Layout, Placed, dense_row_bytes};
 use crate::graph::{DenseType, WeightId};
 use crate::schedule::coarse;
+use crate::schedule::dense::{DenseMatrix, DenseOrder, TILE_ROWS, pack_quads_tile};
 use crate::schedule::dup::Areas;
 use crate::schedule::kernel::TritPacking;
 use crate::schedule::layout::{
     HEAD_TILE_ROWS, group_tile_bytes, head_tile_bytes, head_tiles, trit_tile_bytes, trit_tiles,
 };
+use crate::schedule::quant4::Quant4Matrix;
 use crate::weights::repeats::Repeats;
 use crate::weights::{DenseShape, WeightData, WeightError};
 
@@ -66,6 +69,11 @@ fn units(layout: &Layout) -> Units {
         Layout::Groups { packing, rows, cols, group, stored, .. } => {
             let bytes = group_tile_bytes(packing, cols / group.max(1), group, stored);
             Units { count: trit_tiles(packing, rows), bytes }
+        }
+        // Tiles of 16 rows, all of a size.
+        Layout::Quant4 { rows, .. } | Layout::Quads { rows, .. } => {
+            let count = rows.div_ceil(TILE_ROWS);
+            Units { count, bytes: layout.bytes() / u64::from(count.max(1)) }
         }
         Layout::Rows { rows, cols, dtype, .. } => Units { count: rows, bytes: dense_row_bytes(dtype, cols) },
         Layout::Coarse { rows, cols, .. } => Units { count: head_tiles(rows), bytes: head_tile_bytes(cols) },
@@ -266,10 +274,23 @@ fn pack_units(
                 }
             }
         }
+        Layout::Quant4 { weight, scales, offsets, rows, cols, group, stored } => {
+            let matrix = Quant4Matrix { cols, group: group.max(1), stored };
+            let bytes = matrix.tile_bytes() as usize;
+            for (tile, out) in units.zip(out.chunks_exact_mut(bytes)) {
+                pack_quant4_tile(&matrix, data, [weight, scales, offsets], rows, tile, (codes, out))?;
+            }
+        }
         Layout::Rows { weight, rows, cols, dtype } => {
             let shape = DenseShape { dtype, rows: rows as usize, cols: cols as usize };
             let row_bytes = dense_row_bytes(dtype, cols) as usize;
             data.dense_rows(weight, shape, units.start as usize..units.end as usize, row_bytes, out)?;
+        }
+        Layout::Quads { weight, rows, cols, dtype } => {
+            let matrix = DenseMatrix { dtype, cols, order: DenseOrder::Quads };
+            for (tile, out) in units.zip(out.chunks_exact_mut(matrix.unit_bytes() as usize)) {
+                pack_quads_tile(&matrix, data, weight, rows, tile, (codes, out))?;
+            }
         }
         Layout::Coarse { weight, rows, cols, dtype } => {
             // A tile's rows as the exact head has them.

@@ -131,7 +131,7 @@ impl Planner<'_> {
         if fits { TritPacking::B1 } else { TritPacking::T2 }
     }
 
-    fn check_group(&self, id: ValueId, cols: u32, group: u32) -> Result<(), Error> {
+    pub(super) fn check_group(&self, id: ValueId, cols: u32, group: u32) -> Result<(), Error> {
         if group == cols || u64::from(group).is_multiple_of(layout::ROW_ELEMS) {
             return Ok(());
         }

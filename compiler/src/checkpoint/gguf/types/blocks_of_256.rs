@@ -65,6 +65,16 @@ pub(super) fn q3_k(block: &[u8], out: &mut [f32]) {
     }
 }
 
+/// Weights of a block.
+pub(super) const Q4K_BLOCK: usize = 256;
+
+/// d sc and dmin m of part `part` of a block of Q4_K.
+pub(super) fn q4_k_factors(block: &[u8], part: usize) -> (f32, f32) {
+    let (d, dmin) = (half_at(block, 0), half_at(block, 2));
+    let (scale, min) = scale_and_min(block.get(4..).unwrap_or_default(), part);
+    (d * scale, dmin * min)
+}
+
 pub(super) fn q4_k(block: &[u8], out: &mut [f32]) {
     let (head, qs) = block.split_at_checked(16).unwrap_or_default();
     k_parts(head, qs, &[0; 32], out);

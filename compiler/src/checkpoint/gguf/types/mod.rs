@@ -14,6 +14,7 @@ mod iq_bn;
 mod ptq1_0;
 mod q1_0;
 pub mod q2_0;
+pub mod quant4;
 mod rows;
 mod scales;
 mod stq1_0;

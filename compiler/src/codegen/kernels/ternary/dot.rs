@@ -336,7 +336,7 @@ fn step<C: Copy>(
 }
 
 /// Bytes moved down. Those of x86 have no shift: what comes in from the neighbour must be masked away.
-pub(super) fn shifted_down(k: &mut Emitter<'_, '_>, v: Value, bits: usize) -> Value {
+pub(in crate::codegen::kernels) fn shifted_down(k: &mut Emitter<'_, '_>, v: Value, bits: usize) -> Value {
     match k.isa.arch() {
         Arch::X86_64 => {
             let words = k.cast(I16X8, v);

@@ -42,6 +42,7 @@ use crate::schedule::groups::GroupShape;
 use crate::schedule::kernel::{Epilogue, GroupRows, Regime, TritPacking, Variant};
 use crate::schedule::{RowKind, layout};
 pub(in crate::codegen) use addsub::{TOKENS as ADDSUB_TOKENS, registers as addsub_registers};
+pub(super) use dot::shifted_down;
 
 /// The packing that most of the kernels here read. [`lut`] has one of its own with the same tiles and lines; lines of `b1_16x32`, which
 /// [`dot`] reads too, have twice as many columns.

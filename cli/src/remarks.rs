@@ -1,0 +1,45 @@
+//! What is to be said of a model before it runs.
+//!
+//! In: what the importer knows of it. Out: a line, if what is computed may not be what one would think.
+
+use tern_compiler::import::{Architecture, ModelFacts, WeightFormat};
+
+/// What is to be said of a model whose activations are rounded though it may not have been trained so.
+pub(crate) fn rounding(facts: &ModelFacts) -> Option<&'static str> {
+    if facts.matrices.ternary == 0 {
+        return None;
+    }
+    match facts.format {
+        WeightFormat::DenseTernary => Some(
+            "the model was trained without quantised activations: they are rounded to i8; --activations f32 is exact",
+        ),
+        WeightFormat::Gguf if facts.architecture != Architecture::BitNet && facts.embedding.is_none() => Some(
+            "the file does not say whether activations were quantised in training: they are rounded to i8; --activations \
+             f32 leaves them as they are",
+        ),
+        _ => None,
+    }
+}
+
+/// What is to be said of a model with dense matrices.
+pub(crate) fn dense(facts: &ModelFacts) -> Option<String> {
+    let matrices = &facts.matrices;
+    let first = matrices.first_dense.as_ref()?;
+    Some(match matrices.ternary {
+        0 if facts.format == WeightFormat::Quant4 => {
+            "weights of four bits: no ternary matrix; activations are rounded to i8 where they meet such weights"
+                .to_owned()
+        }
+        0 if matrices.quant4 > 0 => {
+            let text = "weights of four bits: no ternary matrix; activations are rounded to i8 where they meet such weights, \
+                        --activations f32 decodes the weights to f32 instead";
+            text.to_owned()
+        }
+        0 => "dense weights: no ternary matrix".to_owned(),
+        ternary => {
+            let others = matrices.dense.saturating_add(matrices.quant4);
+            let all = others.saturating_add(ternary);
+            format!("{others} of {all} matrices are no trits, the first of them {first}")
+        }
+    })
+}
