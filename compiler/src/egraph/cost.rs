@@ -12,7 +12,7 @@ use crate::graph::infer::OperandType;
 use crate::graph::{DType, Dim, Op, Strategy, TensorType, Type};
 use crate::strategy::price::{PROMPT_TOKENS, product_bytes};
 use crate::strategy::roofline::time_ps;
-use crate::strategy::{Groups, Member, Offers, Prices, Product, Slot, WeightFacts};
+use crate::strategy::{Experts, Groups, Member, Offers, Prices, Product, Slot, WeightFacts};
 
 /// The constants of the roofline.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -164,7 +164,12 @@ pub fn strategies(op: Op) -> Option<([Strategy; 2], bool)> {
         | Op::TernaryLinearCat { decode, prefill }
         | Op::TernaryGroupLinear { decode, prefill }
         | Op::TernaryGroupLinearAdd { decode, prefill } => Some(([decode, prefill], false)),
-        Op::TernaryGlu { decode, prefill, .. } => Some(([decode, prefill], true)),
+        Op::ExpertLinear { decode, prefill } | Op::ExpertGroupLinear { decode, prefill } => {
+            Some(([decode, prefill], false))
+        }
+        Op::TernaryGlu { decode, prefill, .. } | Op::ExpertGlu { decode, prefill, .. } => {
+            Some(([decode, prefill], true))
+        }
         Op::InputIds
         | Op::Positions
         | Op::KvCache { .. }
@@ -192,7 +197,14 @@ pub fn strategies(op: Op) -> Option<([Strategy; 2], bool)> {
         | Op::Hadamard { .. }
         | Op::QuantizeGroups { .. }
         | Op::RmsNormQuantizeGroups { .. }
-        | Op::TernaryF32Linear => None,
+        | Op::TernaryF32Linear
+        | Op::Route { .. }
+        | Op::Dispatch
+        | Op::DispatchCodes
+        | Op::DispatchGroups
+        | Op::ExpertF32Linear
+        | Op::Combine
+        | Op::CombineAdd => None,
     }
 }
 
@@ -206,6 +218,9 @@ pub fn with_strategies(op: Op, [decode, prefill]: [Strategy; 2]) -> Op {
         Op::TernaryGlu { act, .. } => Op::TernaryGlu { act, decode, prefill },
         Op::TernaryGroupLinear { .. } => Op::TernaryGroupLinear { decode, prefill },
         Op::TernaryGroupLinearAdd { .. } => Op::TernaryGroupLinearAdd { decode, prefill },
+        Op::ExpertLinear { .. } => Op::ExpertLinear { decode, prefill },
+        Op::ExpertGlu { act, .. } => Op::ExpertGlu { act, decode, prefill },
+        Op::ExpertGroupLinear { .. } => Op::ExpertGroupLinear { decode, prefill },
         other => other,
     }
 }
@@ -215,9 +230,16 @@ pub fn product(op: Op, operands: &[OperandType<'_>], known: Known<'_>) -> Option
     let (strategies, is_gated) = strategies(op)?;
     let (mut cols, mut groups) = (0, None);
     let mut members = Vec::new();
+    let experts = chosen_of(operands);
     for (index, operand) in operands.iter().filter(|o| matches!(o, OperandType::Weight(_))).enumerate() {
         let OperandType::Weight(ty) = operand else { continue };
-        let [Dim::Const(rows), Dim::Const(k)] = ty.dims[..] else { return None };
+        let (rows, k) = match ty.dims[..] {
+            [Dim::Const(rows), Dim::Const(k)] => (rows, k),
+            [_, Dim::Const(rows), Dim::Const(k)] => (rows, k),
+            // A scale for each expert.
+            [_] if experts.is_some() => continue,
+            _ => return None,
+        };
         let facts = known.facts.get(index).copied().unwrap_or_default();
         if ty.dtype == DType::Trit {
             cols = k;
@@ -227,7 +249,18 @@ pub fn product(op: Op, operands: &[OperandType<'_>], known: Known<'_>) -> Option
             groups = Some(Groups { cols: cols.checked_div(k)?, is_f16: facts.is_f16 });
         }
     }
-    Some((Product { members, cols, groups, is_gated, is_sparse: known.is_sparse }, strategies))
+    Some((Product { members, cols, groups, experts, is_gated, is_sparse: known.is_sparse }, strategies))
+}
+
+/// Of how many experts a product is, and how many of them a token has.
+fn chosen_of(operands: &[OperandType<'_>]) -> Option<Experts> {
+    operands.iter().find_map(|operand| match operand {
+        OperandType::Value(Type::Tensor(TensorType { dtype: DType::Route, dims })) => match dims[..] {
+            [_, Dim::Const(all), Dim::Const(chosen)] => Some(Experts { all, chosen }),
+            _ => None,
+        },
+        OperandType::Value(_) | OperandType::Weight(_) => None,
+    })
 }
 
 /// A machine in a step of so many tokens.
@@ -252,6 +285,7 @@ impl Step<'_> {
             Dim::Tokens => u64::from(self.tokens),
             // Only the logits of the last token are wanted, of a prompt too.
             Dim::Wanted => 1,
+            Dim::Routed(experts) => u64::from(self.tokens).saturating_mul(u64::from(experts)),
         }
     }
 
@@ -264,7 +298,7 @@ impl Step<'_> {
         match ty.dtype {
             // A quantised row carries its scale and the sum of its codes.
             DType::Q8 => elems.saturating_add(ty.dims.first().map_or(0, |&rows| self.rows(rows)).saturating_mul(8)),
-            DType::F32 | DType::F16 | DType::Bf16 | DType::I32 | DType::Trit => elems,
+            DType::F32 | DType::F16 | DType::Bf16 | DType::I32 | DType::Trit | DType::Route => elems,
         }
     }
 
@@ -294,6 +328,7 @@ fn weight_bytes(ty: &TensorType) -> u64 {
     let length = |dim: Option<&Dim>| dim.and_then(|d| d.as_const()).map_or(1, u64::from);
     let (rows, cols) = match ty.dims.as_slice() {
         [rows, cols] => (length(Some(rows)), length(Some(cols))),
+        [experts, rows, cols] => (length(Some(experts)).saturating_mul(length(Some(rows))), length(Some(cols))),
         dims => (1, length(dims.last())),
     };
     let padded = |n: u64, unit: u32| n.div_ceil(u64::from(unit.max(1))).saturating_mul(u64::from(unit.max(1)));
@@ -364,12 +399,15 @@ fn work(step: &Step<'_>, op: Op, operands: &[OperandType<'_>], result: &Type) ->
         }
         Op::Add | Op::Mul | Op::WantedRows => pointwise(1),
         Op::Relu2 | Op::Quantize | Op::QuantizeGroups { .. } => pointwise(2),
+        Op::Route { .. } => pointwise(8),
+        Op::Dispatch | Op::DispatchCodes | Op::DispatchGroups => pointwise(0),
+        Op::Combine | Op::CombineAdd => pointwise(1),
         Op::Silu => pointwise(16),
         Op::Glu { .. } => pointwise(17),
         // Of the activations and of the weight it reads the scales only.
         Op::Rescale => Work { memory_bytes: 0, cache_bytes: written.saturating_mul(2), ops: elems },
         // Trits at two bits, with their scales: there is one way, nothing is chosen by it.
-        Op::TernaryF32Linear => Work {
+        Op::TernaryF32Linear | Op::ExpertF32Linear => Work {
             memory_bytes: weights().fold(0, |sum: u64, ty| {
                 let bits = if ty.dtype == DType::Trit { 2 } else { u64::from(ty.dtype.bits()) };
                 sum.saturating_add(weight_elems(ty).saturating_mul(bits).div_ceil(8))
@@ -393,6 +431,9 @@ fn work(step: &Step<'_>, op: Op, operands: &[OperandType<'_>], result: &Type) ->
         | Op::TernaryLinearCat { .. }
         | Op::TernaryGroupLinear { .. }
         | Op::TernaryGroupLinearAdd { .. }
+        | Op::ExpertLinear { .. }
+        | Op::ExpertGlu { .. }
+        | Op::ExpertGroupLinear { .. }
         | Op::TernaryGlu { .. } => Work { memory_bytes: 0, cache_bytes: values.saturating_add(written), ops: 0 },
     }))
 }

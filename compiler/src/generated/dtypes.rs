@@ -16,11 +16,14 @@ pub enum DType {
     Trit,
     /// Activations quantised per row: i8 codes, one f32 scale `s_x` and one i32 sum of the codes.
     Q8,
+    /// A choice of experts: an expert's number and its weight.
+    Route,
 }
 
 impl DType {
     /// All of them, in table order.
-    pub const ALL: &'static [DType] = &[DType::F32, DType::F16, DType::Bf16, DType::I32, DType::Trit, DType::Q8];
+    pub const ALL: &'static [DType] =
+        &[DType::F32, DType::F16, DType::Bf16, DType::I32, DType::Trit, DType::Q8, DType::Route];
 
     /// The name in the text form.
     pub const fn name(self) -> &'static str {
@@ -31,6 +34,7 @@ impl DType {
             DType::I32 => "i32",
             DType::Trit => "trit",
             DType::Q8 => "q8",
+            DType::Route => "route",
         }
     }
 
@@ -43,6 +47,7 @@ impl DType {
             DType::I32 => 32,
             DType::Trit => 2,
             DType::Q8 => 8,
+            DType::Route => 64,
         }
     }
 }

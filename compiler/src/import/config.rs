@@ -15,6 +15,7 @@ use super::error::Error;
 use super::fields::{Fields, parse_object};
 use super::gguf_config::Hadamard;
 use super::known_keys::refuse_meaningful;
+pub(super) use super::mixture::Mixture;
 use super::quantization::{Quantization, quantization};
 use super::rope::{MAX_POSITIONS, rope_spec};
 use crate::checkpoint::Fault;
@@ -48,6 +49,12 @@ pub enum Architecture {
     /// Qwen3 with ternary projections: Llama with norms of queries and keys.
     #[serde(rename = "Qwen3ForCausalLM")]
     Qwen3,
+    /// Qwen3 with a mixture of ternary experts.
+    #[serde(rename = "Qwen3MoeForCausalLM")]
+    Qwen3Moe,
+    /// Llama with a mixture of ternary experts.
+    #[serde(rename = "MixtralForCausalLM")]
+    Mixtral,
 }
 
 impl Architecture {
@@ -57,6 +64,8 @@ impl Architecture {
             Architecture::BitNet => "BitNetForCausalLM",
             Architecture::Llama => "LlamaForCausalLM",
             Architecture::Qwen3 => "Qwen3ForCausalLM",
+            Architecture::Qwen3Moe => "Qwen3MoeForCausalLM",
+            Architecture::Mixtral => "MixtralForCausalLM",
         }
     }
 
@@ -66,6 +75,8 @@ impl Architecture {
             Architecture::BitNet => "bitnet",
             Architecture::Llama => "llama",
             Architecture::Qwen3 => "qwen3",
+            Architecture::Qwen3Moe => "qwen3_moe",
+            Architecture::Mixtral => "mixtral",
         }
     }
 
@@ -73,7 +84,9 @@ impl Architecture {
     const fn activations(self) -> &'static [Activation] {
         match self {
             Architecture::BitNet => &[Activation::Relu2, Activation::Silu],
-            Architecture::Llama | Architecture::Qwen3 => &[Activation::Silu],
+            Architecture::Llama | Architecture::Qwen3 | Architecture::Qwen3Moe | Architecture::Mixtral => {
+                &[Activation::Silu]
+            }
         }
     }
 
@@ -81,7 +94,9 @@ impl Architecture {
     const fn default_theta(self, one_bit: bool) -> f32 {
         match self {
             Architecture::BitNet if !one_bit => 500_000.0,
-            Architecture::BitNet | Architecture::Llama | Architecture::Qwen3 => 10_000.0,
+            Architecture::BitNet | Architecture::Llama | Architecture::Qwen3 | Architecture::Qwen3Moe => 10_000.0,
+            // Mistral's configuration class has this one.
+            Architecture::Mixtral => 1e6,
         }
     }
 }
@@ -129,6 +144,8 @@ pub(super) struct Config {
     pub(super) vocab: u32,
     pub(super) hidden: u32,
     pub(super) intermediate: u32,
+    /// Experts in place of feed-forward parts, if there are any.
+    pub(super) mixture: Option<Mixture>,
     pub(super) layers: u32,
     pub(super) heads: u32,
     pub(super) kv_heads: u32,
@@ -170,6 +187,7 @@ impl Config {
         let vocab = fields.need_u32("vocab_size", 1..=MAX_VOCAB)?;
         let hidden = fields.need_u32("hidden_size", 1..=MAX_K)?;
         let intermediate = fields.need_u32("intermediate_size", 1..=MAX_K)?;
+        let mixture = Mixture::read(&mut fields, architecture, intermediate)?;
         let layers = fields.need_u32("num_hidden_layers", 1..=MAX_LAYERS)?;
         let heads = fields.need_u32("num_attention_heads", 1..=MAX_K)?;
         let kv_heads = fields.u32("num_key_value_heads", 1..=heads)?.unwrap_or(heads);
@@ -188,7 +206,7 @@ impl Config {
         let tied = fields.boolean("tie_word_embeddings")?.unwrap_or(false);
         let bos = fields.token_ids("bos_token_id", vocab)?.first().copied();
         let eos = fields.token_ids("eos_token_id", vocab)?;
-        refuse_meaningful(&mut fields, layers)?;
+        refuse_meaningful(&mut fields, layers, mixture.is_some())?;
 
         Ok(Self {
             source: CONFIG.to_owned(),
@@ -198,6 +216,7 @@ impl Config {
             vocab,
             hidden,
             intermediate,
+            mixture,
             layers,
             heads,
             kv_heads,
@@ -217,7 +236,8 @@ impl Config {
 
 /// Which graph the model is.
 fn architecture(fields: &mut Fields<'_>) -> Result<Architecture, Error> {
-    let expected = "BitNetForCausalLM, LlamaForCausalLM or Qwen3ForCausalLM, with ternary projections";
+    let expected = "BitNetForCausalLM, LlamaForCausalLM, Qwen3ForCausalLM, Qwen3MoeForCausalLM or MixtralForCausalLM, \
+                    with ternary projections";
     let names = fields.list("architectures")?.map(Vec::as_slice).unwrap_or_default();
     let model_type = fields.text("model_type")?;
     let architecture = match (names, model_type) {
@@ -225,6 +245,8 @@ fn architecture(fields: &mut Fields<'_>) -> Result<Architecture, Error> {
             Some("BitNetForCausalLM" | "BitnetForCausalLM") => Architecture::BitNet,
             Some("LlamaForCausalLM") => Architecture::Llama,
             Some("Qwen3ForCausalLM") => Architecture::Qwen3,
+            Some("Qwen3MoeForCausalLM") => Architecture::Qwen3Moe,
+            Some("MixtralForCausalLM") => Architecture::Mixtral,
             _ => {
                 let fault = fields.fault("architectures", expected);
                 return Err(Error::unsupported(fault.next("other architectures are not imported yet")));
@@ -233,9 +255,11 @@ fn architecture(fields: &mut Fields<'_>) -> Result<Architecture, Error> {
         ([], Some("bitnet")) => Architecture::BitNet,
         ([], Some("llama")) => Architecture::Llama,
         ([], Some("qwen3")) => Architecture::Qwen3,
+        ([], Some("qwen3_moe")) => Architecture::Qwen3Moe,
+        ([], Some("mixtral")) => Architecture::Mixtral,
         ([], None) => return Err(fields.missing("architectures", expected)),
         ([], Some(_)) => {
-            let fault = fields.fault("model_type", "\"bitnet\", \"llama\" or \"qwen3\"");
+            let fault = fields.fault("model_type", "\"bitnet\", \"llama\", \"qwen3\", \"qwen3_moe\" or \"mixtral\"");
             return Err(Error::unsupported(fault.next("other models are not imported yet")));
         }
         _ => {
@@ -273,7 +297,9 @@ fn head_dim(fields: &mut Fields<'_>, architecture: Architecture, hidden: u32, he
     let head_dim = match fields.u32("head_dim", 1..=MAX_HEAD_DIM)? {
         Some(given) => given,
         // Its class has a default that is no share of anything.
-        None if architecture == Architecture::Qwen3 => return Err(fields.missing("head_dim", "the length of a head")),
+        None if matches!(architecture, Architecture::Qwen3 | Architecture::Qwen3Moe) => {
+            return Err(fields.missing("head_dim", "the length of a head"));
+        }
         None => match hidden.checked_div(heads) {
             Some(share) if hidden.is_multiple_of(heads) && share <= MAX_HEAD_DIM => share,
             _ => {
@@ -394,7 +420,7 @@ mod tests {
             ("eos_token_id", json!([1, 33])),
             ("eos_token_id", json!(-1)),
             ("hidden_act", json!("gelu")),
-            ("architectures", json!(["Qwen3MoeForCausalLM"])),
+            ("architectures", json!(["Qwen2MoeForCausalLM"])),
             ("architectures", json!(["LlamaForCausalLM", "LlamaModel"])),
             ("architectures", json!("LlamaForCausalLM")),
             ("model_type", json!("mistral")),

@@ -60,8 +60,8 @@ impl Dialect {
     /// That of GGUF files of an architecture whose heads have `head_dim` elements.
     pub(crate) fn gguf(architecture: Architecture, head_dim: u32) -> Self {
         let rotated = match architecture {
-            Architecture::BitNet | Architecture::Qwen3 => RowOrder::AsIs,
-            Architecture::Llama => RowOrder::Pairs { head_dim },
+            Architecture::BitNet | Architecture::Qwen3 | Architecture::Qwen3Moe => RowOrder::AsIs,
+            Architecture::Llama | Architecture::Mixtral => RowOrder::Pairs { head_dim },
         };
         Dialect::Gguf { rotated }
     }
@@ -94,6 +94,11 @@ impl Dialect {
             Dialect::Gguf { .. } => name == ROPE_FREQS,
         }
     }
+}
+
+/// The name of the tensor of one expert, of the name of all.
+pub(crate) fn of_expert(name: &str, expert: u32) -> String {
+    name.replacen('*', &expert.to_string(), 1)
 }
 
 fn gguf_name(name: &str) -> Option<String> {

@@ -12,6 +12,7 @@ mod config;
 pub(crate) mod dialect;
 mod error;
 mod facts;
+mod feed_forward;
 mod fields;
 mod frame;
 mod generation;
@@ -21,6 +22,7 @@ mod inspect;
 mod inspect_gguf;
 mod known_keys;
 mod llama;
+mod mixture;
 mod quantization;
 mod qwen3;
 mod refused_type;
@@ -30,7 +32,7 @@ mod weights;
 
 pub use config::Architecture;
 pub use error::Error;
-pub use facts::ModelFacts;
+pub use facts::{ExpertFacts, ModelFacts};
 pub use generation::GenerationDefaults;
 pub use inspect::{InspectReport, KindReport, MemoryEstimate, WeightFile, inspect};
 pub use inspect_gguf::{GgufReport, inspect_gguf};
@@ -101,8 +103,8 @@ pub fn import(checkpoint: &Checkpoint, options: &ImportOptions) -> Result<Import
     let mut builder = Builder::new(checkpoint, &config);
     let frame = match config.architecture {
         Architecture::BitNet => bitnet::build(&mut builder, &config)?,
-        Architecture::Llama => llama::build(&mut builder, &config)?,
-        Architecture::Qwen3 => qwen3::build(&mut builder, &config)?,
+        Architecture::Llama | Architecture::Mixtral => llama::build(&mut builder, &config)?,
+        Architecture::Qwen3 | Architecture::Qwen3Moe => qwen3::build(&mut builder, &config)?,
     };
     let (graph, weights) = builder.finish(frame.outputs())?;
     // Each scale that was read brought a neighbourhood of pages with it.

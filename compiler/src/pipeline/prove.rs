@@ -42,7 +42,9 @@ pub(super) fn prove(graph: &Graph, weights: &dyn WeightData, costs: &Costs, targ
     let offers = |strategy| [&costs.offers.decode, &costs.offers.prefill].iter().any(|all| all.contains(&strategy));
     let (code, repeated) = (offers(Strategy::AddSub), offers(Strategy::Dup));
     signs(graph, weights, offers(Strategy::Dot1) || offers(Strategy::Lut1), &mut proved)?;
-    for Chosen { node, product, .. } in products(graph, &Facts::new()) {
+    // Experts have no code, and are not looked through for repeats.
+    let of_all_tokens = products(graph, &Facts::new()).into_iter().filter(|chosen| chosen.product.experts.is_none());
+    for Chosen { node, product, .. } in of_all_tokens {
         let ids = graph.node(node).operands.iter().filter_map(|operand| match operand {
             Operand::Weight(weight) => Some(*weight),
             Operand::Value(_) => None,
@@ -58,7 +60,12 @@ pub(super) fn prove(graph: &Graph, weights: &dyn WeightData, costs: &Costs, targ
         }
     }
     for node in &graph.nodes {
-        if let (true, Some(Operand::Weight(scales))) = (is_grouped(node.op), node.operands.get(2))
+        let scales = match node.op {
+            Op::TernaryGroupLinear { .. } | Op::TernaryGroupLinearAdd { .. } | Op::TernaryF32Linear => node.operands.get(2),
+            Op::ExpertGroupLinear { .. } | Op::ExpertF32Linear => node.operands.get(3),
+            _ => None,
+        };
+        if let Some(Operand::Weight(scales)) = scales
             && !proved.proofs.f16_scales.contains(scales)
             && all_f16(graph, *scales, weights)?
         {
@@ -71,7 +78,14 @@ pub(super) fn prove(graph: &Graph, weights: &dyn WeightData, costs: &Costs, targ
 
 /// Whether the weights have a scale per group.
 fn is_grouped(op: Op) -> bool {
-    matches!(op, Op::TernaryGroupLinear { .. } | Op::TernaryGroupLinearAdd { .. } | Op::TernaryF32Linear)
+    matches!(
+        op,
+        Op::TernaryGroupLinear { .. }
+            | Op::TernaryGroupLinearAdd { .. }
+            | Op::TernaryF32Linear
+            | Op::ExpertGroupLinear { .. }
+            | Op::ExpertF32Linear
+    )
 }
 
 /// Rows of scales that are looked at together.
@@ -79,8 +93,12 @@ const SCALE_ROWS: usize = 256;
 
 /// Whether all scales of a matrix are values of f16.
 fn all_f16(graph: &Graph, scales: WeightId, weights: &dyn WeightData) -> Result<bool, Error> {
-    let [Dim::Const(rows), Dim::Const(groups)] = graph.weight(scales).ty.dims[..] else { return Ok(false) };
-    let shape = DenseShape { dtype: DenseType::F32, rows: rows as usize, cols: groups as usize };
+    let (rows, groups) = match graph.weight(scales).ty.dims[..] {
+        [Dim::Const(rows), Dim::Const(groups)] => (rows as usize, groups),
+        [Dim::Const(experts), Dim::Const(rows), Dim::Const(groups)] => (experts as usize * rows as usize, groups),
+        _ => return Ok(false),
+    };
+    let shape = DenseShape { dtype: DenseType::F32, rows, cols: groups as usize };
     let mut bytes = Vec::new();
     for first in (0..shape.rows).step_by(SCALE_ROWS) {
         let end = (first + SCALE_ROWS).min(shape.rows);
@@ -138,6 +156,9 @@ fn signs(graph: &Graph, weights: &dyn WeightData, offered: bool, proved: &mut Pr
         let weight = graph.weight(id);
         match (weight.ty.dtype, weight.ty.dims.as_slice()) {
             (DType::Trit, [Dim::Const(rows), Dim::Const(cols)]) => Some((id, [*rows, *cols])),
+            (DType::Trit, [Dim::Const(experts), Dim::Const(rows), Dim::Const(cols)]) => {
+                Some((id, [experts.checked_mul(*rows)?, *cols]))
+            }
             _ => None,
         }
     };

@@ -3,6 +3,7 @@
 //! In: a verified graph in compiled form. Out: calls in graph order, the buffers and packed weights that they name, the
 //! distinct kernels. Not decided here: when a call runs (`phases`) and where a buffer lies (`buffers`).
 
+mod experts;
 mod groups;
 mod lookup;
 mod parts;
@@ -126,6 +127,14 @@ impl Planner<'_> {
                 self.group_linear(id, GroupRows::Codes, [decode, prefill])?
             }
             Op::TernaryF32Linear => self.group_linear(id, GroupRows::F32, [Strategy::Dot2; 2])?,
+            Op::Route { top_k, normalise } => self.route(id, top_k, normalise != 0)?,
+            Op::Dispatch | Op::DispatchCodes | Op::DispatchGroups => self.dispatch(id)?,
+            Op::ExpertLinear { decode, prefill } => self.experts(id, Epilogue::Scale, [decode, prefill])?,
+            Op::ExpertGlu { act, decode, prefill } => self.experts(id, Epilogue::Glu(act), [decode, prefill])?,
+            Op::ExpertGroupLinear { decode, prefill } => self.expert_groups(id, GroupRows::Codes, [decode, prefill])?,
+            Op::ExpertF32Linear => self.expert_groups(id, GroupRows::F32, [Strategy::Dot2; 2])?,
+            Op::Combine => self.combine(id, false)?,
+            Op::CombineAdd => self.combine(id, true)?,
             Op::Rescale => self.rescale(id)?,
             Op::DenseMatMul => self.dense(id)?,
             Op::FakeQuant | Op::Dequant | Op::Widen | Op::MatMul => {
@@ -287,10 +296,6 @@ impl Planner<'_> {
             self.coarse_head(w, (rows, cols, dtype));
             (Place::Caller, Arg::Logits, None, 4 * u64::from(rows))
         } else {
-            // Rows of a buffer must end in zeros; this kernel writes no padding.
-            if !u64::from(rows).is_multiple_of(layout::ROW_ELEMS) {
-                return Err(self.unsupported(id, "a dense product within the model must have a multiple of 16 rows"));
-            }
             let out = self.buffer(id, 0, RowKind::F32, rows, space);
             (here(out), rows_of(out), Some(out), layout::row_bytes(RowKind::F32, rows))
         };

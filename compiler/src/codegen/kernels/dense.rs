@@ -1,5 +1,6 @@
 //! Dense rows: embedding lookup, and f32 rows times dense rows (the head).
 
+use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value};
 
 use super::row_bytes;
@@ -23,8 +24,8 @@ pub(super) fn embed(k: &mut Emitter<'_, '_>, dtype: DenseType, cols: u32) {
     });
 }
 
-/// Args: w, x, out, rows of x, lo, hi (rows of w).
-pub(super) fn dense(k: &mut Emitter<'_, '_>, dtype: DenseType, cols: u32, out_row_bytes: u32) {
+/// Args: w, x, out, rows of x, lo, hi (rows of w). Who has the last row of w fills what is behind the result rows with zeros.
+pub(super) fn dense(k: &mut Emitter<'_, '_>, dtype: DenseType, [n_rows, cols]: [u32; 2], out_row_bytes: u32) {
     let [w, x, out, rows, lo, hi] = std::array::from_fn(|slot| k.arg(slot));
     let none = k.int(0);
     k.for_range(lo, hi, 1, |k, n| {
@@ -37,6 +38,22 @@ pub(super) fn dense(k: &mut Emitter<'_, '_>, dtype: DenseType, cols: u32, out_ro
             k.store(y, at, 0);
         });
     });
+    let (end, padded) = (i64::from(n_rows) * 4, i64::from(out_row_bytes));
+    if end < padded {
+        let (is_last, after) = (k.b.create_block(), k.b.create_block());
+        let ends = k.b.ins().icmp_imm_u(IntCC::Equal, hi, i64::from(n_rows));
+        k.b.ins().brif(ends, is_last, &[], after, &[]);
+        k.b.switch_to_block(is_last);
+        let zero = k.f32(0.0);
+        k.for_range(none, rows, 1, |k, row| {
+            let at = k.row(out, row, padded);
+            for offset in (end..padded).step_by(4) {
+                k.store(zero, at, offset as i32);
+            }
+        });
+        k.b.ins().jump(after, &[]);
+        k.b.switch_to_block(after);
+    }
 }
 
 /// A row of x times a dense row, in 16 lanes.

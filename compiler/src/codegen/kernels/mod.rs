@@ -6,6 +6,7 @@
 pub(in crate::codegen) mod attention;
 mod dense;
 mod dot;
+mod experts;
 mod hadamard;
 mod head;
 mod kv_write;
@@ -37,6 +38,10 @@ pub fn exists(kind: &KernelKind) -> bool {
         | KernelKind::Hadamard { .. }
         | KernelKind::QuantizeGroups { .. }
         | KernelKind::Groups { .. }
+        | KernelKind::Route { .. }
+        | KernelKind::RouteIndex { .. }
+        | KernelKind::Dispatch { .. }
+        | KernelKind::Combine { .. }
         | KernelKind::Rescale { .. }
         | KernelKind::Dense { .. }
         | KernelKind::Rope { .. }
@@ -74,8 +79,12 @@ pub fn emit(kind: &KernelKind, program: Option<&Program>, k: &mut Emitter<'_, '_
         KernelKind::Dup { rows, cols, epilogue, bytes } => {
             ternary::dup(k, ternary::Shape::new(rows, cols, epilogue), bytes);
         }
+        KernelKind::Route { experts, top_k, normalise } => experts::route(k, experts, top_k, normalise),
+        KernelKind::RouteIndex { top_k } => experts::index(k, top_k),
+        KernelKind::Dispatch { row, cols } => experts::dispatch(k, row, cols),
+        KernelKind::Combine { cols, top_k, add } => experts::combine(k, cols, top_k, add),
         KernelKind::Rescale { cols } => map::rescale(k, cols),
-        KernelKind::Dense { dtype, cols, out_row_bytes, .. } => dense::dense(k, dtype, cols, out_row_bytes),
+        KernelKind::Dense { dtype, rows, cols, out_row_bytes } => dense::dense(k, dtype, [rows, cols], out_row_bytes),
         KernelKind::Rope { cols, head_dim } => rope::rope(k, cols, head_dim),
         KernelKind::KvWrite { heads, head_dim, elem } => kv_write::kv_write(k, heads, head_dim, elem),
         KernelKind::Attention { q_heads, kv_heads, head_dim, scale, elem } => {

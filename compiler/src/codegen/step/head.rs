@@ -18,7 +18,7 @@ use super::super::state::{HeadState, Record};
 use super::share::Share;
 use super::{Step, Work};
 use crate::schedule::head::MAX_COARSE_K;
-use crate::schedule::{Call, CoarseHead, KernelId, Schedule, layout};
+use crate::schedule::{Call, CoarseHead, KernelId, RowSpace, Schedule, layout};
 
 /// Slots of the longest argument struct here.
 pub(super) const ARGS: usize = 12;
@@ -143,7 +143,7 @@ impl Step<'_> {
 
         b.switch_to_block(exact);
         let vocab = b.ins().iconst(types::I32, i64::from(self.schedule.vocab));
-        let some = b.ins().icmp_imm_u(IntCC::NotEqual, self.rows[&1], 0);
+        let some = b.ins().icmp_imm_u(IntCC::NotEqual, self.rows[&RowSpace::Wanted], 0);
         let exact_rows = b.ins().select(some, vocab, none);
         Record::start(b, record, exact_rows, none);
         b.ins().brif(self.is_top_k, select, &[], done, &[]);

@@ -61,6 +61,10 @@ fn width(kind: &KernelKind, target: &Target) -> Option<Width> {
         | KernelKind::QuantizeGroups { .. }
         | KernelKind::Groups { .. }
         | KernelKind::Dup { .. }
+        | KernelKind::Route { .. }
+        | KernelKind::RouteIndex { .. }
+        | KernelKind::Dispatch { .. }
+        | KernelKind::Combine { .. }
         | KernelKind::Rescale { .. }
         | KernelKind::Dense { .. }
         | KernelKind::Rope { .. }
@@ -135,6 +139,10 @@ pub fn emit(kind: &KernelKind, program: Option<&Program>, target: &Target) -> Re
         | KernelKind::Dup { .. }
         | KernelKind::Hadamard { .. }
         | KernelKind::KvWrite { .. }
+        | KernelKind::Route { .. }
+        | KernelKind::RouteIndex { .. }
+        | KernelKind::Dispatch { .. }
+        | KernelKind::Combine { .. }
         | KernelKind::Embed { .. }
         | KernelKind::Dense { .. }
         | KernelKind::HeadQuantise { .. }

@@ -122,7 +122,9 @@ pub(super) fn parse(checkpoint: &Checkpoint, gguf: &Gguf, options: &ImportOption
         positions(trained, options.max_positions, head_dim, |expected| keys.fault("context_length", expected))?;
     let activation = match architecture {
         Architecture::BitNet => activation::of_bitnet(&keys)?,
-        Architecture::Llama | Architecture::Qwen3 => activation::of_gated(&keys)?,
+        Architecture::Llama | Architecture::Qwen3 | Architecture::Qwen3Moe | Architecture::Mixtral => {
+            activation::of_gated(&keys)?
+        }
     };
     keys::refuse_meaningful(&keys)?;
     let hadamard = hadamard::hadamard(checkpoint, metadata)?;
@@ -138,6 +140,7 @@ pub(super) fn parse(checkpoint: &Checkpoint, gguf: &Gguf, options: &ImportOption
     let source = metadata.file().to_owned();
     let dialect = Dialect::gguf(architecture, head_dim);
     Ok(Config {
+        mixture: None,
         source,
         dialect,
         architecture,
