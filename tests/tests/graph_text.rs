@@ -35,7 +35,7 @@ impl Rng {
 
 /// Weights of all kinds in a few small shapes, so that operands often fit.
 fn declare_weights(graph: &mut Graph, names: &[String], rng: &mut Rng) {
-    let shapes: [(DType, &[u32]); 11] = [
+    let shapes: [(DType, &[u32]); 12] = [
         (DType::Bf16, &[9, 8]),
         (DType::F32, &[8]),
         (DType::F32, &[16, 4]),
@@ -47,6 +47,7 @@ fn declare_weights(graph: &mut Graph, names: &[String], rng: &mut Rng) {
         (DType::F32, &[8, 2]),
         (DType::Trit, &[8, 8, 8]),
         (DType::F32, &[8, 8, 2]),
+        (DType::F32, &[8, 8, 4]),
     ];
     for (i, (dtype, dims)) in shapes.into_iter().enumerate() {
         let scaling = match rng.below(4) {
@@ -68,7 +69,7 @@ fn declare_weights(graph: &mut Graph, names: &[String], rng: &mut Rng) {
             },
         };
         let (scale, origin) = match (dtype, i) {
-            (DType::F32, 10) => (None, Origin::TernaryScales),
+            (DType::F32, 10..) => (None, Origin::TernaryScales),
             (DType::Trit, _) if rng.below(3) == 0 => (Some(rng.real()), Origin::OnlineAbsmean),
             (DType::Trit, _) if rng.below(2) == 0 => (Some(rng.real()), Origin::DenseTernary),
             (DType::Trit, _) => (Some(rng.real()), Origin::HfPacked),
@@ -277,7 +278,7 @@ proptest! {
 #[test]
 fn random_graphs_reach_every_op() {
     let mut seen = vec![0; OPS.len()];
-    for seed in 0..120 {
+    for seed in 0..200 {
         let choices: Vec<Choice> =
             (0..40).map(|i| ((seed * 13 + i * i * 5 + i * 7) as u8, Some((i % 3) as u8), i * 31)).collect();
         for node in build(String::new(), &[], &choices, seed).nodes {
