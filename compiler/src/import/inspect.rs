@@ -208,7 +208,10 @@ impl fmt::Display for InspectReport {
         )?;
         if let Some(experts) = m.experts {
             let super::ExpertFacts { count, per_token, intermediate, layers } = experts;
-            writeln!(f, "  experts     {count} of {intermediate} in {layers} layers, {per_token} of them for a token")?;
+            writeln!(
+                f,
+                "  experts     {count} in each of {layers} layers, feed-forward {intermediate}, {per_token} of them for a token"
+            )?;
         }
         writeln!(
             f,
