@@ -61,7 +61,9 @@ pub(super) fn prove(graph: &Graph, weights: &dyn WeightData, costs: &Costs, targ
     }
     for node in &graph.nodes {
         let scales = match node.op {
-            Op::TernaryGroupLinear { .. } | Op::TernaryGroupLinearAdd { .. } | Op::TernaryF32Linear => node.operands.get(2),
+            Op::TernaryGroupLinear { .. } | Op::TernaryGroupLinearAdd { .. } | Op::TernaryF32Linear => {
+                node.operands.get(2)
+            }
             Op::ExpertGroupLinear { .. } | Op::ExpertF32Linear => node.operands.get(3),
             _ => None,
         };

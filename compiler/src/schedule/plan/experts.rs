@@ -171,7 +171,8 @@ impl Planner<'_> {
         };
         let layouts =
             packings.map(|packing| Layout::Groups { packing, weight, scales, experts, rows, cols, group, stored });
-        let kind = |packing, regime| KernelKind::Groups { packing, rows, cols, group, x, scales: stored, regime };
+        let kind =
+            |packing, regime| KernelKind::Groups { packing, rows, cols, group, x, scales: stored, adds: false, regime };
         let [for_one, for_many] = packings;
         let one = self.kernel(kind(for_one, Regime::Gemm));
         let few = self.kernel(kind(for_many, Regime::Gemm));
