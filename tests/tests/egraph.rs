@@ -214,9 +214,11 @@ fn every_bitwise_rule_fires() {
         let report = optimise(&compiled, &facts, &Options::default(), &costs).unwrap().report;
         fired.extend(report.regions.into_iter().flat_map(|region| region.fired).map(|fired| fired.rule));
     }
-    for text in
-        [include_str!("../filetests/egraph/experts.tern"), include_str!("../filetests/egraph/expert_groups.tern")]
-    {
+    for text in [
+        include_str!("../filetests/egraph/experts.tern"),
+        include_str!("../filetests/egraph/expert_groups.tern"),
+        include_str!("../filetests/egraph/groups_fused.tern"),
+    ] {
         let input = text.split("// ----").next().unwrap_or_default();
         let compiled = compile_form(&parse(input).unwrap()).unwrap();
         let report = optimise(&compiled, &Facts::new(), &Options::default(), &Costs::default()).unwrap().report;

@@ -278,7 +278,7 @@ proptest! {
 #[test]
 fn random_graphs_reach_every_op() {
     let mut seen = vec![0; OPS.len()];
-    for seed in 0..200 {
+    for seed in 0..1200 {
         let choices: Vec<Choice> =
             (0..40).map(|i| ((seed * 13 + i * i * 5 + i * 7) as u8, Some((i % 3) as u8), i * 31)).collect();
         for node in build(String::new(), &[], &choices, seed).nodes {
