@@ -154,7 +154,7 @@ pub enum DimPattern {
     Each(&'static str),
     /// `head_dim`: the value of this u32 attribute.
     Attr(&'static str),
-    /// `H*D`: the product of two variables or attributes (multiply in u64, the numbers are untrusted).
+    /// `H*D`: the product of two variables or attributes (multiply in u64, the numbers are untrusted). `T*C` are routed rows.
     Product(&'static DimPattern, &'static DimPattern),
 }
 
@@ -207,6 +207,8 @@ pub enum Check {
         /// The largest value.
         max: u32,
     },
+    /// This u32 attribute is at most this dimension.
+    AttrAtMostDim(&'static str, &'static str),
     /// This u32 attribute is even.
     AttrEven(&'static str),
     /// A u32 attribute that is a power of two.

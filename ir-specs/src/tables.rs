@@ -124,6 +124,8 @@ pub enum CheckRow {
     AttrPositive(String),
     /// A u32 attribute in a range.
     AttrInRange(String, u32, u32),
+    /// A u32 attribute that is at most a dimension.
+    AttrAtMostDim(String, String),
     /// An even u32 attribute.
     AttrEven(String),
     /// A u32 attribute that is a power of two.

@@ -131,6 +131,13 @@ pub fn assert_near(golden: &[f32], ours: &[f32], vocab: usize, what: &str) {
     assert!(ok, "{what}: {d:?}");
 }
 
+/// Demands what activations in i8 may change of a mixture of experts, whose routing they may change: more.
+#[track_caller]
+pub fn assert_routed(golden: &[f32], ours: &[f32], vocab: usize, what: &str) {
+    let d = distance(golden, ours, vocab, 0.25);
+    assert!(d.kl_mean <= 1e-2, "{what}: {d:?}");
+}
+
 /// Demands what activations in i8 may change of a model that was trained without: the distributions a little.
 #[track_caller]
 pub fn assert_quantised(golden: &[f32], ours: &[f32], vocab: usize, what: &str) {

@@ -144,7 +144,11 @@ pub fn insert(weights: &mut MemoryWeights, id: WeightId, decl: &WeightDecl, data
         DType::F16 => Dense::F16(data.iter().map(|&x| half::f16::from_f32(x).to_bits()).collect()),
         DType::Bf16 => Dense::Bf16(data.iter().map(|&x| half::bf16::from_f32(x).to_bits()).collect()),
         DType::Trit => {
-            let [Dim::Const(rows), Dim::Const(cols)] = decl.ty.dims[..] else { panic!("trits have two dimensions") };
+            let (rows, cols) = match decl.ty.dims[..] {
+                [Dim::Const(rows), Dim::Const(cols)] => (rows, cols),
+                [Dim::Const(experts), Dim::Const(rows), Dim::Const(cols)] => (experts * rows, cols),
+                _ => panic!("trits have two dimensions, or three"),
+            };
             let trits = data.iter().map(|&x| x as i8).collect::<Vec<_>>();
             assert!(trits.iter().zip(data).all(|(&t, &x)| f32::from(t) == x && t.abs() <= 1), "trits are -1, 0, 1");
             weights.trits.insert(id, Trits { rows: rows as usize, cols: cols as usize, data: trits });
@@ -156,7 +160,7 @@ pub fn insert(weights: &mut MemoryWeights, id: WeightId, decl: &WeightDecl, data
             weights.nibbles.insert(id, ([dims[0], dims[1]], codes));
             return;
         }
-        DType::I32 | DType::Q8 => panic!("no weight is {}", decl.ty.dtype.name()),
+        DType::I32 | DType::Q8 | DType::Route => panic!("no weight is {}", decl.ty.dtype.name()),
     };
     weights.dense.insert(id, dense);
 }

@@ -10,6 +10,7 @@ use tern_compiler::egraph::{Costs, Error, Facts, Machine, Optimised, Options, St
 use tern_compiler::generated::rules::RULES;
 use tern_compiler::graph::arith::Profile;
 use tern_compiler::graph::interp::{Interp, KvStore, KvType, Want};
+use tern_compiler::graph::parse::parse;
 use tern_compiler::graph::verify::{verify, verify_compiled, verify_model};
 use tern_compiler::graph::{Act, Graph, Op, Operand};
 use tern_compiler::import::{ImportOptions, import};
@@ -211,6 +212,16 @@ fn every_bitwise_rule_fires() {
         let compiled = compile_form(&model(arch, SMALL)).unwrap();
         let (facts, costs) = strategies::all(&compiled);
         let report = optimise(&compiled, &facts, &Options::default(), &costs).unwrap().report;
+        fired.extend(report.regions.into_iter().flat_map(|region| region.fired).map(|fired| fired.rule));
+    }
+    for text in [
+        include_str!("../filetests/egraph/experts.tern"),
+        include_str!("../filetests/egraph/expert_groups.tern"),
+        include_str!("../filetests/egraph/groups_fused.tern"),
+    ] {
+        let input = text.split("// ----").next().unwrap_or_default();
+        let compiled = compile_form(&parse(input).unwrap()).unwrap();
+        let report = optimise(&compiled, &Facts::new(), &Options::default(), &Costs::default()).unwrap().report;
         fired.extend(report.regions.into_iter().flat_map(|region| region.fired).map(|fired| fired.rule));
     }
     for rule in RULES.iter().filter(|rule| rule.class == Class::Bitwise) {

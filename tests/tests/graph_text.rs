@@ -13,7 +13,7 @@ use tern_compiler::graph::{
     Act, Attr, DType, Dim, F32, Graph, Node, Op, Operand, Origin, RopeScaling, RopeSpec, TensorType, Type, ValueId,
     WeightDecl, WeightId,
 };
-use tern_compiler::spec::{AttrKind, OperandKind, TypePattern};
+use tern_compiler::spec::{AttrKind, DimPattern, OperandKind, TypePattern};
 
 /// The choices behind one node: op, block, and the start of the search for operands and attributes.
 type Choice = (u8, Option<u8>, u32);
@@ -35,7 +35,7 @@ impl Rng {
 
 /// Weights of all kinds in a few small shapes, so that operands often fit.
 fn declare_weights(graph: &mut Graph, names: &[String], rng: &mut Rng) {
-    let shapes: [(DType, &[u32]); 10] = [
+    let shapes: [(DType, &[u32]); 13] = [
         (DType::Bf16, &[9, 8]),
         (DType::F32, &[8]),
         (DType::F32, &[16, 4]),
@@ -46,6 +46,9 @@ fn declare_weights(graph: &mut Graph, names: &[String], rng: &mut Rng) {
         (DType::F32, &[8, 4]),
         (DType::F32, &[8, 2]),
         (DType::U4, &[8, 8]),
+        (DType::Trit, &[8, 8, 8]),
+        (DType::F32, &[8, 8, 2]),
+        (DType::F32, &[8, 8, 4]),
     ];
     for (i, (dtype, dims)) in shapes.into_iter().enumerate() {
         let scaling = match rng.below(4) {
@@ -67,6 +70,7 @@ fn declare_weights(graph: &mut Graph, names: &[String], rng: &mut Rng) {
             },
         };
         let (scale, origin) = match (dtype, i) {
+            (DType::F32, 10..) => (None, Origin::TernaryScales),
             (DType::Trit, _) if rng.below(3) == 0 => (Some(rng.real()), Origin::OnlineAbsmean),
             (DType::Trit, _) if rng.below(2) == 0 => (Some(rng.real()), Origin::DenseTernary),
             (DType::Trit, _) => (Some(rng.real()), Origin::HfPacked),
@@ -106,7 +110,11 @@ fn well_typed(graph: &Graph, op_index: usize, block: Option<u8>, rng: &mut Rng) 
                 let candidates: Vec<usize> = (0..graph.nodes.len()).filter(|&i| fits(&graph.nodes[i])).collect();
                 Operand::Value(ValueId(candidates.get(rng.below(candidates.len())).copied().unwrap_or(0) as u32))
             }
-            OperandKind::Weight => Operand::Weight(WeightId(rng.below(graph.weights.len()) as u32)),
+            OperandKind::Weight => {
+                let fits = |weight: &WeightDecl| is_kind_of(&operand.pattern, &Type::Tensor(weight.ty.clone()));
+                let candidates: Vec<usize> = (0..graph.weights.len()).filter(|&i| fits(&graph.weights[i])).collect();
+                Operand::Weight(WeightId(candidates.get(rng.below(candidates.len())).copied().unwrap_or(0) as u32))
+            }
         });
         let mut node = Node { op, operands: operands.collect(), ty: NO_TYPE, block: block.map(u32::from) };
         node.ty = infer(op, &operand_types(graph, &node)?).ok()?;
@@ -120,7 +128,13 @@ const NO_TYPE: Type = Type::Tuple(Vec::new());
 /// Whether a type is of the kind that a pattern asks for; dimensions are left to luck.
 fn is_kind_of(pattern: &TypePattern, ty: &Type) -> bool {
     match (pattern, ty) {
-        (TypePattern::Tensor(pattern), Type::Tensor(ty)) => pattern.dtype.fits(ty.dtype),
+        (TypePattern::Tensor(pattern), Type::Tensor(ty)) => {
+            let wants_routed = matches!(pattern.dims.first(), Some(DimPattern::Product(DimPattern::Tokens, _)));
+            let is_any = matches!(pattern.dims.first(), Some(DimPattern::Row(_)));
+            let is_routed = matches!(ty.dims.first(), Some(Dim::Routed(_)));
+            let fits = pattern.dtype.fits(ty.dtype) && pattern.dims.len() == ty.dims.len();
+            fits && (is_any || wants_routed == is_routed)
+        }
         (TypePattern::Kv { .. }, Type::Kv { .. }) | (TypePattern::AnyTuple, Type::Tuple(_)) => true,
         (_, _) => false,
     }
@@ -181,6 +195,8 @@ const PIECES: &[&str] = &[
     "4294967296",
     "99999999999999999999",
     "T",
+    "T*2",
+    "*",
     "W",
     "kv",
     "kv[1, 2]",
@@ -265,7 +281,7 @@ proptest! {
 #[test]
 fn random_graphs_reach_every_op() {
     let mut seen = vec![0; OPS.len()];
-    for seed in 0..400 {
+    for seed in 0..1200 {
         let choices: Vec<Choice> = (0..40)
             .map(|i| ((seed * 13 + i * i * 5 + i * 7 + seed / 5 * i) as u8, Some((i % 3) as u8), i * 31))
             .collect();

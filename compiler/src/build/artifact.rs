@@ -20,6 +20,7 @@ use crate::checkpoint::hash::list_hash;
 use crate::import::Imported;
 use crate::pipeline::Progress;
 use crate::schedule::packing::Layout;
+use crate::schedule::traffic::elems;
 use crate::weights::WeightError;
 
 /// An artifact could not be written.
@@ -174,17 +175,8 @@ pub(super) fn meta(built: &Built, imported: &Imported, checkpoint: Vec<Checkpoin
 fn packed(built: &Built) -> Vec<PackedSize> {
     let mut sizes: BTreeMap<&'static str, PackedSize> = BTreeMap::new();
     for placed in &built.schedule.weights.placed {
-        let (weights, elems) = match placed.layout {
-            Layout::Tiles { rows, cols, .. }
-            | Layout::Dup { rows, cols, .. }
-            | Layout::Groups { rows, cols, .. }
-            | Layout::Quant4 { rows, cols, .. }
-            | Layout::Rows { rows, cols, .. }
-            | Layout::Quads { rows, cols, .. }
-            | Layout::Coarse { rows, cols, .. } => (1, u64::from(rows) * u64::from(cols)),
-            Layout::TilePairs { rows, cols, .. } => (2, 2 * u64::from(rows) * u64::from(cols)),
-            Layout::Vector { len, .. } => (1, u64::from(len)),
-        };
+        let matrices = if matches!(placed.layout, Layout::TilePairs { .. }) { 2 } else { 1 };
+        let (weights, elems) = (matrices * u64::from(placed.layout.experts()), elems(&placed.layout));
         let name = placed.layout.packing().name();
         let empty = PackedSize { packing: name.to_owned(), weights: 0, elems: 0, bytes: 0 };
         let size = sizes.entry(name).or_insert(empty);

@@ -3,6 +3,7 @@
 //! ABI: `ir-specs/ABI.md`. Every thread makes the same checks on the same data, so all of them return the same status and
 //! none is left waiting at a barrier; the length of the sequence is written by thread 0 behind the last barrier.
 
+mod experts;
 mod head;
 mod share;
 
@@ -16,8 +17,11 @@ use tern_runtime::session::MAX_TOP_K;
 
 use super::emitter::flags;
 use super::state::{self, StateLayout};
+use crate::schedule::experts::{list_bytes, map_bytes};
 use crate::schedule::table::MAX_TABLE_THREADS;
-use crate::schedule::{Arg, Call, Choice, Many, Part, Phase, RowKind, RowSpace, Schedule, Single, layout};
+use crate::schedule::{
+    Arg, Call, Choice, KernelId, Many, Part, Phase, RowKind, RowSpace, Schedule, Single, Split, layout,
+};
 use share::{Share, Work};
 
 /// What the program calls.
@@ -48,8 +52,8 @@ struct Step<'s> {
     /// The argument struct, rewritten for every call.
     args: Value,
     position: Value,
-    /// n and w, 64-bit.
-    rows: BTreeMap<u8, Value>,
+    /// n, w and routed rows, 64-bit.
+    rows: BTreeMap<RowSpace, Value>,
     kv_type: Value,
     /// The cache of the step's sequence.
     cache: Value,
@@ -68,13 +72,6 @@ struct Step<'s> {
     shares: BTreeMap<Share, (Value, Value)>,
     /// Whether threads that are done take over chunks of the others' shares.
     is_shared: Value,
-}
-
-fn space_key(space: RowSpace) -> u8 {
-    match space {
-        RowSpace::Tokens => 0,
-        RowSpace::Wanted => 1,
-    }
 }
 
 /// Writes the body of `step`.
@@ -125,7 +122,7 @@ pub fn emit_step(b: &mut FunctionBuilder<'_>, schedule: &Schedule, l: &StateLayo
         is_coarse,
         args: b.ins().stack_addr(types::I64, slot, 0),
         position: b.ins().uextend(types::I64, pos),
-        rows: BTreeMap::from([(0, n64), (1, wanted)]),
+        rows: row_counts(b, schedule, n64, wanted),
         kv_type: b.ins().load(types::I32, flags(), state, state::KV_TYPE),
         cache: b.ins().iadd(state, kv_offset),
         column_bytes: b.ins().load(types::I64, flags(), state, state::COLUMN_BYTES),
@@ -144,6 +141,17 @@ pub fn emit_step(b: &mut FunctionBuilder<'_>, schedule: &Schedule, l: &StateLayo
         step.phase(b, phase);
     }
     step.finish(b, length_at, n, pos);
+}
+
+/// How many rows of each kind there are.
+fn row_counts(b: &mut FunctionBuilder<'_>, schedule: &Schedule, n: Value, wanted: Value) -> BTreeMap<RowSpace, Value> {
+    let mut counts = BTreeMap::from([(RowSpace::Tokens, n), (RowSpace::Wanted, wanted)]);
+    for call in schedule.phases.iter().flat_map(|phase| &phase.calls) {
+        if let RowSpace::Routed(experts) = call.space() {
+            counts.entry(call.space()).or_insert_with(|| b.ins().imul_imm_s(n, i64::from(experts)));
+        }
+    }
+    counts
 }
 
 /// Whether the step has one token and at most as many threads as a buffer has rows; and this thread's row if so, else 0.
@@ -238,7 +246,7 @@ impl Step<'_> {
         // The head is skipped, barrier and all, where no logits are wanted.
         let skip = phase.is_for_wanted_rows().then(|| {
             let (body, after) = (b.create_block(), b.create_block());
-            b.ins().brif(self.rows[&1], body, &[], after, &[]);
+            b.ins().brif(self.rows[&RowSpace::Wanted], body, &[], after, &[]);
             b.switch_to_block(body);
             after
         });
@@ -273,9 +281,10 @@ impl Step<'_> {
     fn call(&self, b: &mut FunctionBuilder<'_>, call: &Call, work: Option<&Work>) {
         let (lo, hi) = self.range(b, call);
         for (slot, arg) in call.args.iter().enumerate() {
-            if !matches!(arg, Arg::Lo | Arg::Hi) {
+            if !matches!(arg, Arg::Lo | Arg::Hi | Arg::ExpertScale { .. }) {
                 let mut value = self.arg(b, *arg);
-                if let (0, Some(Single { weights: Some(offset), .. })) = (slot, call.single) {
+                let by_rows = !matches!(call.split, Split::Experts { .. });
+                if let (0, true, Some(Single { weights: Some(offset), .. })) = (slot, by_rows, call.single) {
                     let own = b.ins().iadd_imm_s(self.model, offset as i64);
                     let is_single = self.is_single(b, call);
                     value = b.ins().select(is_single, own, value);
@@ -292,7 +301,10 @@ impl Step<'_> {
                 };
                 b.ins().store(flags(), end, self.args, 8 * slot as i32);
             }
-            self.enter_choice(b, call);
+            match call.split {
+                Split::Experts { .. } => self.enter_experts(b, call, [lo, hi]),
+                _ => self.enter_choice(b, call),
+            }
         };
         match work {
             Some(work) => self.in_chunks(b, work, (lo, hi), enter),
@@ -307,26 +319,31 @@ impl Step<'_> {
                 b.ins().call(self.callees.kernels[kernel.0 as usize], &[self.args]);
             }
             Choice::ByRows { one, few, many } => {
-                let rows = self.rows[&space_key(call.space())];
-                let single = b.ins().icmp_imm_u(IntCC::Equal, rows, 1);
-                let Some(Many { kernel, from, .. }) = many else { return self.either(b, single, one.0, few.0) };
-                let (less, after) = (b.create_block(), b.create_block());
-                let many_block = b.create_block();
-                let is_many = b.ins().icmp_imm_u(IntCC::UnsignedGreaterThanOrEqual, rows, i64::from(from));
-                b.ins().brif(is_many, many_block, &[], less, &[]);
-                b.switch_to_block(many_block);
-                b.ins().call(self.callees.kernels[kernel.0 as usize], &[self.args]);
-                b.ins().jump(after, &[]);
-                b.switch_to_block(less);
-                self.either(b, single, one.0, few.0);
-                b.ins().jump(after, &[]);
-                b.switch_to_block(after);
+                let rows = self.rows[&call.space()];
+                self.by_rows(b, rows, one, few, many);
             }
             Choice::ByKv { f32, f16 } => {
                 let is_f32 = b.ins().icmp_imm_u(IntCC::Equal, self.kv_type, i64::from(abi::KV_F32));
                 self.either(b, is_f32, f32.0, f16.0);
             }
         }
+    }
+
+    /// Calls the kernel for so many rows.
+    fn by_rows(&self, b: &mut FunctionBuilder<'_>, rows: Value, one: KernelId, few: KernelId, many: Option<Many>) {
+        let single = b.ins().icmp_imm_u(IntCC::Equal, rows, 1);
+        let Some(Many { kernel, from, .. }) = many else { return self.either(b, single, one.0, few.0) };
+        let (less, after) = (b.create_block(), b.create_block());
+        let many_block = b.create_block();
+        let is_many = b.ins().icmp_imm_u(IntCC::UnsignedGreaterThanOrEqual, rows, i64::from(from));
+        b.ins().brif(is_many, many_block, &[], less, &[]);
+        b.switch_to_block(many_block);
+        b.ins().call(self.callees.kernels[kernel.0 as usize], &[self.args]);
+        b.ins().jump(after, &[]);
+        b.switch_to_block(less);
+        self.either(b, single, one.0, few.0);
+        b.ins().jump(after, &[]);
+        b.switch_to_block(after);
     }
 
     fn either(&self, b: &mut FunctionBuilder<'_>, condition: Value, yes: u32, no: u32) {
@@ -347,29 +364,34 @@ impl Step<'_> {
             Arg::Logits => self.logits,
             Arg::Rows { buffer, part, wanted } => {
                 let buffer = &self.schedule.buffers[buffer.0 as usize];
-                let rows = self.schedule.max_step_tokens;
+                let (rows, cols) = (buffer.rows.most(self.schedule.max_step_tokens), buffer.cols);
                 let inner = match (buffer.kind, part) {
-                    (RowKind::Q8, Part::Scale) => layout::scale_offset(buffer.cols, rows),
-                    (RowKind::Q8, Part::Sum) => layout::sum_offset(buffer.cols, rows),
-                    (_, Part::Data) | (RowKind::F32 | RowKind::I32 | RowKind::Q8Groups(_), _) => 0,
+                    (RowKind::Q8, Part::Scale) => layout::scale_offset(cols, rows),
+                    (RowKind::Q8, Part::Sum) => layout::sum_offset(cols, rows),
+                    (RowKind::RouteIndex, Part::Slots) => list_bytes(rows, cols),
+                    (RowKind::RouteIndex, Part::Tokens) => list_bytes(rows, cols) + map_bytes(rows, cols),
+                    _ => 0,
                 };
                 let mut base = b.ins().iadd_imm_s(self.state, (state::ARENA + buffer.offset + inner) as i64);
                 if buffer.own_rows {
                     let row_bytes = match part {
-                        Part::Data => layout::row_bytes(buffer.kind, buffer.cols),
+                        Part::Data => layout::row_bytes(buffer.kind, cols),
                         Part::Scale | Part::Sum => 4,
+                        Part::Slots | Part::Tokens => 4 * u64::from(cols),
                     };
-                    let own = b.ins().imul_imm_s(self.own_row, row_bytes as i64);
+                    // One token has so many rows.
+                    let own_rows = buffer.rows.most(1);
+                    let own = b.ins().imul_imm_s(self.own_row, (row_bytes * u64::from(own_rows)) as i64);
                     base = b.ins().iadd(base, own);
                 }
                 if !wanted {
                     return base;
                 }
-                let unwanted = b.ins().isub(self.rows[&0], self.rows[&1]);
-                let skipped = b.ins().imul_imm_s(unwanted, layout::row_bytes(buffer.kind, buffer.cols) as i64);
+                let unwanted = b.ins().isub(self.rows[&RowSpace::Tokens], self.rows[&RowSpace::Wanted]);
+                let skipped = b.ins().imul_imm_s(unwanted, layout::row_bytes(buffer.kind, cols) as i64);
                 b.ins().iadd(base, skipped)
             }
-            Arg::RowCount(space) => self.rows[&space_key(space)],
+            Arg::RowCount(space) => self.rows[&space],
             Arg::Lo | Arg::Hi => b.ins().iconst(types::I64, 0),
             Arg::Position => self.position,
             Arg::Kv { elems_before } => {
@@ -377,6 +399,8 @@ impl Step<'_> {
                 b.ins().iadd(self.cache, before)
             }
             Arg::KvPlaneBytes { head_dim } => b.ins().imul_imm_s(self.column_bytes, i64::from(head_dim)),
+            // Put in when the expert is known.
+            Arg::ExpertScale { .. } => b.ins().iconst(types::I64, 0),
             Arg::F32(v) => b.ins().iconst(types::I64, i64::from(v.bits())),
             Arg::Scratch => self.scratch,
             Arg::ColumnsRead { index } => {

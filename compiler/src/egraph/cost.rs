@@ -7,12 +7,16 @@
 //! activations, concatenation by fewer phases, a strategy by its figures. Integers only: no rounding decides differently
 //! on another machine.
 
+mod product;
+
+pub use product::{is_product, product, strategies, with_strategies};
+
 use crate::generated::packings::Packing;
 use crate::graph::infer::OperandType;
 use crate::graph::{DType, Dim, Op, Strategy, TensorType, Type};
 use crate::strategy::price::{PROMPT_TOKENS, product_bytes};
 use crate::strategy::roofline::time_ps;
-use crate::strategy::{Groups, Member, Offers, Prices, Product, Slot, WeightFacts};
+use crate::strategy::{Offers, Prices, Product, Slot, WeightFacts};
 
 /// The constants of the roofline.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -150,90 +154,6 @@ impl Costs {
     }
 }
 
-/// Whether `op` is a ternary product, or several.
-pub fn is_product(op: Op) -> bool {
-    strategies(op).is_some()
-}
-
-/// The strategies for decoding and for prompts that a ternary product names, and whether it is a gated unit.
-pub fn strategies(op: Op) -> Option<([Strategy; 2], bool)> {
-    match op {
-        Op::TernaryMatMul { decode, prefill }
-        | Op::TernaryLinear { decode, prefill }
-        | Op::TernaryLinearAdd { decode, prefill }
-        | Op::TernaryLinearCat { decode, prefill }
-        | Op::TernaryGroupLinear { decode, prefill }
-        | Op::TernaryGroupLinearAdd { decode, prefill } => Some(([decode, prefill], false)),
-        Op::TernaryGlu { decode, prefill, .. } => Some(([decode, prefill], true)),
-        Op::InputIds
-        | Op::Positions
-        | Op::KvCache { .. }
-        | Op::Embed
-        | Op::RmsNorm { .. }
-        | Op::FakeQuant
-        | Op::Dequant
-        | Op::Widen
-        | Op::MatMul
-        | Op::Rope { .. }
-        | Op::KvWrite
-        | Op::Attention { .. }
-        | Op::Add
-        | Op::Mul
-        | Op::Relu2
-        | Op::Silu
-        | Op::Gelu
-        | Op::Scale { .. }
-        | Op::L2Norm
-        | Op::WantedRows
-        | Op::Quantize
-        | Op::Rescale
-        | Op::DenseMatMul
-        | Op::RmsNormQuantize { .. }
-        | Op::Get { .. }
-        | Op::Glu { .. }
-        | Op::RmsNormHeads { .. }
-        | Op::Hadamard { .. }
-        | Op::QuantizeGroups { .. }
-        | Op::RmsNormQuantizeGroups { .. }
-        | Op::Quant4GroupLinear
-        | Op::TernaryF32Linear => None,
-    }
-}
-
-/// `op` with these strategies, if it is a ternary product.
-pub fn with_strategies(op: Op, [decode, prefill]: [Strategy; 2]) -> Op {
-    match op {
-        Op::TernaryMatMul { .. } => Op::TernaryMatMul { decode, prefill },
-        Op::TernaryLinear { .. } => Op::TernaryLinear { decode, prefill },
-        Op::TernaryLinearAdd { .. } => Op::TernaryLinearAdd { decode, prefill },
-        Op::TernaryLinearCat { .. } => Op::TernaryLinearCat { decode, prefill },
-        Op::TernaryGlu { act, .. } => Op::TernaryGlu { act, decode, prefill },
-        Op::TernaryGroupLinear { .. } => Op::TernaryGroupLinear { decode, prefill },
-        Op::TernaryGroupLinearAdd { .. } => Op::TernaryGroupLinearAdd { decode, prefill },
-        other => other,
-    }
-}
-
-/// The ternary product that `op` is, and the strategies that it names for decoding and for prompts.
-pub fn product(op: Op, operands: &[OperandType<'_>], known: Known<'_>) -> Option<(Product, [Strategy; 2])> {
-    let (strategies, is_gated) = strategies(op)?;
-    let (mut cols, mut groups) = (0, None);
-    let mut members = Vec::new();
-    for (index, operand) in operands.iter().filter(|o| matches!(o, OperandType::Weight(_))).enumerate() {
-        let OperandType::Weight(ty) = operand else { continue };
-        let [Dim::Const(rows), Dim::Const(k)] = ty.dims[..] else { return None };
-        let facts = known.facts.get(index).copied().unwrap_or_default();
-        if ty.dtype == DType::Trit {
-            cols = k;
-            members.push(Member { rows, facts });
-        } else {
-            // The scales of the matrix before.
-            groups = Some(Groups { cols: cols.checked_div(k)?, is_f16: facts.is_f16 });
-        }
-    }
-    Some((Product { members, cols, groups, is_gated, is_sparse: known.is_sparse }, strategies))
-}
-
 /// A machine in a step of so many tokens.
 struct Step<'m> {
     machine: &'m Machine,
@@ -256,6 +176,7 @@ impl Step<'_> {
             Dim::Tokens => u64::from(self.tokens),
             // Only the logits of the last token are wanted, of a prompt too.
             Dim::Wanted => 1,
+            Dim::Routed(experts) => u64::from(self.tokens).saturating_mul(u64::from(experts)),
         }
     }
 
@@ -268,7 +189,7 @@ impl Step<'_> {
         match ty.dtype {
             // A quantised row carries its scale and the sum of its codes.
             DType::Q8 => elems.saturating_add(ty.dims.first().map_or(0, |&rows| self.rows(rows)).saturating_mul(8)),
-            DType::F32 | DType::F16 | DType::Bf16 | DType::I32 | DType::Trit | DType::U4 => elems,
+            DType::F32 | DType::F16 | DType::Bf16 | DType::I32 | DType::Trit | DType::U4 | DType::Route => elems,
         }
     }
 
@@ -298,6 +219,7 @@ fn weight_bytes(ty: &TensorType) -> u64 {
     let length = |dim: Option<&Dim>| dim.and_then(|d| d.as_const()).map_or(1, u64::from);
     let (rows, cols) = match ty.dims.as_slice() {
         [rows, cols] => (length(Some(rows)), length(Some(cols))),
+        [experts, rows, cols] => (length(Some(experts)).saturating_mul(length(Some(rows))), length(Some(cols))),
         dims => (1, length(dims.last())),
     };
     let padded = |n: u64, unit: u32| n.div_ceil(u64::from(unit.max(1))).saturating_mul(u64::from(unit.max(1)));
@@ -369,13 +291,16 @@ fn work(step: &Step<'_>, op: Op, operands: &[OperandType<'_>], result: &Type) ->
         Op::Add | Op::Mul | Op::Scale { .. } | Op::WantedRows => pointwise(1),
         Op::Relu2 | Op::Quantize | Op::QuantizeGroups { .. } => pointwise(2),
         Op::L2Norm => pointwise(3),
+        Op::Route { .. } => pointwise(8),
+        Op::Dispatch | Op::DispatchCodes | Op::DispatchGroups => pointwise(0),
+        Op::Combine | Op::CombineAdd => pointwise(1),
         Op::Silu => pointwise(16),
         Op::Gelu => pointwise(19),
         Op::Glu { .. } => pointwise(17),
         // Of the activations and of the weight it reads the scales only.
         Op::Rescale => Work { memory_bytes: 0, cache_bytes: written.saturating_mul(2), ops: elems },
         // Codes of two or four bits, with their scales: there is one way, nothing is chosen by it.
-        Op::TernaryF32Linear | Op::Quant4GroupLinear => Work {
+        Op::TernaryF32Linear | Op::ExpertF32Linear | Op::Quant4GroupLinear => Work {
             memory_bytes: weights().fold(0, |sum: u64, ty| {
                 let bits = if ty.dtype == DType::Trit { 2 } else { u64::from(ty.dtype.bits()) };
                 sum.saturating_add(weight_elems(ty).saturating_mul(bits).div_ceil(8))
@@ -399,6 +324,9 @@ fn work(step: &Step<'_>, op: Op, operands: &[OperandType<'_>], result: &Type) ->
         | Op::TernaryLinearCat { .. }
         | Op::TernaryGroupLinear { .. }
         | Op::TernaryGroupLinearAdd { .. }
+        | Op::ExpertLinear { .. }
+        | Op::ExpertGlu { .. }
+        | Op::ExpertGroupLinear { .. }
         | Op::TernaryGlu { .. } => Work { memory_bytes: 0, cache_bytes: values.saturating_add(written), ops: 0 },
     }))
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::products::{Chosen, products};
 use super::{Costs, Facts, Report};
-use crate::graph::{Graph, Operand, Strategy};
+use crate::graph::{DType, Graph, Operand, Strategy, WeightId};
 use crate::strategy::price::{Source, product_bytes};
 use crate::strategy::{Missing, Price, Slot};
 
@@ -88,7 +88,11 @@ pub fn explain(graph: &Graph, facts: &Facts, report: &Report, costs: &Costs, bou
 
 fn one(graph: &Graph, chosen: &Chosen, held: Option<&[Vec<Strategy>; 2]>, costs: &Costs, bounds: Bounds) -> Explained {
     let node = graph.node(chosen.node);
+    let has_one_name =
+        |weight: &WeightId| chosen.product.experts.is_none() || graph.weight(*weight).ty.dtype == DType::Trit;
     let name = |operand: &Operand| match operand {
+        // Scales of experts have the name of their matrices.
+        Operand::Weight(weight) if !has_one_name(weight) => None,
         Operand::Weight(weight) => Some(graph.weight(*weight).name.clone()),
         Operand::Value(_) => None,
     };

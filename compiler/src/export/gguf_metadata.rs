@@ -39,6 +39,8 @@ pub(super) fn metadata(model: &Model<'_>, blocks: Blocks, notes: &mut Vec<String
         Architecture::Llama => "llama",
         Architecture::Qwen3 | Architecture::Qwen3Embedding => "qwen3",
         Architecture::Gemma3Embedding => "gemma3",
+        Architecture::Qwen3Moe => "qwen3moe",
+        Architecture::Mixtral => "llama",
     };
     if let Some(part) = model.parts.iter().find(|part| is_input_norm(&part.decl.name)) {
         let fault = model.fault(part, "a norm in front of a projection", "no such norms, for which files have no name");

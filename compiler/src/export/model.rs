@@ -64,6 +64,9 @@ impl<'m> Model<'m> {
         let mut parts = Vec::new();
         for (at, decl) in graph.weights.iter().enumerate() {
             let id = WeightId(at as u32);
+            if decl.ty.dims.len() > 2 {
+                return Err(of_experts(checkpoint));
+            }
             let shape = shape(decl)?;
             let data = match &decl.origin {
                 Origin::RopeTable(_) | Origin::TernaryScales | Origin::Quant4Scales | Origin::Quant4Offsets => continue,
@@ -227,6 +230,12 @@ fn embeds(checkpoint: &Checkpoint) -> Error {
 fn rotated(checkpoint: &Checkpoint) -> Error {
     let found = "a model whose activations are rotated by Hadamard matrices";
     let fault = Fault::new(checkpoint.name(), found, "a model without such rotations");
+    Error::Unsupported(Box::new(fault.next("build an artifact of it: tern build")))
+}
+
+/// Their matrices are stacked in the graph.
+fn of_experts(checkpoint: &Checkpoint) -> Error {
+    let fault = Fault::new(checkpoint.name(), "a mixture of experts", "a model without experts");
     Error::Unsupported(Box::new(fault.next("build an artifact of it: tern build")))
 }
 

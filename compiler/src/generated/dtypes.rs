@@ -18,12 +18,14 @@ pub enum DType {
     U4,
     /// Activations quantised per row: i8 codes, one f32 scale `s_x` and one i32 sum of the codes.
     Q8,
+    /// A choice of experts: an expert's number and its weight.
+    Route,
 }
 
 impl DType {
     /// All of them, in table order.
     pub const ALL: &'static [DType] =
-        &[DType::F32, DType::F16, DType::Bf16, DType::I32, DType::Trit, DType::U4, DType::Q8];
+        &[DType::F32, DType::F16, DType::Bf16, DType::I32, DType::Trit, DType::U4, DType::Q8, DType::Route];
 
     /// The name in the text form.
     pub const fn name(self) -> &'static str {
@@ -35,6 +37,7 @@ impl DType {
             DType::Trit => "trit",
             DType::U4 => "u4",
             DType::Q8 => "q8",
+            DType::Route => "route",
         }
     }
 
@@ -48,6 +51,7 @@ impl DType {
             DType::Trit => 2,
             DType::U4 => 4,
             DType::Q8 => 8,
+            DType::Route => 64,
         }
     }
 }

@@ -882,4 +882,381 @@ pub static OPS: &[OpSpec] = &[
         semantics: "y = x * r, r = 1 / max(sqrt(sum(x^2)), 1e-12); the sum in 16 lanes (arith::l2norm)",
         source: "own: PyTorch's nn.functional.normalize, in a fixed order",
     },
+    OpSpec {
+        name: "route",
+        summary: "Chooses experts for each token by the largest logits, and weighs them.",
+        form: Form::Both,
+        fused: false,
+        operands: &[value("logits", tensor(DTypePattern::Is(DType::F32), &[DimPattern::Tokens, DimPattern::Var("E")]))],
+        result: tensor(
+            DTypePattern::Is(DType::Route),
+            &[DimPattern::Tokens, DimPattern::Var("E"), DimPattern::Attr("top_k")],
+        ),
+        attrs: &[
+            AttrSpec { name: "top_k", kind: AttrKind::U32, doc: "experts of a token" },
+            AttrSpec {
+                name: "normalise",
+                kind: AttrKind::U32,
+                doc: "1: weights of the chosen ones sum to 1; 0: those of all do",
+            },
+        ],
+        constraints: &[
+            Constraint { id: "C1", text: "top_k is at most E", check: Check::AttrAtMostDim("top_k", "E") },
+            Constraint {
+                id: "C2",
+                text: "top_k is 1 to 64",
+                check: Check::AttrInRange { attr: "top_k", min: 1, max: 64 },
+            },
+            Constraint {
+                id: "C3",
+                text: "normalise is 0 or 1",
+                check: Check::AttrInRange { attr: "normalise", min: 0, max: 1 },
+            },
+        ],
+        semantics: "the top_k largest logits, ties by the lower number; weight = e^(l - max) / sum, the sum over those chosen in their order, or over all in 16 lanes (arith::route)",
+        source: "paper: Shazeer et al. 2017 (sparsely-gated experts); HF: modeling_qwen3_moe.py, Qwen3MoeSparseMoeBlock; modeling_mixtral.py (softmax over those chosen is the same as renormalising)",
+    },
+    OpSpec {
+        name: "dispatch",
+        summary: "Rows of tokens as routed rows.",
+        form: Form::Both,
+        fused: false,
+        operands: &[
+            value("x", tensor(DTypePattern::Is(DType::F32), &[DimPattern::Tokens, DimPattern::Var("K")])),
+            value(
+                "route",
+                tensor(
+                    DTypePattern::Is(DType::Route),
+                    &[DimPattern::Tokens, DimPattern::Var("E"), DimPattern::Var("C")],
+                ),
+            ),
+        ],
+        result: tensor(
+            DTypePattern::Is(DType::F32),
+            &[DimPattern::Product(&DimPattern::Tokens, &DimPattern::Var("C")), DimPattern::Var("K")],
+        ),
+        attrs: &[],
+        constraints: &[],
+        semantics: "y[s] = x[the token of routed row s]",
+        source: "HF: modeling_qwen3_moe.py, index_select before an expert; own: all experts at once, sorted",
+    },
+    OpSpec {
+        name: "dispatch_codes",
+        summary: "Quantised rows of tokens as routed rows.",
+        form: Form::Both,
+        fused: true,
+        operands: &[
+            value("x", tensor(DTypePattern::Is(DType::Q8), &[DimPattern::Tokens, DimPattern::Var("K")])),
+            value(
+                "route",
+                tensor(
+                    DTypePattern::Is(DType::Route),
+                    &[DimPattern::Tokens, DimPattern::Var("E"), DimPattern::Var("C")],
+                ),
+            ),
+        ],
+        result: tensor(
+            DTypePattern::Is(DType::Q8),
+            &[DimPattern::Product(&DimPattern::Tokens, &DimPattern::Var("C")), DimPattern::Var("K")],
+        ),
+        attrs: &[],
+        constraints: &[],
+        semantics: "y[s] = x[the token of routed row s], scale and sum with it",
+        source: "own: a token is quantised once, however many experts it has",
+    },
+    OpSpec {
+        name: "dispatch_groups",
+        summary: "Rows of tokens that were quantised by groups as routed rows.",
+        form: Form::Both,
+        fused: true,
+        operands: &[
+            value(
+                "x",
+                tensor(DTypePattern::Is(DType::Q8), &[DimPattern::Tokens, DimPattern::Var("D"), DimPattern::Var("G")]),
+            ),
+            value(
+                "route",
+                tensor(
+                    DTypePattern::Is(DType::Route),
+                    &[DimPattern::Tokens, DimPattern::Var("E"), DimPattern::Var("C")],
+                ),
+            ),
+        ],
+        result: tensor(
+            DTypePattern::Is(DType::Q8),
+            &[
+                DimPattern::Product(&DimPattern::Tokens, &DimPattern::Var("C")),
+                DimPattern::Var("D"),
+                DimPattern::Var("G"),
+            ],
+        ),
+        attrs: &[],
+        constraints: &[],
+        semantics: "y[s] = x[the token of routed row s], scales and sums with it",
+        source: "own: a token is quantised once, however many experts it has",
+    },
+    OpSpec {
+        name: "expert_linear",
+        summary: "i8 codes of routed rows times trits of their expert, scaled back to f32.",
+        form: Form::Both,
+        fused: false,
+        operands: &[
+            value(
+                "x",
+                tensor(
+                    DTypePattern::Is(DType::Q8),
+                    &[DimPattern::Product(&DimPattern::Tokens, &DimPattern::Var("C")), DimPattern::Var("K")],
+                ),
+            ),
+            value(
+                "route",
+                tensor(
+                    DTypePattern::Is(DType::Route),
+                    &[DimPattern::Tokens, DimPattern::Var("E"), DimPattern::Var("C")],
+                ),
+            ),
+            weight(
+                "w",
+                tensor(
+                    DTypePattern::Is(DType::Trit),
+                    &[DimPattern::Var("E"), DimPattern::Var("N"), DimPattern::Var("K")],
+                ),
+            ),
+            weight("s", tensor(DTypePattern::Is(DType::F32), &[DimPattern::Var("E")])),
+        ],
+        result: tensor(
+            DTypePattern::Is(DType::F32),
+            &[DimPattern::Product(&DimPattern::Tokens, &DimPattern::Var("C")), DimPattern::Var("N")],
+        ),
+        attrs: &[
+            AttrSpec { name: "decode", kind: AttrKind::Strategy, doc: "how it is computed for one row of an expert" },
+            AttrSpec { name: "prefill", kind: AttrKind::Strategy, doc: "how it is computed for many" },
+        ],
+        constraints: &[Constraint {
+            id: "C1",
+            text: "K is at most 131072 (2^17), so that integer sums stay exact",
+            check: Check::DimAtMost("K", 131072),
+        }],
+        semantics: "y[s, n] = acc[s, n] * (s_e / x.scale[s]), acc[s, n] = sum_k x.code[s, k] * t[e, n, k] exactly in i32, e the expert of routed row s",
+        source: "HF: modeling_qwen3_moe.py, Qwen3MoeMLP; paper: Ma et al. 2024 (BitNet b1.58)",
+    },
+    OpSpec {
+        name: "expert_glu",
+        summary: "The gated unit of two ternary linear layers of a routed row's expert.",
+        form: Form::Both,
+        fused: true,
+        operands: &[
+            value(
+                "x",
+                tensor(
+                    DTypePattern::Is(DType::Q8),
+                    &[DimPattern::Product(&DimPattern::Tokens, &DimPattern::Var("C")), DimPattern::Var("K")],
+                ),
+            ),
+            value(
+                "route",
+                tensor(
+                    DTypePattern::Is(DType::Route),
+                    &[DimPattern::Tokens, DimPattern::Var("E"), DimPattern::Var("C")],
+                ),
+            ),
+            weight(
+                "gate",
+                tensor(
+                    DTypePattern::Is(DType::Trit),
+                    &[DimPattern::Var("E"), DimPattern::Var("N"), DimPattern::Var("K")],
+                ),
+            ),
+            weight("gate_scales", tensor(DTypePattern::Is(DType::F32), &[DimPattern::Var("E")])),
+            weight(
+                "up",
+                tensor(
+                    DTypePattern::Is(DType::Trit),
+                    &[DimPattern::Var("E"), DimPattern::Var("N"), DimPattern::Var("K")],
+                ),
+            ),
+            weight("up_scales", tensor(DTypePattern::Is(DType::F32), &[DimPattern::Var("E")])),
+        ],
+        result: tensor(
+            DTypePattern::Is(DType::F32),
+            &[DimPattern::Product(&DimPattern::Tokens, &DimPattern::Var("C")), DimPattern::Var("N")],
+        ),
+        attrs: &[
+            AttrSpec { name: "act", kind: AttrKind::Act, doc: "the activation of the gate" },
+            AttrSpec { name: "decode", kind: AttrKind::Strategy, doc: "how it is computed for one row of an expert" },
+            AttrSpec { name: "prefill", kind: AttrKind::Strategy, doc: "how it is computed for many" },
+        ],
+        constraints: &[Constraint {
+            id: "C1",
+            text: "K is at most 131072 (2^17), so that integer sums stay exact",
+            check: Check::DimAtMost("K", 131072),
+        }],
+        semantics: "y = act(expert_linear(x, gate)) * expert_linear(x, up)",
+        source: "own: fuses glu of two expert_linear",
+    },
+    OpSpec {
+        name: "expert_group_linear",
+        summary: "i8 codes of routed rows times trits of their expert, both with a scale per group of columns.",
+        form: Form::Both,
+        fused: false,
+        operands: &[
+            value(
+                "x",
+                tensor(
+                    DTypePattern::Is(DType::Q8),
+                    &[
+                        DimPattern::Product(&DimPattern::Tokens, &DimPattern::Var("C")),
+                        DimPattern::Var("D"),
+                        DimPattern::Var("G"),
+                    ],
+                ),
+            ),
+            value(
+                "route",
+                tensor(
+                    DTypePattern::Is(DType::Route),
+                    &[DimPattern::Tokens, DimPattern::Var("E"), DimPattern::Var("C")],
+                ),
+            ),
+            weight(
+                "w",
+                tensor(
+                    DTypePattern::Is(DType::Trit),
+                    &[
+                        DimPattern::Var("E"),
+                        DimPattern::Var("N"),
+                        DimPattern::Product(&DimPattern::Var("D"), &DimPattern::Var("G")),
+                    ],
+                ),
+            ),
+            weight(
+                "s",
+                tensor(
+                    DTypePattern::Is(DType::F32),
+                    &[DimPattern::Var("E"), DimPattern::Var("N"), DimPattern::Var("D")],
+                ),
+            ),
+        ],
+        result: tensor(
+            DTypePattern::Is(DType::F32),
+            &[DimPattern::Product(&DimPattern::Tokens, &DimPattern::Var("C")), DimPattern::Var("N")],
+        ),
+        attrs: &[
+            AttrSpec { name: "decode", kind: AttrKind::Strategy, doc: "how it is computed for one row of an expert" },
+            AttrSpec { name: "prefill", kind: AttrKind::Strategy, doc: "how it is computed for many" },
+        ],
+        constraints: &[Constraint {
+            id: "C1",
+            text: "G is at most 131072 (2^17), so that integer sums stay exact",
+            check: Check::DimAtMost("G", 131072),
+        }],
+        semantics: "as ternary_group_linear with the matrix and the scales of the routed row's expert",
+        source: "own: ternary_group_linear, expert by expert",
+    },
+    OpSpec {
+        name: "expert_f32_linear",
+        summary: "f32 routed rows times trits of their expert with a scale per group of columns: no rounding of activations.",
+        form: Form::Both,
+        fused: false,
+        operands: &[
+            value(
+                "x",
+                tensor(
+                    DTypePattern::Is(DType::F32),
+                    &[
+                        DimPattern::Product(&DimPattern::Tokens, &DimPattern::Var("C")),
+                        DimPattern::Product(&DimPattern::Var("D"), &DimPattern::Var("G")),
+                    ],
+                ),
+            ),
+            value(
+                "route",
+                tensor(
+                    DTypePattern::Is(DType::Route),
+                    &[DimPattern::Tokens, DimPattern::Var("E"), DimPattern::Var("C")],
+                ),
+            ),
+            weight(
+                "w",
+                tensor(
+                    DTypePattern::Is(DType::Trit),
+                    &[
+                        DimPattern::Var("E"),
+                        DimPattern::Var("N"),
+                        DimPattern::Product(&DimPattern::Var("D"), &DimPattern::Var("G")),
+                    ],
+                ),
+            ),
+            weight(
+                "s",
+                tensor(
+                    DTypePattern::Is(DType::F32),
+                    &[DimPattern::Var("E"), DimPattern::Var("N"), DimPattern::Var("D")],
+                ),
+            ),
+        ],
+        result: tensor(
+            DTypePattern::Is(DType::F32),
+            &[DimPattern::Product(&DimPattern::Tokens, &DimPattern::Var("C")), DimPattern::Var("N")],
+        ),
+        attrs: &[],
+        constraints: &[],
+        semantics: "as ternary_f32_linear with the matrix and the scales of the routed row's expert",
+        source: "own: ternary_f32_linear, expert by expert",
+    },
+    OpSpec {
+        name: "combine",
+        summary: "The weighted sum of the routed rows of each token.",
+        form: Form::Both,
+        fused: false,
+        operands: &[
+            value(
+                "y",
+                tensor(
+                    DTypePattern::Is(DType::F32),
+                    &[DimPattern::Product(&DimPattern::Tokens, &DimPattern::Var("C")), DimPattern::Var("H")],
+                ),
+            ),
+            value(
+                "route",
+                tensor(
+                    DTypePattern::Is(DType::Route),
+                    &[DimPattern::Tokens, DimPattern::Var("E"), DimPattern::Var("C")],
+                ),
+            ),
+        ],
+        result: tensor(DTypePattern::Is(DType::F32), &[DimPattern::Tokens, DimPattern::Var("H")]),
+        attrs: &[],
+        constraints: &[],
+        semantics: "z[t] = sum_j weight[t, j] * y[the routed row of choice j of token t]; choices in their order from +0, each added with madd (arith::combine)",
+        source: "HF: modeling_qwen3_moe.py, index_add_; own: the order",
+    },
+    OpSpec {
+        name: "combine_add",
+        summary: "The weighted sum of the routed rows of each token, onto a residual.",
+        form: Form::Both,
+        fused: true,
+        operands: &[
+            value(
+                "y",
+                tensor(
+                    DTypePattern::Is(DType::F32),
+                    &[DimPattern::Product(&DimPattern::Tokens, &DimPattern::Var("C")), DimPattern::Var("H")],
+                ),
+            ),
+            value(
+                "route",
+                tensor(
+                    DTypePattern::Is(DType::Route),
+                    &[DimPattern::Tokens, DimPattern::Var("E"), DimPattern::Var("C")],
+                ),
+            ),
+            value("residual", tensor(DTypePattern::Is(DType::F32), &[DimPattern::Tokens, DimPattern::Var("H")])),
+        ],
+        result: tensor(DTypePattern::Is(DType::F32), &[DimPattern::Tokens, DimPattern::Var("H")]),
+        attrs: &[],
+        constraints: &[],
+        semantics: "z = residual + combine(y, route)",
+        source: "own: fuses add of combine",
+    },
 ];

@@ -326,6 +326,88 @@ pub enum Op {
     /// %3 = l2norm %2 : f32[W, 2]
     /// ```
     L2Norm,
+    /// Chooses experts for each token by the largest logits, and weighs them.
+    ///
+    /// ```text
+    /// %2 = route %1 {top_k = 2, normalise = 0} : route[T, 3, 2]
+    /// ```
+    Route {
+        /// `top_k`: experts of a token.
+        top_k: u32,
+        /// `normalise`: 1: weights of the chosen ones sum to 1; 0: those of all do.
+        normalise: u32,
+    },
+    /// Rows of tokens as routed rows.
+    ///
+    /// ```text
+    /// %3 = dispatch %1, %2 : f32[T*1, 2]
+    /// ```
+    Dispatch,
+    /// Quantised rows of tokens as routed rows.
+    ///
+    /// ```text
+    /// %4 = dispatch_codes %3, %2 : q8[T*1, 2]
+    /// ```
+    DispatchCodes,
+    /// Rows of tokens that were quantised by groups as routed rows.
+    ///
+    /// ```text
+    /// %4 = dispatch_groups %3, %2 : q8[T*1, 2, 2]
+    /// ```
+    DispatchGroups,
+    /// i8 codes of routed rows times trits of their expert, scaled back to f32.
+    ///
+    /// ```text
+    /// %5 = expert_linear %4, %2, @1, @2 : f32[T*1, 1]
+    /// ```
+    ExpertLinear {
+        /// `decode`: how it is computed for one row of an expert.
+        decode: Strategy,
+        /// `prefill`: how it is computed for many.
+        prefill: Strategy,
+    },
+    /// The gated unit of two ternary linear layers of a routed row's expert.
+    ///
+    /// ```text
+    /// %5 = expert_glu %4, %2, @1, @2, @3, @4 {act = relu2} : f32[T*1, 1]
+    /// ```
+    ExpertGlu {
+        /// `act`: the activation of the gate.
+        act: Act,
+        /// `decode`: how it is computed for one row of an expert.
+        decode: Strategy,
+        /// `prefill`: how it is computed for many.
+        prefill: Strategy,
+    },
+    /// i8 codes of routed rows times trits of their expert, both with a scale per group of columns.
+    ///
+    /// ```text
+    /// %5 = expert_group_linear %4, %2, @1, @2 : f32[T*1, 1]
+    /// ```
+    ExpertGroupLinear {
+        /// `decode`: how it is computed for one row of an expert.
+        decode: Strategy,
+        /// `prefill`: how it is computed for many.
+        prefill: Strategy,
+    },
+    /// f32 routed rows times trits of their expert with a scale per group of columns: no rounding of activations.
+    ///
+    /// ```text
+    /// %4 = expert_f32_linear %3, %2, @1, @2 : f32[T*1, 1]
+    /// ```
+    ExpertF32Linear,
+    /// The weighted sum of the routed rows of each token.
+    ///
+    /// ```text
+    /// %4 = combine %3, %2 : f32[T, 4]
+    /// ```
+    Combine,
+    /// The weighted sum of the routed rows of each token, onto a residual.
+    ///
+    /// ```text
+    /// %4 = combine_add %3, %2, %1 : f32[T, 4]
+    /// ```
+    CombineAdd,
 }
 
 impl Op {
@@ -371,6 +453,16 @@ impl Op {
             Op::Scale { .. } => "scale",
             Op::Gelu => "gelu",
             Op::L2Norm => "l2norm",
+            Op::Route { .. } => "route",
+            Op::Dispatch => "dispatch",
+            Op::DispatchCodes => "dispatch_codes",
+            Op::DispatchGroups => "dispatch_groups",
+            Op::ExpertLinear { .. } => "expert_linear",
+            Op::ExpertGlu { .. } => "expert_glu",
+            Op::ExpertGroupLinear { .. } => "expert_group_linear",
+            Op::ExpertF32Linear => "expert_f32_linear",
+            Op::Combine => "combine",
+            Op::CombineAdd => "combine_add",
         }
     }
 
@@ -416,6 +508,16 @@ impl Op {
             Op::Scale { .. } => 36,
             Op::Gelu => 37,
             Op::L2Norm => 38,
+            Op::Route { .. } => 39,
+            Op::Dispatch => 40,
+            Op::DispatchCodes => 41,
+            Op::DispatchGroups => 42,
+            Op::ExpertLinear { .. } => 43,
+            Op::ExpertGlu { .. } => 44,
+            Op::ExpertGroupLinear { .. } => 45,
+            Op::ExpertF32Linear => 46,
+            Op::Combine => 47,
+            Op::CombineAdd => 48,
         }]
     }
 
@@ -477,6 +579,22 @@ impl Op {
             Op::Scale { by } => vec![("by", Attr::from(by))],
             Op::Gelu => vec![],
             Op::L2Norm => vec![],
+            Op::Route { top_k, normalise } => vec![("top_k", Attr::from(top_k)), ("normalise", Attr::from(normalise))],
+            Op::Dispatch => vec![],
+            Op::DispatchCodes => vec![],
+            Op::DispatchGroups => vec![],
+            Op::ExpertLinear { decode, prefill } => {
+                vec![("decode", Attr::from(decode)), ("prefill", Attr::from(prefill))]
+            }
+            Op::ExpertGlu { act, decode, prefill } => {
+                vec![("act", Attr::from(act)), ("decode", Attr::from(decode)), ("prefill", Attr::from(prefill))]
+            }
+            Op::ExpertGroupLinear { decode, prefill } => {
+                vec![("decode", Attr::from(decode)), ("prefill", Attr::from(prefill))]
+            }
+            Op::ExpertF32Linear => vec![],
+            Op::Combine => vec![],
+            Op::CombineAdd => vec![],
         }
     }
 
@@ -540,6 +658,22 @@ impl Op {
             ("scale", [Attr::F32(a0)]) => Op::Scale { by: *a0 },
             ("gelu", []) => Op::Gelu,
             ("l2norm", []) => Op::L2Norm,
+            ("route", [Attr::U32(a0), Attr::U32(a1)]) => Op::Route { top_k: *a0, normalise: *a1 },
+            ("dispatch", []) => Op::Dispatch,
+            ("dispatch_codes", []) => Op::DispatchCodes,
+            ("dispatch_groups", []) => Op::DispatchGroups,
+            ("expert_linear", [Attr::Strategy(a0), Attr::Strategy(a1)]) => {
+                Op::ExpertLinear { decode: *a0, prefill: *a1 }
+            }
+            ("expert_glu", [Attr::Act(a0), Attr::Strategy(a1), Attr::Strategy(a2)]) => {
+                Op::ExpertGlu { act: *a0, decode: *a1, prefill: *a2 }
+            }
+            ("expert_group_linear", [Attr::Strategy(a0), Attr::Strategy(a1)]) => {
+                Op::ExpertGroupLinear { decode: *a0, prefill: *a1 }
+            }
+            ("expert_f32_linear", []) => Op::ExpertF32Linear,
+            ("combine", []) => Op::Combine,
+            ("combine_add", []) => Op::CombineAdd,
             _ => return None,
         })
     }

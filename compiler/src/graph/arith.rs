@@ -378,6 +378,56 @@ pub fn attention<'a>(
     }
 }
 
+/// One choice of a token: an expert and its weight.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Chosen {
+    /// The expert.
+    pub expert: u32,
+    /// What its result is multiplied by.
+    pub weight: f32,
+}
+
+/// The `top_k` largest logits, largest first, ties by the lower number, each with its weight e^(l - max) / sum.
+///
+/// The sum is over those chosen, in their order from +0, if `normalise`; else over all, in 16 lanes. A choice is what is largest
+/// among those behind the choice before: less, or as large with a higher number. Where nothing is (of NaNs), it is 0.
+pub fn route(p: Profile, logits: &[f32], top_k: usize, normalise: bool) -> Vec<Chosen> {
+    let mut chosen: Vec<usize> = Vec::with_capacity(top_k);
+    for _ in 0..top_k {
+        let mut best: Option<usize> = None;
+        for (i, &logit) in logits.iter().enumerate() {
+            let is_behind =
+                chosen.last().is_none_or(|&last| logit < logits[last] || (logit == logits[last] && i > last));
+            if is_behind && best.is_none_or(|best| logit > logits[best]) {
+                best = Some(i);
+            }
+        }
+        chosen.push(best.unwrap_or(0));
+    }
+    let Some(&first) = chosen.first() else { return Vec::new() };
+    let power = |i: usize| exp(p, logits[i] - logits[first]);
+    let sum = if normalise {
+        chosen.iter().fold(0.0, |sum, &i| sum + power(i))
+    } else {
+        self::sum(&(0..logits.len()).map(power).collect::<Vec<f32>>())
+    };
+    chosen.iter().map(|&i| Chosen { expert: i as u32, weight: power(i) / sum }).collect()
+}
+
+/// z = sum_j weight_j * y_j, from +0, each added by [`Profile::madd`].
+///
+/// # Panics
+/// If the lengths differ.
+pub fn combine<'a>(p: Profile, rows: impl Iterator<Item = (f32, &'a [f32])>, z: &mut [f32]) {
+    z.fill(0.0);
+    for (weight, row) in rows {
+        assert_eq!(row.len(), z.len());
+        for (z, y) in z.iter_mut().zip(row) {
+            *z = p.madd(weight, *y, *z);
+        }
+    }
+}
+
 /// What an f16 cache gives back for `x`: rounded half to even; what f16 cannot hold is infinite, and NaN stays NaN.
 pub fn through_f16(x: f32) -> f32 {
     half::f16::from_f32(x).to_f32()

@@ -136,6 +136,10 @@ impl<'a> Bindings<'a> {
                 is_number
             }
             DimPattern::Attr(name) => is_number && self.number(name) == dim.as_const(),
+            DimPattern::Product(DimPattern::Tokens, experts) => match (dim, experts) {
+                (Dim::Routed(n), DimPattern::Var(name)) => n > 0 && self.is_or_becomes(name, Dim::Const(n)),
+                (_, _) => false,
+            },
             DimPattern::Product(a, b) => {
                 let known = |factor| self.dim(factor, index).and_then(Dim::as_const);
                 match (dim.as_const(), known(a), known(b)) {
@@ -180,6 +184,9 @@ impl<'a> Bindings<'a> {
                 self.each.iter().find(|(i, var, _)| (*i, *var) == (index, name)).map(|(_, _, dim)| *dim)
             }
             DimPattern::Attr(name) => self.number(name).map(Dim::Const),
+            DimPattern::Product(DimPattern::Tokens, experts) => {
+                self.dim(experts, index).and_then(Dim::as_const).map(Dim::Routed)
+            }
             DimPattern::Product(a, b) => {
                 let factor = |pattern| self.dim(pattern, index).and_then(Dim::as_const);
                 factor(a)?.checked_mul(factor(b)?).map(Dim::Const)

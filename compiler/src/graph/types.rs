@@ -50,6 +50,8 @@ pub enum Dim {
     Tokens,
     /// `W`: the rows whose logits the caller wants: none, the last, or all of `T`.
     Wanted,
+    /// `T*8`: each token of the step for each of so many experts: routed rows, by expert, then by token.
+    Routed(u32),
 }
 
 impl Dim {
@@ -57,7 +59,7 @@ impl Dim {
     pub fn as_const(self) -> Option<u32> {
         match self {
             Dim::Const(n) => Some(n),
-            Dim::Tokens | Dim::Wanted => None,
+            Dim::Tokens | Dim::Wanted | Dim::Routed(_) => None,
         }
     }
 }
@@ -68,6 +70,7 @@ impl fmt::Display for Dim {
             Dim::Const(n) => write!(f, "{n}"),
             Dim::Tokens => f.write_str("T"),
             Dim::Wanted => f.write_str("W"),
+            Dim::Routed(experts) => write!(f, "T*{experts}"),
         }
     }
 }
@@ -92,7 +95,7 @@ impl DenseType {
             DType::F32 => Some(DenseType::F32),
             DType::F16 => Some(DenseType::F16),
             DType::Bf16 => Some(DenseType::Bf16),
-            DType::I32 | DType::Trit | DType::U4 | DType::Q8 => None,
+            DType::I32 | DType::Trit | DType::U4 | DType::Q8 | DType::Route => None,
         }
     }
     /// As an element type of the graph.
@@ -207,7 +210,8 @@ pub struct ValueId(pub u32);
 pub struct WeightDecl {
     /// Its name: the checkpoint's tensor name, or a made-up one for generated tables.
     pub name: String,
-    /// Element type and shape, `[N, K]` or `[K]`.
+    /// Element type and shape: `[N, K]`, `[K]`, or `[E, N, K]` of the stacked matrices of E experts, whose `name` has a `*` where
+    /// the number of the expert stands.
     pub ty: TensorType,
     /// For `trit` weights: `s_w`, the factor that turns a trit into the real weight (it multiplies). Ops that read factors
     /// from a weight of their own do not look at it: it is 1 then.
@@ -229,7 +233,8 @@ pub enum Origin {
     Gguf,
     /// A tensor stored dense whose elements are -s, 0 and +s: their signs.
     DenseTernary,
-    /// The factors s of such a tensor, or of blocks: `f32[N, C]`, one for each of C equal groups of columns of each row.
+    /// The factors s of such a tensor, or of blocks: `f32[N, C]`, one for each of C equal groups of columns of each row. Of experts
+    /// `f32[E, N, C]`, or `f32[E]`: one for each of their matrices.
     TernaryScales,
     /// 1 + w of a tensor w that is stored dense: `f32[K]`.
     OnePlus,

@@ -5,6 +5,8 @@
 //! import fails. Missing tensors are collected, so that one message names them.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+mod experts;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::config::Config;
@@ -37,6 +39,8 @@ pub(super) struct Builder<'c> {
     missing: Vec<String>,
     /// Of master weights: what each is multiplied by before it is rounded to a trit. Of scales: what multiplies each.
     quantisers: BTreeMap<WeightId, f32>,
+    /// Of stacked master weights: what those of each expert are multiplied by. Of scales of experts: those scales.
+    of_experts: BTreeMap<WeightId, Vec<f32>>,
     /// What was rotated already: one value may be the input of several matrices.
     rotated: BTreeMap<ValueId, ValueId>,
 }
@@ -45,7 +49,8 @@ impl<'c> Builder<'c> {
     pub(super) fn new(checkpoint: &'c Checkpoint, config: &'c Config) -> Self {
         let graph = Graph { name: checkpoint.name().to_owned(), ..Graph::default() };
         let (used, missing, quantisers, rotated) = (BTreeSet::new(), Vec::new(), BTreeMap::new(), BTreeMap::new());
-        Self { checkpoint, config, graph, block: None, used, missing, quantisers, rotated }
+        let of_experts = BTreeMap::new();
+        Self { checkpoint, config, graph, block: None, used, missing, quantisers, of_experts, rotated }
     }
 
     /// New nodes belong to `block`.
@@ -478,7 +483,8 @@ impl<'c> Builder<'c> {
         let signs = self.config.hadamard.as_ref().and_then(|hadamard| hadamard.signs.clone());
         let packing4 = self.config.quantization.four.map(|four| four.packing);
         let (dialect, all) = (self.config.dialect, &self.graph.weights);
-        let weights = CheckpointWeights::new(self.checkpoint, dialect, all, self.quantisers, signs, packing4);
+        let kept = (self.quantisers, self.of_experts);
+        let weights = CheckpointWeights::new(self.checkpoint, dialect, all, kept, signs, packing4);
         Ok((self.graph, weights))
     }
 

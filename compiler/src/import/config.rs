@@ -16,6 +16,7 @@ use super::error::Error;
 use super::fields::{Fields, parse_object};
 use super::gguf_config::Hadamard;
 use super::known_keys::refuse_meaningful;
+pub(super) use super::mixture::Mixture;
 use super::quantization::{Quantization, bitlinear_embedding, quantization};
 use super::rope::{MAX_POSITIONS, rope_spec};
 use crate::checkpoint::Fault;
@@ -55,6 +56,12 @@ pub enum Architecture {
     /// Gemma 3 with ternary projections, without a head: it embeds texts.
     #[serde(rename = "Gemma3TextModel")]
     Gemma3Embedding,
+    /// Qwen3 with a mixture of ternary experts.
+    #[serde(rename = "Qwen3MoeForCausalLM")]
+    Qwen3Moe,
+    /// Llama with a mixture of ternary experts.
+    #[serde(rename = "MixtralForCausalLM")]
+    Mixtral,
 }
 
 impl Architecture {
@@ -66,6 +73,8 @@ impl Architecture {
             Architecture::Qwen3 => "Qwen3ForCausalLM",
             Architecture::Qwen3Embedding => "Qwen3Model",
             Architecture::Gemma3Embedding => "Gemma3TextModel",
+            Architecture::Qwen3Moe => "Qwen3MoeForCausalLM",
+            Architecture::Mixtral => "MixtralForCausalLM",
         }
     }
 
@@ -76,6 +85,8 @@ impl Architecture {
             Architecture::Llama => "llama",
             Architecture::Qwen3 | Architecture::Qwen3Embedding => "qwen3",
             Architecture::Gemma3Embedding => "gemma3_text",
+            Architecture::Qwen3Moe => "qwen3_moe",
+            Architecture::Mixtral => "mixtral",
         }
     }
 
@@ -83,7 +94,11 @@ impl Architecture {
     pub const fn is_embedding(self) -> bool {
         match self {
             Architecture::Qwen3Embedding | Architecture::Gemma3Embedding => true,
-            Architecture::BitNet | Architecture::Llama | Architecture::Qwen3 => false,
+            Architecture::BitNet
+            | Architecture::Llama
+            | Architecture::Qwen3
+            | Architecture::Qwen3Moe
+            | Architecture::Mixtral => false,
         }
     }
 
@@ -91,7 +106,11 @@ impl Architecture {
     const fn activations(self) -> &'static [Activation] {
         match self {
             Architecture::BitNet => &[Activation::Relu2, Activation::Silu],
-            Architecture::Llama | Architecture::Qwen3 | Architecture::Qwen3Embedding => &[Activation::Silu],
+            Architecture::Llama
+            | Architecture::Qwen3
+            | Architecture::Qwen3Embedding
+            | Architecture::Qwen3Moe
+            | Architecture::Mixtral => &[Activation::Silu],
             Architecture::Gemma3Embedding => &[Activation::Gelu],
         }
     }
@@ -104,7 +123,10 @@ impl Architecture {
             | Architecture::Llama
             | Architecture::Qwen3
             | Architecture::Qwen3Embedding
-            | Architecture::Gemma3Embedding => 10_000.0,
+            | Architecture::Gemma3Embedding
+            | Architecture::Qwen3Moe => 10_000.0,
+            // Mistral's configuration class has this one.
+            Architecture::Mixtral => 1e6,
         }
     }
 }
@@ -156,6 +178,8 @@ pub(super) struct Config {
     pub(super) vocab: u32,
     pub(super) hidden: u32,
     pub(super) intermediate: u32,
+    /// Experts in place of feed-forward parts, if there are any.
+    pub(super) mixture: Option<Mixture>,
     pub(super) layers: u32,
     pub(super) heads: u32,
     pub(super) kv_heads: u32,
@@ -207,6 +231,7 @@ impl Config {
         let vocab = fields.need_u32("vocab_size", 1..=MAX_VOCAB)?;
         let hidden = fields.need_u32("hidden_size", 1..=MAX_K)?;
         let intermediate = fields.need_u32("intermediate_size", 1..=MAX_K)?;
+        let mixture = Mixture::read(&mut fields, architecture, intermediate)?;
         let layers = fields.need_u32("num_hidden_layers", 1..=MAX_LAYERS)?;
         let heads = fields.need_u32("num_attention_heads", 1..=MAX_K)?;
         let kv_heads = fields.u32("num_key_value_heads", 1..=heads)?.unwrap_or(heads);
@@ -219,9 +244,12 @@ impl Config {
         let trained = fields.need_u32("max_position_embeddings", 1..=MAX_POSITIONS)?;
         let (rope, window) = match architecture {
             Architecture::Gemma3Embedding => embedding::gemma3(&mut fields, layers, trained)?,
-            Architecture::BitNet | Architecture::Llama | Architecture::Qwen3 | Architecture::Qwen3Embedding => {
-                (rope_spec(&mut fields, architecture.default_theta(one_bit), trained)?, None)
-            }
+            Architecture::BitNet
+            | Architecture::Llama
+            | Architecture::Qwen3
+            | Architecture::Qwen3Embedding
+            | Architecture::Qwen3Moe
+            | Architecture::Mixtral => (rope_spec(&mut fields, architecture.default_theta(one_bit), trained)?, None),
         };
         let trained = window.as_ref().map_or(trained, |window| trained.min(window.positions));
         let positions = positions(trained, options.max_positions, head_dim, |expected| {
@@ -237,11 +265,14 @@ impl Config {
                 let scalar = fields.need_positive("query_pre_attn_scalar")?;
                 (embedding::GEMMA3_KEYS, Some(embedding::scale_of(scalar)))
             }
-            Architecture::BitNet | Architecture::Llama | Architecture::Qwen3 | Architecture::Qwen3Embedding => {
-                (&[][..], None)
-            }
+            Architecture::BitNet
+            | Architecture::Llama
+            | Architecture::Qwen3
+            | Architecture::Qwen3Embedding
+            | Architecture::Qwen3Moe
+            | Architecture::Mixtral => (&[][..], None),
         };
-        refuse_meaningful(&mut fields, layers, understood)?;
+        refuse_meaningful(&mut fields, layers, understood, mixture.is_some())?;
 
         Ok(Self {
             source: CONFIG.to_owned(),
@@ -251,6 +282,7 @@ impl Config {
             vocab,
             hidden,
             intermediate,
+            mixture,
             layers,
             heads,
             kv_heads,
@@ -272,8 +304,8 @@ impl Config {
 
 /// Which graph the model is.
 fn architecture(fields: &mut Fields<'_>) -> Result<Architecture, Error> {
-    let expected = "BitNetForCausalLM, LlamaForCausalLM, Qwen3ForCausalLM, or of embedding models Qwen3Model or \
-                    Gemma3TextModel, with ternary projections";
+    let expected = "BitNetForCausalLM, LlamaForCausalLM, Qwen3ForCausalLM, Qwen3MoeForCausalLM, MixtralForCausalLM, or of \
+                    embedding models Qwen3Model or Gemma3TextModel, with ternary projections";
     let names = fields.list("architectures")?.map(Vec::as_slice).unwrap_or_default();
     let model_type = fields.text("model_type")?;
     let architecture = match (names, model_type) {
@@ -283,6 +315,8 @@ fn architecture(fields: &mut Fields<'_>) -> Result<Architecture, Error> {
             Some("Qwen3ForCausalLM") => Architecture::Qwen3,
             Some("Qwen3Model") => Architecture::Qwen3Embedding,
             Some("Gemma3TextModel") => Architecture::Gemma3Embedding,
+            Some("Qwen3MoeForCausalLM") => Architecture::Qwen3Moe,
+            Some("MixtralForCausalLM") => Architecture::Mixtral,
             _ => {
                 let fault = fields.fault("architectures", expected);
                 return Err(Error::unsupported(fault.next("other architectures are not imported yet")));
@@ -291,9 +325,11 @@ fn architecture(fields: &mut Fields<'_>) -> Result<Architecture, Error> {
         ([], Some("bitnet")) => Architecture::BitNet,
         ([], Some("llama")) => Architecture::Llama,
         ([], Some("qwen3")) => Architecture::Qwen3,
+        ([], Some("qwen3_moe")) => Architecture::Qwen3Moe,
+        ([], Some("mixtral")) => Architecture::Mixtral,
         ([], None) => return Err(fields.missing("architectures", expected)),
         ([], Some(_)) => {
-            let fault = fields.fault("model_type", "\"bitnet\", \"llama\" or \"qwen3\"");
+            let fault = fields.fault("model_type", "\"bitnet\", \"llama\", \"qwen3\", \"qwen3_moe\" or \"mixtral\"");
             return Err(Error::unsupported(fault.next("other models are not imported yet")));
         }
         _ => {
@@ -319,7 +355,12 @@ fn activation(fields: &mut Fields<'_>, architecture: Architecture) -> Result<Act
     // Gemma's configurations have a key of their own.
     let key = match architecture {
         Architecture::Gemma3Embedding => "hidden_activation",
-        Architecture::BitNet | Architecture::Llama | Architecture::Qwen3 | Architecture::Qwen3Embedding => "hidden_act",
+        Architecture::BitNet
+        | Architecture::Llama
+        | Architecture::Qwen3
+        | Architecture::Qwen3Embedding
+        | Architecture::Qwen3Moe
+        | Architecture::Mixtral => "hidden_act",
     };
     let Some(act) = fields.text(key)? else { return Err(fields.missing(key, &names)) };
     match known.iter().find(|known| known.name() == act) {
@@ -336,7 +377,7 @@ fn head_dim(fields: &mut Fields<'_>, architecture: Architecture, hidden: u32, he
     let head_dim = match fields.u32("head_dim", 1..=MAX_HEAD_DIM)? {
         Some(given) => given,
         // Its class has a default that is no share of anything.
-        None if !matches!(architecture, Architecture::BitNet | Architecture::Llama) => {
+        None if !matches!(architecture, Architecture::BitNet | Architecture::Llama | Architecture::Mixtral) => {
             return Err(fields.missing("head_dim", "the length of a head"));
         }
         None => match hidden.checked_div(heads) {
@@ -460,7 +501,7 @@ mod tests {
             ("eos_token_id", json!([1, 33])),
             ("eos_token_id", json!(-1)),
             ("hidden_act", json!("gelu")),
-            ("architectures", json!(["Qwen3MoeForCausalLM"])),
+            ("architectures", json!(["Qwen2MoeForCausalLM"])),
             ("architectures", json!(["LlamaForCausalLM", "LlamaModel"])),
             ("architectures", json!("LlamaForCausalLM")),
             ("model_type", json!("mistral")),

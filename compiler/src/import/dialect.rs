@@ -84,8 +84,9 @@ impl Dialect {
             Architecture::BitNet
             | Architecture::Qwen3
             | Architecture::Qwen3Embedding
-            | Architecture::Gemma3Embedding => RowOrder::AsIs,
-            Architecture::Llama => RowOrder::Pairs { head_dim },
+            | Architecture::Gemma3Embedding
+            | Architecture::Qwen3Moe => RowOrder::AsIs,
+            Architecture::Llama | Architecture::Mixtral => RowOrder::Pairs { head_dim },
         };
         Dialect::Gguf { rotated, has_post_norms: architecture == Architecture::Gemma3Embedding }
     }
@@ -130,6 +131,11 @@ impl Dialect {
             Dialect::Gguf { .. } => name == ROPE_FREQS,
         }
     }
+}
+
+/// The name of the tensor of one expert, of the name of all.
+pub(crate) fn of_expert(name: &str, expert: u32) -> String {
+    name.replacen('*', &expert.to_string(), 1)
 }
 
 fn gguf_name(name: &str, has_post_norms: bool) -> Option<String> {

@@ -29,6 +29,9 @@ pub struct ModelFacts {
     pub head_dim: u32,
     /// Elements of the feed-forward layer.
     pub intermediate: u32,
+    /// Experts in place of feed-forward parts, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub experts: Option<ExpertFacts>,
     /// The longest context, in positions: that of the model, or a shorter one (asked for, or because nobody asked for more
     /// than 32768).
     pub max_positions: u32,
@@ -94,6 +97,19 @@ impl Matrices {
     }
 }
 
+/// Facts about experts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct ExpertFacts {
+    /// Experts of a layer.
+    pub count: u32,
+    /// Experts of a token.
+    pub per_token: u32,
+    /// Elements between the projections of an expert.
+    pub intermediate: u32,
+    /// Layers that have experts.
+    pub layers: u32,
+}
+
 impl ModelFacts {
     pub(super) fn new(config: &Config, generation: &Generation) -> Self {
         let mut eos = Vec::new();
@@ -111,6 +127,12 @@ impl ModelFacts {
             kv_heads: config.kv_heads,
             head_dim: config.head_dim,
             intermediate: config.intermediate,
+            experts: config.mixture.as_ref().map(|mixture| ExpertFacts {
+                count: mixture.experts,
+                per_token: mixture.top_k,
+                intermediate: mixture.intermediate,
+                layers: (0..config.layers).filter(|layer| mixture.is_in(*layer)).count() as u32,
+            }),
             max_positions: config.positions,
             trained_positions: config.trained,
             embedding: config.architecture.is_embedding().then_some(config.hidden),

@@ -102,7 +102,12 @@ impl Frame {
         let x = b.values(Op::WantedRows, [x])?; // [W, H]
         let normed = match c.architecture {
             Architecture::Gemma3Embedding => b.rmsnorm_from_one(x, "model.norm.weight", c.hidden, c.eps)?, // [W, H]
-            Architecture::BitNet | Architecture::Llama | Architecture::Qwen3 | Architecture::Qwen3Embedding => {
+            Architecture::BitNet
+            | Architecture::Llama
+            | Architecture::Qwen3
+            | Architecture::Qwen3Embedding
+            | Architecture::Qwen3Moe
+            | Architecture::Mixtral => {
                 b.rmsnorm(x, "model.norm.weight", c.hidden, c.eps)? // [W, H]
             }
         };

@@ -119,14 +119,15 @@ pub fn inspect(checkpoint: &Checkpoint) -> Result<InspectReport, Error> {
             }
             Origin::HfPacked | Origin::OnlineAbsmean | Origin::Gguf | Origin::DenseTernary => {
                 let trits = Histogram::of(&imported.weights.read_trits(id)?.data);
-                let disk_bytes = imported.weights.stored(id).map_or(0, |t| t.len_bytes() as u64);
+                let disk_bytes = imported.weights.stored_bytes(id);
                 let of_its_own = imported.graph.weights.get(index + 1);
                 let own = of_its_own.filter(|s| s.origin == Origin::TernaryScales && s.name == decl.name);
                 let scales = match own {
                     Some(_) => extremes(&imported.weights.read_dense(WeightId(id.0 + 1))?),
                     None => [decl.scale.map_or(1.0, |s| s.get()); 2],
                 };
-                let scale_cols = own.map(|own| (elems(&decl.ty) / elems(&own.ty).max(1)) as u32);
+                let scale_cols =
+                    own.filter(|own| own.ty.dims.len() > 1).map(|own| (elems(&decl.ty) / elems(&own.ty).max(1)) as u32);
                 count(&mut kinds, decl, trits, disk_bytes, (scales, scale_cols));
             }
         }
@@ -169,8 +170,10 @@ fn count(
 ) {
     let layer = decl.name.strip_suffix(".weight").unwrap_or(&decl.name);
     let kind = layer.rsplit('.').next().unwrap_or(layer);
-    let report = kinds.entry(kind.to_owned()).or_insert_with(|| KindReport {
-        kind: kind.to_owned(),
+    let experts = if decl.ty.dims.len() > 2 { decl.ty.dims.first().and_then(|d| d.as_const()) } else { None };
+    let kind = experts.map_or_else(|| kind.to_owned(), |_| format!("experts.{kind}"));
+    let report = kinds.entry(kind.clone()).or_insert_with(|| KindReport {
+        kind,
         matrices: 0,
         trits: Histogram::default(),
         scale_min: least,
@@ -178,7 +181,7 @@ fn count(
         scale_cols,
         disk_bytes: 0,
     });
-    report.matrices += 1;
+    report.matrices += experts.unwrap_or(1);
     report.trits += trits;
     report.scale_min = report.scale_min.min(least);
     report.scale_max = report.scale_max.max(greatest);
@@ -200,6 +203,7 @@ fn elem_bytes(dtype: DType) -> u64 {
         DType::F32 | DType::I32 => 4,
         DType::F16 | DType::Bf16 => 2,
         DType::Trit | DType::U4 | DType::Q8 => 1,
+        DType::Route => 8,
     }
 }
 
@@ -214,6 +218,13 @@ impl fmt::Display for InspectReport {
             "  shape       {} layers, hidden {}, feed-forward {}, vocabulary {}",
             m.layers, m.hidden, m.intermediate, m.vocab
         )?;
+        if let Some(experts) = m.experts {
+            let super::ExpertFacts { count, per_token, intermediate, layers } = experts;
+            writeln!(
+                f,
+                "  experts     {count} in each of {layers} layers, feed-forward {intermediate}, {per_token} of them for a token"
+            )?;
+        }
         writeln!(
             f,
             "  attention   {} heads over {} key/value heads of {}, context {} positions",

@@ -81,11 +81,11 @@ const MEANINGFUL: &[(&str, Neutral, &str)] = &[
     ("use_qk_norm",               False, "norms of queries and keys"),
     ("qk_norm",                   False, "norms of queries and keys"),
     ("qk_layernorm",              False, "norms of queries and keys"),
-    ("num_experts",               Zero,  "a mixture of experts"),
-    ("num_local_experts",         Zero,  "a mixture of experts"),
-    ("n_routed_experts",          Zero,  "a mixture of experts"),
-    ("num_experts_per_tok",       Zero,  "a mixture of experts"),
-    ("moe_intermediate_size",     Zero,  "a mixture of experts"),
+    ("num_experts",               Zero,  EXPERTS),
+    ("num_local_experts",         Zero,  EXPERTS),
+    ("n_routed_experts",          Zero,  EXPERTS),
+    ("num_experts_per_tok",       Zero,  EXPERTS),
+    ("moe_intermediate_size",     Zero,  EXPERTS),
     ("parallel_attn",             False, "attention and feed-forward side by side"),
     ("parallel_residual",         False, "attention and feed-forward side by side"),
     ("use_parallel_residual",     False, "attention and feed-forward side by side"),
@@ -135,6 +135,7 @@ const HARMLESS: &[&str] = &[
     "num_return_sequences",
     "output_attentions",
     "output_hidden_states",
+    "output_router_logits",
     "output_scores",
     "pad_token_id",
     "prefix",
@@ -145,6 +146,8 @@ const HARMLESS: &[&str] = &[
     "resid_pdrop",
     "return_dict",
     "return_dict_in_generate",
+    "router_aux_loss_coef",
+    "router_jitter_noise",
     "sep_token_id",
     "suppress_tokens",
     "task_specific_params",
@@ -164,13 +167,22 @@ const HARMLESS: &[&str] = &[
     "use_cache",
 ];
 
-/// Refuses what is left in `config` and could change the meaning of a model of `layers` layers.
+/// What keys of experts ask for.
+const EXPERTS: &str = "a mixture of experts";
+
+/// Refuses what is left in `config` and could change the meaning of a model of `layers` layers, which `has_experts` or none.
 /// Keys that the architecture has `understood` were read elsewhere.
-pub(super) fn refuse_meaningful(config: &mut Fields<'_>, layers: u32, understood: &[&str]) -> Result<(), Error> {
+pub(super) fn refuse_meaningful(
+    config: &mut Fields<'_>,
+    layers: u32,
+    understood: &[&str],
+    has_experts: bool,
+) -> Result<(), Error> {
     if !understood.contains(&"sliding_window") {
         refuse_windows(config, layers)?;
     }
-    for &(key, neutral, meaning) in MEANINGFUL.iter().filter(|(key, ..)| !understood.contains(key)) {
+    let unread = |key: &str, meaning| !(understood.contains(&key) || has_experts && meaning == EXPERTS);
+    for &(key, neutral, meaning) in MEANINGFUL.iter().filter(|(key, _, meaning)| unread(key, *meaning)) {
         let Some(value) = config.get(key) else {
             continue;
         };
@@ -221,7 +233,7 @@ mod tests {
 
     fn verdict(config: Value) -> Result<(), Error> {
         let map = config.as_object().expect("the cases are objects");
-        refuse_meaningful(&mut Fields::new("config.json", map), 2, &[])
+        refuse_meaningful(&mut Fields::new("config.json", map), 2, &[], false)
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! Llama with ternary projections: the forward pass in model order.
 //!
 //! Source: Hugging Face transformers, `models/llama/modeling_llama.py`; HF1BitLLM/Llama3-8B-1.58-100B-tokens.
-//! Shapes: T tokens of a step; H hidden, Q = heads * head_dim, KV = kv_heads * head_dim, F intermediate.
+//! With experts: `models/mixtral/modeling_mixtral.py`.
+//! Shapes: T tokens of a step; H hidden, Q = heads * head_dim, KV = kv_heads * head_dim.
 
 use super::builder::Builder;
 use super::config::Config;
 use super::error::Error;
+use super::feed_forward::feed_forward;
 use super::frame::{Frame, attention_scale};
 use crate::graph::Op;
 
@@ -14,7 +16,7 @@ pub(super) fn build(b: &mut Builder<'_>, c: &Config) -> Result<Frame, Error> {
     let mut frame = Frame::open(b, c)?;
     let rope = Op::Rope { head_dim: c.head_dim };
     let attention = Op::Attention { scale: attention_scale(c) };
-    let (h, q_elems, kv_elems, f) = (c.hidden, c.q_elems(), c.kv_elems(), c.intermediate);
+    let (h, q_elems, kv_elems) = (c.hidden, c.q_elems(), c.kv_elems());
 
     let mut x = frame.embedded; // [T, H]
     for layer in 0..c.layers {
@@ -33,12 +35,8 @@ pub(super) fn build(b: &mut Builder<'_>, c: &Config) -> Result<Frame, Error> {
         x = b.values(Op::Add, [x, o])?; // [T, H]
 
         let normed = b.rmsnorm(x, &name("post_attention_layernorm.weight"), h, c.eps)?; // [T, H]
-        let gate = b.bitlinear(normed, &name("mlp.gate_proj"), h, f)?; // [T, F]
-        let up = b.bitlinear(normed, &name("mlp.up_proj"), h, f)?; // [T, F]
-        let gate = b.values(c.activation.op(), [gate])?; // [T, F]
-        let inner = b.values(Op::Mul, [gate, up])?; // [T, F]
-        let down = b.bitlinear(inner, &name("mlp.down_proj"), f, h)?; // [T, H]
-        x = b.values(Op::Add, [x, down])?; // [T, H]
+        let y = feed_forward(b, c, layer, normed)?; // [T, H]
+        x = b.values(Op::Add, [x, y])?; // [T, H]
     }
     b.leave();
     frame.close(b, c, x)?; // logits [W, vocab]

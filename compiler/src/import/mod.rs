@@ -13,6 +13,7 @@ pub(crate) mod dialect;
 mod embedding;
 mod error;
 mod facts;
+mod feed_forward;
 mod fields;
 mod frame;
 mod gemma3;
@@ -23,6 +24,7 @@ mod inspect;
 mod inspect_gguf;
 mod known_keys;
 mod llama;
+mod mixture;
 mod quantization;
 mod qwen3;
 mod refused_type;
@@ -32,7 +34,7 @@ mod weights;
 
 pub use config::Architecture;
 pub use error::Error;
-pub use facts::{Matrices, ModelFacts};
+pub use facts::{ExpertFacts, Matrices, ModelFacts};
 pub use generation::GenerationDefaults;
 pub use inspect::{InspectReport, KindReport, MemoryEstimate, WeightFile, inspect};
 pub use inspect_gguf::{GgufReport, inspect_gguf};
@@ -109,8 +111,10 @@ pub fn import(checkpoint: &Checkpoint, options: &ImportOptions) -> Result<Import
     let mut builder = Builder::new(checkpoint, &config);
     let frame = match config.architecture {
         Architecture::BitNet => bitnet::build(&mut builder, &config)?,
-        Architecture::Llama => llama::build(&mut builder, &config)?,
-        Architecture::Qwen3 | Architecture::Qwen3Embedding => qwen3::build(&mut builder, &config)?,
+        Architecture::Llama | Architecture::Mixtral => llama::build(&mut builder, &config)?,
+        Architecture::Qwen3 | Architecture::Qwen3Moe | Architecture::Qwen3Embedding => {
+            qwen3::build(&mut builder, &config)?
+        }
         Architecture::Gemma3Embedding => gemma3::build(&mut builder, &config)?,
     };
     let (graph, weights) = builder.finish(frame.outputs())?;

@@ -1,13 +1,14 @@
 //! Qwen3 with ternary projections: the forward pass in model order.
 //!
 //! Source: Hugging Face transformers, `models/qwen3/modeling_qwen3.py`. Llama's graph, but that queries and keys are
-//! normalised head by head before they rotate. Embedding models have the same blocks (with a norm in front of each projection, which
-//! is [`Builder::bitlinear`]'s business), and another end.
-//! Shapes: T tokens of a step; H hidden, D head_dim, Q = heads * D, KV = kv_heads * D, F intermediate.
+//! normalised head by head before they rotate. With experts: `models/qwen3_moe/modeling_qwen3_moe.py`. Embedding models have the same
+//! blocks (with a norm in front of each projection, which is [`Builder::bitlinear`]'s business), and another end.
+//! Shapes: T tokens of a step; H hidden, D head_dim, Q = heads * D, KV = kv_heads * D.
 
 use super::builder::Builder;
 use super::config::Config;
 use super::error::Error;
+use super::feed_forward::feed_forward;
 use super::frame::{Frame, attention_scale};
 use crate::graph::Op;
 
@@ -16,7 +17,7 @@ pub(super) fn build(b: &mut Builder<'_>, c: &Config) -> Result<Frame, Error> {
     let mut frame = Frame::open(b, c)?;
     let rope = Op::Rope { head_dim: c.head_dim };
     let attention = Op::Attention { scale: attention_scale(c) };
-    let (h, q_elems, kv_elems, f) = (c.hidden, c.q_elems(), c.kv_elems(), c.intermediate);
+    let (h, q_elems, kv_elems) = (c.hidden, c.q_elems(), c.kv_elems());
 
     let mut x = frame.embedded; // [T, H]
     for layer in 0..c.layers {
@@ -37,12 +38,8 @@ pub(super) fn build(b: &mut Builder<'_>, c: &Config) -> Result<Frame, Error> {
         x = b.values(Op::Add, [x, o])?; // [T, H]
 
         let normed = b.rmsnorm(x, &name("post_attention_layernorm.weight"), h, c.eps)?; // [T, H]
-        let gate = b.bitlinear(normed, &name("mlp.gate_proj"), h, f)?; // [T, F]
-        let up = b.bitlinear(normed, &name("mlp.up_proj"), h, f)?; // [T, F]
-        let gate = b.values(Op::Silu, [gate])?; // [T, F]
-        let inner = b.values(Op::Mul, [gate, up])?; // [T, F]
-        let down = b.bitlinear(inner, &name("mlp.down_proj"), f, h)?; // [T, H]
-        x = b.values(Op::Add, [x, down])?; // [T, H]
+        let y = feed_forward(b, c, layer, normed)?; // [T, H]
+        x = b.values(Op::Add, [x, y])?; // [T, H]
     }
     b.leave();
     frame.finish(b, c, x)?; // logits [W, vocab], or embeddings [W, H]

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::builder::packed4_names;
-use super::dialect::Dialect;
+use super::dialect::{Dialect, of_expert};
 use super::error::Error;
 use super::gguf_config::Signs;
 use crate::checkpoint::gguf::types::quant4::{self, Factor};
@@ -28,6 +28,8 @@ pub struct CheckpointWeights {
     decls: Arc<[WeightDecl]>,
     /// Of master weights: what each is multiplied by before it is rounded to a trit. Of scales: what multiplies each.
     quantisers: Arc<BTreeMap<WeightId, f32>>,
+    /// Of stacked master weights: what those of each expert are multiplied by. Of scales of experts: those scales.
+    of_experts: Arc<BTreeMap<WeightId, Vec<f32>>>,
     /// Those in front of Hadamard matrices; `None`: all are 1.
     signs: Option<Arc<Signs>>,
     /// Of AWQ and GPTQ.
@@ -40,12 +42,13 @@ impl CheckpointWeights {
         checkpoint: &Checkpoint,
         dialect: Dialect,
         decls: &[WeightDecl],
-        quantisers: BTreeMap<WeightId, f32>,
+        (quantisers, of_experts): (BTreeMap<WeightId, f32>, BTreeMap<WeightId, Vec<f32>>),
         signs: Option<Arc<Signs>>,
         packing4: Option<Packing4>,
     ) -> Self {
-        let checkpoint = checkpoint.clone();
-        Self { checkpoint, dialect, decls: decls.into(), quantisers: Arc::new(quantisers), signs, packing4 }
+        let (checkpoint, decls) = (checkpoint.clone(), decls.into());
+        let (quantisers, of_experts) = (Arc::new(quantisers), Arc::new(of_experts));
+        Self { checkpoint, dialect, decls, quantisers, of_experts, signs, packing4 }
     }
 
     /// The trits of `weight`.
@@ -55,7 +58,11 @@ impl CheckpointWeights {
     pub fn read_trits(&self, weight: WeightId) -> Result<Trits, Error> {
         let decl = self.decl(weight)?;
         let dims = const_dims(&decl.ty);
-        let &[rows, cols] = dims.as_slice() else { return Err(not_ternary(decl)) };
+        let (rows, cols) = match *dims.as_slice() {
+            [rows, cols] => (rows, cols),
+            [experts, rows, cols] => (experts.saturating_mul(rows), cols),
+            _ => return Err(not_ternary(decl)),
+        };
         // The type of a declared weight has as many elements as the tensor that the importer checked it against.
         let mut codes = vec![0; rows.saturating_mul(cols)];
         self.read_codes(weight, [rows, cols], 0..rows, &mut codes)?;
@@ -74,12 +81,12 @@ impl CheckpointWeights {
             (Origin::Dense, &[_, cols]) => {
                 let order = self.dialect.row_order(&decl.name);
                 let half = decl.ty.dtype == DType::F16;
-                let elems = dense::decode_matrix(&self.tensor(decl)?, cols, order, half);
+                let elems = dense::decode_matrix(&self.tensor(decl, None)?, cols, order, half);
                 self.give_back(decl);
                 Ok(elems?)
             }
             (Origin::Dense, _) => {
-                let elems = dense::decode(&self.tensor(decl)?);
+                let elems = dense::decode(&self.tensor(decl, None)?);
                 self.give_back(decl);
                 Ok(elems?)
             }
@@ -102,6 +109,16 @@ impl CheckpointWeights {
                 self.give_back(decl);
                 Ok(Dense::F32(factors?))
             }
+            (Origin::TernaryScales, &[experts, rows, groups]) => {
+                let factors = self.factors(weight, 0..experts.saturating_mul(rows), groups);
+                self.give_back(decl);
+                Ok(Dense::F32(factors?))
+            }
+            (Origin::TernaryScales, &[experts]) => {
+                let scales = self.of_experts.get(&weight).filter(|scales| scales.len() == experts);
+                let missing = || Error::Bug(format!("the import kept no scales of {}", decl.name));
+                scales.cloned().map(Dense::F32).ok_or_else(missing)
+            }
             (Origin::HadamardSigns, &[elems]) => Ok(Dense::F32(self.hadamard_signs(decl, elems)?)),
             (
                 Origin::RopeTable(_)
@@ -122,16 +139,39 @@ impl CheckpointWeights {
     /// The codes of some rows of `weight`.
     fn read_codes(&self, weight: WeightId, shape: [usize; 2], rows: Range<usize>, out: &mut [u8]) -> Result<(), Error> {
         let decl = self.decl(weight)?;
+        let [all_rows, cols] = shape;
+        let mut rest = out;
+        for Piece { expert, rows } in pieces(decl, all_rows, rows) {
+            let (own, behind) = rest.split_at_mut(rows.len().saturating_mul(cols).min(rest.len()));
+            let shape = [expert.map_or(all_rows, |_| rows_of_each(decl)), cols];
+            self.codes_of(weight, expert, shape, rows, own)?;
+            rest = behind;
+        }
+        Ok(())
+    }
+
+    /// The codes of some rows of one matrix.
+    fn codes_of(
+        &self,
+        weight: WeightId,
+        expert: Option<u32>,
+        shape: [usize; 2],
+        rows: Range<usize>,
+        out: &mut [u8],
+    ) -> Result<(), Error> {
+        let decl = self.decl(weight)?;
         match decl.origin {
-            Origin::HfPacked => Ok(packed::codes(&self.tensor(decl)?, shape, rows, out)?),
+            Origin::HfPacked => Ok(packed::codes(&self.tensor(decl, expert)?, shape, rows, out)?),
             Origin::OnlineAbsmean => {
+                let of_expert = |expert: u32| self.of_experts.get(&weight)?.get(expert as usize);
+                let quantise = expert.map_or_else(|| self.quantisers.get(&weight), of_expert);
                 let missing = || Error::Bug(format!("the import kept no scale of {}", decl.name));
-                let quantise = *self.quantisers.get(&weight).ok_or_else(missing)?;
-                Ok(absmean::codes(&self.tensor(decl)?, quantise, shape, rows, out)?)
+                let quantise = *quantise.ok_or_else(missing)?;
+                Ok(absmean::codes(&self.tensor(decl, expert)?, quantise, shape, rows, out)?)
             }
             Origin::Gguf | Origin::DenseTernary => {
                 let order = self.dialect.row_order(&decl.name);
-                Ok(Matrix::new(self.tensor(decl)?, shape, order)?.codes(rows, out)?)
+                Ok(Matrix::new(self.tensor(decl, expert)?, shape, order)?.codes(rows, out)?)
             }
             Origin::Quant4 if self.packing4.is_some() => {
                 let groups = self.packed4_groups(decl)?;
@@ -139,7 +179,7 @@ impl CheckpointWeights {
             }
             Origin::Quant4 => {
                 let order = self.dialect.row_order(&decl.name);
-                Ok(quant4::Matrix::new(self.tensor(decl)?, shape, order)?.codes(rows, out)?)
+                Ok(quant4::Matrix::new(self.tensor(decl, None)?, shape, order)?.codes(rows, out)?)
             }
             Origin::Dense
             | Origin::OnePlus
@@ -166,7 +206,7 @@ impl CheckpointWeights {
                 if decl.ty.dtype != shape.dtype.dtype() {
                     return Err(Error::Bug(format!("{shape:?} was asked of {}, {}", decl.name, decl.ty)));
                 }
-                let tensor = self.tensor(decl)?;
+                let tensor = self.tensor(decl, None)?;
                 let order = self.dialect.row_order(&decl.name);
                 let half = shape.dtype == DenseType::F16;
                 let to = (row_bytes, out);
@@ -208,7 +248,7 @@ impl CheckpointWeights {
 
     /// 1 + w of a stored w, added in f32.
     fn one_plus(&self, decl: &WeightDecl) -> Result<Vec<f32>, Error> {
-        Ok(dense::widen(&self.tensor(decl)?)?.into_iter().map(|w| 1.0 + w).collect())
+        Ok(dense::widen(&self.tensor(decl, None)?)?.into_iter().map(|w| 1.0 + w).collect())
     }
 
     /// The signs of rows of `elems` elements.
@@ -221,9 +261,12 @@ impl CheckpointWeights {
     /// Factors of some rows of the matrix that the scales `weight` belong to.
     fn factors(&self, weight: WeightId, rows: Range<usize>, groups: usize) -> Result<Vec<f32>, Error> {
         let decl = self.decl(weight)?;
-        let tensor = self.tensor(decl)?;
         let order = self.dialect.row_order(&decl.name);
-        let mut factors = Matrix::new(tensor, matrix_shape(&tensor), order)?.factors(rows, groups)?;
+        let mut factors = Vec::new();
+        for Piece { expert, rows } in pieces(decl, usize::MAX, rows) {
+            let tensor = self.tensor(decl, expert)?;
+            factors.extend(Matrix::new(tensor, matrix_shape(&tensor), order)?.factors(rows, groups)?);
+        }
         if let Some(beside) = self.quantisers.get(&weight) {
             factors.iter_mut().for_each(|factor| *factor *= beside);
         }
@@ -241,7 +284,7 @@ impl CheckpointWeights {
             };
             return Ok(self.packed4(decl, [n, k], groups)?.factors(rows, which)?);
         }
-        let tensor = self.tensor(decl)?;
+        let tensor = self.tensor(decl, None)?;
         let order = self.dialect.row_order(&decl.name);
         Ok(quant4::Matrix::new(tensor, matrix_shape(&tensor), order)?.factors(rows, which)?)
     }
@@ -272,18 +315,26 @@ impl CheckpointWeights {
         self.decls.get(weight.0 as usize).ok_or_else(missing)
     }
 
-    fn tensor(&self, decl: &WeightDecl) -> Result<Tensor<'_>, Error> {
-        let missing = || Error::Bug(format!("the checkpoint lost tensor {}", decl.name));
-        self.checkpoint.tensor(&self.dialect.file_name(&decl.name)).ok_or_else(missing)
+    /// The tensor of a weight, or of one expert of it.
+    fn tensor(&self, decl: &WeightDecl, expert: Option<u32>) -> Result<Tensor<'_>, Error> {
+        let name = expert.map_or(Cow::Borrowed(decl.name.as_str()), |expert| Cow::Owned(of_expert(&decl.name, expert)));
+        let missing = || Error::Bug(format!("the checkpoint lost tensor {name}"));
+        self.checkpoint.tensor(&self.dialect.file_name(&name)).ok_or_else(missing)
     }
 
-    /// The tensor behind `weight`; generated tables have none.
-    pub(super) fn stored(&self, weight: WeightId) -> Option<Tensor<'_>> {
-        self.decl(weight).and_then(|decl| self.tensor(decl)).ok()
+    /// Bytes of the tensors behind `weight`; generated tables have none.
+    pub(super) fn stored_bytes(&self, weight: WeightId) -> u64 {
+        let Ok(decl) = self.decl(weight) else { return 0 };
+        let bytes = |expert| self.tensor(decl, expert).map_or(0, |tensor| tensor.len_bytes() as u64);
+        experts_of(decl).map_or_else(|| bytes(None), |experts| (0..experts).map(|expert| bytes(Some(expert))).sum())
     }
 
     fn give_back(&self, decl: &WeightDecl) {
-        self.checkpoint.release(&self.dialect.file_name(&decl.name), 0..usize::MAX);
+        let release = |name: &str| self.checkpoint.release(&self.dialect.file_name(name), 0..usize::MAX);
+        match experts_of(decl) {
+            None => release(&decl.name),
+            Some(experts) => (0..experts).for_each(|expert| release(&of_expert(&decl.name, expert))),
+        }
     }
 
     fn named(&self, weight: WeightId, error: &Error) -> WeightError {
@@ -327,6 +378,41 @@ impl WeightData for CheckpointWeights {
             self.give_back(decl);
         }
     }
+}
+
+/// Rows of one matrix: of one expert, or of the only one that there is.
+struct Piece {
+    expert: Option<u32>,
+    rows: Range<usize>,
+}
+
+/// How many experts' matrices a weight stacks.
+fn experts_of(decl: &WeightDecl) -> Option<u32> {
+    match decl.ty.dims.as_slice() {
+        [experts, _, _] => experts.as_const(),
+        _ => None,
+    }
+}
+
+/// Rows of each of them.
+fn rows_of_each(decl: &WeightDecl) -> usize {
+    decl.ty.dims.get(1).and_then(|rows| rows.as_const()).map_or(1, |rows| rows.max(1) as usize)
+}
+
+/// `rows` of a weight by the matrices that it stacks.
+fn pieces(decl: &WeightDecl, all_rows: usize, rows: Range<usize>) -> Vec<Piece> {
+    let Some(experts) = experts_of(decl) else { return vec![Piece { expert: None, rows }] };
+    let each = rows_of_each(decl);
+    let end = rows.end.min(all_rows).min(each.saturating_mul(experts as usize));
+    let mut pieces = Vec::new();
+    let mut first = rows.start;
+    while first < end {
+        let (expert, before) = (first / each, first / each * each);
+        let behind = end.min(before + each);
+        pieces.push(Piece { expert: Some(expert as u32), rows: first - before..behind - before });
+        first = behind;
+    }
+    pieces
 }
 
 /// The rows of a matrix of `cols` columns, each at a multiple of `row_bytes`.

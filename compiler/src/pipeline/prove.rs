@@ -42,7 +42,9 @@ pub(super) fn prove(graph: &Graph, weights: &dyn WeightData, costs: &Costs, targ
     let offers = |strategy| [&costs.offers.decode, &costs.offers.prefill].iter().any(|all| all.contains(&strategy));
     let (code, repeated) = (offers(Strategy::AddSub), offers(Strategy::Dup));
     signs(graph, weights, offers(Strategy::Dot1) || offers(Strategy::Lut1), &mut proved)?;
-    for Chosen { node, product, .. } in products(graph, &Facts::new()) {
+    // Experts have no code, and are not looked through for repeats.
+    let of_all_tokens = products(graph, &Facts::new()).into_iter().filter(|chosen| chosen.product.experts.is_none());
+    for Chosen { node, product, .. } in of_all_tokens {
         let ids = graph.node(node).operands.iter().filter_map(|operand| match operand {
             Operand::Weight(weight) => Some(*weight),
             Operand::Value(_) => None,
@@ -58,8 +60,13 @@ pub(super) fn prove(graph: &Graph, weights: &dyn WeightData, costs: &Costs, targ
         }
     }
     for node in &graph.nodes {
-        let factors = if node.op == Op::Quant4GroupLinear { 2 } else { usize::from(is_grouped(node.op)) };
-        for operand in node.operands.iter().skip(2).take(factors) {
+        let (first, factors) = match node.op {
+            Op::TernaryGroupLinear { .. } | Op::TernaryGroupLinearAdd { .. } | Op::TernaryF32Linear => (2, 1),
+            Op::ExpertGroupLinear { .. } | Op::ExpertF32Linear => (3, 1),
+            Op::Quant4GroupLinear => (2, 2),
+            _ => (0, 0),
+        };
+        for operand in node.operands.iter().skip(first).take(factors) {
             let Operand::Weight(scales) = operand else { continue };
             if !proved.proofs.f16_scales.contains(scales) && all_f16(graph, *scales, weights)? {
                 proved.facts.entry(*scales).or_default().is_f16 = true;
@@ -72,7 +79,14 @@ pub(super) fn prove(graph: &Graph, weights: &dyn WeightData, costs: &Costs, targ
 
 /// Whether the weights have a scale per group.
 fn is_grouped(op: Op) -> bool {
-    matches!(op, Op::TernaryGroupLinear { .. } | Op::TernaryGroupLinearAdd { .. } | Op::TernaryF32Linear)
+    matches!(
+        op,
+        Op::TernaryGroupLinear { .. }
+            | Op::TernaryGroupLinearAdd { .. }
+            | Op::TernaryF32Linear
+            | Op::ExpertGroupLinear { .. }
+            | Op::ExpertF32Linear
+    )
 }
 
 /// Rows of scales that are looked at together.
@@ -80,8 +94,12 @@ const SCALE_ROWS: usize = 256;
 
 /// Whether all scales of a matrix are values of f16.
 fn all_f16(graph: &Graph, scales: WeightId, weights: &dyn WeightData) -> Result<bool, Error> {
-    let [Dim::Const(rows), Dim::Const(groups)] = graph.weight(scales).ty.dims[..] else { return Ok(false) };
-    let shape = DenseShape { dtype: DenseType::F32, rows: rows as usize, cols: groups as usize };
+    let (rows, groups) = match graph.weight(scales).ty.dims[..] {
+        [Dim::Const(rows), Dim::Const(groups)] => (rows as usize, groups),
+        [Dim::Const(experts), Dim::Const(rows), Dim::Const(groups)] => (experts as usize * rows as usize, groups),
+        _ => return Ok(false),
+    };
+    let shape = DenseShape { dtype: DenseType::F32, rows, cols: groups as usize };
     let mut bytes = Vec::new();
     for first in (0..shape.rows).step_by(SCALE_ROWS) {
         let end = (first + SCALE_ROWS).min(shape.rows);
@@ -139,6 +157,9 @@ fn signs(graph: &Graph, weights: &dyn WeightData, offered: bool, proved: &mut Pr
         let weight = graph.weight(id);
         match (weight.ty.dtype, weight.ty.dims.as_slice()) {
             (DType::Trit, [Dim::Const(rows), Dim::Const(cols)]) => Some((id, [*rows, *cols])),
+            (DType::Trit, [Dim::Const(experts), Dim::Const(rows), Dim::Const(cols)]) => {
+                Some((id, [experts.checked_mul(*rows)?, *cols]))
+            }
             _ => None,
         }
     };

@@ -11,7 +11,7 @@ use super::{Buffer, Phase, Split};
 pub fn mark_own_rows(buffers: &mut [Buffer], phases: &[Phase]) {
     for call in phases.iter().flat_map(|phase| &phase.calls) {
         if let Some(id) = call.writes {
-            buffers[id.0 as usize].own_rows = matches!(call.split, Split::Rows(_));
+            buffers[id.0 as usize].own_rows = matches!(call.split, Split::Rows(_) | Split::Whole(_));
         }
     }
 }

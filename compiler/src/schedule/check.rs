@@ -86,7 +86,7 @@ fn overlap(a: (u64, u64), b: (u64, u64)) -> bool {
 
 /// K8 for one call.
 fn own_rows(schedule: &Schedule, index: usize, phase: &Phase, call: &Call) -> Result<(), Error> {
-    let by_rows = matches!(call.split, Split::Rows(_));
+    let by_rows = matches!(call.split, Split::Rows(_) | Split::Whole(_));
     let own = call.writes.map(|id| schedule.buffers[id.0 as usize].own_rows);
     if own.is_some_and(|own| own != by_rows) || (phase.alone && own != Some(true)) {
         return Err(bug(format!("K8: phase {index}: %{} writes what is not its thread's own", call.node.0)));

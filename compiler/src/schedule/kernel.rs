@@ -244,6 +244,38 @@ pub enum KernelKind {
         /// How scales and offsets lie.
         stored: GroupScales,
     },
+    /// The choices of each token among experts. Args: logits, choices, lo, hi (tokens).
+    Route {
+        /// E.
+        experts: u32,
+        /// Choices of a token.
+        top_k: u32,
+        /// Whether the weights of the chosen ones sum to 1.
+        normalise: bool,
+    },
+    /// The index of a route. Args: choices, list, slots, tokens of routed rows, tokens (how many), lo, hi: if there is anything
+    /// from `lo` to `hi`, all is done.
+    RouteIndex {
+        /// Choices of a token.
+        top_k: u32,
+    },
+    /// Rows of tokens as routed rows. Args: x, its scales, its sums, tokens of routed rows, out, its scales, its sums, lo, hi (routed
+    /// rows). Only `Q8` has scales and sums apart.
+    Dispatch {
+        /// What a row is.
+        row: RowKind,
+        /// Elements of a row.
+        cols: u32,
+    },
+    /// The weighted sum of each token's routed rows. Args: y, slots, choices, residual (or nothing), out, lo, hi (tokens).
+    Combine {
+        /// Elements of a row.
+        cols: u32,
+        /// Choices of a token.
+        top_k: u32,
+        /// Whether it is added to a residual.
+        add: bool,
+    },
     /// acc * (s_w / s_x). Args: acc, scales, out, s_w, lo, hi (rows).
     Rescale {
         /// Elements of a row.
@@ -372,7 +404,7 @@ impl fmt::Display for KernelKind {
             KernelKind::Norm { eps, out, cols } => {
                 let name = match (eps, out) {
                     (Some(_), RowKind::Q8) => "rmsnorm_quantize_f32_q8",
-                    (Some(_), RowKind::F32 | RowKind::I32 | RowKind::Q8Groups(_)) => "rmsnorm_f32",
+                    (Some(_), _) => "rmsnorm_f32",
                     (None, _) => "quantize_f32_q8",
                 };
                 write!(f, "{name}__{cols}")?;
@@ -395,6 +427,20 @@ impl fmt::Display for KernelKind {
             }
             KernelKind::Dup { rows, cols, epilogue, bytes } => {
                 write!(f, "product_q8x{}_{}__{rows}x{cols}_{bytes}", Packing::Dup16x16.name(), epilogue.name())
+            }
+            KernelKind::Route { experts, top_k, normalise } => {
+                write!(f, "route_f32__{top_k}of{experts}{}", if normalise { "_normalised" } else { "" })
+            }
+            KernelKind::RouteIndex { top_k } => write!(f, "route_index__{top_k}"),
+            KernelKind::Dispatch { row, cols } => match row {
+                RowKind::Q8 => write!(f, "dispatch_q8__{cols}"),
+                RowKind::Q8Groups(groups) => write!(f, "dispatch_q8__{cols}_by{groups}"),
+                RowKind::F32 | RowKind::I32 | RowKind::Routes | RowKind::RouteIndex => {
+                    write!(f, "dispatch_f32__{cols}")
+                }
+            },
+            KernelKind::Combine { cols, top_k, add } => {
+                write!(f, "combine_f32{}__{top_k}x{cols}", if add { "_add" } else { "" })
             }
             KernelKind::Rescale { cols } => write!(f, "rescale_i32_f32__{cols}"),
             KernelKind::Dense { dtype, rows, cols, order, out_row_bytes } => {

@@ -1,6 +1,7 @@
 //! How rows lie in memory. One place for every stride that schedule, packing and kernels share.
 
 use super::RowKind;
+use super::experts;
 use super::kernel::{GroupScales, TritPacking};
 
 /// f32 and i32 rows are padded to this many elements: one step of a 16-lane reduction.
@@ -28,6 +29,9 @@ pub const fn row_bytes(kind: RowKind, cols: u32) -> u64 {
     match kind {
         RowKind::F32 | RowKind::I32 => round_up(cols as u64, ROW_ELEMS) * 4,
         RowKind::Q8 => round_up(round_up(cols as u64, FIVE_ELEMS), CODE_ELEMS),
+        RowKind::Routes => 2 * experts::chosen_at(cols),
+        // An entry of the list for each choice.
+        RowKind::RouteIndex => experts::ENTRY_BYTES * cols as u64,
         RowKind::Q8Groups(groups) => group_sums_at(cols, groups) + round_up(groups as u64, ROW_ELEMS) * 4,
     }
 }
@@ -36,7 +40,8 @@ pub const fn row_bytes(kind: RowKind, cols: u32) -> u64 {
 pub const fn buffer_bytes(kind: RowKind, cols: u32, rows: u32) -> u64 {
     let data = row_bytes(kind, cols) * rows as u64;
     match kind {
-        RowKind::F32 | RowKind::I32 | RowKind::Q8Groups(_) => data,
+        RowKind::F32 | RowKind::I32 | RowKind::Q8Groups(_) | RowKind::Routes => data,
+        RowKind::RouteIndex => experts::list_bytes(rows, cols) + 2 * experts::map_bytes(rows, cols),
         RowKind::Q8 => data + 2 * round_up(rows as u64 * 4, ALIGN_BYTES),
     }
 }

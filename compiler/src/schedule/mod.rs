@@ -7,6 +7,7 @@
 //!
 //! Read [`layout`] (rows and tiles to bytes), [`trit_packing`] (the packings of trits in numbers), [`kernel`] (what there is
 //! to call), [`variant`] (how its loops are cut), [`table`], [`lut`], [`columns`], [`dup`], [`groups`] (scratch memory), [`dense`], [`quant4`],
+//! [`experts`] (which rows are whose, and who computes them),
 //! [`plan`] (node to calls), [`phases`] (calls to phases), [`buffers`] (liveness to offsets), [`packing`] (weights to bytes),
 //! [`head`] and [`coarse`] (the head's second copy, and why it may be trusted), [`mod@print`], [`traffic`] (bytes and products
 //! of a step).
@@ -17,6 +18,7 @@ pub mod coarse;
 pub mod columns;
 pub mod dense;
 pub mod dup;
+pub mod experts;
 pub mod groups;
 pub mod head;
 pub mod kernel;
@@ -51,13 +53,25 @@ pub struct KernelId(pub u32);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct BufferId(pub u32);
 
-/// Which rows there are: all tokens of the step, or those whose logits are wanted.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+/// Which rows there are: all tokens of the step, those whose logits are wanted, or each token for each of its experts.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum RowSpace {
     /// `T`.
     Tokens,
     /// `W`.
     Wanted,
+    /// `T` times so many: by expert, then by token.
+    Routed(u32),
+}
+
+impl RowSpace {
+    /// Rows in a step of so many tokens, at most.
+    pub const fn most(self, tokens: u32) -> u32 {
+        match self {
+            RowSpace::Tokens | RowSpace::Wanted => tokens,
+            RowSpace::Routed(experts) => tokens.saturating_mul(experts),
+        }
+    }
 }
 
 /// What a row of a buffer holds.
@@ -73,6 +87,11 @@ pub enum RowKind {
     /// i8 codes padded likewise, then the inverse scales of so many groups, f32 padded to a multiple of 16, then the sums of
     /// their codes, i32 padded likewise: all in the row.
     Q8Groups(u32),
+    /// The choices of a token (as many as there are columns): weights, f32 padded to a multiple of 16, then numbers of experts, i32
+    /// padded likewise.
+    Routes,
+    /// Where the choices of all tokens went ([`experts`]).
+    RouteIndex,
 }
 
 /// A range of the activation arena that holds one value for part of a step.
@@ -105,6 +124,10 @@ pub enum Part {
     Scale,
     /// The sum of the codes, one i32 per row.
     Sum,
+    /// Of a route's index: for each choice of each token its routed row, u32.
+    Slots,
+    /// Of a route's index: for each routed row its token, u32.
+    Tokens,
 }
 
 /// One slot of a kernel's argument struct.
@@ -146,6 +169,11 @@ pub enum Arg {
         /// Elements of a head.
         head_dim: u32,
     },
+    /// The scale of the expert that is called, one of a vector of packed weights.
+    ExpertScale {
+        /// The vector, from the start of the packed weights, in bytes.
+        offset: u64,
+    },
     /// A number.
     F32(F32),
     /// A pointer to memory of this thread's own, `scratch_bytes` of it; threads from `MAX_TABLE_THREADS` on have none of
@@ -177,6 +205,20 @@ pub enum Split {
     RowHeads {
         /// Heads per row.
         heads: u32,
+    },
+    /// Not at all: one thread does all rows; of a single row each does all for itself.
+    Whole(RowSpace),
+    /// Expert by expert, of those that have rows: each is a call of its own, of its rows and its weights. What threads share is the
+    /// work of all of them together ([`experts`]).
+    Experts {
+        /// The index of the route.
+        index: BufferId,
+        /// Choices of a token.
+        top_k: u32,
+        /// Tiles of an expert's matrix.
+        tiles: u32,
+        /// Bytes from one expert's packed weights to the next.
+        stride: u64,
     },
 }
 
@@ -270,7 +312,8 @@ impl Call {
         let counted =
             || self.args.iter().find_map(|arg| if let Arg::RowCount(space) = arg { Some(*space) } else { None });
         match self.split {
-            Split::Rows(space) => space,
+            Split::Rows(space) | Split::Whole(space) => space,
+            Split::Experts { top_k, .. } => RowSpace::Routed(top_k),
             Split::RowHeads { .. } => RowSpace::Tokens,
             Split::Units { .. } => counted().unwrap_or(RowSpace::Tokens),
         }

@@ -38,6 +38,8 @@ pub enum Layout {
         packing: TritPacking,
         /// The matrix.
         weight: WeightId,
+        /// How many matrices `weight` stacks, of N rows each: their tiles follow each other, so that each is a piece.
+        experts: u32,
         /// N.
         rows: u32,
         /// K.
@@ -51,6 +53,8 @@ pub enum Layout {
         first: WeightId,
         /// The other one.
         second: WeightId,
+        /// How many matrices each of them stacks.
+        experts: u32,
         /// N of each.
         rows: u32,
         /// K of each.
@@ -64,6 +68,8 @@ pub enum Layout {
         weight: WeightId,
         /// The scales: `f32[N, K / group]`.
         scales: WeightId,
+        /// How many matrices both stack.
+        experts: u32,
         /// N.
         rows: u32,
         /// K.
@@ -177,17 +183,33 @@ impl Layout {
         std::iter::once(first).chain(second).chain(third)
     }
 
+    /// How many matrices of experts it stacks; 1 of any other.
+    pub const fn experts(&self) -> u32 {
+        match *self {
+            Layout::Tiles { experts, .. } | Layout::TilePairs { experts, .. } | Layout::Groups { experts, .. } => {
+                experts
+            }
+            Layout::Rows { .. }
+            | Layout::Quads { .. }
+            | Layout::Quant4 { .. }
+            | Layout::Coarse { .. }
+            | Layout::Dup { .. }
+            | Layout::Vector { .. } => 1,
+        }
+    }
+
     /// Its size.
     pub fn bytes(&self) -> u64 {
         match *self {
-            Layout::Tiles { packing, rows, cols, .. } => {
-                u64::from(trit_tiles(packing, rows)) * trit_tile_bytes(packing, cols)
+            Layout::Tiles { packing, experts, rows, cols, .. } => {
+                u64::from(experts) * u64::from(trit_tiles(packing, rows)) * trit_tile_bytes(packing, cols)
             }
-            Layout::TilePairs { packing, rows, cols, .. } => {
-                2 * u64::from(trit_tiles(packing, rows)) * trit_tile_bytes(packing, cols)
+            Layout::TilePairs { packing, experts, rows, cols, .. } => {
+                2 * u64::from(experts) * u64::from(trit_tiles(packing, rows)) * trit_tile_bytes(packing, cols)
             }
-            Layout::Groups { packing, rows, cols, group, stored, .. } => {
-                u64::from(trit_tiles(packing, rows)) * group_tile_bytes(packing, cols / group.max(1), group, stored)
+            Layout::Groups { packing, experts, rows, cols, group, stored, .. } => {
+                let tile_bytes = group_tile_bytes(packing, cols / group.max(1), group, stored);
+                u64::from(experts) * u64::from(trit_tiles(packing, rows)) * tile_bytes
             }
             Layout::Quant4 { rows, cols, group, stored, .. } => {
                 let matrix = Quant4Matrix { cols, group: group.max(1), stored };

@@ -2,7 +2,7 @@
 //!
 //! A call may join the phase of its producer only where both are split by the rows of the same space: then a thread
 //! reads what it wrote itself. Everything else waits for the next phase. A phase of nothing but such calls, all of which
-//! write buffers (and not the cache), is *alone*: with a single row there is nothing to share out, so that every thread
+//! write buffers (and not the cache), or of what one thread does whole, is *alone*: with a single row there is nothing to share out, so that every thread
 //! computes it, and nobody has to wait for it.
 //!
 //! Products with scales per group that meet in a phase share out their tiles together.
@@ -24,7 +24,14 @@ pub fn group(graph: &Graph, calls: Vec<Call>) -> Vec<Phase> {
     let mut items: Vec<Item> = Vec::new();
     for call in calls {
         match items.last_mut() {
-            Some(item) if item.node == call.node => item.calls.push(call),
+            Some(item) if item.node == call.node => match call.split {
+                // It reads what the calls before wrote.
+                Split::Whole(_) => {
+                    let (node, needs) = (call.node, vec![call.node]);
+                    items.push(Item { node, calls: vec![call], needs });
+                }
+                _ => item.calls.push(call),
+            },
             _ => items.push(Item { node: call.node, needs: needs(graph, call.node), calls: vec![call] }),
         }
     }
@@ -48,7 +55,10 @@ pub fn group(graph: &Graph, calls: Vec<Call>) -> Vec<Phase> {
     }
     for phase in &mut phases {
         share_units(graph, &mut phase.calls);
-        phase.alone = phase.calls.iter().all(|call| matches!(call.split, Split::Rows(_)) && call.writes.is_some());
+        phase.alone = phase
+            .calls
+            .iter()
+            .all(|call| matches!(call.split, Split::Rows(_) | Split::Whole(_)) && call.writes.is_some());
     }
     phases
 }
@@ -68,7 +78,7 @@ fn share_units(graph: &Graph, calls: &mut [Call]) {
     for calls in by_x.into_values() {
         let tiles = |call: &Call| match call.split {
             Split::Units { count, .. } => count,
-            Split::Rows(_) | Split::RowHeads { .. } => 0,
+            Split::Rows(_) | Split::RowHeads { .. } | Split::Whole(_) | Split::Experts { .. } => 0,
         };
         let total = calls.iter().map(|call| tiles(call)).sum();
         let mut start = 0;

@@ -3,6 +3,7 @@
 //! In: a verified graph in compiled form. Out: calls in graph order, the buffers and packed weights that they name, the
 //! distinct kernels. Not decided here: when a call runs (`phases`) and where a buffer lies (`buffers`).
 
+mod experts;
 mod groups;
 mod lookup;
 mod parts;
@@ -132,6 +133,14 @@ impl Planner<'_> {
             }
             Op::TernaryF32Linear => self.group_linear(id, GroupRows::F32, [Strategy::Dot2; 2])?,
             Op::Quant4GroupLinear => self.quant4(id)?,
+            Op::Route { top_k, normalise } => self.route(id, top_k, normalise != 0)?,
+            Op::Dispatch | Op::DispatchCodes | Op::DispatchGroups => self.dispatch(id)?,
+            Op::ExpertLinear { decode, prefill } => self.experts(id, Epilogue::Scale, [decode, prefill])?,
+            Op::ExpertGlu { act, decode, prefill } => self.experts(id, Epilogue::Glu(act), [decode, prefill])?,
+            Op::ExpertGroupLinear { decode, prefill } => self.expert_groups(id, GroupRows::Codes, [decode, prefill])?,
+            Op::ExpertF32Linear => self.expert_groups(id, GroupRows::F32, [Strategy::Dot2; 2])?,
+            Op::Combine => self.combine(id, false)?,
+            Op::CombineAdd => self.combine(id, true)?,
             Op::Rescale => self.rescale(id)?,
             Op::DenseMatMul => self.dense(id)?,
             Op::FakeQuant | Op::Dequant | Op::Widen | Op::MatMul => {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::graph::Dim;
+
 use super::{Arg, Buffer, Call, Choice, Many, Part, RowKind, RowSpace, Schedule, Single, Split};
 
 impl fmt::Display for Schedule {
@@ -94,6 +96,10 @@ impl fmt::Display for Shown {
         match self.0 {
             Split::Rows(space) => write!(f, "by rows of {}", letter(space)),
             Split::Units { start, count, total } => write!(f, "units {start}..{} of {total}", start + count),
+            Split::Whole(space) => write!(f, "whole, of {}", letter(space)),
+            Split::Experts { index, tiles, stride, .. } => {
+                write!(f, "by experts of b{}, {tiles} tiles, {stride} bytes each", index.0)
+            }
             Split::RowHeads { heads } => write!(f, "by rows of T x {heads} heads"),
         }
     }
@@ -106,28 +112,32 @@ fn write_arg(f: &mut fmt::Formatter<'_>, arg: Arg) -> fmt::Result {
         Arg::Logits => f.write_str("logits"),
         Arg::Rows { buffer, part, wanted } => {
             let part = match part {
+                Part::Slots => ".slots",
+                Part::Tokens => ".tokens",
                 Part::Data => "",
                 Part::Scale => ".scale",
                 Part::Sum => ".sum",
             };
             write!(f, "b{}{part}{}", buffer.0, if wanted { "[wanted]" } else { "" })
         }
-        Arg::RowCount(space) => f.write_str(letter(space)),
+        Arg::RowCount(space) => write!(f, "{}", letter(space)),
         Arg::Lo => f.write_str("lo"),
         Arg::Hi => f.write_str("hi"),
         Arg::Position => f.write_str("position"),
         Arg::Kv { elems_before } => write!(f, "kv+{elems_before}"),
         Arg::KvPlaneBytes { head_dim } => write!(f, "plane({head_dim})"),
+        Arg::ExpertScale { offset } => write!(f, "w+{offset}[expert]"),
         Arg::F32(v) => write!(f, "{v}"),
         Arg::Scratch => f.write_str("scratch"),
         Arg::ColumnsRead { index } => write!(f, "columns_read[{index}]"),
     }
 }
 
-fn letter(space: RowSpace) -> &'static str {
+fn letter(space: RowSpace) -> Dim {
     match space {
-        RowSpace::Tokens => "T",
-        RowSpace::Wanted => "W",
+        RowSpace::Tokens => Dim::Tokens,
+        RowSpace::Wanted => Dim::Wanted,
+        RowSpace::Routed(experts) => Dim::Routed(experts),
     }
 }
 
@@ -137,6 +147,8 @@ fn rows(buffer: &Buffer) -> String {
         RowKind::I32 => "i32",
         RowKind::Q8 => "q8",
         RowKind::Q8Groups(_) => "q8 by groups",
+        RowKind::Routes => "choices",
+        RowKind::RouteIndex => "index",
     };
     format!("{kind}[{}, {}] %{}.{}", letter(buffer.rows), buffer.cols, buffer.value.0, buffer.member)
 }

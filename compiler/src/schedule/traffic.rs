@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use super::kernel::{DenseOrder, KernelKind, KvElem};
 use super::layout::{ALIGN_BYTES, trit_tiles};
 use super::packing::{Layout, dense_row_bytes};
-use super::{Arg, Call, Choice, KernelId, Phase, Schedule};
+use super::{Arg, Call, Choice, KernelId, Phase, Schedule, Split};
 use crate::strategy::Slot;
 
 /// A class of kernels; a phase of several classes counts as the last of them in this order.
@@ -68,6 +68,10 @@ impl Class {
             | KernelKind::TopK => Class::Head,
             KernelKind::Attention { .. } => Class::Attention,
             KernelKind::Rescale { .. }
+            | KernelKind::Route { .. }
+            | KernelKind::RouteIndex { .. }
+            | KernelKind::Dispatch { .. }
+            | KernelKind::Combine { .. }
             | KernelKind::Hadamard { .. }
             | KernelKind::Rope { .. }
             | KernelKind::KvWrite { .. }
@@ -75,9 +79,17 @@ impl Class {
         }
     }
 
+    /// The class of a call: that of its kernel, but for dense matrices within the model.
+    fn of_call(schedule: &Schedule, call: &Call) -> Option<Class> {
+        match kernel_of(schedule, call)? {
+            KernelKind::Dense { .. } if !call.args.contains(&Arg::Logits) => Some(Class::Matmul),
+            kind => Some(Class::of(kind)),
+        }
+    }
+
     /// The class of a phase: of its weightiest call.
     pub fn of_phase(schedule: &Schedule, phase: &Phase) -> Class {
-        let classes = phase.calls.iter().filter_map(|call| kernel_of(schedule, call)).map(Class::of);
+        let classes = phase.calls.iter().filter_map(|call| Class::of_call(schedule, call));
         classes.max().unwrap_or(Class::Elementwise)
     }
 }
@@ -141,6 +153,16 @@ pub struct Traffic {
     pub head_row_bytes: u64,
     /// Elements of the head's matrix.
     pub head_weights: u64,
+    /// Experts of a layer, 0 if there are none.
+    pub experts: u32,
+    /// How many of them a token has.
+    pub experts_per_tok: u32,
+    /// What `body_bytes` has of experts: those that a token chose.
+    pub expert_bytes: u64,
+    /// The same of all experts.
+    pub all_expert_bytes: u64,
+    /// Dense matrices within the model, such as those that choose experts: once per step.
+    pub dense_bytes: u64,
     /// Gains of norms, once per step.
     pub vector_bytes: u64,
     /// Rows of tables, once per token: embedding, rotation.
@@ -166,6 +188,10 @@ impl Traffic {
             if let KernelKind::AddSub { rows, cols, .. } = kernel {
                 traffic.body_weights += u64::from(*rows) * u64::from(*cols);
             }
+            if matches!(kernel, KernelKind::Dense { .. }) && !call.args.contains(&Arg::Logits) {
+                traffic.dense_bytes += placed(Slot::Decode).map_or(0, |placed| placed.layout.bytes());
+                continue;
+            }
             if Class::of(kernel) == Class::Matmul {
                 traffic.prompt_body_bytes += placed(Slot::Prefill).map_or(0, |placed| placed.layout.bytes());
             }
@@ -174,7 +200,7 @@ impl Traffic {
                 if is_lookup && !looked_up.insert(placed.offset) {
                     continue;
                 }
-                traffic.add(kernel, &placed.layout);
+                traffic.add(kernel, &placed.layout, chosen(call));
             }
         }
         // Few of the largest logits are found in the coarse copy; rows in doubt come on top.
@@ -184,7 +210,8 @@ impl Traffic {
         traffic
     }
 
-    fn add(&mut self, kernel: &KernelKind, layout: &Layout) {
+    /// Of stacked matrices those of `chosen` experts.
+    fn add(&mut self, kernel: &KernelKind, layout: &Layout, chosen: Option<u32>) {
         match (Class::of(kernel), *layout) {
             (Class::Head, _) => {
                 self.head_bytes += layout.bytes();
@@ -202,8 +229,14 @@ impl Traffic {
                 | Layout::Quant4 { .. }
                 | Layout::Quads { .. },
             ) => {
-                self.body_bytes += layout.bytes();
-                self.body_weights += elems(layout);
+                let of_each = |all: u64| all / u64::from(layout.experts()) * u64::from(chosen.unwrap_or(1));
+                self.body_bytes += of_each(layout.bytes());
+                self.body_weights += of_each(elems(layout));
+                if let Some(chosen) = chosen {
+                    (self.experts, self.experts_per_tok) = (layout.experts(), chosen);
+                    self.expert_bytes += of_each(layout.bytes());
+                    self.all_expert_bytes += layout.bytes();
+                }
             }
             (_, Layout::Rows { cols, dtype, .. }) => self.row_bytes += dense_row_bytes(dtype, cols),
             // No call names it; `of` counts it.
@@ -237,7 +270,7 @@ impl Traffic {
     pub fn decode_bytes(&self, position: u64, kv: KvElem) -> u64 {
         let cache = (position + 1) * self.kv_elems * u64::from(kv.bytes());
         let body = self.body_bytes.saturating_sub(self.skipped_bytes);
-        body + self.head_bytes + self.vector_bytes + self.row_bytes + cache
+        body + self.head_bytes + self.dense_bytes + self.vector_bytes + self.row_bytes + cache
     }
 
     /// Bytes of a prompt of `tokens` in steps of at most `step_tokens`, of which the last token's logits are wanted:
@@ -246,12 +279,28 @@ impl Traffic {
         let steps = tokens.div_ceil(step_tokens.max(1));
         let positions: u64 = (1..=steps).map(|step| step.saturating_mul(step_tokens).min(tokens)).sum();
         let cache = positions * self.kv_elems * u64::from(kv.bytes());
-        steps * (self.prompt_body_bytes + self.vector_bytes) + self.head_bytes + tokens * self.row_bytes + cache
+        steps * (self.prompt_body_bytes + self.dense_bytes + self.vector_bytes)
+            + self.head_bytes
+            + tokens * self.row_bytes
+            + cache
+    }
+}
+
+/// How many experts a token has of a call of experts.
+fn chosen(call: &Call) -> Option<u32> {
+    match call.split {
+        Split::Experts { top_k, .. } => Some(top_k),
+        Split::Rows(_) | Split::Units { .. } | Split::RowHeads { .. } | Split::Whole(_) => None,
     }
 }
 
 /// Elements, padding not counted.
-fn elems(layout: &Layout) -> u64 {
+pub fn elems(layout: &Layout) -> u64 {
+    u64::from(layout.experts()) * elems_of_one(layout)
+}
+
+/// Those of one expert, if it stacks matrices of several.
+fn elems_of_one(layout: &Layout) -> u64 {
     match *layout {
         Layout::Tiles { rows, cols, .. }
         | Layout::Dup { rows, cols, .. }
@@ -279,6 +328,11 @@ mod tests {
             head_bytes: 500,
             head_row_bytes: 20,
             head_weights: 250,
+            experts: 0,
+            experts_per_tok: 0,
+            expert_bytes: 0,
+            all_expert_bytes: 0,
+            dense_bytes: 0,
             vector_bytes: 10,
             row_bytes: 7,
             kv_elems: 3,

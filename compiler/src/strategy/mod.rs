@@ -87,6 +87,15 @@ pub struct Member {
     pub facts: WeightFacts,
 }
 
+/// Experts of a product.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Experts {
+    /// How many there are, each with a matrix.
+    pub all: u32,
+    /// How many of them a token has.
+    pub chosen: u32,
+}
+
 /// A ternary product, or several of one x: what a strategy is chosen for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Product {
@@ -96,6 +105,8 @@ pub struct Product {
     pub cols: u32,
     /// The scales of its matrix, if it has more than one.
     pub groups: Option<Groups>,
+    /// Whose matrices they are, if not one for all tokens.
+    pub experts: Option<Experts>,
     /// Whether its two matrices are a gated unit.
     pub is_gated: bool,
     /// Whether most activations are zero: relu2 made them.

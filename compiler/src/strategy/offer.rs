@@ -51,6 +51,8 @@ pub enum Missing {
     Gated,
     /// The target has none for scales per group.
     Grouped,
+    /// There is none that is called expert by expert.
+    Experts,
     /// Nothing makes its activations zero.
     Zeros,
     /// A matrix is too large to be code.
@@ -71,6 +73,7 @@ impl fmt::Display for Missing {
             Missing::LeftOut => "left out on request (--decode, --prefill, --code)",
             Missing::Gated => "there is no kernel for gated units",
             Missing::Grouped => "there is no kernel for a scale per group of columns",
+            Missing::Experts => "experts have no kernel that prepares a token, or whose weights are code",
             Missing::Zeros => "no relu2 makes its activations zero",
             Missing::Program => "the matrix is too large to be code, or cannot pay as code",
             Missing::Repeats => "too few of its rows and blocks are zero or repeated",
@@ -109,6 +112,9 @@ impl Offers {
         if product.groups.is_some() && !self.grouped.contains(&strategy) {
             return Err(Missing::Grouped);
         }
+        if product.experts.is_some() && !of_experts(strategy) {
+            return Err(Missing::Experts);
+        }
         let mut members = product.members.iter();
         match strategy {
             Strategy::ColSkip if !product.is_sparse => Err(Missing::Zeros),
@@ -140,10 +146,18 @@ impl Offers {
     pub fn resolve(&self, slot: Slot, strategy: Strategy, product: &Product) -> Strategy {
         match strategy {
             Strategy::Any if product.groups.is_some() => grouped_default(slot),
+            Strategy::Any if product.experts.is_some() && !of_experts(self.default[slot as usize]) => {
+                grouped_default(slot)
+            }
             Strategy::Any => self.default[slot as usize],
             _ => strategy,
         }
     }
+}
+
+/// Whether there are kernels of a strategy that are called for one expert after another: those that prepare nothing for a token.
+pub fn of_experts(strategy: Strategy) -> bool {
+    matches!(packing(strategy), Some(TritPacking::T2 | TritPacking::T5 | TritPacking::B1))
 }
 
 /// What computes a product with a scale per group for which no strategy was chosen: every target has it.
@@ -172,7 +186,14 @@ mod tests {
     use crate::strategy::{Groups, Member, ProgramFacts, RepeatFacts, WeightFacts};
 
     fn product(facts: WeightFacts, is_sparse: bool, is_gated: bool) -> Product {
-        Product { members: vec![Member { rows: 64, facts }], cols: 64, groups: None, is_gated, is_sparse }
+        Product {
+            members: vec![Member { rows: 64, facts }],
+            cols: 64,
+            groups: None,
+            experts: None,
+            is_gated,
+            is_sparse,
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::fmt;
 
 use super::offer::packing;
 use super::roofline::{Engine, time_ps};
-use super::{Groups, Member, Product, Slot};
+use super::{Experts, Groups, Member, Product, Slot};
 use crate::codegen::{EmitterChoice, Isa};
 use crate::graph::Strategy;
 use crate::schedule::kernel::GroupScales;
@@ -118,6 +118,14 @@ impl Prices {
 
     /// The same in a step of so many tokens.
     pub fn price_of(&self, tokens: u32, strategy: Strategy, product: &Product) -> Price {
+        if let Some(Experts { all, chosen }) = product.experts {
+            // Of one token those chosen; of many all experts, among which they fall evenly.
+            let routed = tokens.saturating_mul(chosen);
+            let (times, tokens) =
+                if tokens == 1 { (chosen, 1) } else { (all.min(routed), (routed / all.max(1)).max(2)) };
+            let price = self.price_of(tokens, strategy, &Product { experts: None, ..product.clone() });
+            return Price { ps: price.ps.saturating_mul(u64::from(times)), ..price };
+        }
         let members =
             if product.is_gated { &product.members[..product.members.len().min(1)] } else { &product.members };
         let prices = members.iter().map(|member| (member.rows, self.member(tokens, strategy, product, member)));
@@ -255,7 +263,11 @@ pub fn member_bytes(strategy: Strategy, product: &Product, member: &Member) -> u
 
 /// The bytes of a product that is read by `strategy` and by `other`: those of both packings, once if they are the same.
 pub fn product_bytes(strategy: Strategy, other: Strategy, product: &Product) -> u64 {
-    let bytes = |strategy| product.members.iter().map(|member| member_bytes(strategy, product, member)).sum::<u64>();
+    let matrices = product.experts.map_or(1, |experts| u64::from(experts.all));
+    let bytes = |strategy| {
+        let each = product.members.iter().map(|member| member_bytes(strategy, product, member));
+        each.sum::<u64>().saturating_mul(matrices)
+    };
     let same = strategy == other || packing(strategy).is_some() && packing(strategy) == packing(other);
     if same { bytes(strategy) } else { bytes(strategy) + bytes(other) }
 }

@@ -59,7 +59,7 @@ pub fn all(figures: &Figures, ask: &Ask) -> Vec<Choice> {
     let member = Member { rows, facts: WeightFacts { program: ask.program, ..WeightFacts::default() } };
     let members = vec![member; if pair { 2 } else { 1 }];
     let groups = (group > 0).then_some(Groups { cols: group, is_f16: true });
-    let product = Product { members, cols, groups, is_gated: pair, is_sparse: ask.zeros > 0.0 };
+    let product = Product { members, cols, groups, experts: None, is_gated: pair, is_sparse: ask.zeros > 0.0 };
     let prices = Prices {
         figures: figures.clone(),
         engine: candidates::engine(ask.level, ask.emitter),

@@ -186,6 +186,7 @@ fn check(c: &CheckRow) -> String {
         CheckRow::AttrInRange(a, min, max) => {
             format!("Check::AttrInRange {{ attr: {}, min: {min}, max: {max} }}", quote(a))
         }
+        CheckRow::AttrAtMostDim(a, d) => format!("Check::AttrAtMostDim({}, {})", quote(a), quote(d)),
         CheckRow::AttrEven(a) => format!("Check::AttrEven({})", quote(a)),
         CheckRow::AttrPowerOfTwo(a) => format!("Check::AttrPowerOfTwo({})", quote(a)),
         CheckRow::AttrUnique(a) => format!("Check::AttrUnique({})", quote(a)),

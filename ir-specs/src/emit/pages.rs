@@ -118,6 +118,7 @@ fn check(c: &CheckRow) -> String {
         CheckRow::AttrUnique(a) => format!("unique {a}"),
         CheckRow::AttrBelowMembers(a) => format!("{a} < members"),
         CheckRow::DimAtMost(d, max) => format!("{d} <= {max}"),
+        CheckRow::AttrAtMostDim(a, d) => format!("{a} <= {d}"),
         CheckRow::DimMultipleOf(a, b) => format!("{a} mod {b} = 0"),
         CheckRow::OperandIs(o, op) => format!("{o} = {op}(..)"),
         CheckRow::SoleReader(o) => format!("readers of {o} = 1"),

@@ -123,6 +123,7 @@ fn constraints(tables: &Tables, op: &OpRow, operands: &[Operand], report: &mut R
             CheckRow::AttrBelowMembers(a) => {
                 attr(a, &[AttrKindRow::U32]) && operands.first().is_some_and(|o| o.pattern == Pattern::AnyTuple)
             }
+            CheckRow::AttrAtMostDim(a, d) => attr(a, &[AttrKindRow::U32]) && dims.contains(d),
             CheckRow::DimAtMost(d, _) => dims.contains(d),
             CheckRow::DimMultipleOf(a, b) => dims.contains(a) && dims.contains(b),
             CheckRow::OperandIs(o, name) => value(o) && tables.op(name).is_some(),

@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use tern_compiler::graph::arith::QuantRow;
+use tern_compiler::graph::arith::{Chosen, QuantRow};
 use tern_compiler::graph::infer::{infer, operand_types};
-use tern_compiler::graph::interp::{Array, Value};
+use tern_compiler::graph::interp::{Array, Route, Value};
 use tern_compiler::graph::{
     Act, Attr, DType, Dim, F32, Graph, Node, Op, Operand, Origin, Strategy, TensorType, Type, ValueId, WeightDecl,
 };
@@ -50,13 +50,15 @@ pub fn draw(lhs: &[Root], rhs: &[Root], guards: &[Guard], rng: &mut Rng) -> Case
     let mut solver = Solver::solve(lhs, rhs);
     let ordered = constrain(&mut solver, guards);
     let ids = vec![0; 1 + rng.below(4)];
-    let mut builder = Builder { rng, solver, dims: BTreeMap::new(), bound: BTreeMap::new(), case: Case::new(ids) };
+    let mut builder =
+        Builder { rng, solver, dims: BTreeMap::new(), bound: BTreeMap::new(), route: None, case: Case::new(ids) };
     let input = Node { op: Op::InputIds, operands: vec![], ty: tensor(DType::I32, vec![Dim::Tokens]), block: None };
     builder.case.graph.push(input);
-    builder.products();
     let mut names: Vec<String> = builder.solver.vars.keys().cloned().collect();
     // Weights are declared in this order, which is how `ascending` holds.
-    names.sort_by_key(|name| ordered.iter().position(|v| v == name));
+    let is_route = |name: &String| matches!(&builder.solver.vars[name], Var::Operand(_, term) if term.dtype == DTypePattern::Is(DType::Route));
+    // Routed rows are those of a route.
+    names.sort_by_key(|name| (!is_route(name), ordered.iter().position(|v| v == name)));
     for name in names {
         let bound = builder.variable(&name);
         builder.bound.insert(name, bound);
@@ -111,6 +113,8 @@ struct Builder<'a> {
     solver: Solver,
     dims: BTreeMap<Cell, Dim>,
     bound: BTreeMap<String, Bound>,
+    /// The route that was drawn.
+    route: Option<ValueId>,
     case: Case,
 }
 
@@ -135,10 +139,14 @@ impl Builder<'_> {
                 Bound::Attr([Strategy::Any, Strategy::Dot2, Strategy::AddSub][self.rng.below(3)].into())
             }
             Var::Attr(AttrKind::F32) => Bound::Attr(F32::new([1e-6, 1e-5, 1.0][self.rng.below(3)]).into()),
-            Var::Attr(AttrKind::U32) => match self.solver.of_attrs.get(name) {
-                Some(&cell) => Bound::Attr(self.dim(cell).as_const().expect("a number").into()),
-                None => panic!("{name}: no rule has a u32 variable that is no dimension yet"),
-            },
+            Var::Attr(AttrKind::U32) => {
+                let cell = *self.solver.attrs.get(name).unwrap_or_else(|| panic!("{name}: no rule has such a u32 yet"));
+                let Dim::Const(n) = self.dim_of(cell) else { panic!("{name} is no number") };
+                Bound::Attr(n.into())
+            }
+            Var::Operand(OperandKind::Value, term) if term.dtype == DTypePattern::Is(DType::Route) => {
+                Bound::Operand(Operand::Value(self.route(&term)))
+            }
             Var::Operand(OperandKind::Weight, term) => Bound::Operand(self.weight(name, &term)),
             Var::Operand(OperandKind::Value, term) => Bound::Operand(Operand::Value(self.placeholder(&term))),
         }
@@ -169,23 +177,20 @@ impl Builder<'_> {
     fn placeholder(&mut self, term: &TensorTerm) -> ValueId {
         let dims = self.dims_of(term);
         let (row, cols, group) = match dims[..] {
-            [row @ (Dim::Tokens | Dim::Wanted), Dim::Const(cols)] => (row, cols, None),
-            [row @ (Dim::Tokens | Dim::Wanted), Dim::Const(c), Dim::Const(group)] => (row, c * group, Some(group)),
+            [row, Dim::Const(cols)] if row.as_const().is_none() => (row, cols, None),
+            [row, Dim::Const(c), Dim::Const(group)] if row.as_const().is_none() => (row, c * group, Some(group)),
             _ => panic!("only rows can be drawn, not {dims:?}"),
         };
-        let table = WeightDecl {
-            name: "placeholder".into(),
-            ty: TensorType::new(DType::F32, vec![Dim::Const(VOCAB), Dim::Const(cols)]),
-            scale: None,
-            origin: Origin::Dense,
-        };
-        // Never read: the value of every node that would read it is overridden.
-        let table = self.case.graph.declare(table);
-        let mut id = self.push(Op::Embed, vec![Operand::Value(ValueId(0)), Operand::Weight(table)]);
-        let (rows, cols) = (self.case.ids.len(), cols as usize);
-        self.case.overrides.insert(id, Value::F32(Array::new(cols, vec![0.0; rows * cols])));
+        let mut id = self.embedded(cols);
+        let (mut rows, cols) = (self.case.ids.len(), cols as usize);
         if row == Dim::Wanted {
             id = self.push(Op::WantedRows, vec![Operand::Value(id)]);
+        }
+        if let Dim::Routed(experts) = row {
+            let route = self.route.expect("routed rows are those of a route");
+            id = self.push(Op::Dispatch, vec![Operand::Value(id), Operand::Value(route)]);
+            rows *= experts as usize;
+            self.case.overrides.insert(id, Value::F32(Array::new(cols, vec![0.0; rows * cols])));
         }
         let value = match term.dtype {
             DTypePattern::Is(DType::F32) => self.floats(rows, cols),
@@ -198,6 +203,45 @@ impl Builder<'_> {
             other => panic!("a value of {other} cannot be drawn yet"),
         };
         self.case.overrides.insert(id, value);
+        id
+    }
+
+    /// A choice of experts: few of them, so that some have no token and some have several.
+    fn route(&mut self, term: &TensorTerm) -> ValueId {
+        let [_, experts, top_k] = term.dims[..] else { panic!("a route has three dimensions") };
+        let n = [1, 2, 3, 8][self.rng.below(4)];
+        let c = 1 + self.rng.below(n);
+        for (cell, n) in [(experts, n), (top_k, c)] {
+            self.dims.insert(self.solver.find(cell).0, Dim::Const(n as u32));
+        }
+        let logits = self.embedded(n as u32);
+        let id = self.push(Op::Route { top_k: c as u32, normalise: 1 }, vec![Operand::Value(logits)]);
+        let mut chosen = vec![];
+        for _ in 0..self.case.ids.len() {
+            let mut experts: Vec<u32> = (0..n as u32).collect();
+            for _ in 0..c {
+                let expert = experts.swap_remove(self.rng.below(experts.len()));
+                chosen.push(Chosen { expert, weight: self.rng.unit() });
+            }
+        }
+        self.case.overrides.insert(id, Value::Route(Route { experts: n, top_k: c, chosen }));
+        self.route = Some(id);
+        id
+    }
+
+    /// Rows of f32 that nobody looks at.
+    fn embedded(&mut self, cols: u32) -> ValueId {
+        let table = WeightDecl {
+            name: "placeholder".into(),
+            ty: TensorType::new(DType::F32, vec![Dim::Const(VOCAB), Dim::Const(cols)]),
+            scale: None,
+            origin: Origin::Dense,
+        };
+        // Never read: the value of every node that would read it is overridden.
+        let table = self.case.graph.declare(table);
+        let id = self.push(Op::Embed, vec![Operand::Value(ValueId(0)), Operand::Weight(table)]);
+        let elems = self.case.ids.len() * cols as usize;
+        self.case.overrides.insert(id, Value::F32(Array::new(cols as usize, vec![0.0; elems])));
         id
     }
 
@@ -226,24 +270,27 @@ impl Builder<'_> {
     }
 
     fn dims_of(&mut self, term: &TensorTerm) -> Vec<Dim> {
-        term.dims.iter().map(|&cell| self.dim(cell)).collect()
+        term.dims.iter().map(|cell| self.dim_of(*cell)).collect()
     }
 
-    fn dim(&mut self, cell: Cell) -> Dim {
+    fn dim_of(&mut self, cell: Cell) -> Dim {
         let (root, known) = self.solver.find(cell);
-        *self.dims.entry(root).or_insert_with(|| match known {
+        if let Some(dim) = self.dims.get(&root) {
+            return *dim;
+        }
+        let dim = match known {
             Known::Is(d) => d,
             Known::Row => [Dim::Tokens, Dim::Wanted][self.rng.below(2)],
             Known::Number => Dim::Const(DIMS[self.rng.below(DIMS.len())]),
-        })
+            Known::Routed(experts) => Dim::Routed(self.number(experts)),
+            Known::Product(a, b) => Dim::Const(self.number(a) * self.number(b)),
+        };
+        self.dims.insert(root, dim);
+        dim
     }
 
-    /// Draws the dimensions that are products, by their factors, before any other.
-    fn products(&mut self) {
-        for (product, factors) in self.solver.products.clone() {
-            let [a, b] = factors.map(|cell| self.dim(cell).as_const().expect("a number"));
-            self.dims.insert(self.solver.find(product).0, Dim::Const(a * b));
-        }
+    fn number(&mut self, cell: Cell) -> u32 {
+        self.dim_of(cell).as_const().expect("it is a number")
     }
 
     fn apply(&mut self, expr: &Expr) -> ValueId {

@@ -77,6 +77,7 @@ fn bits(value: &Value) -> Vec<u32> {
         Value::I32(a) => [a.rows as u32, a.cols as u32].into_iter().chain(a.data.iter().map(|x| *x as u32)).collect(),
         Value::Q8(rows) => rows.iter().flat_map(row_bits).collect(),
         Value::Tuple(members) => members.iter().flat_map(bits).collect(),
+        Value::Route(_) => panic!("no rule gives a route yet"),
         Value::Kv(_) => panic!("no rule has caches yet"),
     }
 }

@@ -51,6 +51,10 @@ pub enum Known {
     Row,
     /// This.
     Is(Dim),
+    /// Tokens times what the other cell is.
+    Routed(Cell),
+    /// What both cells are, multiplied.
+    Product(Cell, Cell),
 }
 
 /// The unification of a rule's signatures.
@@ -60,10 +64,8 @@ pub struct Solver {
     known: Vec<Known>,
     /// The variables met so far.
     pub vars: BTreeMap<String, Var>,
-    /// Dimensions that are the product of two others, and these.
-    pub products: Vec<(Cell, [Cell; 2])>,
     /// The dimensions that variables of attributes are.
-    pub of_attrs: BTreeMap<String, Cell>,
+    pub attrs: BTreeMap<String, Cell>,
 }
 
 impl Solver {
@@ -93,8 +95,30 @@ impl Solver {
     pub fn same_dims(&mut self, a: &TensorTerm, b: &TensorTerm) {
         assert_eq!(a.dims.len(), b.dims.len(), "ranks of {a:?} and {b:?}");
         for (&a, &b) in a.dims.iter().zip(&b.dims) {
-            let ((a, known_a), (b, known_b)) = (self.find(a), self.find(b));
+            self.same(a, b);
+        }
+    }
+
+    /// Says that two dimensions are the same.
+    fn same(&mut self, a: Cell, b: Cell) {
+        let ((a, known_a), (b, known_b)) = (self.find(a), self.find(b));
+        if a == b {
+            return;
+        }
+        match (known_a, known_b) {
+            (Known::Routed(c), Known::Routed(d)) => self.same(c, d),
+            (Known::Product(c, d), Known::Product(e, f)) => {
+                self.same(c, e);
+                self.same(d, f);
+            }
+            _ => {}
+        }
+        {
             let known = match (known_a, known_b) {
+                (routed @ Known::Routed(_), Known::Routed(_) | Known::Row)
+                | (Known::Row, routed @ Known::Routed(_)) => routed,
+                (product @ Known::Product(..), Known::Product(..) | Known::Number)
+                | (Known::Number, product @ Known::Product(..)) => product,
                 (x, y) if x == y => x,
                 (Known::Is(d @ (Dim::Tokens | Dim::Wanted)), Known::Row)
                 | (Known::Row, Known::Is(d @ (Dim::Tokens | Dim::Wanted))) => Known::Is(d),
@@ -115,6 +139,13 @@ impl Solver {
         let mut members = vec![];
         let mut terms = vec![];
         let count = children.len() - spec.attrs.len();
+        for (attr, child) in spec.attrs.iter().zip(&children[count..]) {
+            if let (AttrKind::U32, Expr::Var(name)) = (attr.kind, child) {
+                let cell = self.attrs.get(name).copied().unwrap_or_else(|| self.cell(Known::Number));
+                self.attrs.insert(name.clone(), cell);
+                names.insert(attr.name.to_owned(), cell);
+            }
+        }
         for (i, child) in children[..count].iter().enumerate() {
             let operand = operand_spec(spec, i);
             if let Repeat::AtLeast(_) = operand.repeat {
@@ -130,10 +161,6 @@ impl Solver {
         for (attr, child) in spec.attrs.iter().zip(&children[count..]) {
             if let Expr::Var(name) = child {
                 self.vars.entry(name.clone()).or_insert(Var::Attr(attr.kind));
-                if let Some(&cell) = names.get(attr.name) {
-                    // What both sides call so is one dimension: their results are unified.
-                    self.of_attrs.entry(name.clone()).or_insert(cell);
-                }
             }
         }
         match spec.result {
@@ -196,28 +223,32 @@ impl Solver {
     }
 
     fn tensor(&mut self, pattern: &TensorPattern, names: &mut BTreeMap<String, Cell>) -> TensorTerm {
-        let dims = pattern.dims.iter().map(|d| self.cell(d, names));
-        TensorTerm { dtype: pattern.dtype, dims: dims.collect() }
+        let dims = pattern.dims.iter().map(|d| self.dim(d, names)).collect();
+        TensorTerm { dtype: pattern.dtype, dims }
     }
 
-    fn cell(&mut self, pattern: &DimPattern, names: &mut BTreeMap<String, Cell>) -> Cell {
-        let known = match pattern {
+    fn dim(&mut self, d: &DimPattern, names: &mut BTreeMap<String, Cell>) -> Cell {
+        if let Some(cell) = names.get(&d.to_string()) {
+            return *cell;
+        }
+        let known = match d {
             DimPattern::Tokens => Known::Is(Dim::Tokens),
             DimPattern::Wanted => Known::Is(Dim::Wanted),
             DimPattern::Row(_) => Known::Row,
-            DimPattern::Var(_) | DimPattern::Each(_) | DimPattern::Attr(_) | DimPattern::Product(..) => Known::Number,
+            DimPattern::Var(_) | DimPattern::Each(_) => Known::Number,
+            DimPattern::Product(DimPattern::Tokens, experts) => Known::Routed(self.dim(experts, names)),
+            DimPattern::Product(a, b) => Known::Product(self.dim(a, names), self.dim(b, names)),
+            DimPattern::Attr(_) => panic!("no rule has {d} yet: teach this module"),
         };
-        let next = self.parents.len();
-        let cell = *names.entry(pattern.to_string()).or_insert(next);
-        if cell == next {
-            self.parents.push(next);
-            self.known.push(known);
-            if let DimPattern::Product(a, b) = pattern {
-                let factors = [self.cell(a, names), self.cell(b, names)];
-                self.products.push((cell, factors));
-            }
-        }
+        let cell = self.cell(known);
+        names.insert(d.to_string(), cell);
         cell
+    }
+
+    fn cell(&mut self, known: Known) -> Cell {
+        self.parents.push(self.parents.len());
+        self.known.push(known);
+        self.parents.len() - 1
     }
 }
 

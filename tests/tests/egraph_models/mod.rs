@@ -226,7 +226,9 @@ pub(crate) fn random_weights(graph: &Graph, seed: u32) -> MemoryWeights {
                 let data = (0..elems).map(|_| real()).collect();
                 weights.dense.insert(id, Dense::F32(data));
             }
-            DType::F16 | DType::U4 | DType::I32 | DType::Q8 => unreachable!("the builder declares none such"),
+            DType::F16 | DType::U4 | DType::I32 | DType::Q8 | DType::Route => {
+                unreachable!("the builder declares none such")
+            }
         }
     }
     weights

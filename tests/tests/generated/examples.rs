@@ -957,3 +957,270 @@ fn l2norm_1() {
         tolerance: 1e-6,
     });
 }
+
+#[test]
+fn route_1() {
+    check_example(&Example {
+        op: "route",
+        graph: r#"graph "route" {
+  @0 "table" : f32[1, 3] = dense
+  %0 = input_ids : i32[T]
+  %1 = embed %0, @0 : f32[T, 3]
+  %2 = route %1 {top_k = 2, normalise = 0} : route[T, 3, 2]
+  %3 = dispatch %1, %2 : f32[T*2, 3]
+  %4 = combine %3, %2 : f32[T, 3]
+  %5 = wanted_rows %4 : f32[W, 3]
+  return %5
+}
+"#,
+        weights: &[&[-1000.0, 4.0, 4.0]],
+        ids: &[0],
+        node: 4,
+        expect: Expect::F32(&[-1000.0, 4.0, 4.0]),
+        tolerance: 0.0,
+    });
+}
+
+#[test]
+fn dispatch_1() {
+    check_example(&Example {
+        op: "dispatch",
+        graph: r#"graph "dispatch" {
+  @0 "table" : f32[3, 2] = dense
+  %0 = input_ids : i32[T]
+  %1 = embed %0, @0 : f32[T, 2]
+  %2 = route %1 {top_k = 1, normalise = 1} : route[T, 2, 1]
+  %3 = dispatch %1, %2 : f32[T*1, 2]
+  %4 = combine %3, %2 : f32[T, 2]
+  %5 = wanted_rows %4 : f32[W, 2]
+  return %5
+}
+"#,
+        weights: &[&[5.0, 1.0, 2.0, 6.0, 7.0, 3.0]],
+        ids: &[0, 1, 2],
+        node: 3,
+        expect: Expect::F32(&[5.0, 1.0, 7.0, 3.0, 2.0, 6.0]),
+        tolerance: 0.0,
+    });
+}
+
+#[test]
+fn dispatch_codes_1() {
+    check_example(&Example {
+        op: "dispatch_codes",
+        graph: r#"graph "dispatch_codes" {
+  @0 "table" : f32[2, 2] = dense
+  @1 "w" : trit[2, 1, 2] = dense_ternary scale 1.0
+  @2 "s" : f32[2] = ternary_scales
+  %0 = input_ids : i32[T]
+  %1 = embed %0, @0 : f32[T, 2]
+  %2 = route %1 {top_k = 1, normalise = 1} : route[T, 2, 1]
+  %3 = quantize %1 : q8[T, 2]
+  %4 = dispatch_codes %3, %2 : q8[T*1, 2]
+  %5 = expert_linear %4, %2, @1, @2 : f32[T*1, 1]
+  %6 = combine %5, %2 : f32[T, 1]
+  %7 = wanted_rows %6 : f32[W, 1]
+  return %7
+}
+"#,
+        weights: &[&[1.0, 127.0, 127.0, -3.0], &[1.0, 1.0, 1.0, -1.0], &[1.0, 0.5]],
+        ids: &[0, 1],
+        node: 4,
+        expect: Expect::Q8 { codes: &[127, -3, 1, 127], scales: &[1.0, 1.0] },
+        tolerance: 0.0,
+    });
+}
+
+#[test]
+fn dispatch_groups_1() {
+    check_example(&Example {
+        op: "dispatch_groups",
+        graph: r#"graph "dispatch_groups" {
+  @0 "table" : f32[2, 4] = dense
+  @1 "w" : trit[4, 1, 4] = dense_ternary scale 1.0
+  @2 "s" : f32[4, 1, 2] = ternary_scales
+  %0 = input_ids : i32[T]
+  %1 = embed %0, @0 : f32[T, 4]
+  %2 = route %1 {top_k = 1, normalise = 1} : route[T, 4, 1]
+  %3 = quantize_groups %1 {group = 2} : q8[T, 2, 2]
+  %4 = dispatch_groups %3, %2 : q8[T*1, 2, 2]
+  %5 = expert_group_linear %4, %2, @1, @2 : f32[T*1, 1]
+  %6 = combine %5, %2 : f32[T, 1]
+  %7 = wanted_rows %6 : f32[W, 1]
+  return %7
+}
+"#,
+        weights: &[
+            &[1.0, 2.0, 127.0, 254.0, 127.0, -3.0, 4.0, 5.0],
+            &[1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0],
+            &[1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0],
+        ],
+        ids: &[0, 1],
+        node: 4,
+        expect: Expect::Q8 { codes: &[127, -3, 102, 127, 64, 127, 64, 127], scales: &[1.0, 25.4, 63.5, 0.5] },
+        tolerance: 0.0,
+    });
+}
+
+#[test]
+fn expert_linear_1() {
+    check_example(&Example {
+        op: "expert_linear",
+        graph: r#"graph "expert_linear" {
+  @0 "table" : f32[2, 2] = dense
+  @1 "w" : trit[2, 1, 2] = dense_ternary scale 1.0
+  @2 "s" : f32[2] = ternary_scales
+  %0 = input_ids : i32[T]
+  %1 = embed %0, @0 : f32[T, 2]
+  %2 = route %1 {top_k = 1, normalise = 1} : route[T, 2, 1]
+  %3 = dispatch %1, %2 : f32[T*1, 2]
+  %4 = quantize %3 : q8[T*1, 2]
+  %5 = expert_linear %4, %2, @1, @2 : f32[T*1, 1]
+  %6 = combine %5, %2 : f32[T, 1]
+  %7 = wanted_rows %6 : f32[W, 1]
+  return %7
+}
+"#,
+        weights: &[&[1.0, 127.0, 127.0, -3.0], &[1.0, 1.0, 1.0, -1.0], &[1.0, 0.5]],
+        ids: &[0, 1],
+        node: 6,
+        expect: Expect::F32(&[-63.0, 124.0]),
+        tolerance: 0.0,
+    });
+}
+
+#[test]
+fn expert_glu_1() {
+    check_example(&Example {
+        op: "expert_glu",
+        graph: r#"graph "expert_glu" {
+  @0 "table" : f32[2, 2] = dense
+  @1 "g" : trit[2, 1, 2] = dense_ternary scale 1.0
+  @2 "sg" : f32[2] = ternary_scales
+  @3 "u" : trit[2, 1, 2] = dense_ternary scale 1.0
+  @4 "su" : f32[2] = ternary_scales
+  %0 = input_ids : i32[T]
+  %1 = embed %0, @0 : f32[T, 2]
+  %2 = route %1 {top_k = 1, normalise = 1} : route[T, 2, 1]
+  %3 = quantize %1 : q8[T, 2]
+  %4 = dispatch_codes %3, %2 : q8[T*1, 2]
+  %5 = expert_glu %4, %2, @1, @2, @3, @4 {act = relu2} : f32[T*1, 1]
+  %6 = combine %5, %2 : f32[T, 1]
+  %7 = wanted_rows %6 : f32[W, 1]
+  return %7
+}
+"#,
+        weights: &[&[127.0, 2.0, -3.0, 127.0], &[0.0, 1.0, 1.0, 0.0], &[1.0, 1.0], &[1.0, 0.0, 1.0, 1.0], &[0.5, 1.0]],
+        ids: &[0, 1],
+        node: 6,
+        expect: Expect::F32(&[254.0, 0.0]),
+        tolerance: 0.0,
+    });
+}
+
+#[test]
+fn expert_group_linear_1() {
+    check_example(&Example {
+        op: "expert_group_linear",
+        graph: r#"graph "expert_group_linear" {
+  @0 "table" : f32[1, 4] = dense
+  @1 "w" : trit[4, 1, 4] = dense_ternary scale 1.0
+  @2 "s" : f32[4, 1, 2] = ternary_scales
+  %0 = input_ids : i32[T]
+  %1 = embed %0, @0 : f32[T, 4]
+  %2 = route %1 {top_k = 1, normalise = 1} : route[T, 4, 1]
+  %3 = dispatch %1, %2 : f32[T*1, 4]
+  %4 = quantize_groups %3 {group = 2} : q8[T*1, 2, 2]
+  %5 = expert_group_linear %4, %2, @1, @2 : f32[T*1, 1]
+  %6 = combine %5, %2 : f32[T, 1]
+  %7 = wanted_rows %6 : f32[W, 1]
+  return %7
+}
+"#,
+        weights: &[
+            &[254.0, -4.0, 5.0, -127.0],
+            &[1.0, 1.0, -1.0, 0.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0],
+            &[3.0, 5.0, 0.5, 0.0, 1.0, 1.0, 1.0, 1.0],
+        ],
+        ids: &[0],
+        node: 6,
+        expect: Expect::F32(&[725.0]),
+        tolerance: 0.0,
+    });
+}
+
+#[test]
+fn expert_f32_linear_1() {
+    check_example(&Example {
+        op: "expert_f32_linear",
+        graph: r#"graph "expert_f32_linear" {
+  @0 "table" : f32[1, 4] = dense
+  @1 "w" : trit[4, 1, 4] = dense_ternary scale 1.0
+  @2 "s" : f32[4, 1, 2] = ternary_scales
+  %0 = input_ids : i32[T]
+  %1 = embed %0, @0 : f32[T, 4]
+  %2 = route %1 {top_k = 1, normalise = 1} : route[T, 4, 1]
+  %3 = dispatch %1, %2 : f32[T*1, 4]
+  %4 = expert_f32_linear %3, %2, @1, @2 : f32[T*1, 1]
+  %5 = combine %4, %2 : f32[T, 1]
+  %6 = wanted_rows %5 : f32[W, 1]
+  return %6
+}
+"#,
+        weights: &[
+            &[0.25, 2.0, -3.0, 0.5],
+            &[0.0, 0.0, 0.0, 0.0, 1.0, 1.0, -1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0],
+            &[0.0, 0.0, 2.0, 4.0, 0.0, 0.0, 0.0, 0.0],
+        ],
+        ids: &[0],
+        node: 5,
+        expect: Expect::F32(&[16.5]),
+        tolerance: 0.0,
+    });
+}
+
+#[test]
+fn combine_1() {
+    check_example(&Example {
+        op: "combine",
+        graph: r#"graph "combine" {
+  @0 "table" : f32[1, 4] = dense
+  %0 = input_ids : i32[T]
+  %1 = embed %0, @0 : f32[T, 4]
+  %2 = route %1 {top_k = 2, normalise = 1} : route[T, 4, 2]
+  %3 = dispatch %1, %2 : f32[T*2, 4]
+  %4 = combine %3, %2 : f32[T, 4]
+  %5 = wanted_rows %4 : f32[W, 4]
+  return %5
+}
+"#,
+        weights: &[&[8.0, 8.0, -2.0, 1.0]],
+        ids: &[0],
+        node: 4,
+        expect: Expect::F32(&[8.0, 8.0, -2.0, 1.0]),
+        tolerance: 0.0,
+    });
+}
+
+#[test]
+fn combine_add_1() {
+    check_example(&Example {
+        op: "combine_add",
+        graph: r#"graph "combine_add" {
+  @0 "table" : f32[1, 4] = dense
+  %0 = input_ids : i32[T]
+  %1 = embed %0, @0 : f32[T, 4]
+  %2 = route %1 {top_k = 2, normalise = 1} : route[T, 4, 2]
+  %3 = dispatch %1, %2 : f32[T*2, 4]
+  %4 = combine_add %3, %2, %1 : f32[T, 4]
+  %5 = wanted_rows %4 : f32[W, 4]
+  return %5
+}
+"#,
+        weights: &[&[8.0, 8.0, -2.0, 1.0]],
+        ids: &[0],
+        node: 4,
+        expect: Expect::F32(&[16.0, 16.0, -4.0, 2.0]),
+        tolerance: 0.0,
+    });
+}

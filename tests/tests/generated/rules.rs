@@ -79,6 +79,26 @@ fn concat_triple() {
 }
 
 #[test]
+fn experts_quantize_once() {
+    check_rule("experts/quantize_once");
+}
+
+#[test]
+fn experts_quantize_groups_once() {
+    check_rule("experts/quantize_groups_once");
+}
+
+#[test]
+fn experts_glu() {
+    check_rule("experts/glu");
+}
+
+#[test]
+fn experts_residual() {
+    check_rule("experts/residual");
+}
+
+#[test]
 fn decode_dot2() {
     check_rule("decode/dot2");
 }

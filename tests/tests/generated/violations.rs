@@ -640,3 +640,123 @@ fn scale_c1() {
 "#,
     );
 }
+
+#[test]
+fn route_c1() {
+    check_violation(
+        "route C1",
+        r#"graph "violation" {
+  @0 "table" : f32[3, 2] = dense
+  %0 = input_ids : i32[T]
+  %1 = embed %0, @0 : f32[T, 2]
+  %2 = route %1 {top_k = 3, normalise = 1} : route[T, 2, 3]
+  %3 = dispatch %1, %2 : f32[T*3, 2]
+  %4 = combine %3, %2 : f32[T, 2]
+  %5 = wanted_rows %4 : f32[W, 2]
+  return %5
+}
+"#,
+    );
+}
+
+#[test]
+fn route_c2() {
+    check_violation(
+        "route C2",
+        r#"graph "violation" {
+  @0 "table" : f32[3, 66] = dense
+  %0 = input_ids : i32[T]
+  %1 = embed %0, @0 : f32[T, 66]
+  %2 = route %1 {top_k = 65, normalise = 1} : route[T, 66, 65]
+  %3 = dispatch %1, %2 : f32[T*65, 66]
+  %4 = combine %3, %2 : f32[T, 66]
+  %5 = wanted_rows %4 : f32[W, 66]
+  return %5
+}
+"#,
+    );
+}
+
+#[test]
+fn route_c3() {
+    check_violation(
+        "route C3",
+        r#"graph "violation" {
+  @0 "table" : f32[3, 2] = dense
+  %0 = input_ids : i32[T]
+  %1 = embed %0, @0 : f32[T, 2]
+  %2 = route %1 {top_k = 1, normalise = 2} : route[T, 2, 1]
+  %3 = dispatch %1, %2 : f32[T*1, 2]
+  %4 = combine %3, %2 : f32[T, 2]
+  %5 = wanted_rows %4 : f32[W, 2]
+  return %5
+}
+"#,
+    );
+}
+
+#[test]
+fn expert_linear_c1() {
+    check_violation(
+        "expert_linear C1",
+        r#"graph "violation" {
+  @0 "table" : f32[3, 131073] = dense
+  @1 "w" : trit[131073, 1, 131073] = dense_ternary scale 1.0
+  @2 "s" : f32[131073] = ternary_scales
+  %0 = input_ids : i32[T]
+  %1 = embed %0, @0 : f32[T, 131073]
+  %2 = route %1 {top_k = 1, normalise = 1} : route[T, 131073, 1]
+  %3 = dispatch %1, %2 : f32[T*1, 131073]
+  %4 = quantize %3 : q8[T*1, 131073]
+  %5 = expert_linear %4, %2, @1, @2 : f32[T*1, 1]
+  %6 = combine %5, %2 : f32[T, 1]
+  %7 = wanted_rows %6 : f32[W, 1]
+  return %7
+}
+"#,
+    );
+}
+
+#[test]
+fn expert_glu_c1() {
+    check_violation(
+        "expert_glu C1",
+        r#"graph "violation" {
+  @0 "table" : f32[3, 131073] = dense
+  @1 "w" : trit[131073, 1, 131073] = dense_ternary scale 1.0
+  @2 "s" : f32[131073] = ternary_scales
+  %0 = input_ids : i32[T]
+  %1 = embed %0, @0 : f32[T, 131073]
+  %2 = route %1 {top_k = 1, normalise = 1} : route[T, 131073, 1]
+  %3 = dispatch %1, %2 : f32[T*1, 131073]
+  %4 = quantize %3 : q8[T*1, 131073]
+  %5 = expert_glu %4, %2, @1, @2, @1, @2 {act = relu2} : f32[T*1, 1]
+  %6 = combine %5, %2 : f32[T, 1]
+  %7 = wanted_rows %6 : f32[W, 1]
+  return %7
+}
+"#,
+    );
+}
+
+#[test]
+fn expert_group_linear_c1() {
+    check_violation(
+        "expert_group_linear C1",
+        r#"graph "violation" {
+  @0 "table" : f32[3, 131073] = dense
+  @1 "w" : trit[131073, 1, 131073] = dense_ternary scale 1.0
+  @2 "s" : f32[131073, 1, 1] = ternary_scales
+  %0 = input_ids : i32[T]
+  %1 = embed %0, @0 : f32[T, 131073]
+  %2 = route %1 {top_k = 1, normalise = 1} : route[T, 131073, 1]
+  %3 = dispatch %1, %2 : f32[T*1, 131073]
+  %4 = quantize_groups %3 {group = 131073} : q8[T*1, 1, 131073]
+  %5 = expert_group_linear %4, %2, @1, @2 : f32[T*1, 1]
+  %6 = combine %5, %2 : f32[T, 1]
+  %7 = wanted_rows %6 : f32[W, 1]
+  return %7
+}
+"#,
+    );
+}

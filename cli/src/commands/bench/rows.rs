@@ -71,6 +71,9 @@ pub(super) struct TestRow {
     pub(super) toks_per_s_per_gmacs: Option<f64>,
     /// Of each product that skips columns of zero activations, the share of these, layer by layer.
     zeros: Vec<f64>,
+    /// What the experts of a model read, if it has some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    experts: Option<ExpertRow>,
     pub(super) bits_per_weight_body: f64,
     pub(super) bits_per_weight_head: f64,
     pub(super) peak_rss_bytes: Option<u64>,
@@ -137,6 +140,7 @@ impl TestRow {
             toks_per_s_per_gb_per_s: per_gb,
             toks_per_s_per_gmacs: per_gmacs,
             zeros: known.zeros.clone(),
+            experts: ExpertRow::of(known.traffic),
             bits_per_weight_body: known.traffic.bits_per_weight_body(),
             bits_per_weight_head: known.traffic.bits_per_weight_head(),
             peak_rss_bytes: known.peak_rss_bytes,
@@ -149,6 +153,23 @@ impl TestRow {
             huge_pages: known.huge_pages,
             us_per_tok: last.map(|breakdown| breakdown.us_per_tok()),
         }
+    }
+}
+
+/// Experts: those of a layer, how many of them a token has, and the bytes of their packed weights in all layers: of a token, which
+/// decoding reads, and of all.
+#[derive(Serialize)]
+struct ExpertRow {
+    count: u32,
+    per_tok: u32,
+    bytes_per_tok: u64,
+    bytes: u64,
+}
+
+impl ExpertRow {
+    fn of(traffic: &Traffic) -> Option<Self> {
+        let Traffic { experts: count, experts_per_tok: per_tok, expert_bytes, all_expert_bytes, .. } = *traffic;
+        (count > 0).then_some(Self { count, per_tok, bytes_per_tok: expert_bytes, bytes: all_expert_bytes })
     }
 }
 
@@ -204,6 +225,13 @@ pub(super) fn table(rows: &[Row], profile: bool) -> String {
             row.load_seconds,
             row.compile_seconds
         );
+        if let Some(ExpertRow { count, per_tok, bytes_per_tok, bytes }) = row.experts {
+            let (of_token, of_all) = (bytes_per_tok as f64 / 1e6, bytes as f64 / 1e6);
+            text.truncate(text.trim_end().len());
+            text += &format!(
+                "\n{per_tok} of {count} experts for a token: {of_token:.1} of {of_all:.1} MB of their weights are read\n\n"
+            );
+        }
     }
     text += "test        threads    tok/s   spread   MB/tok     GB/s of limit   Gmac/s  of peak  matmuls  \
              tok/s/GB/s  tok/s/Gmac/s\n";

@@ -6,6 +6,7 @@
 pub(in crate::codegen) mod attention;
 mod dense;
 mod dot;
+mod experts;
 mod hadamard;
 mod head;
 mod kv_write;
@@ -42,6 +43,10 @@ pub fn exists(kind: &KernelKind) -> bool {
         | KernelKind::QuantizeGroups { .. }
         | KernelKind::Groups { .. }
         | KernelKind::Quant4 { .. }
+        | KernelKind::Route { .. }
+        | KernelKind::RouteIndex { .. }
+        | KernelKind::Dispatch { .. }
+        | KernelKind::Combine { .. }
         | KernelKind::Rescale { .. }
         | KernelKind::Dense { .. }
         | KernelKind::Rope { .. }
@@ -83,6 +88,10 @@ pub fn emit(kind: &KernelKind, program: Option<&Program>, k: &mut Emitter<'_, '_
         KernelKind::Quant4 { rows, cols, group, stored } => {
             quant4::quant4(k, &Quant4Matrix { cols, group, stored }, rows);
         }
+        KernelKind::Route { experts, top_k, normalise } => experts::route(k, experts, top_k, normalise),
+        KernelKind::RouteIndex { top_k } => experts::index(k, top_k),
+        KernelKind::Dispatch { row, cols } => experts::dispatch(k, row, cols),
+        KernelKind::Combine { cols, top_k, add } => experts::combine(k, cols, top_k, add),
         KernelKind::Rescale { cols } => map::rescale(k, cols),
         KernelKind::Dense { dtype, cols, order, out_row_bytes, .. } => {
             dense::dense(k, &DenseMatrix { dtype, cols, order }, out_row_bytes);

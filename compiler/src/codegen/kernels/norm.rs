@@ -18,11 +18,13 @@ pub(super) fn norm(k: &mut Emitter<'_, '_>, eps: Option<f32>, out_kind: RowKind,
         let r = eps.map(|eps| inverse_rms(k, x, cols, eps));
         let y = |k: &mut Emitter<'_, '_>, offset: Value| normalised(k, x, g, r, offset);
         match out_kind {
-            RowKind::F32 | RowKind::I32 | RowKind::Q8Groups(_) => k.for_bytes(row_bytes(cols), 64, |k, offset| {
-                let v = y(k, offset);
-                let at = k.b.ins().iadd(out, offset);
-                k.store16(v, at, 0);
-            }),
+            RowKind::F32 | RowKind::I32 | RowKind::Q8Groups(_) | RowKind::Routes | RowKind::RouteIndex => {
+                k.for_bytes(row_bytes(cols), 64, |k, offset| {
+                    let v = y(k, offset);
+                    let at = k.b.ins().iadd(out, offset);
+                    k.store16(v, at, 0);
+                })
+            }
             RowKind::Q8 => {
                 let scale = row_scale(k, cols, &y);
                 let sum = write_codes(k, cols, scale, out, &y);

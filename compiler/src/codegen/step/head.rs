@@ -18,7 +18,7 @@ use super::super::state::{HeadState, Record};
 use super::share::Share;
 use super::{Step, Work};
 use crate::schedule::head::MAX_COARSE_K;
-use crate::schedule::{Call, CoarseHead, KernelId, Schedule, layout};
+use crate::schedule::{Call, CoarseHead, KernelId, RowSpace, Schedule, layout};
 
 /// Slots of the longest argument struct here.
 pub(super) const ARGS: usize = 12;
@@ -145,7 +145,7 @@ impl Step<'_> {
         // An embedding model has no head.
         let rows = if self.schedule.is_embedding { 0 } else { self.schedule.vocab };
         let vocab = b.ins().iconst(types::I32, i64::from(rows));
-        let some = b.ins().icmp_imm_u(IntCC::NotEqual, self.rows[&1], 0);
+        let some = b.ins().icmp_imm_u(IntCC::NotEqual, self.rows[&RowSpace::Wanted], 0);
         let exact_rows = b.ins().select(some, vocab, none);
         Record::start(b, record, exact_rows, none);
         b.ins().brif(self.is_top_k, select, &[], done, &[]);

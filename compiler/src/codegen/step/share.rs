@@ -16,10 +16,11 @@ use cranelift_frontend::FunctionBuilder;
 
 use super::super::emitter::flags;
 use super::super::state::{CLAIM_BYTES, MAX_CLAIMED_CALLS};
-use super::{Step, space_key};
+use super::Step;
+use crate::schedule::experts::READ_ROWS;
 use crate::schedule::kernel::KernelKind;
 use crate::schedule::table::{MAX_TABLE_THREADS, TABLE_PARTS};
-use crate::schedule::{Call, Choice, KernelId, Many, Phase, Single, Split, layout};
+use crate::schedule::{BufferId, Call, Choice, KernelId, Many, Phase, RowSpace, Single, Split, layout};
 
 /// Chunks of a share, the last of them 1/128 of it or empty.
 const CHUNKS: i64 = 8;
@@ -32,13 +33,20 @@ const LEAST_ROWS: u32 = 64;
 /// A kind of work.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Share {
-    Rows(u8),
+    Rows(RowSpace),
     Units(u32),
     /// The same among the threads that have scratch memory.
     Prepared(u32),
     RowHeads(u32),
     /// Parts of batches of so many rows.
-    Batches(u8, u32, u32),
+    Batches(RowSpace, u32, u32),
+    /// What experts cost (tiles of each) by the index of a route of so many choices; whether kernels want scratch memory.
+    Experts {
+        index: BufferId,
+        top_k: u32,
+        tiles: u32,
+        is_prepared: bool,
+    },
 }
 
 /// A call whose chunks may change hands.
@@ -84,6 +92,11 @@ fn share_of_choice(kernels: &[KernelKind], choice: Choice, split: Split) -> Shar
     };
     match split {
         Split::Units { total, .. } if any_prepares => Share::Prepared(total),
+        // Any number of an expert's rows may be many.
+        Split::Experts { index, top_k, tiles, .. } => {
+            let is_prepared = any_prepares || matches!(choice, Choice::ByRows { many: Some(_), .. });
+            Share::Experts { index, top_k, tiles, is_prepared }
+        }
         _ => Share::of(split),
     }
 }
@@ -92,7 +105,9 @@ impl Step<'_> {
     /// Computes every share of this thread once, at the start.
     pub(super) fn share_work(&mut self, b: &mut FunctionBuilder<'_>) {
         let schedule = self.schedule;
-        for call in schedule.phases.iter().flat_map(|p| &p.calls) {
+        let calls = schedule.phases.iter().flat_map(|p| &p.calls);
+        // What experts cost is known when their rows are.
+        for call in calls.filter(|call| !matches!(call.split, Split::Experts { .. })) {
             let many = match call.kernel {
                 Choice::ByRows { many: Some(many), .. } => Some(batches(call, &many)),
                 Choice::ByRows { many: None, .. } | Choice::One(_) | Choice::ByKv { .. } => None,
@@ -122,7 +137,13 @@ impl Step<'_> {
                 threads = self.prepared(b, threads);
                 b.ins().iconst(types::I64, i64::from(total))
             }
-            Share::RowHeads(heads) => b.ins().imul_imm_s(self.rows[&0], i64::from(heads)),
+            Share::Experts { index, top_k, tiles, is_prepared } => {
+                if is_prepared {
+                    threads = self.prepared(b, threads);
+                }
+                self.cost_of_experts(b, index, top_k, tiles)
+            }
+            Share::RowHeads(heads) => b.ins().imul_imm_s(self.rows[&RowSpace::Tokens], i64::from(heads)),
             Share::Batches(space, tokens, parts) => {
                 threads = self.prepared(b, threads);
                 let up = b.ins().iadd_imm_s(self.rows[&space], i64::from(tokens) - 1);
@@ -152,10 +173,13 @@ impl Step<'_> {
 
     /// This thread's units of a call, by the kernel that the number of rows chooses.
     pub(super) fn range(&self, b: &mut FunctionBuilder<'_>, call: &Call) -> (Value, Value) {
+        if let Split::Experts { .. } = call.split {
+            return self.share(b, self.share_by(call, call.split), self.tid);
+        }
         let (lo, hi) = self.part_of_call(b, call.split, self.shares[&self.share_by(call, call.split)]);
-        if let (Split::Rows(space), Some(_)) = (call.split, call.writes) {
+        if let (Split::Rows(space) | Split::Whole(space), Some(_)) = (call.split, call.writes) {
             let first = b.ins().iconst(types::I64, 0);
-            let all = self.rows[&space_key(space)];
+            let all = self.rows[&space];
             return (b.ins().select(self.is_alone, first, lo), b.ins().select(self.is_alone, all, hi));
         }
         let (lo, hi) = match call.single {
@@ -174,12 +198,12 @@ impl Step<'_> {
 
     /// Whether a call has a single row.
     pub(super) fn is_single(&self, b: &mut FunctionBuilder<'_>, call: &Call) -> Value {
-        b.ins().icmp_imm_u(IntCC::Equal, self.rows[&space_key(call.space())], 1)
+        b.ins().icmp_imm_u(IntCC::Equal, self.rows[&call.space()], 1)
     }
 
     /// Whether a call has so many rows that it works in batches.
     fn is_many(&self, b: &mut FunctionBuilder<'_>, call: &Call, many: &Many) -> Value {
-        let rows = self.rows[&space_key(call.space())];
+        let rows = self.rows[&call.space()];
         b.ins().icmp_imm_u(IntCC::UnsignedGreaterThanOrEqual, rows, i64::from(many.from))
     }
 
@@ -230,7 +254,8 @@ impl Step<'_> {
         };
         match (call.split, call.kernel) {
             // The next call of the phase reads what this thread wrote.
-            (Split::Rows(_), _) => None,
+            (Split::Rows(_) | Split::Whole(_), _) => None,
+            (Split::Experts { .. }, _) => Some(whole(LEAST_TILES * (READ_ROWS + 1))),
             (_, Choice::ByRows { many, .. }) => {
                 let many = many.map(|many| (self.is_many(b, call, &many), batches(call, &many)));
                 let single = call.single.map(|single| (self.is_single(b, call), single));
@@ -250,7 +275,7 @@ impl Step<'_> {
                     _ => heads,
                 };
                 // One token: whole groups of heads are all there is.
-                let several = b.ins().icmp_imm_u(IntCC::UnsignedGreaterThan, self.rows[&0], 1);
+                let several = b.ins().icmp_imm_u(IntCC::UnsignedGreaterThan, self.rows[&RowSpace::Tokens], 1);
                 let is_open = b.ins().band(self.is_shared, several);
                 Some(Work { is_open, ..whole(group) })
             }
@@ -380,7 +405,9 @@ impl Share {
     /// What a split shares.
     fn of(split: Split) -> Self {
         match split {
-            Split::Rows(space) => Share::Rows(space_key(space)),
+            Split::Rows(space) => Share::Rows(space),
+            Split::Whole(_) => Share::Units(1),
+            Split::Experts { index, top_k, tiles, .. } => Share::Experts { index, top_k, tiles, is_prepared: false },
             Split::Units { total, .. } => Share::Units(total),
             Split::RowHeads { heads } => Share::RowHeads(heads),
         }
@@ -389,7 +416,7 @@ impl Share {
 
 /// The batches of a call with many rows.
 fn batches(call: &Call, many: &Many) -> Share {
-    Share::Batches(space_key(call.space()), many.tokens, many.parts)
+    Share::Batches(call.space(), many.tokens, many.parts)
 }
 
 #[cfg(test)]

@@ -67,6 +67,10 @@ fn width(kind: &KernelKind, target: &Target) -> Option<Width> {
         | KernelKind::Groups { .. }
         | KernelKind::Quant4 { .. }
         | KernelKind::Dup { .. }
+        | KernelKind::Route { .. }
+        | KernelKind::RouteIndex { .. }
+        | KernelKind::Dispatch { .. }
+        | KernelKind::Combine { .. }
         | KernelKind::Rescale { .. }
         | KernelKind::Dense { .. }
         | KernelKind::Rope { .. }
@@ -156,6 +160,10 @@ pub fn emit(kind: &KernelKind, program: Option<&Program>, target: &Target) -> Re
         | KernelKind::Dup { .. }
         | KernelKind::Hadamard { .. }
         | KernelKind::KvWrite { .. }
+        | KernelKind::Route { .. }
+        | KernelKind::RouteIndex { .. }
+        | KernelKind::Dispatch { .. }
+        | KernelKind::Combine { .. }
         | KernelKind::Embed { .. }
         | KernelKind::HeadQuantise { .. }
         | KernelKind::HeadRescore { .. }

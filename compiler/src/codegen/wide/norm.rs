@@ -32,10 +32,11 @@ pub(super) fn norm(k: &mut Asm, eps: Option<f32>, out_kind: RowKind, cols: u32) 
         let r = eps.map(|eps| inverse_rms(k, x, cols, eps));
         let source = Row { x, g, r, bytes: bytes as i32 };
         match out_kind {
-            RowKind::F32 | RowKind::I32 | RowKind::Q8Groups(_) => k.for_constant(source.bytes, 64, |k, offset| {
-                let y = source.normalised(k, offset);
-                k.store16(ptr(out + offset), y);
-            }),
+            RowKind::F32 | RowKind::I32 | RowKind::Q8Groups(_) | RowKind::Routes | RowKind::RouteIndex => k
+                .for_constant(source.bytes, 64, |k, offset| {
+                    let y = source.normalised(k, offset);
+                    k.store16(ptr(out + offset), y);
+                }),
             RowKind::Q8 => {
                 let scale = source.row_scale(k);
                 let at = k.arg(3);

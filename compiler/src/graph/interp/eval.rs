@@ -3,12 +3,13 @@
 //! In: the values of earlier nodes. Out: the value of one more. The match in `Step::eval` is the op table's semantics
 //! column, line by line.
 
+use super::experts;
 use super::kv::KvStore;
 use super::rows::{
     attention, embed, glu, group_linear, hadamard, map, map_rows, matmul, quant4_linear, quantize, quantize_groups,
     rescale, rmsnorm, rmsnorm_heads, ternary_matmul, zip,
 };
-use super::value::{Array, KvValue, Value};
+use super::value::{Array, KvValue, Route, Value};
 use super::weights::Weights;
 use super::{Inputs, InterpError, KvType};
 use crate::graph::arith::{self, Profile, QuantRow};
@@ -149,6 +150,39 @@ impl<'s, 'w> Step<'s, 'w> {
                 }))
             }
             Op::TernaryGlu { act, .. } => Value::F32(glu(p, act, &a.ternary_linear(0, 1)?, &a.ternary_linear(0, 2)?)),
+            Op::Route { top_k, normalise } => {
+                Value::Route(experts::route(p, a.f32(0)?, top_k as usize, normalise != 0))
+            }
+            Op::Dispatch => {
+                let x = a.f32(0)?;
+                let rows: Vec<&[f32]> = x.data.chunks_exact(x.cols).collect();
+                Value::F32(Array::new(x.cols, a.route(1)?.dispatch(&rows).concat()))
+            }
+            Op::DispatchCodes => Value::Q8(a.route(1)?.dispatch(a.q8(0)?)),
+            Op::DispatchGroups => {
+                let (x, r) = (a.q8(0)?, a.route(1)?);
+                let groups = x.len() / (r.chosen.len() / r.top_k).max(1);
+                let rows: Vec<&[QuantRow]> = x.chunks(groups.max(1)).collect();
+                Value::Q8(r.dispatch(&rows).concat())
+            }
+            Op::ExpertLinear { .. } => Value::F32(a.expert_linear(2)?),
+            Op::ExpertGlu { act, .. } => Value::F32(glu(p, act, &a.expert_linear(2)?, &a.expert_linear(4)?)),
+            Op::ExpertGroupLinear { .. } => {
+                let (x, r, [_, n, c]) = (a.q8(0)?, a.route(1)?, a.stack_dims(3)?);
+                let rows: Vec<&[QuantRow]> = x.chunks(c).collect();
+                Value::F32(experts::group_linear(r, &rows, a.trits(2)?, a.dense(3)?, [n, c], |x, t, s| {
+                    arith::group_linear(p, x, t, s)
+                }))
+            }
+            Op::ExpertF32Linear => {
+                let (x, r, [_, n, c]) = (a.f32(0)?, a.route(1)?, a.stack_dims(3)?);
+                let rows: Vec<&[f32]> = x.data.chunks(x.cols).collect();
+                Value::F32(experts::group_linear(r, &rows, a.trits(2)?, a.dense(3)?, [n, c], |x, t, s| {
+                    arith::group_linear_f32(p, x, t, s)
+                }))
+            }
+            Op::Combine => Value::F32(experts::combine(p, a.f32(0)?, a.route(1)?)),
+            Op::CombineAdd => Value::F32(zip(a.f32(2)?, &experts::combine(p, a.f32(0)?, a.route(1)?), |x, y| x + y)),
         })
     }
 
@@ -224,6 +258,7 @@ impl<'s, 'w> Step<'s, 'w> {
             Dim::Const(n) => *n as usize,
             Dim::Tokens => self.inputs.ids.len(),
             Dim::Wanted => self.wanted(),
+            Dim::Routed(experts) => self.inputs.ids.len() * *experts as usize,
         };
         let (rows, cols) = match &ty.dims[..] {
             [r] => (size(r), 1),
@@ -235,6 +270,13 @@ impl<'s, 'w> Step<'s, 'w> {
         match (value, ty.dtype) {
             (Value::F32(x), DType::F32) => is_whole(x.rows, x.cols, x.data.len()),
             (Value::I32(x), DType::I32) => is_whole(x.rows, x.cols, x.data.len()),
+            (Value::Route(x), DType::Route) => {
+                let [_, e, c] = ty.dims[..] else { return false };
+                let is_expert = |chosen: &arith::Chosen| (chosen.expert as usize) < x.experts;
+                (x.experts, x.top_k) == (size(&e), size(&c))
+                    && x.chosen.len() * size(&e) == rows * cols
+                    && x.chosen.iter().all(is_expert)
+            }
             (Value::Q8(x), DType::Q8) => x.len() == rows && x.iter().all(|row| row.codes.len() == cols),
             _ => false,
         }
@@ -283,6 +325,13 @@ impl<'a> Args<'a, '_> {
         }
     }
 
+    fn route(&self, index: usize) -> Result<&'a Route, InterpError> {
+        match self.value(index)? {
+            Value::Route(x) => Ok(x),
+            _ => Err(self.unusable(index)),
+        }
+    }
+
     fn kv(&self, index: usize) -> Result<&'a KvValue, InterpError> {
         match self.value(index)? {
             Value::Kv(cache) => Ok(cache),
@@ -315,6 +364,20 @@ impl<'a> Args<'a, '_> {
             [Dim::Const(n), Dim::Const(k)] => Ok([n as usize, k as usize]),
             _ => Err(self.unusable(index)),
         }
+    }
+
+    /// E, N and the rest of a weight of experts.
+    fn stack_dims(&self, index: usize) -> Result<[usize; 3], InterpError> {
+        match self.step.graph.weight(self.weight(index)?).ty.dims[..] {
+            [Dim::Const(e), Dim::Const(n), Dim::Const(k)] => Ok([e as usize, n as usize, k as usize]),
+            _ => Err(self.unusable(index)),
+        }
+    }
+
+    /// Codes of routed rows times the matrices of experts, the weight `w`, and their scales, the next one.
+    fn expert_linear(&self, w: usize) -> Result<Array<f32>, InterpError> {
+        let (x, r, [_, n, _]) = (self.q8(0)?, self.route(1)?, self.stack_dims(w)?);
+        Ok(experts::linear(r, x, self.trits(w)?, self.dense(w + 1)?, n))
     }
 
     /// The scale of a `trit` weight.

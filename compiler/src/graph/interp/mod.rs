@@ -5,6 +5,7 @@
 //! the caches as they were. It is written to be read, not to be fast, and never looks at two nodes at once.
 
 mod eval;
+mod experts;
 mod kv;
 mod rows;
 mod value;
@@ -20,7 +21,7 @@ use eval::Step;
 pub use kv::KvStore;
 pub use tern_runtime::engine::Want;
 pub use tern_runtime::kv::KvType;
-pub use value::{Array, KvValue, Value};
+pub use value::{Array, KvValue, Route, Value};
 use weights::Weights;
 
 /// What one step is given.

@@ -82,7 +82,7 @@ fn weights_of(graph: &Graph) -> MemoryWeights {
                 weights.trits.insert(id, Trits { rows, cols, data });
                 continue;
             }
-            (_, DType::U4 | DType::I32 | DType::Q8) => panic!("not a weight here"),
+            (_, DType::U4 | DType::I32 | DType::Q8 | DType::Route) => panic!("not a weight here"),
         };
         weights.dense.insert(id, dense);
     }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::kv::LayerRows;
-use crate::graph::arith::QuantRow;
+use crate::graph::arith::{Chosen, QuantRow};
 
 /// A dense row-major array.
 #[derive(Clone, PartialEq, Debug)]
@@ -47,10 +47,56 @@ pub enum Value {
     I32(Array<i32>),
     /// `q8[R, K]`, a row each.
     Q8(Vec<QuantRow>),
+    /// `route[T, E, C]`.
+    Route(Route),
     /// The cache of one layer.
     Kv(KvValue),
     /// Several tensors.
     Tuple(Vec<Value>),
+}
+
+/// Which experts each token has.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Route {
+    /// E.
+    pub experts: usize,
+    /// C, choices of a token.
+    pub top_k: usize,
+    /// The choices of each token, one after another.
+    pub chosen: Vec<Chosen>,
+}
+
+impl Route {
+    /// For each routed row its expert and its place in `chosen`: by expert, then by token.
+    pub fn rows(&self) -> Vec<(usize, usize)> {
+        let each = self.chosen.iter().enumerate();
+        let mut rows: Vec<(usize, usize)> = each.map(|(place, chosen)| (chosen.expert as usize, place)).collect();
+        rows.sort_unstable();
+        rows
+    }
+
+    /// For each place in `chosen` its routed row.
+    pub fn row_of(&self) -> Vec<usize> {
+        let mut row_of = vec![0; self.chosen.len()];
+        for (row, (_, place)) in self.rows().into_iter().enumerate() {
+            row_of[place] = row;
+        }
+        row_of
+    }
+
+    /// `rows`, one for each token, as routed rows.
+    pub(super) fn dispatch<T: Clone>(&self, rows: &[T]) -> Vec<T> {
+        let row = |(_, place): (usize, usize)| rows[place / self.top_k].clone();
+        self.rows().into_iter().map(row).collect()
+    }
+
+    /// The routed rows of each expert: first and behind the last.
+    pub(super) fn ranges(&self) -> Vec<std::ops::Range<usize>> {
+        let rows = self.rows();
+        (0..self.experts)
+            .map(|e| rows.partition_point(|(expert, _)| *expert < e)..rows.partition_point(|(expert, _)| *expert <= e))
+            .collect()
+    }
 }
 
 /// The cache of one layer as some node sees it: the stored rows below `start`, then those written in this step.

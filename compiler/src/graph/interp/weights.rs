@@ -36,8 +36,14 @@ impl<'a> Weights<'a> {
             return Ok(trits);
         }
         let trits = self.data.trits(id)?;
-        let [rows, cols] = self.dims(id)[..] else {
-            return Err(self.error(id, format!("the graph declares {}, which is no matrix", self.graph.weight(id).ty)));
+        let (rows, cols) = match self.dims(id)[..] {
+            [rows, cols] => (rows, cols),
+            // The matrices of all experts, one below the other.
+            [experts, rows, cols] => (experts.saturating_mul(rows), cols),
+            _ => {
+                let reason = format!("the graph declares {}, which is no matrix", self.graph.weight(id).ty);
+                return Err(self.error(id, reason));
+            }
         };
         trits.check(rows, cols).map_err(|reason| self.error(id, reason))?;
         Ok(cell.get_or_init(|| trits))

@@ -113,7 +113,7 @@ impl<'t> Lexer<'t> {
                     Err(_) => Err(format!("`{first}{}` is not an id: expected {first} and a number", short(digits))),
                 }
             }
-            '{' | '}' | '[' | ']' | '(' | ')' | ',' | ':' | '=' => {
+            '{' | '}' | '[' | ']' | '(' | ')' | ',' | ':' | '=' | '*' => {
                 self.at += 1;
                 Ok(Kind::Mark(first))
             }

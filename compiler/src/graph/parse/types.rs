@@ -58,7 +58,14 @@ impl Parser<'_, '_> {
     fn dim(&mut self) -> Parsed<Dim> {
         let dim = match self.peek() {
             Some(Kind::Int(n)) => Dim::Const(n),
-            Some(Kind::Word("T")) => Dim::Tokens,
+            Some(Kind::Word("T")) => {
+                self.advance();
+                if self.peek() != Some(Kind::Mark('*')) {
+                    return Ok(Dim::Tokens);
+                }
+                self.advance();
+                return self.int().map(Dim::Routed);
+            }
             Some(Kind::Word("W")) => Dim::Wanted,
             _ => return Err(self.fail("a number, `T` or `W`")),
         };

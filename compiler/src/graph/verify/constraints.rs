@@ -69,6 +69,10 @@ impl Checker<'_> {
                 let n = number(attr)?;
                 (!(min..=max).contains(&n)).then(|| format!("{attr} = {n}"))
             }
+            Check::AttrAtMostDim(attr, of) => {
+                let (n, most) = (number(attr)?, dim(of)?);
+                (n > most).then(|| format!("{attr} = {n}, {of} = {most}"))
+            }
             Check::AttrEven(attr) => {
                 let n = number(attr)?;
                 (!n.is_multiple_of(2)).then(|| format!("{attr} = {n}"))

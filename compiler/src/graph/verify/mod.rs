@@ -6,9 +6,10 @@
 //! - V1: an operand names a weight of the table or the value of an earlier node.
 //! - V2: the type of a node is the one that its op gives to its operands ([`infer`](super::infer::infer)).
 //! - V3: the op's own constraints hold; they are reported by their id in the op table, such as `rmsnorm C1`.
-//! - V4: a weight is f32, f16, bf16 or trit, of one or two dimensions, all of them numbers of at least 1.
+//! - V4: a weight is f32, f16, bf16 or trit, of one or two dimensions (with the one of experts three), all of them
+//!   numbers of at least 1.
 //! - V5: a weight has a scale if and only if it is trit; a scale is finite and not negative (0 makes a matrix zero).
-//! - V6: a weight's origin gives its element type: `dense` and `rope` dense ones, the others trits of two dimensions.
+//! - V6: a weight's origin gives its element type: `dense` and `rope` dense ones, the others trits of two dimensions or three.
 //! - V7: a rotary table is f32 of two dimensions, its rows have an even number of elements, and the numbers of its rule
 //!   are finite, positive and in order.
 //! - V8: results are tensors first, then caches written by `kv_write` in ascending order of layers, each once.

@@ -23,14 +23,16 @@ fn violations(weight: &WeightDecl) -> Vec<(&'static str, String)> {
     let is_dense = match ty.dtype {
         DType::F32 | DType::F16 | DType::Bf16 => true,
         DType::Trit | DType::U4 => false,
-        DType::I32 | DType::Q8 => {
+        DType::I32 | DType::Q8 | DType::Route => {
             found.push(("V4", format!("a weight cannot be {}: expected f32, f16, bf16, trit or u4", ty.dtype.name())));
             return found;
         }
     };
     let is_number = |dim: &Dim| dim.as_const().is_some_and(|n| n > 0);
-    if !matches!(ty.dims.len(), 1 | 2) || !ty.dims.iter().all(is_number) {
-        found.push(("V4", format!("{ty} must have one or two dimensions, numbers of at least 1")));
+    let most = if weight.origin == Origin::Dense { 2 } else { 3 };
+    if !(1..=most).contains(&ty.dims.len()) || !ty.dims.iter().all(is_number) {
+        let dims = if most == 2 { "one or two" } else { "one to three" };
+        found.push(("V4", format!("{ty} must have {dims} dimensions, numbers of at least 1")));
     }
     match weight.scale {
         None if ty.dtype == DType::Trit => found.push(("V5", "a trit weight needs a scale".to_owned())),
@@ -47,19 +49,20 @@ fn violations(weight: &WeightDecl) -> Vec<(&'static str, String)> {
         Origin::Dense if is_dense => {}
         Origin::Dense => found.push(("V6", "a tensor stored dense does not give trits".to_owned())),
         Origin::HfPacked | Origin::OnlineAbsmean | Origin::Gguf | Origin::DenseTernary
-            if ty.dtype != DType::Trit || ty.dims.len() != 2 =>
+            if ty.dtype != DType::Trit || !matches!(ty.dims.len(), 2 | 3) =>
         {
-            found.push(("V6", format!("{} gives trit[N, K], found {ty}", weight.origin)));
+            found.push(("V6", format!("{} gives trit[N, K] or trit[E, N, K], found {ty}", weight.origin)));
         }
         Origin::HfPacked | Origin::OnlineAbsmean | Origin::Gguf | Origin::DenseTernary => {}
         Origin::Quant4 if ty.dtype != DType::U4 || ty.dims.len() != 2 => {
             found.push(("V6", format!("{} gives u4[N, K], found {ty}", weight.origin)));
         }
         Origin::Quant4 => {}
-        Origin::TernaryScales | Origin::Quant4Scales | Origin::Quant4Offsets
-            if ty.dtype != DType::F32 || ty.dims.len() != 2 =>
-        {
+        Origin::Quant4Scales | Origin::Quant4Offsets if ty.dtype != DType::F32 || ty.dims.len() != 2 => {
             found.push(("V6", format!("{} gives f32[N, C], found {ty}", weight.origin)));
+        }
+        Origin::TernaryScales if ty.dtype != DType::F32 => {
+            found.push(("V6", format!("{} gives f32[N, C], f32[E, N, C] or f32[E], found {ty}", weight.origin)));
         }
         Origin::TernaryScales | Origin::Quant4Scales | Origin::Quant4Offsets => {}
         Origin::HadamardSigns | Origin::OnePlus if ty.dtype != DType::F32 || ty.dims.len() != 1 => {

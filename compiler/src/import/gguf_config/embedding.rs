@@ -56,7 +56,11 @@ pub(super) fn understood(
     head_dim: u32,
 ) -> Result<(Option<Window>, Option<F32>, &'static [&'static str]), Error> {
     match architecture {
-        Architecture::BitNet | Architecture::Llama | Architecture::Qwen3 => Ok((None, None, &[])),
+        Architecture::BitNet
+        | Architecture::Llama
+        | Architecture::Qwen3
+        | Architecture::Qwen3Moe
+        | Architecture::Mixtral => Ok((None, None, &[])),
         Architecture::Qwen3Embedding => Ok((None, None, &["pooling_type"])),
         Architecture::Gemma3Embedding => {
             let local = RopeSpec { theta: F32::new(LOCAL_THETA), scaling: RopeScaling::None };

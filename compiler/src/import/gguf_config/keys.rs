@@ -302,7 +302,7 @@ mod tests {
                 let cap = ("llama.final_logit_softcapping", Value::F32(cap));
                 let others = of_others.iter().take(count).map(|(key, value)| (key.as_str(), value.clone()));
                 let metadata = metadata(&others.chain([cap]).collect::<Vec<_>>());
-                let verdict = refuse_meaningful(&Keys { metadata: &metadata, name: "llama" });
+                let verdict = refuse_meaningful(&Keys { metadata: &metadata, name: "llama" }, &[]);
                 assert_eq!(verdict.is_ok(), is_start && count == of_others.len(), "{count}");
             }
         }

@@ -126,7 +126,11 @@ pub(super) fn parse(checkpoint: &Checkpoint, gguf: &Gguf, options: &ImportOption
         positions(trained, options.max_positions, head_dim, |expected| keys.fault("context_length", expected))?;
     let activation = match architecture {
         Architecture::BitNet => activation::of_bitnet(&keys)?,
-        Architecture::Llama | Architecture::Qwen3 | Architecture::Qwen3Embedding => activation::of_gated(&keys)?,
+        Architecture::Llama
+        | Architecture::Qwen3
+        | Architecture::Qwen3Embedding
+        | Architecture::Qwen3Moe
+        | Architecture::Mixtral => activation::of_gated(&keys)?,
         Architecture::Gemma3Embedding => activation::of_gemma(&keys)?,
     };
     keys::refuse_meaningful(&keys, understood)?;
@@ -149,6 +153,7 @@ pub(super) fn parse(checkpoint: &Checkpoint, gguf: &Gguf, options: &ImportOption
     let source = metadata.file().to_owned();
     let dialect = Dialect::gguf(architecture, head_dim);
     Ok(Config {
+        mixture: None,
         source,
         dialect,
         architecture,

@@ -60,15 +60,15 @@ struct Units {
 
 fn units(layout: &Layout) -> Units {
     match *layout {
-        Layout::Tiles { packing, rows, cols, .. } => {
-            Units { count: trit_tiles(packing, rows), bytes: trit_tile_bytes(packing, cols) }
+        Layout::Tiles { packing, experts, rows, cols, .. } => {
+            Units { count: experts * trit_tiles(packing, rows), bytes: trit_tile_bytes(packing, cols) }
         }
-        Layout::TilePairs { packing, rows, cols, .. } => {
-            Units { count: trit_tiles(packing, rows), bytes: 2 * trit_tile_bytes(packing, cols) }
+        Layout::TilePairs { packing, experts, rows, cols, .. } => {
+            Units { count: experts * trit_tiles(packing, rows), bytes: 2 * trit_tile_bytes(packing, cols) }
         }
-        Layout::Groups { packing, rows, cols, group, stored, .. } => {
+        Layout::Groups { packing, experts, rows, cols, group, stored, .. } => {
             let bytes = group_tile_bytes(packing, cols / group.max(1), group, stored);
-            Units { count: trit_tiles(packing, rows), bytes }
+            Units { count: experts * trit_tiles(packing, rows), bytes }
         }
         // Tiles of 16 rows, all of a size.
         Layout::Quant4 { rows, .. } | Layout::Quads { rows, .. } => {
@@ -241,30 +241,30 @@ fn pack_units(
     codes: &mut Vec<u8>,
 ) -> Result<(), WeightError> {
     match *layout {
-        Layout::Tiles { packing, weight, rows, cols } => {
+        Layout::Tiles { packing, weight, experts, rows, cols } => {
             let tile_bytes = trit_tile_bytes(packing, cols) as usize;
             for (tile, out) in units.zip(out.chunks_exact_mut(tile_bytes)) {
-                tile_of(packing, data, weight, (rows, cols), tile, out, codes)?;
+                tile_of(packing, data, weight, (experts, rows, cols), tile, out, codes)?;
             }
         }
-        Layout::TilePairs { packing, first, second, rows, cols } => {
+        Layout::TilePairs { packing, first, second, experts, rows, cols } => {
             let tile_bytes = trit_tile_bytes(packing, cols) as usize;
             for (tile, out) in units.zip(out.chunks_exact_mut(2 * tile_bytes)) {
                 let (gate, up) = out.split_at_mut(tile_bytes);
-                tile_of(packing, data, first, (rows, cols), tile, gate, codes)?;
-                tile_of(packing, data, second, (rows, cols), tile, up, codes)?;
+                tile_of(packing, data, first, (experts, rows, cols), tile, gate, codes)?;
+                tile_of(packing, data, second, (experts, rows, cols), tile, up, codes)?;
             }
         }
-        Layout::Groups { packing, weight, scales, rows, cols, group, stored } => {
-            let (tile_rows, groups) = (packing.tile_rows(), (cols / group.max(1)) as usize);
-            let shape = DenseShape { dtype: DenseType::F32, rows: rows as usize, cols: groups };
+        Layout::Groups { packing, weight, scales, experts, rows, cols, group, stored } => {
+            let groups = (cols / group.max(1)) as usize;
+            let all_rows = experts as usize * rows as usize;
+            let shape = DenseShape { dtype: DenseType::F32, rows: all_rows, cols: groups };
             let mut factors = Vec::new();
             let tile_bytes = group_tile_bytes(packing, groups as u32, group, stored) as usize;
             for (tile, out) in units.zip(out.chunks_exact_mut(tile_bytes)) {
-                let first = (tile * tile_rows) as usize;
-                let end = (first + tile_rows as usize).min(rows as usize);
+                let Range { start: first, end } = tile_rows(packing, rows, tile);
                 codes.resize((end - first) * cols as usize, 0);
-                data.codes(weight, [rows as usize, cols as usize], first..end, codes)?;
+                data.codes(weight, [all_rows, cols as usize], first..end, codes)?;
                 check_zeros(packing, weight, codes)?;
                 factors.resize((end - first) * groups * 4, 0);
                 data.dense_rows(scales, shape, first..end, groups * 4, &mut factors)?;
@@ -333,20 +333,26 @@ fn tile_of(
     packing: TritPacking,
     data: &dyn WeightData,
     weight: WeightId,
-    (rows, cols): (u32, u32),
+    (experts, rows, cols): (u32, u32, u32),
     tile: u32,
     out: &mut [u8],
     codes: &mut Vec<u8>,
 ) -> Result<(), WeightError> {
-    let (rows, cols) = (rows as usize, cols as usize);
-    let tile_rows = packing.tile_rows() as usize;
-    let first = (tile as usize * tile_rows).min(rows);
-    let end = (first + tile_rows).min(rows);
+    let Range { start: first, end } = tile_rows(packing, rows, tile);
+    let cols = cols as usize;
     codes.resize((end - first) * cols, 0);
-    data.codes(weight, [rows, cols], first..end, codes)?;
+    data.codes(weight, [experts as usize * rows as usize, cols], first..end, codes)?;
     check_zeros(packing, weight, codes)?;
     pack_tile(packing, codes, cols, out);
     Ok(())
+}
+
+/// The rows of tile `tile` of stacked matrices of `rows` rows each: tiles end where a matrix does.
+fn tile_rows(packing: TritPacking, rows: u32, tile: u32) -> Range<usize> {
+    let tiles = trit_tiles(packing, rows).max(1);
+    let (before, first) = (tile / tiles * rows, tile % tiles * packing.tile_rows());
+    let end = first.saturating_add(packing.tile_rows()).min(rows);
+    (before + first) as usize..(before + end) as usize
 }
 
 /// Refuses a trit for which the packing has no code: whoever chose it knew that there is none.
@@ -401,13 +407,14 @@ mod tests {
         let elems = (0..700 * 1001).map(|i| i as f32).collect();
         weights.dense.insert(WeightId(4), Dense::F32(elems));
         weights.dense.insert(WeightId(5), Dense::Bf16(vec![0x3f80; 33]));
-        let tiles = |packing, weight| Layout::Tiles { packing, weight: WeightId(weight), rows: ROWS, cols: COLS };
+        let tiles =
+            |packing, weight| Layout::Tiles { packing, weight: WeightId(weight), experts: 1, rows: ROWS, cols: COLS };
         let mut layout = WeightLayout::default();
         layout.place(Layout::Vector { weight: WeightId(5), len: 33 });
         layout.place(tiles(TritPacking::T5, 0));
         layout.place(Layout::Rows { weight: WeightId(4), rows: 700, cols: 1001, dtype: DenseType::F32 });
         let (first, second) = (WeightId(1), WeightId(2));
-        layout.place(Layout::TilePairs { packing: TritPacking::T2, first, second, rows: ROWS, cols: COLS });
+        layout.place(Layout::TilePairs { packing: TritPacking::T2, first, second, experts: 1, rows: ROWS, cols: COLS });
         layout.place(tiles(TritPacking::T2, 3));
         (layout, Watched { weights, released: Mutex::new(Vec::new()), broken })
     }
@@ -474,7 +481,13 @@ mod tests {
     fn a_packing_without_zeros_refuses_them() {
         let (_, data) = several(&[]);
         let mut layout = WeightLayout::default();
-        layout.place(Layout::Tiles { packing: TritPacking::B1, weight: WeightId(0), rows: ROWS, cols: COLS });
+        layout.place(Layout::Tiles {
+            packing: TritPacking::B1,
+            weight: WeightId(0),
+            experts: 1,
+            rows: ROWS,
+            cols: COLS,
+        });
         let error = layout.pack(&data, &mut vec![0; layout.bytes as usize], 2, &mut |_| {}).expect_err("it has zeros");
         assert_eq!(error.to_string(), "weight @0: found a zero, expected none: it was planned as b1_16x32");
     }
@@ -483,8 +496,8 @@ mod tests {
     fn shapes_must_be_those_declared() {
         let (_, data) = several(&[]);
         for layout in [
-            Layout::Tiles { packing: TritPacking::T5, weight: WeightId(0), rows: ROWS, cols: COLS + 1 },
-            Layout::Tiles { packing: TritPacking::T2, weight: WeightId(0), rows: ROWS + 1, cols: COLS },
+            Layout::Tiles { packing: TritPacking::T5, weight: WeightId(0), experts: 1, rows: ROWS, cols: COLS + 1 },
+            Layout::Tiles { packing: TritPacking::T2, weight: WeightId(0), experts: 1, rows: ROWS + 1, cols: COLS },
             Layout::Rows { weight: WeightId(4), rows: 701, cols: 1001, dtype: DenseType::F32 },
             Layout::Rows { weight: WeightId(4), rows: 700, cols: 1001, dtype: DenseType::Bf16 },
             Layout::Vector { weight: WeightId(5), len: 34 },

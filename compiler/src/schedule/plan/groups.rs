@@ -54,7 +54,16 @@ impl Planner<'_> {
         let residual = self.residual(id)?;
         let adds = residual.is_some();
         let mut place = |packing| {
-            self.plan.model.weights.place(Layout::Groups { packing, weight, scales, rows, cols, group, stored })
+            self.plan.model.weights.place(Layout::Groups {
+                packing,
+                weight,
+                scales,
+                experts: 1,
+                rows,
+                cols,
+                group,
+                stored,
+            })
         };
         let (one_offset, offset) = (place(of_one), place(of_many));
         let out = self.buffer(id, 0, RowKind::F32, rows, space);
@@ -108,7 +117,11 @@ impl Planner<'_> {
     }
 
     /// How the weights lie for one token and for many, and whether many have tables.
-    fn group_packings(&self, id: ValueId, strategies: [Strategy; 2]) -> Result<([TritPacking; 2], bool), Error> {
+    pub(super) fn group_packings(
+        &self,
+        id: ValueId,
+        strategies: [Strategy; 2],
+    ) -> Result<([TritPacking; 2], bool), Error> {
         let [one, many] = Slot::ALL.map(|slot| match strategies[slot as usize] {
             Strategy::Any => grouped_default(slot),
             named => named,
@@ -124,7 +137,7 @@ impl Planner<'_> {
     }
 
     /// How the weights lie that f32 rows meet: a bit each, if no trit is zero and that takes fewer lines.
-    fn f32_packing(&self, weight: WeightId, group: u32) -> TritPacking {
+    pub(super) fn f32_packing(&self, weight: WeightId, group: u32) -> TritPacking {
         let lines = |packing| layout::group_lines(packing, group);
         let is_shorter = lines(TritPacking::B1) < lines(TritPacking::T2);
         let fits = is_shorter && self.options.proofs.without_zeros.contains(&weight);

@@ -89,9 +89,13 @@ impl Planner<'_> {
         match tensor {
             [Dim::Tokens, Dim::Const(cols)] => Ok((*cols, RowSpace::Tokens)),
             [Dim::Wanted, Dim::Const(cols)] => Ok((*cols, RowSpace::Wanted)),
+            [Dim::Routed(experts), Dim::Const(cols)] => Ok((*cols, RowSpace::Routed(*experts))),
+            [Dim::Routed(experts), Dim::Const(groups), Dim::Const(group)] => {
+                Ok((groups * group, RowSpace::Routed(*experts)))
+            }
             [Dim::Tokens, Dim::Const(groups), Dim::Const(group)] => Ok((groups * group, RowSpace::Tokens)),
             [Dim::Wanted, Dim::Const(groups), Dim::Const(group)] => Ok((groups * group, RowSpace::Wanted)),
-            _ => Err(self.unsupported(id, "its type must be [T, N] or [W, N]")),
+            _ => Err(self.unsupported(id, "its type must be [T, N], [W, N] or [T*C, N]")),
         }
     }
 
@@ -103,7 +107,7 @@ impl Planner<'_> {
 /// Making things.
 impl Planner<'_> {
     pub(super) fn buffer(&mut self, value: ValueId, member: u32, kind: RowKind, cols: u32, rows: RowSpace) -> BufferId {
-        let bytes = layout::buffer_bytes(kind, cols, self.plan.model.max_step_tokens);
+        let bytes = layout::buffer_bytes(kind, cols, rows.most(self.plan.model.max_step_tokens));
         self.plan.buffers.push(Buffer { value, member, kind, cols, rows, own_rows: false, bytes, offset: 0 });
         BufferId(self.plan.buffers.len() as u32 - 1)
     }

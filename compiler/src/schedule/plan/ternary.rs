@@ -244,9 +244,9 @@ impl Planner<'_> {
         let layout = match (form, piece.up) {
             (Form::Code, _) => return Ok(None),
             (Form::Distinct, _) => self.distinct_layout(id, piece)?,
-            (Form::Packed(packing), None) => Layout::Tiles { packing, weight: piece.weight, rows, cols },
+            (Form::Packed(packing), None) => Layout::Tiles { packing, weight: piece.weight, experts: 1, rows, cols },
             (Form::Packed(packing), Some(second)) => {
-                Layout::TilePairs { packing, first: piece.weight, second, rows, cols }
+                Layout::TilePairs { packing, first: piece.weight, second, experts: 1, rows, cols }
             }
         };
         Ok(Some(self.plan.model.weights.place(layout)))
