@@ -35,7 +35,6 @@ use crate::demo;
 use crate::knobs::{number, number_or_auto, setting};
 use crate::output::note;
 use crate::progress::Progress;
-use crate::remarks;
 
 /// The checkpoint at `model`, a folder or a GGUF file, or the demo model.
 pub(crate) fn checkpoint(model: Option<&Path>) -> Result<Checkpoint> {
@@ -220,16 +219,7 @@ impl Loaded {
                 "some layers of the model see {window} positions: that is the longest context, in which it changes nothing"
             ));
         }
-        if let Some(text) = remarks::dense(&imported.facts) {
-            note(&text);
-        }
-        if let Some(text) = remarks::rounding(&imported.facts).filter(|_| options.activations.is_none()) {
-            note(text);
-        }
-        let layouts = checkpoint.gguf().map_or(&[][..], |gguf| gguf.layouts.as_slice());
-        if let Some((layout, assumed)) = layouts.iter().find_map(|l| Some((&l.layout, l.assumed.as_ref()?))) {
-            note(&format!("of the {layout} tensors it is assumed: {assumed}"));
-        }
+        imported.remarks.iter().for_each(|text| note(text));
         if let Some(asked) = options.max_context.filter(|asked| *asked > max) {
             bail!(
                 "a context of {asked} tokens was asked for, {} has {max}: give --ctx {max} or less",
@@ -312,7 +302,9 @@ pub(crate) fn source<'a>(
 ) -> Result<Box<dyn Source + 'a>> {
     if let Some(path) = path.filter(|path| !path.is_dir() && Artifact::is_one(path)) {
         args.refuse_for_artifact()?;
-        return Ok(Box::new(ArtifactSource::open(path)?));
+        let source = ArtifactSource::open(path)?;
+        source.remarks().for_each(|text| note(&text));
+        return Ok(Box::new(source));
     }
     let cached = match (path, cache) {
         (Some(model), Some(cache)) if model.is_dir() || Checkpoint::is_gguf(model) => cached(model, &options, cache)?,
@@ -323,6 +315,7 @@ pub(crate) fn source<'a>(
         match cached_artifact(cached) {
             Ok(artifact) => {
                 Cache::touch(cached);
+                artifact.remarks().for_each(|text| note(&text));
                 let most_positions = artifact.artifact().meta().trained_context;
                 let facts = Facts { most_positions, ..artifact.facts().clone() };
                 return Ok(Box::new(CachedSource { artifact, facts, model: model.to_owned(), options, args }));

@@ -10,7 +10,6 @@ mod commands;
 mod demo;
 mod hub;
 mod load;
-mod remarks;
 mod size;
 mod svg;
 mod timing;

@@ -61,6 +61,11 @@ impl ArtifactSource {
         })
     }
 
+    /// What is to be said of the model before it runs.
+    pub fn remarks(&self) -> impl Iterator<Item = String> {
+        self.artifact.meta().remarks.iter().map(|text| on_one_line(text))
+    }
+
     /// The artifact.
     pub fn artifact(&self) -> &Artifact {
         &self.artifact

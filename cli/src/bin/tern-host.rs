@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use tern_host::Source;
 use tern_host::artifact::ArtifactSource;
+use tern_host::output::note;
 use tern_runtime::artifact::Error;
 
 fn main() -> ExitCode {
@@ -21,7 +22,10 @@ fn main() -> ExitCode {
 fn carried() -> Result<Box<dyn Source>> {
     let path = std::env::current_exe().context("cannot find this program's own file")?;
     match ArtifactSource::open(&path) {
-        Ok(source) => Ok(Box::new(source)),
+        Ok(source) => {
+            source.remarks().for_each(|text| note(&text));
+            Ok(Box::new(source))
+        }
         Err(e) if matches!(e.downcast_ref(), Some(Error::NotAnArtifact { .. })) => bail!(
             "this program carries no model: `tern build --emit exe` makes one that does (and `strip` takes it away)"
         ),

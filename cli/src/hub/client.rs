@@ -65,6 +65,7 @@ impl Client {
         if token.as_ref().is_some_and(|token| !token.bytes().all(|b| b.is_ascii_graphic())) {
             bail!("HF_TOKEN has characters that no token has");
         }
+        let patience = PATIENCE.min(window);
         let config = Agent::config_builder()
             .http_status_as_error(false)
             // Redirects are followed here, where it is known whom the token is for.
@@ -72,9 +73,9 @@ impl Client {
             .max_redirects_will_error(false)
             .tls_config(TlsConfig::builder().root_certs(roots).build())
             .user_agent(concat!("tern/", env!("CARGO_PKG_VERSION")))
-            .timeout_connect(Some(PATIENCE))
-            .timeout_recv_response(Some(PATIENCE))
-            .timeout_per_read(Some(PATIENCE));
+            .timeout_connect(Some(patience))
+            .timeout_recv_response(Some(patience))
+            .timeout_per_read(Some(patience));
         Ok(Self { agent: config.build().new_agent(), origin, token, window })
     }
 
@@ -198,7 +199,11 @@ fn unreachable(url: &str, e: &ureq::Error) -> Failure {
     let is_passing = match e {
         ureq::Error::Io(e) => e.kind() != std::io::ErrorKind::ConnectionRefused,
         ureq::Error::Protocol(_) => true,
-        ureq::Error::Timeout(timeout) => !matches!(timeout, ureq::Timeout::Resolve | ureq::Timeout::Connect),
+        // One that takes a connection and says nothing will say nothing a moment later.
+        ureq::Error::Timeout(timeout) => {
+            use ureq::Timeout::{Connect, RecvResponse, Resolve};
+            !matches!(timeout, Resolve | Connect | RecvResponse)
+        }
         _ => false,
     };
     let host = host(url);

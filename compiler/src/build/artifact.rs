@@ -158,6 +158,7 @@ pub(super) fn meta(built: &Built, imported: &Imported, checkpoint: Vec<Checkpoin
         bos: built.info.bos,
         eos: built.info.eos.clone(),
         generation: imported.generation,
+        remarks: imported.remarks.clone(),
         packed: packed(built),
         entries: EntryOffsets {
             step: entries.step,

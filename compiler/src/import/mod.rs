@@ -28,6 +28,7 @@ mod mixture;
 mod quantization;
 mod qwen3;
 mod refused_type;
+mod remarks;
 pub(crate) mod rope;
 mod texts;
 mod weights;
@@ -67,6 +68,8 @@ pub struct Imported {
     pub weights: CheckpointWeights,
     /// What is known beside the graph.
     pub facts: ModelFacts,
+    /// What is to be said of the model before it runs.
+    pub remarks: Vec<String>,
     /// How the model's makers sample.
     pub generation: GenerationDefaults,
     /// `tokenizer.json`, as it is; of a GGUF file, made from its vocabulary.
@@ -128,6 +131,7 @@ pub fn import(checkpoint: &Checkpoint, options: &ImportOptions) -> Result<Import
         facts.eos = vec![embedding::end(&config, &facts.eos)?];
     }
     Ok(Imported {
+        remarks: remarks::remarks(checkpoint, &facts, options.activations.is_some()),
         weights,
         facts,
         generation: generation.defaults,

@@ -47,6 +47,9 @@ pub struct Meta {
     pub eos: Vec<u32>,
     /// How its makers sample.
     pub generation: GenerationDefaults,
+    /// What is to be said of the model before it runs: what was assumed of its files, what its results are not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
     /// How much of each packing the weights are, by its name.
     pub packed: Vec<PackedSize>,
     /// Where the entry points start in the code.

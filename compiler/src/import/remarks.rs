@@ -1,11 +1,25 @@
-//! What is to be said of a model before it runs.
+//! What is to be said of a model whenever it is loaded, from its files or from what was built of them.
 //!
-//! In: what the importer knows of it. Out: a line, if what is computed may not be what one would think.
+//! In: what the importer knows of it, and what the caller left open. Out: lines, if what is computed may not be what one would think.
 
-use tern_compiler::import::{Architecture, ModelFacts, WeightFormat};
+use super::config::Architecture;
+use super::facts::ModelFacts;
+use super::quantization::WeightFormat;
+use crate::checkpoint::Checkpoint;
+
+/// All of them. `is_asked`: the caller says how activations meet the weights.
+pub(super) fn remarks(checkpoint: &Checkpoint, facts: &ModelFacts, is_asked: bool) -> Vec<String> {
+    let layouts = checkpoint.gguf().map_or(&[][..], |gguf| gguf.layouts.as_slice());
+    let assumed = layouts.iter().find_map(|layout| {
+        let assumed = layout.assumed.as_ref()?;
+        Some(format!("of the {} tensors it is assumed: {assumed}", layout.layout))
+    });
+    let rounding = rounding(facts).filter(|_| !is_asked).map(str::to_owned);
+    [dense(facts), rounding, assumed].into_iter().flatten().collect()
+}
 
 /// What is to be said of a model whose activations are rounded though it may not have been trained so.
-pub(crate) fn rounding(facts: &ModelFacts) -> Option<&'static str> {
+fn rounding(facts: &ModelFacts) -> Option<&'static str> {
     if facts.matrices.ternary == 0 {
         return None;
     }
@@ -22,7 +36,7 @@ pub(crate) fn rounding(facts: &ModelFacts) -> Option<&'static str> {
 }
 
 /// What is to be said of a model with dense matrices.
-pub(crate) fn dense(facts: &ModelFacts) -> Option<String> {
+fn dense(facts: &ModelFacts) -> Option<String> {
     let matrices = &facts.matrices;
     let first = matrices.first_dense.as_ref()?;
     Some(match matrices.ternary {
