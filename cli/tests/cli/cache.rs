@@ -152,3 +152,22 @@ fn a_cache_that_others_may_write_is_not_used() {
     assert!(said.contains("compiling in memory") && said.contains("may be written by others"), "{said}");
     assert_eq!(cached.entries().len(), 0);
 }
+
+#[test]
+fn what_is_assumed_of_a_model_is_said_at_every_start() {
+    let cached = Cached::new();
+    let model = fixture("gguf/bitnet-packed.I2_S.gguf").to_str().expect("UTF-8").to_owned();
+    let run = ["run", &model, "--ids", "1,2", "-n", "1", "--print-ids", "--temp", "0"];
+    let assumed = "of the I2_S tensors it is assumed: ";
+    let (first, said) = cached.run(&run);
+    assert!(said.contains(assumed), "{said}");
+    assert_eq!(cached.entries().len(), 1, "the second start reads what the first one kept");
+    let (second, said) = cached.run(&run);
+    assert!(said.contains(assumed), "{said}");
+    assert_eq!(first, second);
+    let artifact = cached.dir.path().join("model.tern").to_str().expect("UTF-8").to_owned();
+    cached.run(&["build", &model, "--emit", "tern", "-o", &artifact]);
+    let (third, said) = cached.run(&["run", &artifact, "--ids", "1,2", "-n", "1", "--print-ids", "--temp", "0"]);
+    assert!(said.contains(assumed), "{said}");
+    assert_eq!(first, third);
+}
