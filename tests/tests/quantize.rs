@@ -14,7 +14,7 @@ use tern_compiler::quantize::{Error, Masters, Reach, Report, To};
 use tern_compiler::weights::{Dense, Trits};
 use tern_runtime::session::KvType;
 use tern_tests::engines::{Loaded, assert_same_bits, logits_in_chunks, native, options, session};
-use tern_tests::fixtures::fixture;
+use tern_tests::fixtures::{all_dense, fixture};
 use tern_tests::gguf::{Already, twin_of};
 use tern_tests::synth::{Kind, Spec, Tensors, safetensors_bytes};
 
@@ -76,6 +76,7 @@ fn masters(checkpoint: &Checkpoint, name: &str) -> Vec<f32> {
     let tensor = checkpoint.tensor(name).expect("a tensor");
     let halves = tensor.bytes().as_chunks().0.iter();
     match tensor.stored() {
+        StoredType::F32 => tensor.bytes().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
         StoredType::Bf16 => halves.map(|bytes| bf16::from_le_bytes(*bytes).to_f32()).collect(),
         StoredType::F16 => halves.map(|bytes| f16::from_le_bytes(*bytes).to_f32()).collect(),
         other => panic!("{name} is {other}"),
@@ -93,7 +94,10 @@ fn online(mut config: Value, tensors: &[u8]) -> Checkpoint {
 #[test]
 fn trits_are_those_of_the_online_rule() {
     let dir = tempfile::tempdir().expect("a folder");
-    let file = |name: &str| std::fs::read(fixture("llama-dense").join(name)).expect("a fixture");
+    let llama = dir.path().join("llama");
+    std::fs::create_dir(&llama).expect("made");
+    all_dense(&llama);
+    let file = |name: &str| std::fs::read(llama.join(name)).expect("a file");
     let f16 = serde_json::from_slice(&file("config.json")).expect("JSON");
     for (name, dense, online, formats) in [
         (
@@ -103,7 +107,7 @@ fn trits_are_those_of_the_online_rule() {
             &[Format::Hf, GGUF][..],
         ),
         // Rows of 88 and 200 columns are no whole blocks.
-        ("f16", open(&fixture("llama-dense")), online(f16, &file("model.safetensors")), &[Format::Hf]),
+        ("f16", open(&llama), online(f16, &file("model.safetensors")), &[Format::Hf]),
     ] {
         let (want, want_logits) = (trits(&read(&online)), logits(&online));
         assert_eq!(want.len(), 14);
@@ -136,10 +140,22 @@ fn trits_are_those_of_the_online_rule() {
 #[test]
 fn a_gguf_file_gives_the_same_trits() {
     let dir = tempfile::tempdir().expect("a folder");
-    let dense = dir.path().join("dense.gguf");
-    std::fs::write(&dense, twin_of(&fixture("llama-dense"), "llama", Already::F16).bytes().0).expect("written");
-    let [one, other] = [open(&dense), open(&fixture("llama-dense"))].map(|checkpoint| {
-        let out = dir.path().join(checkpoint.name().replace('.', "-"));
+    let (llama, dense) = (dir.path().join("llama"), dir.path().join("dense.gguf"));
+    std::fs::create_dir(&llama).expect("made");
+    // What f16 holds of the same weights.
+    let mut tensors = tensors();
+    for tensor in tensors.values_mut() {
+        for bytes in tensor.data.as_chunks_mut().0 {
+            if bf16::from_le_bytes(*bytes).to_f32().abs() < f16::MIN_POSITIVE.to_f32() {
+                *bytes = [0; 2];
+            }
+        }
+    }
+    std::fs::write(llama.join("config.json"), config().to_string()).expect("written");
+    std::fs::write(llama.join("model.safetensors"), safetensors_bytes(&tensors)).expect("written");
+    std::fs::write(&dense, twin_of(&llama, "llama", Already::F16).bytes().0).expect("written");
+    let [one, other] = [open(&dense), open(&llama)].map(|checkpoint| {
+        let out = dir.path().join(format!("{}-out", checkpoint.name().replace('.', "-")));
         made(&checkpoint, MATRIX, Format::Hf, &out).unwrap_or_else(|e| panic!("{e}"));
         trits(&read(&open(&out)))
     });
@@ -262,16 +278,21 @@ fn what_is_ternary_already_is_refused() {
         ("qwen3-group128", "ternary already"),
         ("gguf/llama-bitlinear.TQ1_0.gguf", "ternary already"),
         ("bitnet-online", "tern export --format hf"),
+        // One matrix of it.
+        ("llama-dense", "ternary already"),
     ] {
         let error = Masters::new(&open(&fixture(name))).map(|_| ()).expect_err(name).to_string();
-        assert!(error.contains(text) && error.contains("layers.0.self_attn.q_proj.weight"), "{name}: {error}");
+        let first = if name == "llama-dense" { "layers.1.mlp.up_proj" } else { "layers.0.self_attn.q_proj" };
+        assert!(error.contains(text) && error.contains(first), "{name}: {error}");
     }
 }
 
 #[test]
 fn what_cannot_be_written_is_refused_and_nothing_is_left() {
     let dir = tempfile::tempdir().expect("a folder");
-    let (dense, odd) = (opened(&config(), &tensors()), open(&fixture("llama-dense")));
+    let llama = tempfile::tempdir().expect("a folder");
+    all_dense(llama.path());
+    let (dense, odd) = (opened(&config(), &tensors()), open(llama.path()));
     let out = dir.path().join("out.gguf");
     for (checkpoint, to, format, text) in [
         (&odd, To::Ternary(Reach::Group(64), None), GGUF, "rows of whole groups of 64"),

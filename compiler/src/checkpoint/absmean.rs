@@ -20,7 +20,7 @@ const LANES: usize = 16;
 /// Elements that are widened at a time.
 const PIECE_ELEMS: usize = 1 << 18;
 /// The least mean.
-const MEAN_FLOOR: f32 = 1e-5;
+pub const MEAN_FLOOR: f32 = 1e-5;
 
 /// The two scales of a matrix.
 #[derive(Clone, Copy, PartialEq, Debug)]

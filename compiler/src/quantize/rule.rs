@@ -23,7 +23,7 @@ use half::f16;
 
 use super::{Error, Matrix};
 use crate::checkpoint::Fault;
-use crate::checkpoint::absmean::{self, AbsmeanScale, Magnitudes};
+use crate::checkpoint::absmean::{self, AbsmeanScale, MEAN_FLOOR, Magnitudes};
 use crate::checkpoint::gguf::types::q4_0;
 
 /// Bits of an f32 that do not tell classes of magnitudes apart.
@@ -122,7 +122,7 @@ fn group_scale(weights: &[f32], columns: Option<&[f64]>) -> f32 {
     let scale = best.unwrap_or_else(|| {
         let mut magnitudes = Magnitudes::default();
         magnitudes.add(weights);
-        magnitudes.scale().weight
+        magnitudes.mean().max(MEAN_FLOOR)
     });
     let least = f16::MIN_POSITIVE_SUBNORMAL.to_f32();
     f16::from_f32(scale.clamp(least, f16::MAX.to_f32())).to_f32()
