@@ -28,7 +28,7 @@ pub use moments::Moments;
 use crate::checkpoint::gguf::types::q4_0;
 use crate::checkpoint::{Checkpoint, Fault};
 use crate::export::{self, Blocks, Format, dense_matrices, widen};
-use crate::graph::{DType, DenseType, Graph, WeightId};
+use crate::graph::{DType, DenseType, F32, Graph, Origin, WeightDecl, WeightId};
 pub use crate::import::Reach;
 use crate::import::{Activations, ImportOptions, Imported, WeightFormat, import};
 pub use crate::pipeline::Progress;
@@ -101,6 +101,12 @@ impl Masters {
             let facts = imported.facts;
             imported = import(checkpoint, &options)?;
             imported.facts = facts;
+        }
+        let is_four = |decl: &&WeightDecl| decl.origin == Origin::Quant4;
+        if let Some(decl) = imported.graph.weights.iter().find(is_four) {
+            let fault =
+                Fault::new(checkpoint.name(), "weights of four bits", "dense matrices").tensor(decl.name.as_str());
+            return Err(Error::unsupported(fault.next("quantise the model that it was made from")));
         }
         let mut matrices = Vec::new();
         for id in dense_matrices(&imported.graph) {
@@ -185,9 +191,9 @@ impl Masters {
         }
         drop(step);
         for (matrix, rule) in self.matrices.iter().zip(&rules) {
-            let is_it = |decl: &&mut crate::graph::WeightDecl| decl.name == matrix.name && decl.ty.dtype == DType::Trit;
+            let is_it = |decl: &&mut WeightDecl| decl.name == matrix.name && decl.ty.dtype == DType::Trit;
             if let (Some(decl), Some(scale)) = (imported.graph.weights.iter_mut().find(is_it), rule.scale()) {
-                decl.scale = Some(crate::graph::F32::new(scale));
+                decl.scale = Some(F32::new(scale));
             }
         }
         let made = Made::new(self, &imported, rules, moments);
@@ -304,7 +310,7 @@ fn refuse_ternary(checkpoint: &Checkpoint, imported: &Imported) -> Result<(), Er
         WeightFormat::OnlineMaster => {
             ("master weights that the model itself makes ternary", "tern export --format hf writes the trits, packed")
         }
-        WeightFormat::HfPacked | WeightFormat::Gguf | WeightFormat::DenseTernary => (
+        WeightFormat::HfPacked | WeightFormat::Gguf | WeightFormat::DenseTernary | WeightFormat::Quant4 => (
             "a matrix that is ternary already",
             "taking its mean again would shrink it; tern export writes the same trits in another format",
         ),
