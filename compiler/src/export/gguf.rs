@@ -282,7 +282,7 @@ fn plan(model: &Model<'_>, part: &Part<'_>, blocks: Option<Blocks>, notes: &mut 
         Data::Q4_0(_) if !part.shape[1].is_multiple_of(q4_0::BLOCK_ELEMS) => {
             let (found, elems) = (format!("rows of {} columns", part.shape[1]), q4_0::BLOCK_ELEMS);
             let fault = model.fault(part, found, format!("rows of whole blocks of {elems}, as q4_0 has them"));
-            return Err(Error::unsupported(fault.next("--to ternary may hold them")));
+            Err(Error::unsupported(fault.next("--to ternary may hold them")))
         }
         Data::Q4_0(_) => Ok(Plan::Q4_0),
     }

@@ -144,7 +144,7 @@ impl Masters {
                 let mut matrices = Vec::new();
                 for matrix in &self.matrices {
                     let mut measure = Measure::new(matrix, None);
-                    self.each_band(matrix, &mut step, &mut |_, weights| {
+                    self.each_band(matrix, &mut step, &mut |weights| {
                         measure.add(weights, &rule::q4_0(matrix, weights)?);
                         Ok(())
                     })?;
@@ -178,7 +178,7 @@ impl Masters {
             let columns = moments.map(|moments| moments.of(&matrix.name)).transpose()?;
             let [plain, chosen] = self.rules(matrix, reach, columns, &mut step)?;
             let mut measure = Measure::new(matrix, columns);
-            self.each_band(matrix, &mut step, &mut |_, weights| {
+            self.each_band(matrix, &mut step, &mut |weights| {
                 measure.add(weights, &chosen.dequantised(matrix, weights, columns));
                 if columns.is_some() {
                     measure.add_plain(weights, &plain.dequantised(matrix, weights, None));
@@ -216,7 +216,7 @@ impl Masters {
             Reach::Group(group) => Ok([Rule::Groups(group as usize); 2]),
             Reach::Matrix => {
                 let mut scales = rule::MatrixScale::new(columns);
-                self.each_band(matrix, step, &mut |_, weights| {
+                self.each_band(matrix, step, &mut |weights| {
                     scales.add(weights, matrix.shape.cols);
                     Ok(())
                 })?;
@@ -269,14 +269,14 @@ impl Masters {
         &self,
         matrix: &Matrix,
         step: Step<'_>,
-        take: &mut dyn FnMut(Range<usize>, &[f32]) -> Result<(), Error>,
+        take: &mut dyn FnMut(&[f32]) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let DenseShape { rows, cols, .. } = matrix.shape;
         let band_rows = (BAND_ELEMS / cols.max(1)).max(1);
         for first in (0..rows).step_by(band_rows) {
             let band = first..rows.min(first.saturating_add(band_rows));
-            let weights = self.rows(matrix, band.clone())?;
-            take(band, &weights)?;
+            let weights = self.rows(matrix, band)?;
+            take(&weights)?;
             step(weights.len() as u64)?;
         }
         self.imported.weights.release(matrix.id);
