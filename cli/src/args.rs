@@ -16,6 +16,8 @@ mod export;
 mod logits;
 mod model;
 mod pull;
+mod quantize;
+mod synth;
 mod tune;
 
 pub(crate) use bench::{BenchArgs, Rival};
@@ -24,6 +26,8 @@ pub(crate) use embed::EmbedCommandArgs;
 pub(crate) use export::{ExportArgs, ExportFormat};
 pub(crate) use logits::{EngineKind, LogitsArgs};
 pub(crate) use pull::PullArgs;
+pub(crate) use quantize::{QuantizeArgs, QuantizeFormat, QuantizeTo};
+pub(crate) use synth::SynthArgs;
 pub(crate) use tern_host::Usage;
 pub(crate) use tern_host::args::{ChatArgs, EngineArgs, GenerateArgs};
 use tern_host::knobs::{choices, parser};
@@ -108,6 +112,14 @@ pub(crate) enum Command {
     /// (a scale that f16 rounds, rows that are no whole blocks, scales per group where there is room for one) is refused with the
     /// tensor and with what would work.
     Export(ExportArgs),
+    /// Make a dense checkpoint ternary, or one of four bits, and say what that costs.
+    ///
+    /// Embeddings, head and norms stay as they are. Ternary is the rule of BitNet's online quantisation, s = mean|W| per matrix, T =
+    /// round(W / s) within -1 and +1, to the last bit; with --group a scale per group, with --calibrate the scale that loses least
+    /// on a text. Printed per matrix: error, ||W - Q|| / ||W||, with --calibrate also with each column weighted by what meets it;
+    /// share of zeros; bits per weight. A model that was not trained to be ternary is a poor one afterwards. What was written is
+    /// read back and compared before OUT appears; what is ternary already is refused.
+    Quantize(QuantizeArgs),
     /// Measure on this CPU what the ternary products of a model cost in every way that there is to compute them.
     ///
     /// The optimiser then chooses by these figures: `tern run`, `tern bench` and `tern build` use them on this CPU. Weights are
@@ -362,32 +374,6 @@ pub(crate) struct InspectArgs {
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-#[derive(clap::Args, Debug)]
-pub(crate) struct SynthArgs {
-    /// Name of the shape; `tern synth --help` shows their dimensions.
-    #[arg(value_name = "SHAPE", value_parser = PossibleValuesParser::new(crate::commands::synth::shape_names()), hide_possible_values = true)]
-    pub(crate) shape: String,
-    /// Folder to write; it must not exist, or be empty.
-    #[arg(short, long, value_name = "DIR")]
-    pub(crate) output: PathBuf,
-    /// Blocks, if not as many as the shape has.
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) layers: Option<u32>,
-    /// Chooses the weights.
-    #[arg(long, value_name = "S", default_value_t = 0, allow_negative_numbers = true)]
-    pub(crate) seed: u64,
-    /// Share of trits that are 0.
-    #[arg(long, value_name = "P", default_value_t = 0.4, allow_negative_numbers = true)]
-    pub(crate) zeros: f64,
-    /// Share of rows that repeat the row before.
-    #[arg(long, value_name = "P", default_value_t = 0.0, allow_negative_numbers = true)]
-    pub(crate) repeat_rows: f64,
-    /// Powers of two by which gains differ from 1 between a squared ReLU and the projection behind it: the more, the more
-    /// activations quantise to zero (0: about 68 %; trained models have 80 to 90 %).
-    #[arg(long, value_name = "N", default_value_t = 0.0, allow_negative_numbers = true)]
-    pub(crate) gain_spread: f64,
 }
 
 #[derive(clap::Args, Debug)]

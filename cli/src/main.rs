@@ -59,6 +59,7 @@ fn main() -> ExitCode {
         Some(Command::Tune(args)) => commands::tune::run(&args),
         Some(Command::Build(args)) => commands::build::run(&args),
         Some(Command::Export(args)) => commands::export::run(&args),
+        Some(Command::Quantize(args)) => commands::quantize::run(&args),
         Some(Command::Pull(args)) => commands::pull::run(&args),
         Some(Command::Cache(args)) => commands::cache::run(&args),
         Some(Command::Knobs(args)) => commands::knobs::run(&args),

@@ -5,7 +5,7 @@
 //! [`strategy`] (ways to compute a product, and their prices), [`schedule`] (kernels, packings, buffers, step program),
 //! [`codegen`] (machine code). [`pipeline`] alone knows their order. [`synth`] writes checkpoints to measure with, [`trial`]
 //! calls single kernels, [`tuning`] knows what they cost, [`build`] writes what runs without a compiler, [`export`] writes
-//! checkpoints in other formats.
+//! checkpoints in other formats, [`quantize`] makes dense ones ternary.
 
 pub mod addsub;
 pub mod build;
@@ -17,6 +17,7 @@ pub mod generated;
 pub mod graph;
 pub mod import;
 pub mod pipeline;
+pub mod quantize;
 pub mod schedule;
 pub mod spec;
 pub mod strategy;

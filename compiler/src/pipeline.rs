@@ -212,7 +212,11 @@ pub struct Lowered {
 pub fn import(checkpoint: &Checkpoint, options: &Options) -> Result<Imported, Error> {
     let imported = import::import(
         checkpoint,
-        &ImportOptions { max_positions: options.max_context, activations: options.activations },
+        &ImportOptions {
+            max_positions: options.max_context,
+            activations: options.activations,
+            ..ImportOptions::default()
+        },
     )?;
     verify_model(&imported.graph).map_err(Error::Graph)?;
     Ok(imported)

@@ -66,15 +66,15 @@ fn every_fixture_comes_back_from_every_format_that_fits() {
     let i8 = Some(Activations::I8);
     let mut formats = vec![(Format::Hf, "hf".to_owned())];
     formats.extend(Blocks::ALL.map(|blocks| (Format::Gguf(Some(blocks)), format!("{}.gguf", blocks.name()))));
-    // Rows of 864 columns are no whole blocks, of 640 only those of 64.
+    // Rows of 864 columns are no whole blocks, of 640 only those of 64 and 128.
     for (name, activations, fitting) in [
         ("bitnet-packed", None, &["hf"][..]),
-        ("bitnet-online", None, &["hf", "tq1_0.gguf", "tq2_0.gguf", "q2_0.gguf"]),
-        ("llama-bitlinear", None, &["hf", "tq1_0.gguf", "tq2_0.gguf", "q2_0.gguf"]),
-        ("llama-ternary-f16", i8, &["hf", "q2_0.gguf"]),
-        ("qwen3-group128", i8, &["q2_0.gguf"]),
+        ("bitnet-online", None, &["hf", "tq1_0.gguf", "tq2_0.gguf", "q2_0.gguf", "pq2_0.gguf"]),
+        ("llama-bitlinear", None, &["hf", "tq1_0.gguf", "tq2_0.gguf", "q2_0.gguf", "pq2_0.gguf"]),
+        ("llama-ternary-f16", i8, &["hf", "q2_0.gguf", "pq2_0.gguf"]),
+        ("qwen3-group128", i8, &["q2_0.gguf", "pq2_0.gguf"]),
         ("gguf/bitnet-packed.I2_S.gguf", None, &["hf"]),
-        ("gguf/llama-bitlinear.TQ1_0.gguf", i8, &["hf", "tq1_0.gguf", "tq2_0.gguf", "q2_0.gguf"]),
+        ("gguf/llama-bitlinear.TQ1_0.gguf", i8, &["hf", "tq1_0.gguf", "tq2_0.gguf", "q2_0.gguf", "pq2_0.gguf"]),
     ] {
         for (format, out) in &formats {
             if fitting.contains(&out.as_str()) {

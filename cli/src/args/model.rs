@@ -34,6 +34,7 @@ impl Command {
             Command::Bench(args) => &mut args.model,
             Command::Build(args) => &mut args.model,
             Command::Export(args) => &mut args.model,
+            Command::Quantize(args) => return Some((&mut args.model, None)),
             Command::Tune(args) => {
                 cache_dir = args.cache_dir.as_deref();
                 &mut args.model

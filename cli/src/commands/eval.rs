@@ -4,17 +4,19 @@
 //! window. The ids are BOS and the encoded text, cut into consecutive windows of `--ctx` ids; the last may be shorter. The
 //! probabilities come from compiled code with an f32 cache; ln p is a log-sum-exp in f64.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
 use tern_compiler::pipeline::Options;
 use tern_compiler::schedule::HeadMode;
-use tern_host::session;
+use tern_host::{Source, session};
 use tern_runtime::engine::check_logits;
+use tern_runtime::memory::HugePages;
 use tern_runtime::{Engine, KvType, Want};
 
-use crate::args::{EvalArgs, Measure, PplArgs};
+use crate::args::{CompileArgs, EngineArgs, EvalArgs, Measure, PplArgs};
 use crate::load;
 use crate::output::{note, print, print_json};
 use crate::progress::Progress;
@@ -22,11 +24,11 @@ use crate::prompt;
 
 /// What was measured.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
-struct Perplexity {
+pub(crate) struct Perplexity {
     /// e to the mean.
-    ppl: f64,
+    pub(crate) ppl: f64,
     /// Ids scored.
-    tokens: usize,
+    pub(crate) tokens: usize,
 }
 
 /// Measures and prints.
@@ -37,28 +39,14 @@ pub(crate) fn run(args: &EvalArgs) -> Result<ExitCode> {
 }
 
 fn run_ppl(args: &PplArgs) -> Result<ExitCode> {
-    // All logits are wanted: a coarse copy of the head would serve nobody.
-    let options = Options { head: HeadMode::Exact, ..load::options(&args.compile, args.engine.ctx.as_deref())? };
     let text = prompt::read(&args.file)?;
-    // What compiles another head than `tern run` does is not kept.
-    let mut source = load::source(args.model.as_deref(), options.clone(), &args.compile, None)?;
-    source.set_huge_pages(options.huge_pages);
+    let (mut source, options) = source(args.model.as_deref(), &args.compile, &args.engine)?;
     session::check_continues(source.facts())?;
     let ids = source.tokenizer()?.encode(&text)?;
     if ids.len() < 2 {
         bail!("{} gives {} token ids, and the first is not scored: give a longer text", args.file.display(), ids.len());
     }
-    let model = source.load()?;
-    let mut session = session::session(&model, KvType::F32, &args.engine, options.huge_pages)?;
-    let window = session.context();
-    if window < 2 {
-        bail!("windows of one id have nothing to score: give --ctx 2 or more");
-    }
-    let start = std::time::Instant::now();
-    let bar = Progress::new("scoring", ids.len() as u64);
-    let found = perplexity(&mut session, &ids, window, &mut |done| bar.set(done as u64, ids.len() as u64))?;
-    drop(bar);
-    let seconds = start.elapsed().as_secs_f64();
+    let Scored { perplexity: found, window, seconds } = score(source, &ids, &args.engine, options.huge_pages)?;
     note(&format!("scored {} ids in windows of {window} in {seconds:.2} s", found.tokens));
     if args.json {
         print_json(&found)?;
@@ -66,6 +54,50 @@ fn run_ppl(args: &PplArgs) -> Result<ExitCode> {
         print(&format!("ppl {}\ntokens {}\n", found.ppl, found.tokens))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// `model` on its way to be scored.
+pub(crate) fn source<'a>(
+    model: Option<&Path>,
+    compile: &'a CompileArgs,
+    engine: &EngineArgs,
+) -> Result<(Box<dyn Source + 'a>, Options)> {
+    // All logits are wanted: a coarse copy of the head would serve nobody.
+    let options = Options { head: HeadMode::Exact, ..load::options(compile, engine.ctx.as_deref())? };
+    // What compiles another head than `tern run` does is not kept.
+    let mut source = load::source(model, options.clone(), compile, None)?;
+    source.set_huge_pages(options.huge_pages);
+    Ok((source, options))
+}
+
+/// A text, scored.
+#[derive(Clone, Copy)]
+pub(crate) struct Scored {
+    pub(crate) perplexity: Perplexity,
+    /// Ids that see each other.
+    pub(crate) window: usize,
+    /// How long it took.
+    pub(crate) seconds: f64,
+}
+
+/// The perplexity of `ids`, at least two, by the compiled model of `source`.
+pub(crate) fn score(
+    source: Box<dyn Source + '_>,
+    ids: &[u32],
+    engine: &EngineArgs,
+    huge_pages: HugePages,
+) -> Result<Scored> {
+    let model = source.load()?;
+    let mut session = session::session(&model, KvType::F32, engine, huge_pages)?;
+    let window = session.context();
+    if window < 2 {
+        bail!("windows of one id have nothing to score: give --ctx 2 or more");
+    }
+    let start = std::time::Instant::now();
+    let bar = Progress::new("scoring", ids.len() as u64);
+    let perplexity = perplexity(&mut session, ids, window, &mut |done| bar.set(done as u64, ids.len() as u64))?;
+    drop(bar);
+    Ok(Scored { perplexity, window, seconds: start.elapsed().as_secs_f64() })
 }
 
 /// The perplexity of `ids`, at least two, in windows of `window`, at least two.

@@ -14,6 +14,7 @@ pub(crate) mod inspect;
 pub(crate) mod knobs;
 pub(crate) mod logits;
 pub(crate) mod pull;
+pub(crate) mod quantize;
 pub(crate) mod run;
 pub(crate) mod synth;
 pub(crate) mod tune;

@@ -12,6 +12,7 @@ mod hub;
 mod native;
 mod pull;
 mod pull_env;
+mod quantize;
 mod rebuild;
 mod refusals;
 mod support;

@@ -17,10 +17,10 @@ use super::tensor::Tensor;
 
 /// Lanes of the sum.
 const LANES: usize = 16;
-/// Elements that are widened at a time: a multiple of [`LANES`].
+/// Elements that are widened at a time.
 const PIECE_ELEMS: usize = 1 << 18;
 /// The least mean.
-const MEAN_FLOOR: f32 = 1e-5;
+pub const MEAN_FLOOR: f32 = 1e-5;
 
 /// The two scales of a matrix.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -31,47 +31,95 @@ pub struct AbsmeanScale {
     pub weight: f32,
 }
 
+impl AbsmeanScale {
+    /// The scales of weights whose absolute values have this mean.
+    fn of_mean(mean: f32) -> Self {
+        let quantise = 1.0 / mean.max(MEAN_FLOOR);
+        Self { quantise, weight: 1.0 / quantise }
+    }
+}
+
+/// The code (trit + 1) of a master weight; `quantise` is that of its [`AbsmeanScale`].
+pub fn code(weight: f32, quantise: f32) -> u8 {
+    ((weight * quantise).round_ties_even().clamp(-1.0, 1.0) + 1.0) as u8
+}
+
+/// The absolute values of a matrix, or a part of one, on their way to a mean: its elements in row-major order, in pieces of any size.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Magnitudes {
+    lanes: [f64; LANES],
+    /// Elements so far.
+    elems: usize,
+    /// The first magnitude but 0.
+    magnitude: f32,
+    zeros: bool,
+    others: bool,
+}
+
+impl Magnitudes {
+    /// More elements.
+    pub fn add(&mut self, weights: &[f32]) {
+        // Up to where the next element is that of lane 0.
+        let (head, body) = weights.split_at_checked(self.elems.wrapping_neg() % LANES).unwrap_or((weights, &[]));
+        let first = self.elems % LANES;
+        for (lane, w) in self.lanes.iter_mut().skip(first).zip(head) {
+            *lane += f64::from(w.abs());
+        }
+        for chunk in body.chunks(LANES) {
+            self.lanes.iter_mut().zip(chunk).for_each(|(lane, w)| *lane += f64::from(w.abs()));
+        }
+        for abs in weights.iter().map(|w| w.abs()) {
+            self.zeros |= abs == 0.0;
+            if self.magnitude == 0.0 {
+                self.magnitude = abs;
+            }
+            self.others |= abs != 0.0 && abs != self.magnitude;
+        }
+        self.elems = self.elems.saturating_add(weights.len());
+    }
+
+    /// Their mean, rounded once.
+    pub fn mean(&self) -> f32 {
+        let mut lanes = self.lanes;
+        let mut width = LANES / 2;
+        while width > 0 {
+            let (low, high) = lanes.split_at_mut(width);
+            for (a, b) in low.iter_mut().zip(high) {
+                *a += *b;
+            }
+            width /= 2;
+        }
+        (lanes.first().copied().unwrap_or(0.0) / self.elems.max(1) as f64) as f32
+    }
+
+    /// The scales.
+    pub fn scale(&self) -> AbsmeanScale {
+        AbsmeanScale::of_mean(self.mean())
+    }
+
+    /// The one magnitude beside zeros: the work of a quantiser, not of training.
+    pub fn ternary(&self) -> Option<f32> {
+        (self.magnitude != 0.0 && self.zeros && !self.others).then_some(self.magnitude)
+    }
+}
+
 /// The scales of `tensor`. Elements are widened a few at a time.
 ///
 /// # Errors
 /// Another element type, elements that are not finite, a matrix that is ternary already.
 pub fn scale(tensor: &Tensor<'_>) -> Result<AbsmeanScale, Error> {
-    let mut lanes = [0.0f64; LANES];
-    let (mut magnitude, mut zeros, mut ternary) = (0.0f32, false, true);
+    let mut magnitudes = Magnitudes::default();
     let elems = tensor.len_elems();
     let mut start = 0;
     while start < elems {
-        // A multiple of the lanes, so that the next piece begins at lane 0.
         let end = elems.min(start.saturating_add(PIECE_ELEMS));
-        for chunk in dense::widen_range(tensor, start..end)?.chunks(LANES) {
-            for (lane, w) in lanes.iter_mut().zip(chunk) {
-                let abs = w.abs();
-                *lane += f64::from(abs);
-                zeros |= abs == 0.0;
-                if magnitude == 0.0 {
-                    magnitude = abs;
-                }
-                ternary &= abs == 0.0 || abs == magnitude;
-            }
-        }
+        magnitudes.add(&dense::widen_range(tensor, start..end)?);
         start = end;
     }
-    // Zeros beside one single magnitude: the work of a quantiser, not of training.
-    if magnitude != 0.0 && zeros && ternary {
-        return Err(ternary_already(tensor, magnitude));
+    match magnitudes.ternary() {
+        Some(magnitude) => Err(ternary_already(tensor, magnitude)),
+        None => Ok(magnitudes.scale()),
     }
-    let mut width = LANES / 2;
-    while width > 0 {
-        let (low, high) = lanes.split_at_mut(width);
-        for (a, b) in low.iter_mut().zip(high) {
-            *a += *b;
-        }
-        width /= 2;
-    }
-    let sum = lanes.first().copied().unwrap_or(0.0);
-    let mean = (sum / elems.max(1) as f64) as f32;
-    let quantise = 1.0 / mean.max(MEAN_FLOOR);
-    Ok(AbsmeanScale { quantise, weight: 1.0 / quantise })
 }
 
 /// Writes the codes (trit + 1) of `rows` of the `shape[0]` x `shape[1]` weights of `tensor` into `out`; `quantise` is that
@@ -95,9 +143,7 @@ pub fn codes(
         return Err(Error::Bug(format!("{} codes were asked of rows {rows:?} of {n} x {k}", out.len())));
     }
     let weights = dense::widen_range(tensor, rows.start.saturating_mul(k)..rows.end.saturating_mul(k))?;
-    for (code, w) in out.iter_mut().zip(weights) {
-        *code = ((w * quantise).round_ties_even().clamp(-1.0, 1.0) + 1.0) as u8;
-    }
+    out.iter_mut().zip(weights).for_each(|(to, w)| *to = code(w, quantise));
     Ok(())
 }
 
@@ -170,6 +216,9 @@ mod tests {
         }
         let mean = (lanes[0] / weights.len() as f64) as f32;
         check(&weights, |t| assert_eq!(scale(t).expect("finite").quantise, 1.0 / mean));
+        let mut odd = Magnitudes::default();
+        weights.chunks(13).for_each(|piece| odd.add(piece));
+        assert_eq!(odd.mean(), mean);
     }
 
     #[test]

@@ -83,6 +83,11 @@ impl<'c> Tensor<'c> {
     pub fn offset_bytes(&self) -> u64 {
         self.offset_bytes
     }
+    /// Its bytes, as they are stored.
+    pub fn bytes(&self) -> &'c [u8] {
+        self.bytes
+    }
+
     /// Its size on disk.
     pub fn len_bytes(&self) -> usize {
         self.bytes.len()

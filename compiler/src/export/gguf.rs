@@ -12,8 +12,10 @@ use half::f16;
 
 use super::gguf_file::{Sink, TensorInfo};
 use super::model::{Data, Factors, Model, Part, elem_bytes};
+use super::read_back::widen;
 use super::{Error, Room, Step, decoded, gguf_metadata};
-use crate::checkpoint::gguf::types::{RowOrder, q2_0, tq1_0, tq2_0};
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::gguf::types::{RowOrder, q2_0, q4_0, tq1_0, tq2_0};
 use crate::graph::DenseType;
 use crate::import::Architecture;
 use crate::import::dialect::Dialect;
@@ -32,11 +34,13 @@ pub enum Blocks {
     Tq2_0,
     /// 64 in 18 bytes.
     Q2_0,
+    /// 128 in 34 bytes; a type of Prism's fork of llama.cpp.
+    Pq2_0,
 }
 
 impl Blocks {
-    /// All of them, the smallest files first.
-    pub const ALL: [Blocks; 3] = [Blocks::Tq1_0, Blocks::Tq2_0, Blocks::Q2_0];
+    /// All of them: llama.cpp's own, the smallest files first, then those of others.
+    pub const ALL: [Blocks; 4] = [Blocks::Tq1_0, Blocks::Tq2_0, Blocks::Q2_0, Blocks::Pq2_0];
 
     /// The name on the command line.
     pub const fn name(self) -> &'static str {
@@ -44,6 +48,7 @@ impl Blocks {
             Blocks::Tq1_0 => "tq1_0",
             Blocks::Tq2_0 => "tq2_0",
             Blocks::Q2_0 => "q2_0",
+            Blocks::Pq2_0 => "pq2_0",
         }
     }
 
@@ -58,6 +63,7 @@ impl Blocks {
             Blocks::Tq1_0 => 34,
             Blocks::Tq2_0 => 35,
             Blocks::Q2_0 => 42,
+            Blocks::Pq2_0 => 142,
         }
     }
 
@@ -67,6 +73,7 @@ impl Blocks {
             Blocks::Tq1_0 => 36,
             Blocks::Tq2_0 => 37,
             Blocks::Q2_0 => 41,
+            Blocks::Pq2_0 => 141,
         }
     }
 
@@ -75,6 +82,7 @@ impl Blocks {
             Blocks::Tq1_0 => tq1_0::BLOCK_ELEMS,
             Blocks::Tq2_0 => tq2_0::BLOCK_ELEMS,
             Blocks::Q2_0 => q2_0::BLOCK_ELEMS,
+            Blocks::Pq2_0 => q2_0::PQ_BLOCK_ELEMS,
         }
     }
 
@@ -83,7 +91,13 @@ impl Blocks {
             Blocks::Tq1_0 => tq1_0::BLOCK_BYTES,
             Blocks::Tq2_0 => tq2_0::BLOCK_BYTES,
             Blocks::Q2_0 => q2_0::BLOCK_BYTES,
+            Blocks::Pq2_0 => q2_0::PQ_BLOCK_BYTES,
         }
+    }
+
+    /// What a weight takes, with the scales that are in the blocks.
+    pub const fn bits_per_weight(self) -> f64 {
+        self.bytes() as f64 * 8.0 / self.elems() as f64
     }
 
     /// Appends the blocks of one group of `codes`.
@@ -92,6 +106,7 @@ impl Blocks {
             Blocks::Tq1_0 => codes.as_chunks().0.iter().for_each(|block| out.extend(tq1_0::encode(block, scale))),
             Blocks::Tq2_0 => codes.as_chunks().0.iter().for_each(|block| out.extend(tq2_0::encode(block, scale))),
             Blocks::Q2_0 => codes.as_chunks().0.iter().for_each(|block| out.extend(q2_0::encode(block, scale))),
+            Blocks::Pq2_0 => codes.as_chunks().0.iter().for_each(|block| out.extend(q2_0::encode_pq(block, scale))),
         }
     }
 }
@@ -103,11 +118,12 @@ pub(super) fn write(
     path: &Path,
     room: Room<'_>,
     step: Step<'_>,
-) -> Result<(u64, Blocks, Vec<String>), Error> {
+) -> Result<(u64, Option<Blocks>, Vec<String>), Error> {
     let dialect = Dialect::gguf(model.architecture(), model.imported.facts.head_dim);
     let blocks = chosen(model, blocks)?;
     let mut notes = Vec::new();
-    let mut metadata = gguf_metadata::metadata(model, blocks, &mut notes)?;
+    let file_type = blocks.map_or(q4_0::FILE_TYPE, Blocks::file_type);
+    let mut metadata = gguf_metadata::metadata(model, file_type, &mut notes)?;
     let mut beside = 0;
     let mut planned = Vec::new();
     for part in &model.parts {
@@ -121,11 +137,12 @@ pub(super) fn write(
         let shape = if part.is_vector() { vec![cols] } else { vec![rows, cols] };
         let (type_id, bytes) = match plan {
             Plan::Dense(kind) => (type_of(kind), rows * cols * elem_bytes(kind)),
-            Plan::Blocks { .. } => (blocks.type_id(), rows * cols / blocks.elems() * blocks.bytes()),
+            Plan::Blocks { blocks, .. } => (blocks.type_id(), rows * cols / blocks.elems() * blocks.bytes()),
+            Plan::Q4_0 => (q4_0::TYPE_ID, rows * cols / q4_0::BLOCK_ELEMS * q4_0::BLOCK_BYTES),
         };
         let scale_name = name.strip_suffix(".weight").map(|name| format!("{name}.scale"));
         planned.push((TensorInfo { name, shape, type_id, bytes: bytes as u64 }, Fill::Part(part, plan)));
-        if let (Plan::Blocks { beside: Some(scale) }, Some(name)) = (plan, scale_name) {
+        if let (Plan::Blocks { beside: Some(scale), .. }, Some(name)) = (plan, scale_name) {
             planned.push((
                 TensorInfo { name, shape: vec![1], type_id: F32, bytes: 4 },
                 Fill::Bytes(scale.to_le_bytes().to_vec()),
@@ -154,7 +171,7 @@ pub(super) fn write(
             Fill::Bytes(bytes) => sink.put(&bytes)?,
             Fill::Part(part, plan) => {
                 let order = dialect.row_order(&part.decl.name);
-                write_part(model, part, plan, blocks, order, step, &mut sink)?;
+                put_part(model, part, plan, order, step, &mut |bytes| sink.put(bytes))?;
             }
         }
         sink.pad()?;
@@ -168,8 +185,11 @@ enum Plan {
     Dense(DenseType),
     /// In blocks; where the scale is not in them, it is beside.
     Blocks {
+        blocks: Blocks,
         beside: Option<f32>,
     },
+    /// Rounded to four bits.
+    Q4_0,
 }
 
 enum Fill<'m> {
@@ -185,13 +205,27 @@ const fn type_of(kind: DenseType) -> u32 {
     }
 }
 
+/// Refuses shapes that are no whole blocks.
+pub(super) fn check(model: &Model<'_>, wanted: Option<Blocks>) -> Result<(), Error> {
+    chosen(model, wanted)?;
+    for part in &model.parts {
+        if let Data::Q4_0(_) = part.data {
+            plan(model, part, None, &mut Vec::new())?;
+        }
+    }
+    Ok(())
+}
+
 /// The blocks that were asked for, or the smallest that fit all matrices; that fit at least in shape.
-fn chosen(model: &Model<'_>, wanted: Option<Blocks>) -> Result<Blocks, Error> {
+fn chosen(model: &Model<'_>, wanted: Option<Blocks>) -> Result<Option<Blocks>, Error> {
+    if !model.parts.iter().any(|part| matches!(part.data, Data::Trits(_))) {
+        return Ok(None);
+    }
     let unfit = |blocks: Blocks| model.parts.iter().find(|part| !fits(part, blocks));
     if let Some(fitting) =
         Blocks::ALL.into_iter().find(|blocks| wanted.is_none_or(|w| w == *blocks) && unfit(*blocks).is_none())
     {
-        return Ok(fitting);
+        return Ok(Some(fitting));
     }
     // The least demanding, if none was asked for.
     let blocks = wanted.unwrap_or(Blocks::Q2_0);
@@ -216,20 +250,23 @@ fn chosen(model: &Model<'_>, wanted: Option<Blocks>) -> Result<Blocks, Error> {
 fn fits(part: &Part<'_>, blocks: Blocks) -> bool {
     let [_, cols] = part.shape;
     match part.data {
-        Data::Dense(_) => true,
+        Data::Dense(_) | Data::Q4_0(_) => true,
         Data::Trits(Factors::One(_)) => cols.is_multiple_of(blocks.elems()),
         Data::Trits(Factors::PerRow(_, groups)) => (cols / groups.max(1)).is_multiple_of(blocks.elems()),
     }
 }
 
-fn plan(model: &Model<'_>, part: &Part<'_>, blocks: Blocks, notes: &mut Vec<String>) -> Result<Plan, Error> {
+fn plan(model: &Model<'_>, part: &Part<'_>, blocks: Option<Blocks>, notes: &mut Vec<String>) -> Result<Plan, Error> {
+    let chosen = || blocks.ok_or_else(|| Error::Bug("no blocks were chosen for trits".to_owned()));
     match part.data {
         // Readers want vectors in f32.
         Data::Dense(_) if part.is_vector() => Ok(Plan::Dense(DenseType::F32)),
         Data::Dense(kind) => Ok(Plan::Dense(decoded::written_type(model, part, kind, notes)?)),
-        Data::Trits(Factors::One(factor)) => Ok(Plan::Blocks { beside: half_of(factor).is_none().then_some(factor) }),
+        Data::Trits(Factors::One(factor)) => {
+            Ok(Plan::Blocks { blocks: chosen()?, beside: half_of(factor).is_none().then_some(factor) })
+        }
         Data::Trits(Factors::PerRow(_, groups)) => {
-            let rows = part.shape[0];
+            let (rows, blocks) = (part.shape[0], chosen()?);
             for first in (0..rows).step_by(part.band_rows(1)) {
                 let band = first..rows.min(first + part.band_rows(1));
                 let factors = model.factors(part, band)?;
@@ -240,8 +277,14 @@ fn plan(model: &Model<'_>, part: &Part<'_>, blocks: Blocks, notes: &mut Vec<Stri
                     return Err(Error::unsupported(model.fault(part, found, expected).next("--format tern holds it")));
                 }
             }
-            Ok(Plan::Blocks { beside: None })
+            Ok(Plan::Blocks { blocks, beside: None })
         }
+        Data::Q4_0(_) if !part.shape[1].is_multiple_of(q4_0::BLOCK_ELEMS) => {
+            let (found, elems) = (format!("rows of {} columns", part.shape[1]), q4_0::BLOCK_ELEMS);
+            let fault = model.fault(part, found, format!("rows of whole blocks of {elems}, as q4_0 has them"));
+            Err(Error::unsupported(fault.next("--to ternary may hold them")))
+        }
+        Data::Q4_0(_) => Ok(Plan::Q4_0),
     }
 }
 
@@ -251,14 +294,35 @@ fn half_of(factor: f32) -> Option<f16> {
     (half.to_f32() == factor || factor == 0.0).then_some(half)
 }
 
-fn write_part(
+/// Compares what was written and opened again with what was to be written, byte for byte; how many tensors there are. That is for
+/// weights that were rounded on the way, which the model in memory does not have.
+pub(super) fn compare_bytes(model: &Model<'_>, written: &Checkpoint, step: Step<'_>) -> Result<u64, Error> {
+    let dialect = Dialect::gguf(model.architecture(), model.imported.facts.head_dim);
+    let blocks = chosen(model, None)?;
+    for part in &model.parts {
+        let differs = || Error::Bug(format!("bytes of {} are read back as others", part.decl.name));
+        let tensor = written.tensor(&dialect.file_name(&part.decl.name)).ok_or_else(differs)?;
+        let plan = plan(model, part, blocks, &mut Vec::new())?;
+        let mut left = tensor.bytes();
+        put_part(model, part, plan, dialect.row_order(&part.decl.name), &mut *step, &mut |bytes| {
+            left = left.strip_prefix(bytes).ok_or_else(differs)?;
+            Ok(())
+        })?;
+        if !left.is_empty() {
+            return Err(differs());
+        }
+    }
+    Ok(model.parts.len() as u64)
+}
+
+/// Puts the bytes of `part`.
+fn put_part(
     model: &Model<'_>,
     part: &Part<'_>,
     plan: Plan,
-    blocks: Blocks,
     order: RowOrder,
     step: Step<'_>,
-    sink: &mut Sink,
+    put: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let [rows, cols] = part.shape;
     let unit = match order {
@@ -271,9 +335,9 @@ fn write_part(
         step((band.len() * cols) as u64)?;
         match (plan, part.data) {
             (Plan::Dense(kind), Data::Dense(stored)) => {
-                sink.put(&decoded::converted(stored, kind, model.dense_rows(part, band)?)?)?;
+                put(&decoded::converted(stored, kind, model.dense_rows(part, band)?)?)?;
             }
-            (Plan::Blocks { beside }, Data::Trits(_)) => {
+            (Plan::Blocks { blocks, beside }, Data::Trits(_)) => {
                 let (codes, factors) = (model.codes(part, band.clone())?, model.factors(part, band.clone())?);
                 let groups = factors.len() / band.len().max(1);
                 let mut out = Vec::with_capacity(codes.len() / blocks.elems() * blocks.bytes());
@@ -287,15 +351,32 @@ fn write_part(
                         blocks.encode(codes, scale.ok_or_else(lost)?, &mut out);
                     }
                 }
-                sink.put(&out)?;
+                put(&out)?;
             }
-            (Plan::Dense(_), Data::Trits(_)) | (Plan::Blocks { .. }, Data::Dense(_)) => {
+            (Plan::Q4_0, Data::Q4_0(stored)) => {
+                let mut out = Vec::with_capacity(band.len() * cols / q4_0::BLOCK_ELEMS * q4_0::BLOCK_BYTES);
+                let elems = widen(stored, &model.dense_rows(part, band.clone())?);
+                for file_row in 0..band.len() {
+                    let row = model_row(order, file_row);
+                    for block in elems[row * cols..(row + 1) * cols].as_chunks().0 {
+                        out.extend(q4_0::encode(block).ok_or_else(|| too_large(model, part))?);
+                    }
+                }
+                put(&out)?;
+            }
+            (Plan::Dense(_) | Plan::Blocks { .. } | Plan::Q4_0, Data::Dense(_) | Data::Trits(_) | Data::Q4_0(_)) => {
                 return Err(Error::Bug(format!("{} was planned as something else", part.decl.name)));
             }
         }
     }
     model.weights().release(part.id);
     Ok(())
+}
+
+/// A block of `part` has weights for which its scale in f16 would be infinite.
+fn too_large(model: &Model<'_>, part: &Part<'_>) -> Error {
+    let fault = model.fault(part, "weights beyond eight times what f16 holds", "weights of a model");
+    Error::unsupported(fault.next("the weights are damaged: fetch them again"))
 }
 
 /// Which of the model's rows is row `row` of the file, counted from the first row of a head.

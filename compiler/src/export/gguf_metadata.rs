@@ -9,7 +9,6 @@
 //! Sources: ggml-org/llama.cpp, `gguf-py/gguf/constants.py` and `conversion/llama.py`; microsoft/BitNet, `utils`.
 
 use super::Error;
-use super::gguf::Blocks;
 use super::model::Model;
 use crate::checkpoint::gguf::value::{Array, Value};
 use crate::graph::RopeScaling;
@@ -30,8 +29,8 @@ pub(super) struct Metadata {
     pub(super) rope_factors: Option<Vec<f32>>,
 }
 
-/// The metadata of `model` in `blocks`.
-pub(super) fn metadata(model: &Model<'_>, blocks: Blocks, notes: &mut Vec<String>) -> Result<Metadata, Error> {
+/// The metadata of `model` in a file that llama.cpp numbers `file_type`.
+pub(super) fn metadata(model: &Model<'_>, file_type: u32, notes: &mut Vec<String>) -> Result<Metadata, Error> {
     let facts = &model.imported.facts;
     let arch = match facts.architecture {
         Architecture::BitNet if model.is_relu2 => "bitnet-b1.58",
@@ -59,7 +58,7 @@ pub(super) fn metadata(model: &Model<'_>, blocks: Blocks, notes: &mut Vec<String
     };
     put("general.name", text(model.checkpoint.name()));
     put("general.type", text("model"));
-    put("general.file_type", Value::U32(blocks.file_type()));
+    put("general.file_type", Value::U32(file_type));
     put("general.quantization_version", Value::U32(QUANTIZATION_VERSION));
     for (part, n) in [
         ("block_count", facts.layers),

@@ -71,7 +71,7 @@ fn put(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<(), Error
 }
 
 /// Refuses what packed trits would mean otherwise.
-fn check(model: &Model<'_>, activations: Option<Activations>) -> Result<Vec<String>, Error> {
+pub(super) fn check(model: &Model<'_>, activations: Option<Activations>) -> Result<Vec<String>, Error> {
     let mut notes = Vec::new();
     let facts = &model.imported.facts;
     if model.architecture() == Architecture::BitNet && !model.is_relu2 {
@@ -79,11 +79,16 @@ fn check(model: &Model<'_>, activations: Option<Activations>) -> Result<Vec<Stri
         return Err(Error::unsupported(fault.next("--format gguf says which it is, --format tern needs not to")));
     }
     for part in &model.parts {
-        if let Data::Trits(Factors::PerRow(..)) = part.data {
-            let fault =
-                model.fault(part, part.factors_text(), "one scale for the matrix, which is all that packed trits have");
-            return Err(Error::unsupported(fault.next("--format gguf or --format tern may hold it")));
-        }
+        let fault = match part.data {
+            Data::Trits(Factors::PerRow(..)) => {
+                model.fault(part, part.factors_text(), "one scale for the matrix, which is all that packed trits have")
+            }
+            Data::Q4_0(_) => {
+                model.fault(part, "weights of four bits", "trits, which are what is packed in this format")
+            }
+            Data::Trits(Factors::One(_)) | Data::Dense(_) => continue,
+        };
+        return Err(Error::unsupported(fault.next("--format gguf or --format tern may hold it")));
     }
     let is_settled = matches!(facts.format, WeightFormat::HfPacked | WeightFormat::OnlineMaster)
         || model.architecture() == Architecture::BitNet;
@@ -154,6 +159,7 @@ fn tensors<'m>(model: &'m Model<'_>, notes: &mut Vec<String>) -> Result<Vec<Tens
                 all.push(Tensor { name: beside, dtype: "F32", shape: vec![1], bytes: 4, align: 4, fill: scale });
             }
             Data::Trits(Factors::PerRow(..)) => return Err(Error::Bug(format!("{name} has several scales"))),
+            Data::Q4_0(_) => return Err(Error::Bug(format!("{name} is of four bits"))),
         }
     }
     all.sort_by_key(|tensor| std::cmp::Reverse(tensor.align));

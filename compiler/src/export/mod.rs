@@ -6,7 +6,8 @@
 //! Upholds: what the format cannot hold exactly is refused, with tensor, finding and what would work, before anything is
 //! written; what was written is imported again and compared, node by node and weight by weight (`read_back.rs`), before it appears; it
 //! appears whole or not at all. Weights pass through in bands of rows: memory does not grow with them.
-//! Deliberately changes no model: nothing is quantised, rounded or left out.
+//! Deliberately changes no model: nothing is quantised, rounded or left out. Whoever has other weights for a model, `quantize`, brings
+//! them along.
 
 mod decoded;
 mod error;
@@ -24,14 +25,17 @@ use std::path::Path;
 
 pub use error::Error;
 pub use gguf::Blocks;
+pub(crate) use model::{dense_matrices, elem_bytes};
+pub(crate) use read_back::widen;
 
 use model::Model;
 
 use crate::build::scratch::Scratch;
 use crate::build::space;
 use crate::checkpoint::Checkpoint;
-use crate::import::{Activations, ImportOptions, import};
+use crate::import::{Activations, ImportOptions, Imported, import};
 pub use crate::pipeline::Progress;
+use crate::weights::WeightData;
 
 /// What a model is written as.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,7 +77,56 @@ pub fn export(
     hear: Hear<'_>,
 ) -> Result<Report, Error> {
     let imported = import(checkpoint, &ImportOptions::default())?;
-    let model = Model::new(checkpoint, &imported)?;
+    write(&Model::new(checkpoint, &imported)?, format, activations, out, hear)
+}
+
+/// Writes the model that `imported` describes, whose data is in `weights` and not in the checkpoint that it was imported from. Dense
+/// matrices of the blocks are rounded to four bits.
+///
+/// # Errors
+/// As [`export`].
+pub(crate) fn export_made(
+    checkpoint: &Checkpoint,
+    (imported, weights): (&Imported, &dyn WeightData),
+    format: Format,
+    out: &Path,
+    hear: Hear<'_>,
+) -> Result<Report, Error> {
+    let model = Model::with_weights(checkpoint, imported, weights)?;
+    write(&model, format, Some(Activations::I8), out, hear)
+}
+
+/// Refuses, before anything is read, what `format` cannot hold whatever the numbers are, and an `out` where nothing can be written.
+///
+/// # Errors
+/// As [`export`].
+pub(crate) fn check_made(
+    checkpoint: &Checkpoint,
+    (imported, weights): (&Imported, &dyn WeightData),
+    format: Format,
+    out: &Path,
+) -> Result<(), Error> {
+    let model = Model::with_weights(checkpoint, imported, weights)?;
+    match format {
+        Format::Hf => {
+            hf::check(&model, Some(Activations::I8))?;
+            free_folder(out)?;
+        }
+        Format::Gguf(blocks) => {
+            gguf::check(&model, blocks)?;
+            replaceable_file(out)?;
+        }
+    }
+    Ok(())
+}
+
+fn write(
+    model: &Model<'_>,
+    format: Format,
+    activations: Option<Activations>,
+    out: &Path,
+    hear: Hear<'_>,
+) -> Result<Report, Error> {
     let target = match format {
         Format::Hf => free_folder(out)?,
         Format::Gguf(_) => replaceable_file(out)?,
@@ -94,15 +147,15 @@ pub fn export(
     let room = |needed_bytes: u64| room(&target, scratch.folder(), needed_bytes);
     let (bytes, blocks, mut notes) = match format {
         Format::Hf => {
-            let (bytes, notes) = hf::write(&model, activations, &written, &room, &mut step)?;
+            let (bytes, notes) = hf::write(model, activations, &written, &room, &mut step)?;
             (bytes, None, notes)
         }
         Format::Gguf(blocks) => {
-            let (bytes, blocks, notes) = gguf::write(&model, blocks, &written, &room, &mut step)?;
-            (bytes, Some(blocks), notes)
+            let (bytes, blocks, notes) = gguf::write(model, blocks, &written, &room, &mut step)?;
+            (bytes, blocks, notes)
         }
     };
-    let compared_weights = read_back::compare(&model, &written, &mut notes, &mut step)?;
+    let compared_weights = read_back::compare(model, &written, &mut notes, &mut step)?;
     if cfg!(not(unix)) && target.is_dir() {
         fs::remove_dir(&target).map_err(|source| Error::Io { path: target.clone(), source })?;
     }

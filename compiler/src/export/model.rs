@@ -3,7 +3,7 @@
 //! In: an import. Out: a [`Model`]: every tensor once, in model order, dense or ternary with its factors; readers of bands of rows.
 
 use crate::checkpoint::{Checkpoint, Fault};
-use crate::graph::{DType, DenseType, F32, Op, Origin, WeightDecl, WeightId};
+use crate::graph::{DType, DenseType, F32, Graph, Op, Operand, Origin, WeightDecl, WeightId};
 use crate::import::{Architecture, Imported};
 use crate::weights::{DenseShape, WeightData};
 
@@ -16,6 +16,8 @@ const BAND_ELEMS: usize = 4 << 20;
 pub(super) struct Model<'m> {
     pub(super) checkpoint: &'m Checkpoint,
     pub(super) imported: &'m Imported,
+    /// The data of the graph's weights.
+    weights: &'m dyn WeightData,
     pub(super) parts: Vec<Part<'m>>,
     /// The epsilon of the norms.
     pub(super) eps: F32,
@@ -39,6 +41,8 @@ pub(super) enum Data {
     Dense(DenseType),
     /// Trits, with what multiplies them.
     Trits(Factors),
+    /// Dense here, and in blocks of four bits where it goes.
+    Q4_0(DenseType),
 }
 
 /// What turns trits into weights.
@@ -51,16 +55,27 @@ pub(super) enum Factors {
 }
 
 impl<'m> Model<'m> {
+    /// All of it is as the checkpoint has it.
     pub(super) fn new(checkpoint: &'m Checkpoint, imported: &'m Imported) -> Result<Self, Error> {
-        if imported.facts.embedding.is_some() {
-            return Err(embeds(checkpoint));
-        }
-        let graph = &imported.graph;
         if let Some(first) = &imported.facts.matrices.first_dense {
             let fault = Fault::new(checkpoint.name(), "a dense matrix", "ternary matrices").tensor(first.as_str());
             let advice = "the formats that are written say of every matrix of the blocks that it is ternary";
             return Err(Error::Unsupported(Box::new(fault.next(advice))));
         }
+        Self::with_weights(checkpoint, imported, &imported.weights)
+    }
+
+    /// The data of `imported` is in `weights`. Dense matrices of the blocks are on their way to four bits.
+    pub(super) fn with_weights(
+        checkpoint: &'m Checkpoint,
+        imported: &'m Imported,
+        weights: &'m dyn WeightData,
+    ) -> Result<Self, Error> {
+        if imported.facts.embedding.is_some() {
+            return Err(embeds(checkpoint));
+        }
+        let graph = &imported.graph;
+        let in_blocks = dense_matrices(graph);
         let mut parts = Vec::new();
         for (at, decl) in graph.weights.iter().enumerate() {
             let id = WeightId(at as u32);
@@ -72,7 +87,10 @@ impl<'m> Model<'m> {
                 Origin::RopeTable(_) | Origin::TernaryScales | Origin::Quant4Scales | Origin::Quant4Offsets => continue,
                 Origin::Quant4 | Origin::OnePlus => return Err(odd(decl)),
                 Origin::HadamardSigns => return Err(rotated(checkpoint)),
-                Origin::Dense => Data::Dense(DenseType::of(decl.ty.dtype).ok_or_else(|| odd(decl))?),
+                Origin::Dense => {
+                    let kind = DenseType::of(decl.ty.dtype).ok_or_else(|| odd(decl))?;
+                    if in_blocks.contains(&id) { Data::Q4_0(kind) } else { Data::Dense(kind) }
+                }
                 Origin::HfPacked | Origin::OnlineAbsmean | Origin::Gguf | Origin::DenseTernary => {
                     if decl.ty.dtype != DType::Trit {
                         return Err(odd(decl));
@@ -85,7 +103,7 @@ impl<'m> Model<'m> {
         let eps = graph.nodes.iter().find_map(|node| if let Op::RmsNorm { eps } = node.op { Some(eps) } else { None });
         let is_relu2 = graph.nodes.iter().any(|node| node.op == Op::Relu2);
         let eps = eps.ok_or_else(|| Error::Bug("a model without norms".to_owned()))?;
-        Ok(Self { checkpoint, imported, parts, eps, is_relu2 })
+        Ok(Self { checkpoint, imported, weights, parts, eps, is_relu2 })
     }
 
     pub(super) fn architecture(&self) -> Architecture {
@@ -102,13 +120,18 @@ impl<'m> Model<'m> {
         Fault::new(self.checkpoint.name(), found, expected)
     }
 
+    /// Whether weights are rounded on the way.
+    pub(super) fn is_rounded(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part.data, Data::Q4_0(_)))
+    }
+
     /// Elements of all parts, as bytes of a band that was read: what progress is counted in.
     pub(super) fn stored_bytes(&self) -> u64 {
         self.parts.iter().map(|part| (part.shape[0] * part.shape[1]) as u64).sum()
     }
 
     pub(super) fn weights(&self) -> &'m dyn WeightData {
-        &self.imported.weights
+        self.weights
     }
 
     /// The rows of `part` as they are stored, one after the other.
@@ -142,7 +165,7 @@ impl Part<'_> {
     /// How far its factors reach, in words.
     pub(super) fn factors_text(&self) -> String {
         match self.data {
-            Data::Dense(_) => "dense".to_owned(),
+            Data::Dense(_) | Data::Q4_0(_) => "dense".to_owned(),
             Data::Trits(Factors::One(_)) => "one scale".to_owned(),
             Data::Trits(Factors::PerRow(_, 1)) => "a scale per row".to_owned(),
             Data::Trits(Factors::PerRow(_, n)) => format!("a scale per group of {} columns", self.shape[1] / n),
@@ -156,7 +179,7 @@ pub(super) fn read_dense(
     part: &Part<'_>,
     rows: std::ops::Range<usize>,
 ) -> Result<Vec<u8>, Error> {
-    let Data::Dense(dtype) = part.data else { return Err(odd(part.decl)) };
+    let (Data::Dense(dtype) | Data::Q4_0(dtype)) = part.data else { return Err(odd(part.decl)) };
     let [n, k] = part.shape;
     let row_bytes = k * elem_bytes(dtype);
     let mut out = vec![0; rows.len() * row_bytes];
@@ -182,7 +205,7 @@ pub(super) fn read_factors(
     rows: std::ops::Range<usize>,
 ) -> Result<Vec<f32>, Error> {
     match part.data {
-        Data::Dense(_) => Err(odd(part.decl)),
+        Data::Dense(_) | Data::Q4_0(_) => Err(odd(part.decl)),
         Data::Trits(Factors::One(factor)) => Ok(vec![factor; rows.len()]),
         Data::Trits(Factors::PerRow(id, groups)) => {
             let shape = DenseShape { dtype: DenseType::F32, rows: part.shape[0], cols: groups };
@@ -193,8 +216,15 @@ pub(super) fn read_factors(
     }
 }
 
+/// The dense matrices of the blocks: what is widened there to be multiplied.
+pub(crate) fn dense_matrices(graph: &Graph) -> Vec<WeightId> {
+    let in_blocks = graph.nodes.iter().filter(|node| node.op == Op::Widen && node.block.is_some());
+    let weights = in_blocks.filter_map(|node| node.operands.first());
+    weights.filter_map(|operand| if let Operand::Weight(id) = operand { Some(*id) } else { None }).collect()
+}
+
 /// Bytes of an element.
-pub(super) const fn elem_bytes(dtype: DenseType) -> usize {
+pub(crate) const fn elem_bytes(dtype: DenseType) -> usize {
     match dtype {
         DenseType::F32 => 4,
         DenseType::F16 | DenseType::Bf16 => 2,

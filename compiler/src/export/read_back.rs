@@ -2,12 +2,13 @@
 //!
 //! In: a [`Model`] and the path of its export. Out: the number of weights, all of which are equal; notes where tokens that begin or
 //! end a text differ. Upholds: the same nodes in the same order, the same trits, factors and dense elements (widened: a file may hold
-//! them in a wider type), bit for bit. Whoever computes the one model computes the other.
+//! them in a wider type), bit for bit. Whoever computes the one model computes the other. Where weights are rounded to four bits, the same
+//! bytes.
 
 use std::path::Path;
 
 use super::model::{Data, Factors, Model, Part, elem_bytes, read_codes, read_dense, read_factors};
-use super::{Error, Step};
+use super::{Error, Step, gguf};
 use crate::checkpoint::Checkpoint;
 use crate::graph::DenseType;
 use crate::import::{ImportOptions, ModelFacts, import};
@@ -17,8 +18,11 @@ use crate::weights::WeightData;
 pub(super) fn compare(model: &Model<'_>, path: &Path, notes: &mut Vec<String>, step: Step<'_>) -> Result<u64, Error> {
     let checkpoint = Checkpoint::open(path)?;
     let imported = import(&checkpoint, &ImportOptions::default())?;
-    let again = Model::new(&checkpoint, &imported)?;
     compare_facts(model, &imported.facts, notes)?;
+    if model.is_rounded() {
+        return gguf::compare_bytes(model, &checkpoint, step);
+    }
+    let again = Model::new(&checkpoint, &imported)?;
     let (old, new) = (&model.imported.graph, &imported.graph);
     if old.nodes != new.nodes || old.outputs != new.outputs || model.parts.len() != again.parts.len() {
         let fault = model.fault_of_all("a graph that is read back as another", "the same graph");
@@ -50,6 +54,8 @@ fn compare_facts(model: &Model<'_>, new: &ModelFacts, notes: &mut Vec<String>) -
         scale_rule: old.scale_rule,
         bos: old.bos,
         eos: old.eos.clone(),
+        // What four bits are imported as is the importer's business.
+        matrices: if model.is_rounded() { old.matrices.clone() } else { new.matrices.clone() },
         ..new.clone()
     };
     if same != *old {
@@ -108,7 +114,9 @@ fn compare_part(
                     }
                 }
             }
-            (Data::Dense(_), Data::Trits(_)) | (Data::Trits(_), Data::Dense(_)) => return Err(differs("types")),
+            (Data::Dense(_) | Data::Trits(_) | Data::Q4_0(_), Data::Dense(_) | Data::Trits(_) | Data::Q4_0(_)) => {
+                return Err(differs("types"));
+            }
         }
         step(2 * elems as u64)?;
     }
@@ -136,7 +144,7 @@ fn same_reach(was: Factors, is: Factors) -> bool {
 }
 
 /// Stored elements in f32.
-pub(super) fn widen(stored: DenseType, bytes: &[u8]) -> Vec<f32> {
+pub(crate) fn widen(stored: DenseType, bytes: &[u8]) -> Vec<f32> {
     let halves = || bytes.as_chunks().0.iter().map(|bytes| u16::from_le_bytes(*bytes));
     match stored {
         DenseType::F32 => bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),

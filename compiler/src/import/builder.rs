@@ -15,6 +15,7 @@ use super::error::Error;
 use super::gguf_config::Hadamard;
 use super::quantization::{Activations, Four, ScaleRule, WeightFormat};
 use super::refused_type::{no_numbers, no_trits};
+use super::ternarise::Reach;
 use super::weights::CheckpointWeights;
 use crate::checkpoint::gguf::Encoding;
 use crate::checkpoint::gguf::types::quant4;
@@ -43,14 +44,16 @@ pub(super) struct Builder<'c> {
     of_experts: BTreeMap<WeightId, Vec<f32>>,
     /// What was rotated already: one value may be the input of several matrices.
     rotated: BTreeMap<ValueId, ValueId>,
+    /// What becomes of dense matrices: how far the scales of their trits reach.
+    ternarise: Option<Reach>,
 }
 
 impl<'c> Builder<'c> {
-    pub(super) fn new(checkpoint: &'c Checkpoint, config: &'c Config) -> Self {
+    pub(super) fn new(checkpoint: &'c Checkpoint, config: &'c Config, ternarise: Option<Reach>) -> Self {
         let graph = Graph { name: checkpoint.name().to_owned(), ..Graph::default() };
         let (used, missing, quantisers, rotated) = (BTreeSet::new(), Vec::new(), BTreeMap::new(), BTreeMap::new());
         let of_experts = BTreeMap::new();
-        Self { checkpoint, config, graph, block: None, used, missing, quantisers, of_experts, rotated }
+        Self { checkpoint, config, graph, block: None, used, missing, quantisers, of_experts, rotated, ternarise }
     }
 
     /// New nodes belong to `block`.
@@ -212,7 +215,7 @@ impl<'c> Builder<'c> {
     }
 
     /// x, quantised per token, times a matrix with one scale.
-    fn quantised_product(&mut self, x: ValueId, weight: WeightId) -> Result<ValueId, Error> {
+    pub(super) fn quantised_product(&mut self, x: ValueId, weight: WeightId) -> Result<ValueId, Error> {
         let quantised = self.values(Op::FakeQuant, [x])?; // [R, inputs]
         let matrix = self.op(Op::Dequant, [Operand::Weight(weight)])?; // [outputs, inputs]
         self.values(Op::MatMul, [quantised, matrix]) // [R, outputs]
@@ -269,14 +272,35 @@ impl<'c> Builder<'c> {
             (Scales::Tensor(_) | Scales::Rows | Scales::Nowhere(_), _) => cols,
             (Scales::Groups(group), _) => group as u32,
         };
-        let one = Some(F32::new(1.0));
-        let trits = self.declare(name, DType::Trit, &[rows, cols], one, origin);
-        let groups = cols.checked_div(group).unwrap_or(1);
-        let scales = self.declare(name, DType::F32, &[rows, groups], None, Origin::TernaryScales);
+        let (trits, scales) = self.grouped(name, [rows, cols], group, origin);
         if beside != 1.0 {
             self.quantisers.insert(scales, beside);
         }
-        let (op, x) = match activations {
+        self.grouped_product(x, trits, scales, group)
+    }
+
+    /// Trits called `name`, and their scales for each `group` columns.
+    pub(super) fn grouped(
+        &mut self,
+        name: &str,
+        [rows, cols]: [u32; 2],
+        group: u32,
+        origin: Origin,
+    ) -> (WeightId, WeightId) {
+        let trits = self.declare(name, DType::Trit, &[rows, cols], Some(F32::new(1.0)), origin);
+        let groups = cols.checked_div(group).unwrap_or(1);
+        (trits, self.declare(name, DType::F32, &[rows, groups], None, Origin::TernaryScales))
+    }
+
+    /// x times trits that have scales for each `group` columns.
+    pub(super) fn grouped_product(
+        &mut self,
+        x: ValueId,
+        trits: WeightId,
+        scales: WeightId,
+        group: u32,
+    ) -> Result<ValueId, Error> {
+        let (op, x) = match self.config.quantization.activations {
             Activations::F32 => (Op::TernaryF32Linear, x), // [R, inputs]
             Activations::I8 => {
                 let x = self.values(Op::QuantizeGroups { group }, [x])?; // [R, C, inputs / C]
@@ -294,6 +318,9 @@ impl<'c> Builder<'c> {
         tensor: &Tensor<'_>,
         shape: [u32; 2],
     ) -> Result<ValueId, Error> {
+        if let Some(reach) = self.ternarise {
+            return self.ternarised(x, name, reach, shape);
+        }
         if let (StoredType::Block(encoding), Activations::I8) = (tensor.stored(), self.config.quantization.activations)
             && quant4::is_quant4(encoding)
         {
@@ -406,6 +433,11 @@ impl<'c> Builder<'c> {
         Ok(beside.unwrap_or(1.0))
     }
 
+    /// The checkpoint's name.
+    pub(super) fn source(&self) -> &str {
+        self.checkpoint.name()
+    }
+
     fn dialect(&self) -> Dialect {
         self.config.dialect
     }
@@ -501,7 +533,14 @@ impl<'c> Builder<'c> {
         found
     }
 
-    fn declare(&mut self, name: &str, dtype: DType, shape: &[u32], scale: Option<F32>, origin: Origin) -> WeightId {
+    pub(super) fn declare(
+        &mut self,
+        name: &str,
+        dtype: DType,
+        shape: &[u32],
+        scale: Option<F32>,
+        origin: Origin,
+    ) -> WeightId {
         let dims: Vec<Dim> = shape.iter().map(|&d| Dim::Const(d)).collect();
         let ty = TensorType::new(dtype, dims);
         self.graph.declare(WeightDecl { name: name.to_owned(), ty, scale, origin })

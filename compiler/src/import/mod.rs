@@ -30,6 +30,7 @@ mod qwen3;
 mod refused_type;
 mod remarks;
 pub(crate) mod rope;
+mod ternarise;
 mod texts;
 mod weights;
 
@@ -40,6 +41,7 @@ pub use generation::GenerationDefaults;
 pub use inspect::{InspectReport, KindReport, MemoryEstimate, WeightFile, inspect};
 pub use inspect_gguf::{GgufReport, inspect_gguf};
 pub use quantization::{Activations, ScaleRule, WeightFormat};
+pub use ternarise::Reach;
 pub use weights::CheckpointWeights;
 
 use builder::Builder;
@@ -56,6 +58,9 @@ pub struct ImportOptions {
     pub max_positions: Option<u32>,
     /// How activations meet ternary weights, where the model leaves it open; `None`: in i8.
     pub activations: Option<Activations>,
+    /// Dense matrices of the blocks are declared as ternary ones whose scales reach so far. [`Imported::weights`] has no data of them:
+    /// whoever asks for this makes it.
+    pub ternarise: Option<Reach>,
 }
 
 /// A model, imported.
@@ -111,7 +116,7 @@ pub fn import(checkpoint: &Checkpoint, options: &ImportOptions) -> Result<Import
     };
     let generation = generation::generation(checkpoint.generation_config_json(), config.vocab)?;
     let texts = Texts::new(checkpoint, config.vocab)?;
-    let mut builder = Builder::new(checkpoint, &config);
+    let mut builder = Builder::new(checkpoint, &config, options.ternarise);
     let frame = match config.architecture {
         Architecture::BitNet => bitnet::build(&mut builder, &config)?,
         Architecture::Llama | Architecture::Mixtral => llama::build(&mut builder, &config)?,

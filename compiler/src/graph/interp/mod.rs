@@ -12,6 +12,7 @@ mod value;
 mod weights;
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use super::arith::Profile;
 use super::verify::{VerifyErrors, verify};
@@ -120,6 +121,9 @@ pub enum InterpError {
     /// Input: the graph's first result is not a tensor of logits.
     #[error("the graph returns no logits: its first result must be f32[W, N]")]
     NoLogits,
+    /// The caller asked to stop.
+    #[error("interrupted")]
+    Ended,
     /// Bug: the verifier let an operand pass that the op cannot use.
     #[error("bug in tern: %{value} ({op}) cannot use its operand {index}")]
     Operand {
@@ -131,6 +135,9 @@ pub enum InterpError {
         index: usize,
     },
 }
+
+/// Sees the value of a node, and says whether to go on.
+pub type Tap<'t> = &'t mut dyn FnMut(ValueId, &Value) -> ControlFlow<()>;
 
 /// Runs one graph. Decodes each weight once, when it is first needed, and keeps it.
 pub struct Interp<'a> {
@@ -170,7 +177,7 @@ impl<'a> Interp<'a> {
     /// If an input is out of range or a weight cannot be had; the store is then as it was.
     pub fn step(&self, kv: &mut KvStore, ids: &[u32], pos: u32, want: Want) -> Result<StepOutput, InterpError> {
         let inputs = Inputs::new(ids, pos, want);
-        let mut values = self.evaluate(kv, &inputs, false)?;
+        let mut values = self.evaluate(kv, &inputs, false, &mut |_, _| ControlFlow::Continue(()))?;
         let logits = match self.graph.outputs.first().and_then(|id| values[id.0 as usize].take()) {
             Some(Value::F32(logits)) => logits,
             _ => return Err(InterpError::NoLogits),
@@ -184,16 +191,37 @@ impl<'a> Interp<'a> {
     /// # Errors
     /// As for `step`; or if an override is not of its node's type.
     pub fn trace(&self, kv: &mut KvStore, inputs: &Inputs<'_>) -> Result<Vec<Value>, InterpError> {
-        let values: Vec<Value> = self.evaluate(kv, inputs, true)?.into_iter().flatten().collect();
+        let values = self.evaluate(kv, inputs, true, &mut |_, _| ControlFlow::Continue(()))?;
+        let values: Vec<Value> = values.into_iter().flatten().collect();
         self.commit(kv, inputs, &mut values.iter().map(|v| Some(v.clone())));
         Ok(values)
     }
 
+    /// Like [`step`](Self::step), for any graph and without logits: `tap` sees each value when it is there, and may end the step.
+    ///
+    /// # Errors
+    /// As for `step`; `Ended` if `tap` says so.
+    pub fn tapped(&self, kv: &mut KvStore, ids: &[u32], pos: u32, tap: Tap<'_>) -> Result<(), InterpError> {
+        let inputs = Inputs::new(ids, pos, Want::Last);
+        let mut values = self.evaluate(kv, &inputs, false, tap)?;
+        self.commit(kv, &inputs, &mut values.iter_mut().map(Option::take));
+        Ok(())
+    }
+
     /// All values; unless `keep`, a value is dropped after its last reader.
-    fn evaluate(&self, kv: &KvStore, inputs: &Inputs<'_>, keep: bool) -> Result<Vec<Option<Value>>, InterpError> {
+    fn evaluate(
+        &self,
+        kv: &KvStore,
+        inputs: &Inputs<'_>,
+        keep: bool,
+        tap: Tap<'_>,
+    ) -> Result<Vec<Option<Value>>, InterpError> {
         let mut step = Step::new(self.graph, &self.weights, self.profile, kv, inputs)?;
         for (i, node) in self.graph.nodes.iter().enumerate() {
             let value = step.value_of(i, node)?;
+            if tap(ValueId(i as u32), &value).is_break() {
+                return Err(InterpError::Ended);
+            }
             step.values.push(Some(value));
             if !keep {
                 let read = node.operands.iter().filter_map(|operand| match operand {

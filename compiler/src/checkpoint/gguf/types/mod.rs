@@ -1,7 +1,7 @@
 //! From the blocks of a tensor to trits with scales, or to dense numbers: one file per encoding.
 //!
 //! In: a tensor and its [`Encoding`]. Out: codes (trit + 1) of rows and the [`Scales`] that turn trits into weights
-//! ([`ternary`]), or f32 elements ([`dense`]). Upholds: what is decoded is a copy of a block, so that a file that changes
+//! ([`ternary`]), or f32 elements ([`dense`]); and back, for those that are written. Upholds: what is decoded is a copy of a block, so that a file that changes
 //! gives wrong numbers and never anything worse; scales are finite and not negative; a code that is no trit is refused, and
 //! a weight whose scale is zero is the trit 0.
 
@@ -14,6 +14,7 @@ mod iq_bn;
 mod ptq1_0;
 mod q1_0;
 pub mod q2_0;
+pub mod q4_0;
 pub mod quant4;
 mod rows;
 mod scales;

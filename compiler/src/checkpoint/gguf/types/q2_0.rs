@@ -23,6 +23,11 @@ pub const BLOCK_ELEMS: usize = 64;
 /// Bytes of a block of Q2_0.
 pub const BLOCK_BYTES: usize = 18;
 
+/// Weights of a block of PQ2_0.
+pub const PQ_BLOCK_ELEMS: usize = 128;
+/// Bytes of a block of PQ2_0.
+pub const PQ_BLOCK_BYTES: usize = 34;
+
 fn behind_scale(block: &[u8], out: &mut [u8]) {
     let (_scale, bytes) = block.split_at_checked(2).unwrap_or_default();
     from_neighbours(bytes, out);
@@ -30,7 +35,16 @@ fn behind_scale(block: &[u8], out: &mut [u8]) {
 
 /// Packs 64 codes (trit + 1) as Q2_0, each of which stands for `scale` times its trit.
 pub fn encode(codes: &[u8; BLOCK_ELEMS], scale: f16) -> [u8; BLOCK_BYTES] {
-    let mut block = [0; BLOCK_BYTES];
+    block(codes, scale)
+}
+
+/// Packs 128 codes as PQ2_0.
+pub fn encode_pq(codes: &[u8; PQ_BLOCK_ELEMS], scale: f16) -> [u8; PQ_BLOCK_BYTES] {
+    block(codes, scale)
+}
+
+fn block<const N: usize>(codes: &[u8], scale: f16) -> [u8; N] {
+    let mut block = [0; N];
     let (start, bytes) = block.split_at_mut_checked(2).unwrap_or_default();
     start.copy_from_slice(&scale.to_le_bytes());
     to_neighbours(codes, bytes);

@@ -96,8 +96,40 @@ fn q2_0_and_its_relatives() {
     assert_eq!(q2_0::encode(&codes, f16::ONE).to_vec(), bytes(block));
     let wide = bytes("003c59208482a904125821a9428926898102a806529851251419a665111452656191");
     check(Encoding::Pq2_0, 128, &wide);
+    let codes: [u8; 128] = golden_codes(128).try_into().expect("128");
+    assert_eq!(q2_0::encode_pq(&codes, f16::ONE).to_vec(), wide);
     let scale_last = [&wide[2..], &wide[..2]].concat();
     check(Encoding::Tq2_0G128, 128, &scale_last);
+}
+
+#[test]
+fn q4_0_as_gguf_py_rounds() {
+    // Weights from the generator of the golden codes, of several sizes; ties of the largest magnitude last. gguf 0.19.0.
+    let mut state: u32 = 1;
+    for (size, want) in [
+        (1.0, "bc2be456b89b31161d5920ba94674acef43f"),
+        (0.013, "95927b20baf719c032f5a1f0aeea359de86d"),
+        (3.0, "f8b163717fff907319ba45c11418999ea2f4"),
+        (1e-6, "01009bfc8758fdc5a076ab21f5d3043c980a"),
+        (250.0, "824b99280797e01b0ffc385d557acf554d19"),
+    ] {
+        let weights = std::array::from_fn(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            ((state >> 16) as f32 - 32_768.0) / 65_536.0 * size
+        });
+        assert_eq!(q4_0::encode(&weights).expect("within f16").to_vec(), bytes(want), "{size}");
+        let mut back = [0.0; 32];
+        blocks_of_32::q4_0(&bytes(want), &mut back);
+        let (scale, codes) = q4_0::codes(&weights).expect("within f16");
+        assert_eq!(back, codes.map(|q| (f32::from(q) - 8.0) * scale.to_f32()), "{size}");
+    }
+    let mut weights = [0.0; 32];
+    (weights[3], weights[9], weights[20]) = (0.5, -0.5, 0.03125);
+    assert_eq!(q4_0::encode(&weights).expect("within f16").to_vec(), bytes("00ac8888888088888888888f888888888888"));
+    for (weight, want) in [(0.0, Some(0x88)), (1e-44, Some(0x88)), (f32::MAX, None)] {
+        let block = q4_0::encode(&[weight; 32]);
+        assert_eq!(block.map(|block| block[17]), want, "{weight}");
+    }
 }
 
 #[test]
