@@ -197,7 +197,7 @@ fn products_with_a_scale_per_group() {
                 let p = target.profile;
                 // Half of the products add residual rows.
                 let residual = random_rows(&mut rng, tokens, matrix.rows, 2.0);
-                let residual = |nth: usize| (nth % 2 == 0).then_some(&residual[..]);
+                let residual = |nth: usize| (nth.is_multiple_of(2)).then_some(&residual[..]);
                 let exact = want(&|t, trits, scales| arith::group_linear_f32(p, &x[t], trits, scales));
                 let rows = Rows::of(&x);
                 let of_x = (rows.read(), residual(i + j));

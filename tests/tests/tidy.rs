@@ -32,6 +32,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("tests/src/call.rs", "calls kernels, sees numbers as bytes"),
     ("tests/src/raw.rs", "enters compiled code without the checks of a session"),
     ("tests/tests/head_kernels.rs", "calls kernels"),
+    ("tests/tests/l2norm_kernels.rs", "calls kernels"),
     ("tests/tests/addsub_kernels.rs", "calls kernels"),
     ("tests/tests/attention_kernels.rs", "calls kernels"),
     ("tests/tests/dup_kernels.rs", "calls kernels"),

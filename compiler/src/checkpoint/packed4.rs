@@ -175,7 +175,7 @@ pub fn check_order(tensor: &Tensor<'_>, cols: usize, group: usize) -> Result<(),
 }
 
 #[cfg(test)]
-#[expect(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "tests")]
+#[expect(clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
 
@@ -193,8 +193,8 @@ mod tests {
                 let mut words = vec![0u32; lines * rows / 8];
                 for line in 0..lines {
                     for word in 0..rows / 8 {
-                        for i in 0..8 {
-                            let output = 8 * word + if is_awq { ORDER[i] } else { i };
+                        for (i, ordered) in ORDER.into_iter().enumerate() {
+                            let output = 8 * word + if is_awq { ordered } else { i };
                             words[line * (rows / 8) + word] |= value(output, line) << (4 * i);
                         }
                     }

@@ -6,13 +6,14 @@
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod experts;
+mod norms;
+mod rotations;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::config::Config;
 use super::dialect::Dialect;
 use super::error::Error;
-use super::gguf_config::Hadamard;
 use super::quantization::{Activations, Four, ScaleRule, WeightFormat};
 use super::refused_type::{no_numbers, no_trits};
 use super::ternarise::Reach;
@@ -83,63 +84,6 @@ impl<'c> Builder<'c> {
         self.op(op, values.map(Operand::Value))
     }
 
-    /// rmsnorm(x) with the weight called `name`; `elems` long.
-    pub(super) fn rmsnorm(&mut self, x: ValueId, name: &str, elems: u32, eps: F32) -> Result<ValueId, Error> {
-        let gain = self.gain(name, elems)?;
-        self.op(Op::RmsNorm { eps }, [Operand::Value(x), Operand::Weight(gain)])
-    }
-
-    /// RMSNorm of every head of `x` by itself, with the weight called `name`; heads are `elems` long.
-    pub(super) fn rmsnorm_heads(&mut self, x: ValueId, name: &str, elems: u32, eps: F32) -> Result<ValueId, Error> {
-        let gain = self.gain(name, elems)?;
-        self.op(Op::RmsNormHeads { eps }, [Operand::Value(x), Operand::Weight(gain)])
-    }
-
-    /// rmsnorm(x) by 1 + w, with w called `name`; GGUF files hold the sum.
-    pub(super) fn rmsnorm_from_one(&mut self, x: ValueId, name: &str, elems: u32, eps: F32) -> Result<ValueId, Error> {
-        let gain = self.gain_from_one(name, elems)?;
-        self.op(Op::RmsNorm { eps }, [Operand::Value(x), Operand::Weight(gain)])
-    }
-
-    /// The same of every head of `x` by itself; heads are `elems` long.
-    pub(super) fn rmsnorm_heads_from_one(
-        &mut self,
-        x: ValueId,
-        name: &str,
-        elems: u32,
-        eps: F32,
-    ) -> Result<ValueId, Error> {
-        let gain = self.gain_from_one(name, elems)?;
-        self.op(Op::RmsNormHeads { eps }, [Operand::Value(x), Operand::Weight(gain)])
-    }
-
-    /// The weight of a norm that multiplies by 1 + w, with w called `name`.
-    fn gain_from_one(&mut self, name: &str, elems: u32) -> Result<WeightId, Error> {
-        if matches!(self.dialect(), Dialect::Gguf { .. }) {
-            return self.gain(name, elems);
-        }
-        let stored = self.dense(name, &[elems])?;
-        // What was declared as it is stored becomes what it stands for.
-        if let Some(decl) = self.graph.weights.get_mut(stored.0 as usize) {
-            decl.ty.dtype = DType::F32;
-            decl.origin = Origin::OnePlus;
-        }
-        Ok(stored)
-    }
-
-    /// The weight of a norm, called `name`.
-    fn gain(&mut self, name: &str, elems: u32) -> Result<WeightId, Error> {
-        let gain = self.dense(name, &[elems])?;
-        let tensor = self.checkpoint.tensor(&self.dialect().file_name(name));
-        if let Some(tensor) = tensor
-            && dense::widen(&tensor)?.iter().all(|weight| *weight == 0.0)
-        {
-            let fault = tensor.fault("a norm whose weights are all zero", "weights that let something through");
-            return Err(Error::input(fault.next("the file was not fetched to its end, or is damaged: fetch it again")));
-        }
-        Ok(gain)
-    }
-
     /// The ternary layer called `name`: `inputs` to `outputs` elements, activations quantised unless the model
     /// leaves it open and the caller wants them as they are.
     pub(super) fn bitlinear(&mut self, x: ValueId, name: &str, inputs: u32, outputs: u32) -> Result<ValueId, Error> {
@@ -173,45 +117,6 @@ impl<'c> Builder<'c> {
             self.used.insert(order);
         }
         Ok(())
-    }
-
-    /// `x`, the input of the matrix called `name`, rotated if the file wants it so.
-    pub(super) fn rotated(&mut self, x: ValueId, name: &str, elems: u32) -> Result<ValueId, Error> {
-        let name = self.dialect().file_name(name).into_owned();
-        match self.config.hadamard.as_ref().filter(|hadamard| hadamard.rotates(&name)) {
-            None => Ok(x),
-            Some(_) if self.rotated.contains_key(&x) => Ok(self.rotated.get(&x).copied().unwrap_or(x)),
-            Some(hadamard) => {
-                let y = self.hadamard(x, hadamard, &name, elems, 0)?;
-                self.rotated.insert(x, y);
-                Ok(y)
-            }
-        }
-    }
-
-    /// Rows `x` of the embedding table called `name`, rotated back if the file wants it so.
-    pub(super) fn restored(&mut self, x: ValueId, name: &str, elems: u32) -> Result<ValueId, Error> {
-        match self.config.hadamard.as_ref().filter(|hadamard| hadamard.restores_embedding()) {
-            None => Ok(x),
-            Some(hadamard) => self.hadamard(x, hadamard, name, elems, 1),
-        }
-    }
-
-    fn hadamard(&mut self, x: ValueId, how: &Hadamard, name: &str, elems: u32, behind: u32) -> Result<ValueId, Error> {
-        let block = how.block;
-        if !elems.is_multiple_of(block) || how.signs.as_ref().is_some_and(|signs| !signs.contains_key(&elems)) {
-            let found = format!("a matrix of {elems} columns");
-            let expected = format!("multiples of the {block} that are rotated together, with signs for their number");
-            let fault = Fault::new(self.config.source.as_str(), found, expected).tensor(self.dialect().file_name(name));
-            return Err(Error::input(fault.next("the rotations that the file asks for do not fit it: fetch it again")));
-        }
-        let signs = format!("hadamard_signs.{elems}");
-        let known = self.graph.weights.iter().position(|decl| decl.name == signs);
-        let signs = match known {
-            Some(at) => WeightId(at as u32),
-            None => self.declare(&signs, DType::F32, &[elems], None, Origin::HadamardSigns),
-        };
-        self.op(Op::Hadamard { block, behind }, [Operand::Value(x), Operand::Weight(signs)])
     }
 
     /// x, quantised per token, times a matrix with one scale.

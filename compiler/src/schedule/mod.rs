@@ -18,6 +18,7 @@ pub mod coarse;
 pub mod columns;
 pub mod dense;
 pub mod dup;
+mod error;
 pub mod experts;
 pub mod groups;
 pub mod head;
@@ -41,6 +42,7 @@ use crate::addsub::Program;
 use crate::graph::{F32, Graph, Strategy, ValueId, WeightId};
 use crate::strategy::Slot;
 use crate::weights::repeats::Counts;
+pub use error::Error;
 pub use head::{CoarseHead, HeadMode};
 use kernel::{KernelKind, TritPacking, Variant};
 use packing::WeightLayout;
@@ -453,34 +455,6 @@ pub struct Table {
     pub tokens: u32,
     /// The least tokens for which it is chosen.
     pub from: u32,
-}
-
-/// The schedule could not be made.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// The graph is valid, but no kernel computes this.
-    #[error("%{node} ({op}): {reason}")]
-    Unsupported {
-        /// The node.
-        node: u32,
-        /// Its op.
-        op: &'static str,
-        /// What is missing, and what is supported.
-        reason: String,
-    },
-    /// The caller asked for the impossible.
-    #[error("{reason}")]
-    Options {
-        /// What is wrong.
-        reason: String,
-    },
-    /// A bug in tern.
-    #[error("bug in the schedule: {reason}")]
-    Bug {
-        /// What went wrong.
-        reason: String,
-    },
 }
 
 /// Makes the schedule of a verified graph in compiled form.

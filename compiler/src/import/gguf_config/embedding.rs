@@ -47,6 +47,9 @@ pub(super) fn pools(metadata: &Metadata, name: &str) -> Result<bool, Error> {
     }
 }
 
+/// The window, the scale of attention, and the keys that they were read from.
+type Understood = (Option<Window>, Option<F32>, &'static [&'static str]);
+
 /// The window and the scale of attention of the model, and the keys that were read for them.
 pub(super) fn understood(
     keys: &Keys<'_>,
@@ -54,7 +57,7 @@ pub(super) fn understood(
     layers: u32,
     rope: RopeSpec,
     head_dim: u32,
-) -> Result<(Option<Window>, Option<F32>, &'static [&'static str]), Error> {
+) -> Result<Understood, Error> {
     match architecture {
         Architecture::BitNet
         | Architecture::Llama
