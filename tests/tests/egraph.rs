@@ -218,6 +218,7 @@ fn every_bitwise_rule_fires() {
         include_str!("../filetests/egraph/experts.tern"),
         include_str!("../filetests/egraph/expert_groups.tern"),
         include_str!("../filetests/egraph/groups_fused.tern"),
+        include_str!("../filetests/egraph/glu_gelu.tern"),
     ] {
         let input = text.split("// ----").next().unwrap_or_default();
         let compiled = compile_form(&parse(input).unwrap()).unwrap();

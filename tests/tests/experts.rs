@@ -230,3 +230,25 @@ fn what_is_no_number_chooses_an_expert_that_exists() {
     assert_eq!(chosen.iter().map(|chosen| chosen.expert).collect::<Vec<_>>(), [1, 2, 0]);
     assert_eq!(chosen[0].weight, chosen[1].weight);
 }
+
+#[test]
+fn experts_that_are_not_ternary_are_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let from = tern_tests::fixtures::fixture("qwen3moe-ternary");
+    std::fs::copy(from.join("config.json"), dir.path().join("config.json")).expect("a copy");
+    let mut bytes = std::fs::read(from.join("model.safetensors")).expect("a fixture");
+    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes")) as usize;
+    let json: serde_json::Value = serde_json::from_slice(&bytes[8..header]).expect("JSON");
+    let name = "model.layers.1.mlp.experts.3.up_proj.weight";
+    let at = header + json[name]["data_offsets"][0].as_u64().expect("a place") as usize;
+    // Half of a weight that is not zero.
+    let weights = bytes[at..].as_chunks::<2>().0;
+    let nth = weights.iter().position(|w| half::f16::from_le_bytes(*w).to_f32() != 0.0).expect("a weight");
+    let weight = half::f16::from_le_bytes(weights[nth]).to_f32() / 2.0;
+    bytes[at + 2 * nth..][..2].copy_from_slice(&half::f16::from_f32(weight).to_le_bytes());
+    std::fs::write(dir.path().join("model.safetensors"), bytes).expect("written");
+    let checkpoint = Checkpoint::open(dir.path()).expect("it opens");
+    let options = tern_compiler::import::ImportOptions::default();
+    let error = tern_compiler::import::import(&checkpoint, &options).expect_err("it is not ternary").to_string();
+    assert!(error.contains(name), "{error}");
+}

@@ -65,7 +65,7 @@ impl Client {
         if token.as_ref().is_some_and(|token| !token.bytes().all(|b| b.is_ascii_graphic())) {
             bail!("HF_TOKEN has characters that no token has");
         }
-        let patience = PATIENCE.min(window);
+        let patience = if window.is_zero() { PATIENCE } else { PATIENCE.min(window) };
         let config = Agent::config_builder()
             .http_status_as_error(false)
             // Redirects are followed here, where it is known whom the token is for.

@@ -170,7 +170,13 @@ impl<'c> Builder<'c> {
         let activations = self.config.quantization.activations;
         let group = match (scales, activations) {
             (Scales::Tensor(scale), Activations::I8) => {
-                let scale = Some(F32::new(scale * beside));
+                let factor = scale * beside;
+                if !factor.is_finite() {
+                    let found = format!("a scale of {scale} in the matrix and of {beside} beside it");
+                    let fault = Fault::new(self.source(), found, "scales whose product f32 holds").tensor(name);
+                    return Err(Error::input(fault.next("the weights are damaged: fetch them again")));
+                }
+                let scale = Some(F32::new(factor));
                 let weight = self.declare(name, DType::Trit, &[rows, cols], scale, origin);
                 return self.quantised_product(x, weight);
             }

@@ -2,13 +2,15 @@
 //!
 //! In: the importer's findings. Out: [`ModelFacts`], which serialises to the JSON of `tern inspect`.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
 use super::config::{Architecture, Config};
 use super::generation::Generation;
 use super::quantization::{Activations, ScaleRule, WeightFormat};
-use crate::graph::{DType, Graph, Op, Operand, RopeScaling, RopeSpec};
+use crate::graph::{DType, Graph, Op, Operand, RopeScaling, RopeSpec, ValueId, WeightId};
 
 /// Facts about a model.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -80,19 +82,30 @@ impl Matrices {
     /// Those of a graph in source form.
     pub(super) fn of(graph: &Graph) -> Self {
         let mut all = Self::default();
-        for decl in &graph.weights {
+        let mut others = BTreeSet::new();
+        for (at, decl) in graph.weights.iter().enumerate() {
             all.ternary = all.ternary.saturating_add(u32::from(decl.ty.dtype == DType::Trit));
             if decl.ty.dtype == DType::U4 {
                 all.quant4 = all.quant4.saturating_add(1);
-                all.first_dense.get_or_insert_with(|| decl.name.clone());
+                others.insert(WeightId(at as u32));
             }
         }
-        for node in graph.nodes.iter().filter(|node| node.op == Op::Widen && node.block.is_some()) {
-            all.dense = all.dense.saturating_add(1);
-            if let (None, Some(Operand::Weight(weight))) = (&all.first_dense, node.operands.first()) {
-                all.first_dense = Some(graph.weight(*weight).name.clone());
+        // What chooses among experts is dense by design.
+        let routers: Vec<ValueId> = graph
+            .nodes
+            .iter()
+            .filter(|node| matches!(node.op, Op::Route { .. }))
+            .filter_map(|node| node.operands.first().and_then(value))
+            .filter_map(|logits| graph.nodes.get(logits.0 as usize)?.operands.get(1).and_then(value))
+            .collect();
+        for (at, node) in graph.nodes.iter().enumerate() {
+            let is_matrix = node.op == Op::Widen && node.block.is_some() && !routers.contains(&ValueId(at as u32));
+            if let (true, Some(Operand::Weight(weight))) = (is_matrix, node.operands.first()) {
+                all.dense = all.dense.saturating_add(1);
+                others.insert(*weight);
             }
         }
+        all.first_dense = others.first().map(|weight| graph.weight(*weight).name.clone());
         all
     }
 }
@@ -108,6 +121,13 @@ pub struct ExpertFacts {
     pub intermediate: u32,
     /// Layers that have experts.
     pub layers: u32,
+}
+
+fn value(operand: &Operand) -> Option<ValueId> {
+    match operand {
+        Operand::Value(id) => Some(*id),
+        Operand::Weight(_) => None,
+    }
 }
 
 impl ModelFacts {

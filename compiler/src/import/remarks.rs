@@ -25,7 +25,8 @@ fn rounding(facts: &ModelFacts) -> Option<&'static str> {
     }
     match facts.format {
         WeightFormat::DenseTernary => Some(
-            "the model was trained without quantised activations: they are rounded to i8; --activations f32 is exact",
+            "the files do not say that activations were quantised in training: they are rounded to i8; --activations f32 leaves them \
+             as they are",
         ),
         WeightFormat::Gguf if facts.architecture != Architecture::BitNet && facts.embedding.is_none() => Some(
             "the file does not say whether activations were quantised in training: they are rounded to i8; --activations \

@@ -15,7 +15,7 @@ use super::gguf_config::Signs;
 use crate::checkpoint::gguf::types::quant4::{self, Factor};
 use crate::checkpoint::matrix::Matrix;
 use crate::checkpoint::packed4::{self, Packing4};
-use crate::checkpoint::{Checkpoint, Tensor, absmean, dense, packed};
+use crate::checkpoint::{Checkpoint, Fault, Tensor, absmean, dense, packed};
 use crate::graph::rope_table::rope_table;
 use crate::graph::{DType, DenseType, Origin, TensorType, WeightDecl, WeightId};
 use crate::weights::{Dense, DenseShape, Trits, WeightData, WeightError};
@@ -269,6 +269,12 @@ impl CheckpointWeights {
         }
         if let Some(beside) = self.quantisers.get(&weight) {
             factors.iter_mut().for_each(|factor| *factor *= beside);
+            if let Some(at) = factors.iter().position(|factor| !factor.is_finite()) {
+                let found = format!("factor {at} of those that were read, times {beside} beside them, is not finite");
+                let fault = Fault::new(self.checkpoint.name(), found, "scales whose product f32 holds");
+                let fault = fault.tensor(decl.name.as_str()).next("the weights are damaged: fetch them again");
+                return Err(Error::input(fault));
+            }
         }
         Ok(factors)
     }

@@ -121,7 +121,11 @@ impl Builder<'_> {
             self.check_ternary(&tensor)?;
             self.check_shape(&tensor, &[rows, cols])?;
             let order = self.dialect().row_order(name);
-            all.push(Matrix::new(tensor, [rows as usize, cols as usize], order)?.scales()?);
+            let scales = Matrix::new(tensor, [rows as usize, cols as usize], order)?.scales()?;
+            if let Scales::Nowhere(place) = scales {
+                return Err(place.refusal(&tensor).into());
+            }
+            all.push(scales);
             self.checkpoint.release(tensor.name(), 0..tensor.len_bytes());
         }
         let origin = Origin::DenseTernary;

@@ -22,6 +22,8 @@ use crate::graph::{F32, RopeScaling, RopeSpec};
 pub(super) const INPUT_NORM: &str = "blk.0.attn_q_norm_in.weight";
 /// The state of the last token, as files number the ways to pool.
 const LAST: u64 = 3;
+/// -1, as programs write it that know no sign.
+const UNSET: u64 = u32::MAX as u64;
 /// Gemma 3: each such layer sees everything.
 const PATTERN: u32 = 6;
 /// The base of the rotary embedding of the others.
@@ -30,14 +32,20 @@ const LOCAL_THETA: f32 = 10_000.0;
 const LEAST_WINDOW: u32 = 512;
 const WINDOW: &str = "attention.sliding_window";
 const SCALAR: &str = "attention.query_pre_attn_scalar";
+/// The base of layers that see a window.
+const LOCAL_BASE: &str = "rope.freq_base_swa";
+/// Lengths of heads in such layers.
+const LOCAL_LENGTHS: [&str; 3] = ["rope.dimension_count_swa", "attention.key_length_swa", "attention.value_length_swa"];
+const UNDERSTOOD: &[&str] =
+    &["pooling_type", WINDOW, SCALAR, LOCAL_BASE, LOCAL_LENGTHS[0], LOCAL_LENGTHS[1], LOCAL_LENGTHS[2]];
 
 /// Whether the model called `name` gives the last token's state; 0 and no such key stand for a language model.
 pub(super) fn pools(metadata: &Metadata, name: &str) -> Result<bool, Error> {
     let key = format!("{name}.pooling_type");
-    // What is no such number is not set, or refused with all other keys.
+    // What is no such number is not set, or refused with all other keys; -1, with or without a sign, was never set.
     match metadata.get(&key).and_then(Value::as_u64) {
         Some(LAST) => Ok(true),
-        None | Some(0) => Ok(false),
+        None | Some(0 | UNSET) => Ok(false),
         Some(_) => {
             let fault = metadata.fault(&key, "3, the last token's state");
             let advice = "tern pools the last token's state only; a converter that found no 1_Pooling/config.json writes \
@@ -66,7 +74,16 @@ pub(super) fn understood(
         | Architecture::Mixtral => Ok((None, None, &[])),
         Architecture::Qwen3Embedding => Ok((None, None, &["pooling_type"])),
         Architecture::Gemma3Embedding => {
-            let local = RopeSpec { theta: F32::new(LOCAL_THETA), scaling: RopeScaling::None };
+            let theta = match keys.within(LOCAL_BASE, 1.0..=1e12)? {
+                Some(theta) => theta,
+                None => F32::new(LOCAL_THETA),
+            };
+            let local = RopeSpec { theta, scaling: RopeScaling::None };
+            for key in LOCAL_LENGTHS {
+                if keys.u32(key, 0..=u32::MAX)?.is_some_and(|length| length != head_dim) {
+                    return Err(Error::unsupported(keys.fault(key, format!("{head_dim}, the length of every head"))));
+                }
+            }
             let stated = keys.u32(WINDOW, 1..=u32::MAX)?;
             if stated.is_none() && rope != local {
                 let fault = keys.fault(WINDOW, "the positions that most layers see");
@@ -79,7 +96,7 @@ pub(super) fn understood(
                 Some(scalar) => scalar,
                 None => F32::new(head_dim as f32),
             };
-            Ok((Some(window), Some(scale_of(scalar)), &["pooling_type", WINDOW, SCALAR]))
+            Ok((Some(window), Some(scale_of(scalar)), UNDERSTOOD))
         }
     }
 }

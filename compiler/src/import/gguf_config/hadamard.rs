@@ -166,7 +166,7 @@ fn explicit(metadata: &Metadata, block: u32) -> Result<Signs, Error> {
             fault.found = format!("{width}, with {} signs left", left.len());
             return Err(Error::input(fault.next(ADVICE)));
         };
-        if these.iter().any(|sign| sign.abs() != 1) {
+        if these.iter().any(|sign| !matches!(sign, 1 | -1)) {
             let mut fault = metadata.fault(VALUES, "1 and -1 alone");
             fault.found = format!("another number among the signs of width {width}");
             return Err(Error::input(fault.next(ADVICE)));
