@@ -194,8 +194,8 @@ mod tests {
         assert_eq!(read(new).expect("valid").1, Some(window));
 
         let mut contradictory = old;
-        let types = contradictory.get_mut("layer_types").expect("there");
-        *types = json!(["full_attention", "full_attention", "full_attention", "sliding_attention"]);
+        let types = json!(["full_attention", "full_attention", "full_attention", "sliding_attention"]);
+        contradictory.as_object_mut().expect("an object").insert("layer_types".to_owned(), types);
         assert!(read(contradictory).is_err());
     }
 
