@@ -22,6 +22,8 @@ use super::tensor::{StoredType, Tensor};
 
 /// Codes of a word.
 const PER_WORD: usize = 8;
+/// The largest code.
+const MAX_NIBBLE: u8 = 15;
 /// Which nibble of a word of AWQ an output is.
 const AWQ_NIBBLE: [usize; PER_WORD] = [0, 4, 1, 5, 2, 6, 3, 7];
 
@@ -125,14 +127,31 @@ impl<'c> Matrix<'c> {
                 let zero = match self.packing {
                     Packing4::Awq => nibble(&self.zeros, self.rows, group, row, true)?,
                     Packing4::Gptq { less_one } => {
-                        nibble(&self.zeros, self.rows, group, row, false)?.saturating_add(u8::from(less_one))
+                        let stored = nibble(&self.zeros, self.rows, group, row, false)?;
+                        if less_one && stored == MAX_NIBBLE {
+                            return Err(self.ambiguous_zero(row, group));
+                        }
+                        stored.saturating_add(u8::from(less_one))
                     }
                 };
                 // Exact: a scale of at most 16 bits, or any times a power of two; else rounded once.
-                all.push(if which == Factor::Scale { scale } else { -(scale * f32::from(zero)) });
+                let offset = -(scale * f32::from(zero));
+                if !offset.is_finite() {
+                    let found = format!("a scale of {scale} and a zero point of {zero} (row {row}, group {group})");
+                    let fault = self.scales.fault(found, "a product that f32 holds");
+                    return Err(Error::input(fault.next("the weights are damaged: fetch them again")));
+                }
+                all.push(if which == Factor::Scale { scale } else { offset });
             }
         }
         Ok(all)
+    }
+
+    /// Of a zero point that is stored less one: 15 stands for 0 with some programs and for 16 with others.
+    fn ambiguous_zero(&self, row: usize, group: usize) -> Error {
+        let found = format!("a zero point stored as {MAX_NIBBLE} (row {row}, group {group})");
+        let fault = self.zeros.fault(found, "0 to 14, as checkpoint_format \"gptq\" stores a zero point less one");
+        Error::unsupported(fault.next("programs disagree whether it is 0 or 16: store the model as gptq_v2"))
     }
 }
 
@@ -184,11 +203,13 @@ mod tests {
     fn codes_and_zero_points_come_back() {
         let (rows, cols, group) = (24usize, 64usize, 32usize);
         let q = |n: usize, k: usize| ((n * 5 + k * 3 + n * k) % 16) as u32;
-        let z = |n: usize, g: usize| ((n * 7 + g) % 16) as u32;
         let s = |n: usize, g: usize| half::f16::from_f32(0.01 + n as f32 / 64.0 + g as f32 / 8.0);
         const ORDER: [usize; 8] = [0, 2, 4, 6, 1, 3, 5, 7];
         for packing in [Packing4::Awq, Packing4::Gptq { less_one: true }, Packing4::Gptq { less_one: false }] {
             let is_awq = packing == Packing4::Awq;
+            // What is stored less one is not stored as 15.
+            let zeros = if packing == (Packing4::Gptq { less_one: true }) { 15 } else { 16 };
+            let z = |n: usize, g: usize| ((n * 7 + g) % zeros) as u32;
             let along_outputs = |lines: usize, value: &dyn Fn(usize, usize) -> u32| -> Vec<u8> {
                 let mut words = vec![0u32; lines * rows / 8];
                 for line in 0..lines {

@@ -30,6 +30,9 @@ use crate::graph::{
     WeightId,
 };
 
+/// The most columns of a group of four-bit weights (C1 of `quant4_group_linear`).
+const MAX_GROUP: u32 = 8192;
+
 /// A graph in the making.
 pub(super) struct Builder<'c> {
     checkpoint: &'c Checkpoint,
@@ -95,9 +98,9 @@ impl<'c> Builder<'c> {
         if matches!(self.config.quantization.format, WeightFormat::DenseTernary | WeightFormat::Gguf) {
             return self.weight_only(x, &format!("{name}.weight"), [outputs, inputs]);
         }
-        if let Some(Four { packing, group }) = self.config.quantization.four {
-            let group = group.unwrap_or(inputs);
-            self.packed4(packing, name, [outputs, inputs], group)?;
+        if let Some(four) = self.config.quantization.four {
+            let group = four.group.unwrap_or(inputs);
+            self.packed4(four, name, [outputs, inputs], group)?;
             return self.quant4_product(x, &format!("{name}.qweight"), [outputs, inputs], group);
         }
         let weight = self.ternary(name, outputs, inputs)?;
@@ -105,7 +108,14 @@ impl<'c> Builder<'c> {
     }
 
     /// Finds the tensors of a layer of AWQ or GPTQ, and checks them.
-    fn packed4(&mut self, packing: Packing4, name: &str, shape: [u32; 2], group: u32) -> Result<(), Error> {
+    fn packed4(&mut self, four: Four, name: &str, shape: [u32; 2], group: u32) -> Result<(), Error> {
+        if group > MAX_GROUP {
+            let found = format!("{name}: one group of {group} columns");
+            let fault =
+                Fault::new(self.source(), found, format!("groups of at most {MAX_GROUP} columns")).key("group_size");
+            return Err(Error::unsupported(fault));
+        }
+        let packing = four.packing;
         let [words, zeros, scales] = packed4_names(name).map(|name| self.find(&name));
         let [rows, cols] = shape.map(|n| n as usize);
         if let (Some(words), Some(zeros), Some(scales)) = (words, zeros, scales) {
@@ -115,6 +125,8 @@ impl<'c> Builder<'c> {
         if let (Packing4::Gptq { .. }, Some(groups)) = (packing, self.checkpoint.tensor(&order)) {
             packed4::check_order(&groups, cols, group as usize)?;
             self.used.insert(order);
+        } else if four.may_be_out_of_order {
+            self.missing.push(order);
         }
         Ok(())
     }

@@ -97,10 +97,10 @@ pub(super) fn gemma3(fields: &mut Fields<'_>, layers: u32, trained: u32) -> Resu
     let size = fields.u32("sliding_window", 1..=u32::MAX)?;
     let local_layers = local_layers(fields, layers)?;
     let window = match (size, local_layers) {
-        (Some(positions), Some(layers)) if layers.contains(&true) => Some(Window { positions, layers, rope: local }),
         (_, Some(layers)) if !layers.contains(&true) => None,
-        (None, None) => None,
-        (Some(_), _) => return Err(fields.missing("layer_types", "which layers see a window only")),
+        (Some(positions), Some(layers)) => Some(Window { positions, layers, rope: local }),
+        // The class has a window of its own.
+        (_, None) => return Err(fields.missing("layer_types", "which layers see a window only")),
         (None, Some(_)) => return Err(fields.missing("sliding_window", "the positions that a window has")),
     };
     Ok((rope, window))

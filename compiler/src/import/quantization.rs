@@ -106,6 +106,8 @@ pub(super) struct Four {
     pub(super) packing: Packing4,
     /// `None`: all columns.
     pub(super) group: Option<u32>,
+    /// Whether inputs may be in another order than their groups: the files must say that they are not.
+    pub(super) may_be_out_of_order: bool,
 }
 
 /// What tern compiles, for the error messages.
@@ -215,6 +217,7 @@ fn four_bits(fields: &mut Fields<'_>, wanted: Option<Activations>) -> Result<Qua
     if !all && !group.is_some_and(|group| group.is_multiple_of(16)) {
         return Err(Error::unsupported(fields.fault("group_size", "a multiple of 16 up to 8192, or -1")));
     }
+    let mut may_be_out_of_order = false;
     let packing = if is_awq {
         if !matches!(fields.text("version")?, None | Some("gemm" | "GEMM")) {
             return Err(Error::unsupported(fields.fault("version", "\"gemm\"")));
@@ -227,8 +230,9 @@ fn four_bits(fields: &mut Fields<'_>, wanted: Option<Activations>) -> Result<Qua
         }
         Packing4::Awq
     } else {
-        // How it was quantised changes nothing now; the order of inputs is looked at in the tensors.
-        for key in ["sym", "desc_act", "true_sequential", "static_groups"] {
+        // The order of inputs is looked at in the tensors; how it was quantised otherwise changes nothing now.
+        may_be_out_of_order = fields.boolean("desc_act")? == Some(true);
+        for key in ["sym", "true_sequential", "static_groups"] {
             fields.boolean(key)?;
         }
         if fields.boolean("lm_head")? == Some(true) {
@@ -257,7 +261,7 @@ fn four_bits(fields: &mut Fields<'_>, wanted: Option<Activations>) -> Result<Qua
         input_norm_eps: None,
         activations: Activations::I8,
         may_be_dense: false,
-        four: Some(Four { packing, group }),
+        four: Some(Four { packing, group, may_be_out_of_order }),
     })
 }
 
