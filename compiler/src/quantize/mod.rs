@@ -95,18 +95,18 @@ impl Masters {
     pub fn new(checkpoint: &Checkpoint) -> Result<Self, Error> {
         let mut imported = import(checkpoint, &ImportOptions::default())?;
         refuse_ternary(checkpoint, &imported)?;
+        let is_four = |decl: &&WeightDecl| decl.origin == Origin::Quant4;
+        if let Some(decl) = imported.graph.weights.iter().find(is_four) {
+            let fault =
+                Fault::new(checkpoint.name(), "weights of four bits", "dense matrices").tensor(decl.name.as_str());
+            return Err(Error::unsupported(fault.next("quantise the model that it was made from")));
+        }
         if checkpoint.gguf().is_some() {
             // Blocks of more bits are decoded to f32 then, and not rounded to f16 on the way.
             let options = ImportOptions { activations: Some(Activations::F32), ..ImportOptions::default() };
             let facts = imported.facts;
             imported = import(checkpoint, &options)?;
             imported.facts = facts;
-        }
-        let is_four = |decl: &&WeightDecl| decl.origin == Origin::Quant4;
-        if let Some(decl) = imported.graph.weights.iter().find(is_four) {
-            let fault =
-                Fault::new(checkpoint.name(), "weights of four bits", "dense matrices").tensor(decl.name.as_str());
-            return Err(Error::unsupported(fault.next("quantise the model that it was made from")));
         }
         let mut matrices = Vec::new();
         for id in dense_matrices(&imported.graph) {
