@@ -80,13 +80,16 @@ fn dense_bodies_are_read_in_every_plain_type() {
     assert_eq!(f32s, f16s);
     assert_eq!(f32s, bf16s);
     assert!(f32s.1.zero > 0 && f32s.1.minus > 0, "{:?}", f32s.1);
-    // A fourth magnitude is no scale of trits.
+    // A fourth magnitude is no scale of trits: that matrix is dense, and said to be.
     for id in [0, 1, 30] {
-        let odd = |f: &mut File| {
-            let bytes = quant(id, 0.5);
-            tensor(f, "blk.0.ffn_up.weight").data[..bytes.len()].copy_from_slice(&bytes);
-        };
-        refused(body(id), odd, &["tensor \"blk.0.ffn_up.weight\""]);
+        let (mut file, bytes) = (body(id), quant(id, 0.5));
+        tensor(&mut file, "blk.0.ffn_up.weight").data[..bytes.len()].copy_from_slice(&bytes);
+        let made = imported(&file).unwrap_or_else(|e| panic!("{id}: {e}"));
+        let matrices = &made.facts.matrices;
+        assert_eq!((matrices.dense, matrices.quant4), (1, 0), "{id}");
+        let name = "model.layers.0.mlp.up_proj.weight";
+        assert_eq!(matrices.first_dense.as_deref(), Some(name), "{id}");
+        assert!(made.remarks.iter().any(|text| text.contains(name)), "{:?}", made.remarks);
     }
 }
 
@@ -242,10 +245,10 @@ fn refused_types_come_with_their_numbers() {
     };
     refused(
         llama(),
-        change("blk.0.ffn_up.weight", 3, elems / 32 * 20),
+        change("blk.0.ffn_up.weight", 9, elems / 32 * 36),
         &[
             "tensor \"blk.0.ffn_up.weight\"",
-            "2560 bytes, type id 3, Q4_1, shape [64, 64]",
+            "4608 bytes, type id 9, Q8_1, shape [64, 64]",
             "Q2_0 of 1152 bytes",
             "F32 of 16384",
             "take a file",

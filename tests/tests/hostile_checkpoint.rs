@@ -234,7 +234,7 @@ fn config_values_that_change_the_meaning_are_refused() {
         (llama.clone(), "hidden_act", json!("relu2")),
         (packed(), "rope_scaling", json!({"rope_type": "longrope"})),
         (packed(), "quantization_config", json!({"quant_method": "awq"})),
-        (packed(), "architectures", json!(["Qwen3MoeForCausalLM"])),
+        (packed(), "architectures", json!(["Qwen2MoeForCausalLM"])),
         (packed(), "tie_word_embeddings", json!(1)),
         (packed(), "head_dim", json!(7)),
         (packed(), "num_key_value_heads", json!(5)),
