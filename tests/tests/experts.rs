@@ -220,6 +220,20 @@ fn decoding_reads_the_experts_of_a_token_only() {
 }
 
 #[test]
+fn dense_matrices_are_of_the_body_and_routers_are_not() {
+    let traffic = |loaded: &Loaded| {
+        let (lowered, _) = loaded.compile(&options_for(targets()[0]));
+        Traffic::of(&lowered.schedule)
+    };
+    let dense = traffic(&Loaded::fixture("llama-dense"));
+    let bits = 8.0 * dense.body_bytes as f64 / dense.body_weights as f64;
+    assert!(dense.dense_bytes == 0 && bits > 8.0, "{bits} bits a weight of f16, bf16 and f32");
+    let routed = traffic(&Moe { hidden: 64, intermediate: 96, ..SMALL }.load(None));
+    let bits = 8.0 * routed.body_bytes as f64 / routed.body_weights as f64;
+    assert!(routed.dense_bytes > 0 && bits < 4.0, "{bits} bits a weight of trits");
+}
+
+#[test]
 fn what_is_no_number_chooses_an_expert_that_exists() {
     for logits in [[f32::NAN; 3], [f32::NAN, 1.0, f32::NAN], [f32::INFINITY, f32::NAN, f32::NEG_INFINITY]] {
         for top_k in 1..=3 {

@@ -161,7 +161,7 @@ pub struct Traffic {
     pub expert_bytes: u64,
     /// The same of all experts.
     pub all_expert_bytes: u64,
-    /// Dense matrices within the model, such as those that choose experts: once per step.
+    /// The dense matrices that choose experts: once per step.
     pub dense_bytes: u64,
     /// Gains of norms, once per step.
     pub vector_bytes: u64,
@@ -178,6 +178,12 @@ impl Traffic {
         let mut traffic = Traffic { kv_elems, ..Traffic::default() };
         // Tables of which a token's row is looked up: calls share it.
         let mut looked_up = BTreeSet::new();
+        // How many experts routers choose among: rows of a dense matrix that is none of the body's.
+        let routed: BTreeSet<u32> = schedule
+            .kernels
+            .iter()
+            .filter_map(|kernel| if let KernelKind::Route { experts, .. } = kernel { Some(*experts) } else { None })
+            .collect();
         for call in schedule.phases.iter().flat_map(|phase| &phase.calls) {
             let Some(kernel) = kernel_of(schedule, call) else { continue };
             let placed = |slot| {
@@ -188,7 +194,9 @@ impl Traffic {
             if let KernelKind::AddSub { rows, cols, .. } = kernel {
                 traffic.body_weights += u64::from(*rows) * u64::from(*cols);
             }
-            if matches!(kernel, KernelKind::Dense { .. }) && !call.args.contains(&Arg::Logits) {
+            if matches!(kernel, KernelKind::Dense { rows, .. } if routed.contains(rows))
+                && !call.args.contains(&Arg::Logits)
+            {
                 traffic.dense_bytes += placed(Slot::Decode).map_or(0, |placed| placed.layout.bytes());
                 continue;
             }
