@@ -169,7 +169,7 @@ pub static KNOBS: &[KnobSpec] = &[
         env: "TERN_PULL_SECONDS",
         kind: KnobKind::Number { min: 0, max: 86400 },
         default: "60",
-        doc: "The seconds in which at least 64 KiB of a file must come from a hub, or `tern pull` gives up; 0 waits for ever. What came is kept.",
+        doc: "The seconds in which at least 64 KiB of a file must come from a hub, or `tern pull` gives up; 0 waits for ever, but not for a hub that answers nothing at all. What came is kept.",
     },
     KnobSpec {
         name: "perf-map",
