@@ -9,7 +9,7 @@
 use std::fmt::Write as _;
 
 use crate::error::{Error, Result};
-use crate::generated::abi::{StateBytesFn, StateInitFn, StepFn, TruncateFn};
+use crate::generated::abi::{BatchFn, StateBytesFn, StateInitFn, StepFn, TruncateFn};
 use crate::memory::{Block, HugePages};
 use crate::model::EntryPoints;
 
@@ -32,6 +32,8 @@ pub struct Symbol {
 pub struct Entries {
     /// One forward pass.
     pub step: u64,
+    /// One forward pass over several texts.
+    pub batch: u64,
     /// The size of a state.
     pub state_bytes: u64,
     /// Makes a zeroed block a state.
@@ -42,9 +44,10 @@ pub struct Entries {
 
 impl Entries {
     /// All of them with their names in the ABI.
-    pub fn named(&self) -> [(&'static str, u64); 4] {
+    pub fn named(&self) -> [(&'static str, u64); 5] {
         [
             ("step", self.step),
+            ("batch", self.batch),
             ("state_bytes", self.state_bytes),
             ("state_init", self.state_init),
             ("truncate", self.truncate),
@@ -105,12 +108,14 @@ impl Code {
     /// # Safety
     /// At these offsets functions must start that obey the ABI of [`crate::generated::abi`], made for a CPU like this one.
     pub unsafe fn entry_points(&self, entries: &Entries) -> Result<EntryPoints> {
-        let (step, state_bytes) = (self.address(entries.step)?, self.address(entries.state_bytes)?);
+        let (step, batch) = (self.address(entries.step)?, self.address(entries.batch)?);
+        let state_bytes = self.address(entries.state_bytes)?;
         let (state_init, truncate) = (self.address(entries.state_init)?, self.address(entries.truncate)?);
         // SAFETY: promised by the caller; a function pointer is as wide as an address.
         unsafe {
             Ok(EntryPoints {
                 step: std::mem::transmute::<*const u8, StepFn>(step),
+                batch: std::mem::transmute::<*const u8, BatchFn>(batch),
                 state_bytes: std::mem::transmute::<*const u8, StateBytesFn>(state_bytes),
                 state_init: std::mem::transmute::<*const u8, StateInitFn>(state_init),
                 truncate: std::mem::transmute::<*const u8, TruncateFn>(truncate),

@@ -6,6 +6,7 @@
 use std::cmp::Ordering;
 
 use crate::error::{Error, Result};
+use crate::generated::abi;
 
 /// Which rows of logits a step gives: the `W` of the graph's types.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -19,6 +20,15 @@ pub enum Want {
 }
 
 impl Want {
+    /// What compiled code calls it.
+    pub fn code(self) -> u32 {
+        match self {
+            Want::None => abi::WANT_NONE,
+            Want::Last => abi::WANT_LAST,
+            Want::All => abi::WANT_ALL,
+        }
+    }
+
     /// Rows that a step over `tokens` tokens gives.
     pub fn rows(self, tokens: usize) -> usize {
         match self {

@@ -55,6 +55,14 @@ pub enum Error {
         /// Tokens that the context holds.
         context: usize,
     },
+    /// Input: texts that are longer together than a step.
+    #[error("the texts have {tokens} tokens together, a step takes {most}: give fewer at a time")]
+    StepTooLong {
+        /// Tokens of all of them.
+        tokens: usize,
+        /// The most that fit.
+        most: usize,
+    },
     /// Input: a context length that the model was not built for.
     #[error("a context of {asked} tokens was asked for, this model takes 1 to {max}")]
     BadContext {
@@ -249,6 +257,7 @@ impl Error {
             | Error::NoLogits
             | Error::TokenOutOfVocab { .. }
             | Error::ContextFull { .. }
+            | Error::StepTooLong { .. }
             | Error::BadContext { .. }
             | Error::BadSequence { .. }
             | Error::BadTruncation { .. }

@@ -9,7 +9,7 @@ use std::fmt;
 
 use crate::code::Code;
 use crate::error::{Error, Result};
-use crate::generated::abi::{StateBytesFn, StateInitFn, StepFn, TruncateFn};
+use crate::generated::abi::{BatchFn, StateBytesFn, StateInitFn, StepFn, TruncateFn};
 use crate::memory::Block;
 
 /// The functions of a compiled model.
@@ -17,6 +17,8 @@ use crate::memory::Block;
 pub struct EntryPoints {
     /// One forward pass.
     pub step: StepFn,
+    /// One forward pass over several texts.
+    pub batch: BatchFn,
     /// The size of a state.
     pub state_bytes: StateBytesFn,
     /// Makes a zeroed block a state.

@@ -16,7 +16,7 @@ pub use crate::engine::MAX_TOP_K;
 use crate::engine::{Engine, Want, check_step, check_top_k};
 use crate::error::{Error, Result};
 use crate::features;
-use crate::generated::abi;
+use crate::generated::abi::{self, Piece};
 pub use crate::kv::KvType;
 use crate::memory::{Block, HugePages, MIN_ALIGNMENT_BYTES};
 use crate::model::{Model, ModelInfo};
@@ -146,8 +146,8 @@ impl Session {
         check_step(ids, self.vocab(), self.len_of(seq)?, self.context as usize)?;
         self.resize_logits(want.rows(ids.len()).saturating_mul(row_elems))?;
         self.run_steps(seq, ids, |first_token, is_last| match want {
-            Want::All => (abi::WANT_ALL, first_token * row_elems),
-            Want::Last if is_last => (abi::WANT_LAST, 0),
+            Want::All => (want.code(), first_token * row_elems),
+            Want::Last if is_last => (want.code(), 0),
             Want::Last | Want::None => (abi::WANT_NONE, 0),
         })?;
         Ok(&self.logits)
@@ -188,7 +188,8 @@ impl Session {
         let mut done = 0;
         for step in ids.chunks(self.step_tokens()) {
             let (want, first_elem) = wanted(done, done + step.len() == ids.len());
-            if let Err(e) = self.run_step(seq, step, want, first_elem) {
+            let piece = Piece { n: step.len() as u32, pos: self.lens[seq as usize], seq, row: 0 };
+            if let Err(e) = self.run_step(&[piece], step, want, first_elem) {
                 self.truncate_in(seq, held)?;
                 return Err(e);
             }
@@ -196,6 +197,38 @@ impl Session {
             done += step.len();
         }
         Ok(())
+    }
+
+    /// Runs several whole texts in one step, so that weights are read once for all of them; the wanted rows of each, one text after
+    /// the other: of [`Want::Last`] one for each. Every row is what the text alone would give, bit for bit. The first sequence lends
+    /// its memory, and is empty before and after.
+    ///
+    /// # Errors
+    /// `EmptyPrompt` if there is no text or one is empty, `TokenOutOfVocab`, `ContextFull` if all together are longer than the context,
+    /// `StepTooLong` if they are longer than a step; `OutOfMemory` if the rows need too much.
+    pub fn step_texts(&mut self, texts: &[&[u32]], want: Want) -> Result<&[f32]> {
+        self.truncate_in(0, 0)?;
+        let mut pieces = Vec::with_capacity(texts.len());
+        let (mut ids, mut rows) = (Vec::new(), 0);
+        for text in texts {
+            check_step(text, self.vocab(), ids.len(), self.context as usize)?;
+            pieces.push(Piece { n: text.len() as u32, pos: 0, seq: 0, row: ids.len() as u32 });
+            ids.extend_from_slice(text);
+            rows += want.rows(text.len());
+        }
+        let most = self.step_tokens();
+        if ids.is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
+        if ids.len() > most {
+            return Err(Error::StepTooLong { tokens: ids.len(), most });
+        }
+        let row_elems = self.info().row_elems() as usize;
+        self.resize_logits(rows.saturating_mul(row_elems))?;
+        self.run_step(&pieces, &ids, want.code(), 0)?;
+        self.lens[0] = ids.len() as u32;
+        self.truncate_in(0, 0)?;
+        Ok(&self.logits)
     }
 
     /// Forgets all tokens of sequence `seq` from position `len` on.
@@ -251,17 +284,17 @@ impl Session {
         Ok(())
     }
 
-    /// One step on all threads; what is wanted goes to `logits[first_elem..]`.
-    fn run_step(&mut self, seq: u32, ids: &[u32], want: u32, first_elem: usize) -> Result<()> {
+    /// One step on all threads over `pieces`, whose tokens are `ids`; what is wanted goes to `logits[first_elem..]`.
+    fn run_step(&mut self, pieces: &[Piece], ids: &[u32], want: u32, first_elem: usize) -> Result<()> {
         let out = self.logits.get_mut(first_elem..).map_or(std::ptr::null_mut(), <[f32]>::as_mut_ptr);
         let call = StepCall {
-            step: self.model.entry.step,
+            batch: self.model.entry.batch,
             model: self.model.weights.as_ptr(),
             state: self.state.as_mut_ptr(),
             tokens: ids.as_ptr(),
             n: ids.len() as u32,
-            pos: self.lens[seq as usize],
-            seq,
+            pieces: pieces.as_ptr(),
+            n_pieces: pieces.len() as u32,
             want,
             out,
             n_threads: self.pool.n_threads() as u32,
@@ -272,7 +305,7 @@ impl Session {
         *lock(&self.current.call) = None;
         match self.current.status.load(Ordering::Relaxed) {
             abi::STATUS_OK => Ok(()),
-            status => Err(Error::Status { function: "step", status }),
+            status => Err(Error::Status { function: "batch", status }),
         }
     }
 }
@@ -305,7 +338,7 @@ impl Current {
             let ctx = std::ptr::from_ref(barrier).cast_mut().cast::<c_void>();
             // The ids and counts were checked; `logits` has room for all that `want` names; the barrier is this job's.
             // SAFETY: there is a call only while `run_step` waits for every thread to return from here: what it borrows,
-            // weights, state, ids and logits, outlives the call, and its `&mut self` keeps every other user away.
+            // weights, state, ids, pieces and logits, outlives the call, and its `&mut self` keeps every other user away.
             unsafe { call.enter(tid, meet, ctx) }
         };
         self.status.fetch_max(found, Ordering::Relaxed);
@@ -375,13 +408,14 @@ impl Engine for Session {
 /// The arguments of one step, but for those that differ between threads.
 #[derive(Clone, Copy)]
 struct StepCall {
-    step: abi::StepFn,
+    batch: abi::BatchFn,
     model: *const u8,
     state: *mut u8,
     tokens: *const u32,
+    /// Of all pieces.
     n: u32,
-    pos: u32,
-    seq: u32,
+    pieces: *const Piece,
+    n_pieces: u32,
     want: u32,
     out: *mut f32,
     n_threads: u32,
@@ -401,13 +435,12 @@ impl StepCall {
     unsafe fn enter(&self, tid: u32, meet: abi::BarrierFn, ctx: *mut c_void) -> u32 {
         // SAFETY: the caller's promise.
         unsafe {
-            (self.step)(
+            (self.batch)(
                 self.model,
                 self.state,
                 self.tokens,
-                self.n,
-                self.pos,
-                self.seq,
+                self.pieces,
+                self.n_pieces,
                 self.want,
                 self.out,
                 tid,

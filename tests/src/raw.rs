@@ -138,11 +138,11 @@ impl RawModel {
         accepted.expect("0 is never longer than a sequence")
     }
 
-    /// The f32 words that a step writes for `want` over `n` tokens.
-    fn out_elems(&self, n: u32, want: u32) -> usize {
+    /// The f32 words that a step writes for `want` over `n` tokens of `pieces` texts.
+    fn out_elems(&self, n: u32, pieces: usize, want: u32) -> usize {
         let vocab = self.schedule.vocab as usize;
         match (want & 0xff, want >> 8) {
-            (abi::WANT_LAST, 0) => vocab,
+            (abi::WANT_LAST, 0) => vocab * pieces,
             (abi::WANT_ALL, 0) => vocab * n.min(self.schedule.max_step_tokens) as usize,
             (abi::WANT_TOP_K, k) if k as usize <= vocab => 2 * k as usize,
             _ => 0,
@@ -171,7 +171,50 @@ impl RawModel {
     ) -> Vec<u32> {
         let max = self.schedule.max_step_tokens;
         assert!(request.n > max || request.tokens.len() >= request.n as usize, "too few tokens for {request:?}");
-        assert!(out.len() >= self.out_elems(request.n, request.want), "too little room for {request:?}");
+        assert!(out.len() >= self.out_elems(request.n, 1, request.want), "too little room for {request:?}");
+        let step = self.entries.step;
+        self.on_threads(state, out, n_threads, |tid, Addresses { model, state, out, barrier }| {
+            let Request { tokens, n, pos, seq, want } = request;
+            IS_LATE.set(late == Some(tid));
+            // SAFETY: all memory is borrowed until every thread has joined; the sizes were checked above; refused requests
+            // touch none of it.
+            unsafe { step(model, state, tokens.as_ptr(), n, pos, seq, want, out, tid, n_threads, meet, barrier) }
+        })
+    }
+
+    /// One step over several texts, whose `tokens` lie one piece after the other: what each thread returned.
+    ///
+    /// # Panics
+    /// As `step`.
+    pub fn batch(
+        &self,
+        state: &mut RawState,
+        tokens: &[u32],
+        pieces: &[abi::Piece],
+        want: u32,
+        out: &mut [f32],
+        n_threads: u32,
+    ) -> Vec<u32> {
+        let n = pieces.iter().fold(0_u32, |sum, piece| sum.saturating_add(piece.n));
+        let max = self.schedule.max_step_tokens;
+        assert!(n > max || tokens.len() >= n as usize, "too few tokens for {pieces:?}");
+        assert!(out.len() >= self.out_elems(n, pieces.len(), want), "too little room for {pieces:?}");
+        let batch = self.entries.batch;
+        self.on_threads(state, out, n_threads, |tid, Addresses { model, state, out, barrier }| {
+            let (ids, first, n_pieces) = (tokens.as_ptr(), pieces.as_ptr(), pieces.len() as u32);
+            // SAFETY: as of a step.
+            unsafe { batch(model, state, ids, first, n_pieces, want, out, tid, n_threads, meet, barrier) }
+        })
+    }
+
+    /// `enter` on so many threads: what each returned.
+    fn on_threads(
+        &self,
+        state: &mut RawState,
+        out: &mut [f32],
+        n_threads: u32,
+        enter: impl Fn(u32, Addresses) -> u32 + Sync,
+    ) -> Vec<u32> {
         let barrier = Barrier::new(n_threads as usize);
         let addresses = Addresses {
             model: self.weights.as_ptr(),
@@ -179,23 +222,16 @@ impl RawModel {
             out: out.as_mut_ptr(),
             barrier: (&raw const barrier).cast_mut().cast(),
         };
-        let step = self.entries.step;
-        let enter = |tid: u32| {
-            let Addresses { model, state, out, barrier } = *addresses.get();
-            let Request { tokens, n, pos, seq, want } = request;
-            IS_LATE.set(late == Some(tid));
-            // SAFETY: all memory is borrowed until every thread has joined; the sizes were checked above; refused requests
-            // touch none of it.
-            unsafe { step(model, state, tokens.as_ptr(), n, pos, seq, want, out, tid, n_threads, meet, barrier) }
-        };
+        let enter = |tid: u32| enter(tid, *addresses.get());
         let statuses = std::thread::scope(|scope| {
+            let enter = &enter;
             let others: Vec<_> = (1..n_threads).map(|tid| scope.spawn(move || enter(tid))).collect();
             let mut statuses = vec![enter(0)];
             statuses.extend(others.into_iter().map(|thread| thread.join().expect("a step does not panic")));
             statuses
         });
         let canary = &state.block.as_slice()[state.state_bytes..];
-        assert!(canary.iter().all(|byte| *byte == CANARY), "the step wrote behind the state: {request:?}");
+        assert!(canary.iter().all(|byte| *byte == CANARY), "the step wrote behind the state");
         statuses
     }
 }

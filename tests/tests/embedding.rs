@@ -175,6 +175,25 @@ fn what_is_not_known_for_sure_is_refused() {
         let error = import(&checkpoint, &ImportOptions::default()).map(|_| ()).expect_err("another way to pool");
         assert!(error.to_string().contains(want), "{error}");
     }
+    let with_modules = |modules: &[u8]| {
+        let files = ["config.json", "model.safetensors", "1_Pooling/config.json"].map(|name| (name, read(name)));
+        let files = files.into_iter().chain([("modules.json", modules.to_vec())]);
+        let checkpoint = Checkpoint::from_bytes("modules", files).expect("a checkpoint");
+        import(&checkpoint, &ImportOptions::default())
+    };
+    let modules = |kinds: &[&str]| {
+        let module =
+            |kind: &&str| json!({"idx": 0, "path": "", "type": format!("sentence_transformers.models.{kind}")});
+        with_modules(json!(kinds.iter().map(module).collect::<Vec<_>>()).to_string().as_bytes())
+    };
+    let remarks = |kinds: &[&str]| modules(kinds).expect("known modules").remarks;
+    assert!(!remarks(&["Transformer", "Pooling", "Normalize"]).iter().any(|remark| remark.contains("modules.json")));
+    assert!(remarks(&["Transformer", "Pooling"]).iter().any(|remark| remark.contains("no module Normalize")));
+    let error = modules(&["Transformer", "Pooling", "Dense"]).map(|_| ()).expect_err("a module more").to_string();
+    assert!(error.contains("modules.json") && error.contains("Dense"), "{error}");
+    for odd in ["{}", "[1]", "[{\"idx\": 0}]", "", "[[[["] {
+        assert!(with_modules(odd.as_bytes()).is_err(), "{odd}");
+    }
     let checkpoint = Checkpoint::open(&fixture(FIXTURES[0])).expect("a checkpoint");
     let activations = ImportOptions { activations: Some(Activations::F32), ..ImportOptions::default() };
     assert!(import(&checkpoint, &activations).is_err(), "it is defined with activations in i8");

@@ -90,7 +90,7 @@ fn an_object_asks_for_nothing() {
         assert!(file.sections().all(|section| section.relocations().next().is_none()), "a relocation");
         let mut global: Vec<_> = file.symbols().filter(|s| s.is_global()).map(|s| s.name().expect("a name")).collect();
         global.sort_unstable();
-        let want = ["info", "state_bytes", "state_init", "step", "tokens", "truncate", "weights"];
+        let want = ["batch", "info", "state_bytes", "state_init", "step", "tokens", "truncate", "weights"];
         assert_eq!(global, want.map(|name| format!("demo_{name}")));
         // Every byte of code but padding belongs to a function, and every function has a name for profilers.
         let text = file.section_by_name(".text").expect("code");
@@ -235,7 +235,7 @@ fn libraries_hold_the_same() {
     let mut exported: Vec<_> =
         file.dynamic_symbols().filter(|s| !s.is_local()).map(|s| s.name().expect("a name")).collect();
     exported.sort_unstable();
-    let want = ["info", "state_bytes", "state_init", "step", "tokens", "truncate", "weights"];
+    let want = ["batch", "info", "state_bytes", "state_init", "step", "tokens", "truncate", "weights"];
     assert_eq!(exported, want.map(|name| format!("demo_{name}")));
     assert!(file.imports().expect("a table").is_empty(), "the library asks for something");
     let program = shop.cc("cc", &chat(), "shared", &["-DPREFIX=demo", "-L.", "-ldemo", "-Wl,-rpath,$ORIGIN"]);

@@ -4,8 +4,8 @@
 //! texts that cannot be embedded are refused before a model is loaded, that a file is written whole or not at all, and that the
 //! bits are those of each text alone.
 //!
-//! Texts run one after the other, each on all threads: a step knows one sequence. What a text begins with like the one before is not
-//! computed again: its keys and values are still there.
+//! Neighbours run together, as many as one step takes, so that weights are read once for all of them. A text that needs steps of its
+//! own runs alone; what it begins with like one that ran alone before is not computed again: its keys and values are still there.
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -133,34 +133,70 @@ fn embed_all(
 ) -> Result<Done> {
     let total: usize = ids.iter().map(Vec::len).sum();
     let bar = Progress::new("embedding", total as u64);
+    let (most, elems) = (session.step_tokens().min(session.context()), session.info().row_elems() as usize);
     let mut done = Done::default();
     let mut before: &[u32] = &[];
+    let mut first = 0;
     session.truncate(0)?;
-    for (index, (text, ids)) in texts.iter().zip(ids).enumerate() {
-        // The last token is computed in any case: it is the result.
-        let same = before.iter().zip(ids).take_while(|(a, b)| a == b).count().min(ids.len().saturating_sub(1));
-        session.truncate(same)?;
-        done.held += same;
-        let mut rest = ids.get(same..).unwrap_or_default();
-        let step_toks = session.step_tokens().max(1);
-        while rest.len() > step_toks {
-            let (step, behind) = rest.split_at(step_toks);
-            check_stop(stop)?;
-            session.step(step, Want::None)?;
-            (rest, done.computed) = (behind, done.computed + step.len());
-            bar.set((done.computed + done.held) as u64, total as u64);
-        }
+    while let Some(rest) = ids.get(first..).filter(|rest| !rest.is_empty()) {
         check_stop(stop)?;
-        let embedding = session.step(rest, Want::Last)?;
-        if embedding.iter().any(|x| !x.is_finite()) {
-            bail!("{}: the model's embedding is not finite: its weights are damaged", text.place);
+        let together = &rest[..fitting(rest, most).max(1)];
+        let embeddings = if let [text] = together {
+            let embedding = embed_alone(session, text, before, &mut done, stop, &|done| bar.set(done, total as u64))?;
+            before = text;
+            embedding
+        } else {
+            let texts: Vec<&[u32]> = together.iter().map(Vec::as_slice).collect();
+            done.computed += texts.iter().map(|text| text.len()).sum::<usize>();
+            before = &[];
+            session.step_texts(&texts, Want::Last)?
+        };
+        for (index, (ids, embedding)) in (first..).zip(together.iter().zip(embeddings.chunks(elems))) {
+            if embedding.iter().any(|x| !x.is_finite()) {
+                bail!("{}: the model's embedding is not finite: its weights are damaged", texts[index].place);
+            }
+            sink.take(index, ids.len(), embedding)?;
         }
-        sink.take(index, ids.len(), embedding)?;
-        done.computed += rest.len();
-        before = ids;
+        first += together.len();
         bar.set((done.computed + done.held) as u64, total as u64);
     }
     Ok(done)
+}
+
+/// How many of the first texts have at most `most` tokens together.
+fn fitting(texts: &[Vec<u32>], most: usize) -> usize {
+    let lengths = texts.iter().scan(0, |sum, text| {
+        *sum += text.len();
+        Some(*sum)
+    });
+    lengths.take_while(|length| *length <= most).count()
+}
+
+/// Embeds a text in as many steps as it takes. What it begins with like `before` is there already; `tell` gets the tokens done.
+fn embed_alone<'s>(
+    session: &'s mut Session,
+    text: &[u32],
+    before: &[u32],
+    done: &mut Done,
+    stop: &AtomicBool,
+    tell: &dyn Fn(u64),
+) -> Result<&'s [f32]> {
+    // The last token is computed in any case: it is the result.
+    let same = before.iter().zip(text).take_while(|(a, b)| a == b).count().min(text.len().saturating_sub(1));
+    session.truncate(same)?;
+    done.held += same;
+    let mut rest = text.get(same..).unwrap_or_default();
+    let step_toks = session.step_tokens().max(1);
+    while rest.len() > step_toks {
+        let (step, behind) = rest.split_at(step_toks);
+        check_stop(stop)?;
+        session.step(step, Want::None)?;
+        (rest, done.computed) = (behind, done.computed + step.len());
+        tell((done.computed + done.held) as u64);
+    }
+    check_stop(stop)?;
+    done.computed += rest.len();
+    Ok(session.step(rest, Want::Last)?)
 }
 
 fn check_stop(stop: &AtomicBool) -> Result<()> {

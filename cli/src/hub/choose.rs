@@ -19,7 +19,14 @@ const CONFIG: &str = "config.json";
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 /// What the importer and the runtime read beside the weights.
-const BESIDE: [&str; 4] = ["generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
+const BESIDE: [&str; 6] = [
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "modules.json",
+    "1_Pooling/config.json",
+];
 /// The longest index that is read.
 const MAX_INDEX_BYTES: u64 = 64 << 20;
 /// GGUF files that an error lists.
@@ -193,6 +200,9 @@ mod tests {
         let names = ["README.md", CONFIG, SINGLE, "tokenizer.json", "consolidated.safetensors", "x.gguf", "evil.bin"];
         assert_eq!(chosen(&names, None).expect("files"), [CONFIG, "tokenizer.json", SINGLE]);
         assert_eq!(chosen(&names, Some("x.gguf")).expect("a file"), ["x.gguf"]);
+        let embeds = [CONFIG, SINGLE, "modules.json", "1_Pooling/config.json", "2_Dense/config.json"];
+        let taken = [CONFIG, "modules.json", "1_Pooling/config.json", SINGLE];
+        assert_eq!(chosen(&embeds, None).expect("files"), taken);
         assert_eq!(chosen(&[CONFIG, INDEX, "model-1.safetensors"], None).expect("files"), [CONFIG, INDEX]);
     }
 

@@ -162,6 +162,7 @@ pub(super) fn meta(built: &Built, imported: &Imported, checkpoint: Vec<Checkpoin
         packed: packed(built),
         entries: EntryOffsets {
             step: entries.step,
+            batch: entries.batch,
             state_bytes: entries.state_bytes,
             state_init: entries.state_init,
             truncate: entries.truncate,

@@ -54,6 +54,7 @@ const PIECE_BYTES: usize = 8 << 20;
 const TOKENIZER: &str = "tokenizer.json";
 /// How an embedding model pools, in a folder of its own.
 const POOLING: &str = "1_Pooling/config.json";
+const MODULES: &str = "modules.json";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const MAX_CONFIG_BYTES: u64 = 4 << 20;
 const MAX_INDEX_BYTES: u64 = 64 << 20;
@@ -77,6 +78,7 @@ struct Inner {
     tokenizer_config_json: Option<Vec<u8>>,
     chat_template_jinja: Option<Vec<u8>>,
     pooling_json: Option<Vec<u8>>,
+    modules_json: Option<Vec<u8>>,
     shards: Vec<Shard>,
     /// By tensor name: the shard's place in `shards`, and the entry.
     tensors: BTreeMap<String, (usize, Entry)>,
@@ -191,6 +193,7 @@ impl Checkpoint {
         let tokenizer_config_json = source.read(TOKENIZER_CONFIG, MAX_CONFIG_BYTES)?;
         let chat_template_jinja = source.read("chat_template.jinja", MAX_TEMPLATE_BYTES)?;
         let pooling_json = source.read(POOLING, MAX_CONFIG_BYTES)?;
+        let modules_json = source.read(MODULES, MAX_CONFIG_BYTES)?;
         let (shards, tensors) = open_shards(&mut source)?;
         let inner = Inner {
             name,
@@ -202,6 +205,7 @@ impl Checkpoint {
             tokenizer_config_json,
             chat_template_jinja,
             pooling_json,
+            modules_json,
             shards,
             tensors,
         };
@@ -239,6 +243,7 @@ impl Checkpoint {
             tokenizer_config_json: None,
             chat_template_jinja: None,
             pooling_json: None,
+            modules_json: None,
             shards: opened,
             tensors,
         };
@@ -281,6 +286,10 @@ impl Checkpoint {
     /// `1_Pooling/config.json`, as it is.
     pub fn pooling_json(&self) -> Option<&[u8]> {
         self.inner.pooling_json.as_deref()
+    }
+    /// `modules.json`, as it is.
+    pub fn modules_json(&self) -> Option<&[u8]> {
+        self.inner.modules_json.as_deref()
     }
     /// The tensor called `name`.
     pub fn tensor(&self, name: &str) -> Option<Tensor<'_>> {

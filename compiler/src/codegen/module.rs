@@ -65,6 +65,8 @@ const I64: Type = types::I64;
 
 /// Parameters of `step`.
 const STEP: &[Type] = &[I64, I64, I64, I32, I32, I32, I32, I64, I32, I32, I64, I64];
+/// Parameters of `batch`.
+const BATCH: &[Type] = &[I64, I64, I64, I64, I32, I32, I64, I32, I32, I64, I64];
 
 /// Compiles a model for one level, or for several of one architecture, the least first: then the state chooses among them.
 ///
@@ -81,23 +83,27 @@ pub fn compile(levels: &[Level<'_>], listing: Listing) -> Result<Compiled, Error
         }
     }
     let mut functions = Functions::new(least.target, listing);
-    let mut steps = Vec::new();
+    let mut batches = Vec::new();
     for level in levels {
         functions.set_target(level.target);
         let symbol = match levels {
-            [_] => "tern_step".to_owned(),
-            _ => format!("{}_step", level.target.isa.name()),
+            [_] => "tern_batch".to_owned(),
+            _ => format!("{}_batch", level.target.isa.name()),
         };
-        steps.push(functions.step(&symbol, level.schedule, &layout)?);
+        batches.push(functions.batch(&symbol, level.schedule, &layout)?);
     }
     functions.set_target(least.target);
-    let step = match steps[..] {
-        [step] => step,
-        _ => functions.entry("tern_step", STEP, I32, |b, module| {
-            let steps: Vec<_> = steps.iter().map(|id| module.declare_func_in_func(*id, b.func)).collect();
-            state::emit_dispatch(b, &layout, &steps);
+    let batch = match batches[..] {
+        [batch] => batch,
+        _ => functions.entry("tern_batch", BATCH, I32, |b, module| {
+            let batches: Vec<_> = batches.iter().map(|id| module.declare_func_in_func(*id, b.func)).collect();
+            state::emit_dispatch(b, &layout, &batches);
         })?,
     };
+    let step = functions.entry("tern_step", STEP, I32, |b, module| {
+        let batch = module.declare_func_in_func(batch, b.func);
+        step::emit_step(b, batch);
+    })?;
     let state_bytes = functions.entry("tern_state_bytes", &[I32, I32, I32], I64, |b, _| {
         state::emit_state_bytes(b, &layout);
     })?;
@@ -117,6 +123,7 @@ pub fn compile(levels: &[Level<'_>], listing: Listing) -> Result<Compiled, Error
     let (image, starts) = module.link()?;
     let entries = Entries {
         step: starts.of(step)?,
+        batch: starts.of(batch)?,
         state_bytes: starts.of(state_bytes)?,
         state_init: starts.of(state_init)?,
         truncate: starts.of(truncate)?,
@@ -208,12 +215,12 @@ impl<'t> Functions<'t> {
     }
 
     /// The kernels of a schedule and the step program that calls them.
-    fn step(&mut self, symbol: &str, schedule: &Schedule, layout: &StateLayout) -> Result<FuncId, Error> {
+    fn batch(&mut self, symbol: &str, schedule: &Schedule, layout: &StateLayout) -> Result<FuncId, Error> {
         let ids =
             schedule.kernels.iter().map(|kind| self.kernel(kind, &schedule.programs)).collect::<Result<Vec<_>, _>>()?;
         let top_k = self.kernel(&KernelKind::TopK, &[])?;
         let barrier = self.signature(&[I64], None);
-        self.entry(symbol, STEP, I32, |b, module| {
+        self.entry(symbol, BATCH, I32, |b, module| {
             let mut refer =
                 |id: FuncId, b: &mut FunctionBuilder<'_>| -> FuncRef { module.declare_func_in_func(id, b.func) };
             let callees = Callees {
@@ -221,7 +228,7 @@ impl<'t> Functions<'t> {
                 top_k: refer(top_k, b),
                 barrier: b.import_signature(barrier),
             };
-            step::emit_step(b, schedule, layout, callees);
+            step::emit_batch(b, schedule, layout, callees);
         })
     }
 

@@ -304,18 +304,18 @@ fn choose_level(b: &mut FunctionBuilder<'_>, levels: &[u32], features: Value, as
     level
 }
 
-/// The `step` of code of several levels: checks the state, then calls the one that the state was made for.
-pub fn emit_dispatch(b: &mut FunctionBuilder<'_>, l: &StateLayout, steps: &[FuncRef]) {
+/// The `batch` of code of several levels: checks the state, then calls the one that the state was made for.
+pub fn emit_dispatch(b: &mut FunctionBuilder<'_>, l: &StateLayout, batches: &[FuncRef]) {
     let p = start(b);
     let state = p[1];
     check_state(b, l, state);
     let level = b.ins().load(types::I32, flags(), state, LEVEL);
-    for (index, step) in steps.iter().enumerate() {
+    for (index, batch) in batches.iter().enumerate() {
         let (this, other) = (b.create_block(), b.create_block());
         let chosen = b.ins().icmp_imm_u(IntCC::Equal, level, index as i64);
         b.ins().brif(chosen, this, &[], other, &[]);
         b.switch_to_block(this);
-        let call = b.ins().call(*step, &p);
+        let call = b.ins().call(*batch, &p);
         let status = b.inst_results(call)[0];
         b.ins().return_(&[status]);
         b.switch_to_block(other);

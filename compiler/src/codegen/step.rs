@@ -1,13 +1,17 @@
 //! The step program: one function, run by every thread, that checks its request and calls the kernels phase by phase.
 //!
-//! ABI: `ir-specs/ABI.md`. Every thread makes the same checks on the same data, so all of them return the same status and
-//! none is left waiting at a barrier; the length of the sequence is written by thread 0 behind the last barrier.
+//! ABI: `ir-specs/ABI.md`. The program is `batch`; `step` is a batch of one piece. Every thread makes the same checks on the same
+//! data, so all of them return the same status and none is left waiting at a barrier; the lengths of the sequences are written by
+//! thread 0 behind the last barrier.
 
 mod experts;
 mod head;
+mod pieces;
 mod share;
 
-use std::collections::BTreeMap;
+pub use pieces::emit_step;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{FuncRef, InstBuilder, SigRef, StackSlotData, StackSlotKind, Value, types};
@@ -20,8 +24,9 @@ use super::state::{self, StateLayout};
 use crate::schedule::experts::{list_bytes, map_bytes};
 use crate::schedule::table::MAX_TABLE_THREADS;
 use crate::schedule::{
-    Arg, Call, Choice, KernelId, Many, Part, Phase, RowKind, RowSpace, Schedule, Single, Split, layout,
+    Arg, BufferId, Call, Choice, KernelId, Many, Part, Phase, RowKind, RowSpace, Schedule, Single, Split, layout,
 };
+use pieces::Pieces;
 use share::{Share, Work};
 
 /// What the program calls.
@@ -51,12 +56,11 @@ struct Step<'s> {
     is_coarse: Value,
     /// The argument struct, rewritten for every call.
     args: Value,
-    position: Value,
+    /// Texts that the tokens belong to.
+    pieces: Pieces,
     /// n, w and routed rows, 64-bit.
     rows: BTreeMap<RowSpace, Value>,
     kv_type: Value,
-    /// The cache of the step's sequence.
-    cache: Value,
     column_bytes: Value,
     tid: Value,
     n_threads: Value,
@@ -74,26 +78,25 @@ struct Step<'s> {
     is_shared: Value,
 }
 
-/// Writes the body of `step`.
-pub fn emit_step(b: &mut FunctionBuilder<'_>, schedule: &Schedule, l: &StateLayout, callees: Callees) {
+/// Writes the body of `batch`.
+pub fn emit_batch(b: &mut FunctionBuilder<'_>, schedule: &Schedule, l: &StateLayout, callees: Callees) {
     let p = state::start(b);
-    let [model, state, ids, n, pos, seq, want, out, tid, n_threads, barrier, barrier_ctx] =
+    let [model, state, ids, pieces, n_pieces, want, out, tid, n_threads, barrier, barrier_ctx] =
         std::array::from_fn(|i| p[i]);
     let no_such_thread = b.ins().icmp(IntCC::UnsignedGreaterThanOrEqual, tid, n_threads);
     state::fail_if(b, no_such_thread, abi::STATUS_BAD_THREAD);
-    let length_at = check_request(b, schedule, l, state, ids, [n, pos, seq, want]);
-
-    let n64 = b.ins().uextend(types::I64, n);
+    state::check_state(b, l, state);
+    let pieces = Pieces::new(b, schedule, [pieces, n_pieces]);
+    let n64 = pieces.check(b, schedule, l, state);
     let kind = b.ins().band_imm_u(want, 0xff);
-    let wanted = wanted_rows(b, kind, n64);
+    check_want(b, schedule, want);
+    pieces.check_want(b, kind);
+    check_ids(b, schedule, ids, n64);
+
+    let wanted = wanted_rows(b, kind, n64, pieces.count);
     let is_top_k = b.ins().icmp_imm_u(IntCC::Equal, kind, i64::from(abi::WANT_TOP_K));
     let own_logits = b.ins().iadd_imm_s(state, l.logits as i64);
     let logits = b.ins().select(is_top_k, own_logits, out);
-    let seq64 = b.ins().uextend(types::I64, seq);
-    let kv_offset = b.ins().load(types::I64, flags(), state, state::KV_OFFSET);
-    let seq_bytes = b.ins().load(types::I64, flags(), state, state::KV_SEQ_BYTES);
-    let seq_offset = b.ins().imul(seq64, seq_bytes);
-    let kv_offset = b.ins().iadd(kv_offset, seq_offset);
     let slots = schedule.phases.iter().flat_map(|p| &p.calls).map(|c| c.args.len()).max().unwrap_or(0);
     let slots = slots.max(head::ARGS) as u32;
     let slot = b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, slots * 8, 3));
@@ -121,10 +124,9 @@ pub fn emit_step(b: &mut FunctionBuilder<'_>, schedule: &Schedule, l: &StateLayo
         is_top_k,
         is_coarse,
         args: b.ins().stack_addr(types::I64, slot, 0),
-        position: b.ins().uextend(types::I64, pos),
+        pieces,
         rows: row_counts(b, schedule, n64, wanted),
         kv_type: b.ins().load(types::I32, flags(), state, state::KV_TYPE),
-        cache: b.ins().iadd(state, kv_offset),
         column_bytes: b.ins().load(types::I64, flags(), state, state::COLUMN_BYTES),
         tid: tid64,
         scratch,
@@ -137,10 +139,24 @@ pub fn emit_step(b: &mut FunctionBuilder<'_>, schedule: &Schedule, l: &StateLayo
         is_shared: share::is_shared(b, n_threads),
     };
     step.share_work(b);
+    let joins = pieces.joins(b, kind);
+    let mut joined = BTreeSet::new();
     for phase in &schedule.phases {
+        let wanted = wanted_buffers(phase).filter(|buffer| joined.insert(*buffer)).collect::<Vec<_>>();
+        if !wanted.is_empty() {
+            step.join_wanted(b, joins, &wanted);
+        }
         step.phase(b, phase);
     }
-    step.finish(b, length_at, n, pos);
+    step.finish(b);
+}
+
+/// Buffers whose wanted rows a phase reads.
+fn wanted_buffers(phase: &Phase) -> impl Iterator<Item = BufferId> {
+    phase.calls.iter().flat_map(|call| &call.args).filter_map(|arg| match *arg {
+        Arg::Rows { buffer, wanted: true, .. } => Some(buffer),
+        _ => None,
+    })
 }
 
 /// How many rows of each kind there are.
@@ -165,37 +181,6 @@ fn own_row(b: &mut FunctionBuilder<'_>, schedule: &Schedule, n: Value, tid: Valu
     let row = b.ins().imul(tid, apart);
     let first = b.ins().iconst(types::I64, 0);
     (is_alone, b.ins().select(is_alone, row, first))
-}
-
-/// Refuses what the model cannot do; gives the address of the sequence's length.
-fn check_request(
-    b: &mut FunctionBuilder<'_>,
-    schedule: &Schedule,
-    l: &StateLayout,
-    state: Value,
-    ids: Value,
-    [n, pos, seq, want]: [Value; 4],
-) -> Value {
-    state::check_state(b, l, state);
-    let from_one = b.ins().iadd_imm_s(n, -1);
-    let bad_count =
-        b.ins().icmp_imm_u(IntCC::UnsignedGreaterThanOrEqual, from_one, i64::from(schedule.max_step_tokens));
-    state::fail_if(b, bad_count, abi::STATUS_BAD_COUNT);
-    state::check_seq(b, state, seq);
-    let length_at = state::length_address(b, l, state, seq);
-    let length = b.ins().load(types::I32, flags(), length_at, 0);
-    let gap = b.ins().icmp(IntCC::UnsignedGreaterThan, pos, length);
-    state::fail_if(b, gap, abi::STATUS_BAD_POSITION);
-    // pos is at most a length now, so 64 bits cannot overflow.
-    let (pos, n) = (b.ins().uextend(types::I64, pos), b.ins().uextend(types::I64, n));
-    let end = b.ins().iadd(pos, n);
-    let context = b.ins().load(types::I32, flags(), state, state::CONTEXT);
-    let context = b.ins().uextend(types::I64, context);
-    let beyond = b.ins().icmp(IntCC::UnsignedGreaterThan, end, context);
-    state::fail_if(b, beyond, abi::STATUS_BAD_POSITION);
-    check_want(b, schedule, want);
-    check_ids(b, schedule, ids, n);
-    length_at
 }
 
 /// `want` is a kind in the low byte, and k above it for top-k only.
@@ -232,12 +217,12 @@ fn check_ids(b: &mut FunctionBuilder<'_>, schedule: &Schedule, ids: Value, n: Va
     b.switch_to_block(done);
 }
 
-/// w: none 0, last and top-k 1, all n.
-fn wanted_rows(b: &mut FunctionBuilder<'_>, kind: Value, n: Value) -> Value {
-    let (zero, one) = (b.ins().iconst(types::I64, 0), b.ins().iconst(types::I64, 1));
+/// w: none 0, last and top-k one of each piece, all n.
+fn wanted_rows(b: &mut FunctionBuilder<'_>, kind: Value, n: Value, pieces: Value) -> Value {
+    let zero = b.ins().iconst(types::I64, 0);
     let all = b.ins().icmp_imm_u(IntCC::Equal, kind, i64::from(abi::WANT_ALL));
     let none = b.ins().icmp_imm_u(IntCC::Equal, kind, i64::from(abi::WANT_NONE));
-    let some = b.ins().select(all, n, one);
+    let some = b.ins().select(all, n, pieces);
     b.ins().select(none, zero, some)
 }
 
@@ -281,7 +266,7 @@ impl Step<'_> {
     fn call(&self, b: &mut FunctionBuilder<'_>, call: &Call, work: Option<&Work>) {
         let (lo, hi) = self.range(b, call);
         for (slot, arg) in call.args.iter().enumerate() {
-            if !matches!(arg, Arg::Lo | Arg::Hi | Arg::ExpertScale { .. }) {
+            if !matches!(arg, Arg::Lo | Arg::Hi | Arg::ExpertScale { .. } | Arg::Position | Arg::Kv { .. }) {
                 let mut value = self.arg(b, *arg);
                 let by_rows = !matches!(call.split, Split::Experts { .. });
                 if let (0, true, Some(Single { weights: Some(offset), .. })) = (slot, by_rows, call.single) {
@@ -303,6 +288,7 @@ impl Step<'_> {
             }
             match call.split {
                 Split::Experts { .. } => self.enter_experts(b, call, [lo, hi]),
+                _ if call.args.contains(&Arg::Position) => self.enter_pieces(b, call, [lo, hi]),
                 _ => self.enter_choice(b, call),
             }
         };
@@ -393,14 +379,9 @@ impl Step<'_> {
             }
             Arg::RowCount(space) => self.rows[&space],
             Arg::Lo | Arg::Hi => b.ins().iconst(types::I64, 0),
-            Arg::Position => self.position,
-            Arg::Kv { elems_before } => {
-                let before = b.ins().imul_imm_s(self.column_bytes, elems_before as i64);
-                b.ins().iadd(self.cache, before)
-            }
             Arg::KvPlaneBytes { head_dim } => b.ins().imul_imm_s(self.column_bytes, i64::from(head_dim)),
-            // Put in when the expert is known.
-            Arg::ExpertScale { .. } => b.ins().iconst(types::I64, 0),
+            // Put in when the expert or the piece is known.
+            Arg::ExpertScale { .. } | Arg::Position | Arg::Kv { .. } => b.ins().iconst(types::I64, 0),
             Arg::F32(v) => b.ins().iconst(types::I64, i64::from(v.bits())),
             Arg::Scratch => self.scratch,
             Arg::ColumnsRead { index } => {
@@ -409,14 +390,13 @@ impl Step<'_> {
         }
     }
 
-    /// Thread 0 selects, if asked to, and writes the record and the length; all threads return.
-    fn finish(&self, b: &mut FunctionBuilder<'_>, length_at: Value, n: Value, pos: Value) {
+    /// Thread 0 selects, if asked to, and writes the record and the lengths; all threads return.
+    fn finish(&self, b: &mut FunctionBuilder<'_>) {
         let (first, done) = (b.create_block(), b.create_block());
         b.ins().brif(self.tid, done, &[], first, &[]);
         b.switch_to_block(first);
         self.select(b);
-        let length = b.ins().iadd(pos, n);
-        b.ins().store(flags(), length, length_at, 0);
+        self.pieces.write_lengths(b, self.layout, self.state);
         b.ins().jump(done, &[]);
         b.switch_to_block(done);
         state::status(b, abi::STATUS_OK);

@@ -1,13 +1,15 @@
 //! What embedding models have that language models have not: a pooled result, the token that ends every text, windows.
 //!
-//! In: `1_Pooling/config.json`, where there is one; the configuration; the rotary embeddings of Gemma 3. Out: whether the last
+//! In: `modules.json` and `1_Pooling/config.json`, where there are such; the configuration; the rotary embeddings of Gemma 3. Out: whether the last
 //! token's state is what the model gives, the token to append, a [`Window`]. Upholds: a model that pools otherwise, or does not say
 //! how, is refused: an embedding that is made another way looks like any other.
 //!
-//! Sources: UKPLab/sentence-transformers, `models/Pooling.py`; microsoft/BitNet, `utils/convert-bitnet-embedding-to-gguf.py` and
+//! Sources: UKPLab/sentence-transformers, `models/Pooling.py`, `SentenceTransformer.py` (modules.json); microsoft/BitNet, `utils/convert-bitnet-embedding-to-gguf.py` and
 //! `docs/bitnet-embeddings-i2s-guide.md` (a norm in front of each projection, last-token pooling, L2; `<|endoftext|>` is appended,
 //! whatever the configuration calls EOS).
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use serde::Deserialize;
 
 use super::config::{Architecture, Config};
 use super::error::Error;
@@ -18,6 +20,8 @@ use crate::graph::{F32, RopeSpec};
 
 /// The file that says how a model pools.
 const POOLING: &str = "1_Pooling/config.json";
+/// The file that lists what comes one behind the other.
+const MODULES: &str = "modules.json";
 /// The one way that is implemented.
 const LAST_TOKEN: &str = "pooling_mode_lasttoken";
 /// Qwen's `<|im_end|>`, which its configurations call EOS, and `<|endoftext|>`, which ends a text that is embedded.
@@ -43,6 +47,51 @@ pub(super) struct Window {
     /// Their rotary embedding.
     pub(super) rope: RopeSpec,
 }
+
+/// What sentence-transformers does one behind the other: a list of objects, whose `type` ends in what a module is.
+///
+/// # Errors
+/// Input: it is no such list. Unsupported: a module that changes the result in a way that tern does not.
+pub(super) fn check_modules(checkpoint: &Checkpoint) -> Result<(), Error> {
+    let Some(text) = checkpoint.modules_json() else { return Ok(()) };
+    let expected = "a list of modules, each with a type";
+    let Some(kinds) = module_kinds(text) else {
+        return Err(Error::input(Fault::new(MODULES, "something else", expected).next("fetch the file again")));
+    };
+    match kinds.iter().find(|kind| !matches!(kind.as_str(), "Transformer" | "Pooling" | NORMALIZE)) {
+        Some(other) => {
+            let expected = "Transformer, Pooling and Normalize alone";
+            let advice = "what this module does to an embedding is not implemented";
+            Err(Error::unsupported(Fault::new(MODULES, format!("a module {other:?}"), expected).next(advice)))
+        }
+        None => Ok(()),
+    }
+}
+
+/// What is to be said of a model whose modules leave embeddings as long as they are.
+pub(super) fn normalised_all_the_same(checkpoint: &Checkpoint) -> Option<String> {
+    let kinds = module_kinds(checkpoint.modules_json()?)?;
+    let is_normalised = kinds.iter().any(|kind| kind == NORMALIZE);
+    (!is_normalised)
+        .then(|| format!("{MODULES} has no module {NORMALIZE}: embeddings are brought to length 1 all the same"))
+}
+
+/// The kinds of the modules, in their order; `None` of what is no list of modules.
+fn module_kinds(text: &[u8]) -> Option<Vec<String>> {
+    let modules: Vec<Module> = serde_json::from_slice(text).ok()?;
+    Some(modules.into_iter().map(|module| module.kind.rsplit('.').next().unwrap_or_default().to_owned()).collect())
+}
+
+/// One of the modules.
+#[derive(Deserialize)]
+struct Module {
+    /// `sentence_transformers.models.Pooling`, say.
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+/// The module that brings an embedding to length 1.
+const NORMALIZE: &str = "Normalize";
 
 /// Refuses a model that does not give the last token's state.
 pub(super) fn check_pooling(checkpoint: &Checkpoint, config: &Config) -> Result<(), Error> {

@@ -106,6 +106,7 @@ pub fn import(checkpoint: &Checkpoint, options: &ImportOptions) -> Result<Import
                 config.dialect = dialect::Dialect::OneBitLlm;
             }
             if config.architecture.is_embedding() {
+                embedding::check_modules(checkpoint)?;
                 embedding::check_pooling(checkpoint, &config)?;
                 let is_bare = checkpoint.tensor(embedding::BARE_EMBED).is_some();
                 config.dialect = dialect::Dialect::Embedding { is_bare };

@@ -3,6 +3,7 @@
 //! In: what the importer knows of it, and what the caller left open. Out: lines, if what is computed may not be what one would think.
 
 use super::config::Architecture;
+use super::embedding;
 use super::facts::ModelFacts;
 use super::quantization::WeightFormat;
 use crate::checkpoint::Checkpoint;
@@ -15,7 +16,8 @@ pub(super) fn remarks(checkpoint: &Checkpoint, facts: &ModelFacts, is_asked: boo
         Some(format!("of the {} tensors it is assumed: {assumed}", layout.layout))
     });
     let rounding = rounding(facts).filter(|_| !is_asked).map(str::to_owned);
-    [dense(facts), rounding, assumed].into_iter().flatten().collect()
+    let length = facts.embedding.and_then(|_| embedding::normalised_all_the_same(checkpoint));
+    [dense(facts), rounding, assumed, length].into_iter().flatten().collect()
 }
 
 /// What is to be said of a model whose activations are rounded though it may not have been trained so.

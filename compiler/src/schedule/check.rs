@@ -8,7 +8,8 @@
 //! both happen once; (K6) a call is given pointers to just the buffers that it is said to read and write; (K7) the coarse
 //! copy of the head is that of the matrix whose logits one call writes, and lies behind it; (K8) threads have rows of their
 //! own in just the buffers that are written row by row, and phases that are alone write nothing else; (K9) a kernel whose
-//! weights are its code names a program of its shape, and there is scratch memory for it.
+//! weights are its code names a program of its shape, and there is scratch memory for it; (K10) wanted rows are read of a buffer of
+//! f32, and no later call reads the buffer whole: a batch moves them together.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,9 +18,9 @@ use crate::addsub::scratch::AddSubScratch;
 use super::kernel::{KernelKind, ProgramId};
 use super::layout::ALIGN_BYTES;
 use super::packing::Layout;
-use super::{Arg, BufferId, Call, Choice, Error, Phase, Schedule, Split};
+use super::{Arg, BufferId, Call, Choice, Error, Part, Phase, RowKind, Schedule, Split};
 
-/// Checks K1 to K9.
+/// Checks K1 to K10.
 ///
 /// # Errors
 /// [`Error::Bug`] with the first violation.
@@ -29,6 +30,7 @@ pub fn check(schedule: &Schedule) -> Result<(), Error> {
     caches(schedule)?;
     head(schedule)?;
     programs(schedule)?;
+    wanted_rows(schedule)?;
     // Who wrote each range last: disjoint, sorted by start.
     let mut owners: Vec<(u64, u64, BufferId)> = Vec::new();
     // The calls since the threads last met, in phases that are alone.
@@ -221,4 +223,26 @@ fn programs(schedule: &Schedule) -> Result<(), Error> {
 
 fn bug(reason: String) -> Error {
     Error::Bug { reason }
+}
+
+/// K10.
+fn wanted_rows(schedule: &Schedule) -> Result<(), Error> {
+    let mut moved = BTreeSet::new();
+    for (index, phase) in schedule.phases.iter().enumerate() {
+        let rows = || phase.calls.iter().flat_map(|call| call.args.iter().map(move |arg| (call, arg)));
+        moved.extend(rows().filter_map(|(_, arg)| match *arg {
+            Arg::Rows { buffer, wanted: true, .. } => Some(buffer),
+            _ => None,
+        }));
+        for (call, arg) in rows() {
+            let Arg::Rows { buffer, part, wanted } = *arg else { continue };
+            let is_f32 = schedule.buffers[buffer.0 as usize].kind == RowKind::F32 && part == Part::Data;
+            let reads_whole = !wanted && call.reads.contains(&buffer) && moved.contains(&buffer);
+            if (wanted && !is_f32) || reads_whole {
+                let node = call.node.0;
+                return Err(bug(format!("K10: phase {index}: %{node} reads buffer {} and its wanted rows", buffer.0)));
+            }
+        }
+    }
+    Ok(())
 }

@@ -12,7 +12,7 @@ const WIDTH: usize = 110;
 pub(super) const GUIDE: &[(&str, &str)] = &[
     (
         "",
-        "A language model compiled by tern: machine code and tables. The code calls no library, allocates nothing and keeps \
+        "A language or embedding model compiled by tern: machine code and tables. The code calls no library, allocates nothing and keeps \
          nothing but what lies in the caller's state block: several states, and several models of different prefixes, live \
          side by side.",
     ),
@@ -51,11 +51,22 @@ pub(super) const GUIDE: &[(&str, &str)] = &[
          largest, ask for TERN_WANT_TOP_K | k << 8: out gets k ids as uint32_t, then their k logits, the largest first.",
     ),
     (
+        "embeddings",
+        "If the kind of PREFIX_info is TERN_MODEL_EMBEDS, a row has out_elems floats: end a text with the first id of eos, and \
+         its last row, of length 1, is the embedding. The state is better made with TERN_KV_F32.",
+    ),
+    (
+        "batch",
+        "PREFIX_batch(weights, state, ids, pieces, n_pieces, TERN_WANT_LAST, out, ...) is a step over several texts: for as many \
+         short texts as fit in max_step_tokens the weights are read once. Pieces {n, 0, 0, row} with row the tokens before them \
+         are whole texts, which share the memory of sequence 0; pieces {n, pos, seq, 0} are the next tokens of different sequences.",
+    ),
+    (
         "text",
         "PREFIX_tokens has the bytes of every token, and the merges that make ids of a text. A text starts with the id bos.",
     ),
     ("end", "There is nothing to close: give back the memory of the state."),
-    ("", "Whatever the number of threads and the lengths of the steps, the logits are the same, bit for bit."),
+    ("", "Whatever the number of threads and the lengths of the steps, the results are the same, bit for bit."),
 ];
 
 /// The template.

@@ -76,10 +76,11 @@ fn functions_lint(table: &AbiTable, findings: &mut Vec<Finding>) {
         report.sentence("doc", &row.doc, true, "text");
         let named = |ty: &str| table.functions.iter().any(|f| f.name == ty);
         let scalar = |ty: &str| matches!(ty, "u8" | "u32" | "u64" | "f32");
+        let structure = |ty: &str| table.structs.iter().any(|s| s.name == ty);
         for arg in &row.args {
             let pointee = arg.ty.strip_prefix("*const ").or_else(|| arg.ty.strip_prefix("*mut "));
             let known = match pointee {
-                Some(ty) => scalar(ty) || ty == "void",
+                Some(ty) => scalar(ty) || structure(ty) || ty == "void",
                 None => scalar(&arg.ty) || named(&arg.ty),
             };
             report.expect(known, "type", || format!("`{}` is no type of the ABI", arg.ty));

@@ -83,6 +83,8 @@ pub struct PackedSize {
 pub struct EntryOffsets {
     /// One forward pass.
     pub step: u64,
+    /// One forward pass over several texts.
+    pub batch: u64,
     /// The size of a state.
     pub state_bytes: u64,
     /// Makes a zeroed block a state.
@@ -187,8 +189,8 @@ impl Meta {
 
     /// The entry points.
     pub fn entries(&self) -> Entries {
-        let EntryOffsets { step, state_bytes, state_init, truncate } = self.entries;
-        Entries { step, state_bytes, state_init, truncate }
+        let EntryOffsets { step, batch, state_bytes, state_init, truncate } = self.entries;
+        Entries { step, batch, state_bytes, state_init, truncate }
     }
 
     /// The functions as the runtime knows them.

@@ -45,13 +45,13 @@ pub const KV_F16: u32 = 1;
 pub const STATUS_OK: u32 = 0;
 /// A token id is not below the vocabulary's size.
 pub const STATUS_BAD_TOKEN: u32 = 1;
-/// `n` is 0 or above the most tokens of one step.
+/// `n` is 0 or above the most tokens of one step; of a batch: of a piece, or of all together, or there is no piece.
 pub const STATUS_BAD_COUNT: u32 = 2;
-/// `pos` is beyond the sequence's length, or `pos + n` beyond the context.
+/// `pos` is beyond the sequence's length, or `pos + n` beyond the context; of a piece `row + pos` is beyond the length, not where the piece before ends, or `row + pos + n` beyond the context.
 pub const STATUS_BAD_POSITION: u32 = 3;
-/// `seq` is not below the number of sequences.
+/// `seq` is not below the number of sequences; of a piece: or below that of the piece before.
 pub const STATUS_BAD_SEQUENCE: u32 = 4;
-/// `want` is unknown, or its k is 0 or above the vocabulary's size or the most that a step can select.
+/// `want` is unknown, or its k is 0 or above the vocabulary's size or the most that a step can select, or a batch of several pieces wants the k largest.
 pub const STATUS_BAD_WANT: u32 = 5;
 /// The state block was not made by `state_init` of this model, or does not start at a multiple of 64.
 pub const STATUS_BAD_STATE: u32 = 6;
@@ -144,6 +144,20 @@ pub struct Info {
     pub out_elems: u32,
 }
 
+/// Tokens of one text in a step of several: the `n` that follow those of the piece before, at positions `pos..pos + n`. The keys and values of position 0 of the text lie in row `row` of the sequence's: with rows apart several texts lie in one sequence, and none sees another.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Piece {
+    /// Tokens, at least 1.
+    pub n: u32,
+    /// Position of the first in its text.
+    pub pos: u32,
+    /// The sequence, not below that of the piece before.
+    pub seq: u32,
+    /// Row of the sequence where its text starts: 0, if it holds one text. `row + pos` is at most the sequence's length; behind a piece of the same sequence it is where that one ends.
+    pub row: u32,
+}
+
 /// The head of the table of tokens. Behind it lie, without gaps, `n_tokens` tokens, by id; `n_merges` merges, by `left`, then `right`; `n_words` ids (u32) of the tokens that encoding may give, by their bytes as `memcmp` orders them, a shorter one before those that it begins; then `text_bytes` bytes of all tokens. To encode: cut the text into words as `split` says; begin with the token of each byte; merge the leftmost pair of the least `rank` until none is left.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -224,6 +238,33 @@ pub type StepFn = unsafe extern "C" fn(
     ctx: *mut c_void,
 ) -> u32;
 
+/// One forward pass over pieces of several texts, at most `max_step_tokens` tokens in all: each gets what a step of its own would give, bit for bit, but the weights are read once for all. Threads call it as they call step. Behind it a sequence ends where its last piece does.
+///
+/// - `model`: as given to step
+/// - `state`: a block made by state_init
+/// - `tokens`: the ids of all pieces, one piece after the other
+/// - `pieces`: n_pieces pieces, by rising sequence
+/// - `n_pieces`: pieces of this step, at least 1
+/// - `want`: which rows to write: with WANT_LAST that of the last token of every piece; WANT_TOP_K with one piece only
+/// - `out`: where they go, as of step, in the order of the tokens
+/// - `tid`: this thread, below n_threads
+/// - `n_threads`: threads that make this call
+/// - `barrier`: meets the other threads; with one thread it may return at once
+/// - `ctx`: given to barrier
+pub type BatchFn = unsafe extern "C" fn(
+    model: *const u8,
+    state: *mut u8,
+    tokens: *const u32,
+    pieces: *const Piece,
+    n_pieces: u32,
+    want: u32,
+    out: *mut f32,
+    tid: u32,
+    n_threads: u32,
+    barrier: BarrierFn,
+    ctx: *mut c_void,
+) -> u32;
+
 /// Bytes of the state block for a context length, a number of sequences and a KV type; 0 if they are not possible.
 ///
 /// - `context`: the most tokens of one sequence
@@ -269,6 +310,20 @@ impl Info {
         bytes.extend(self.name);
         bytes.extend(self.kind.to_le_bytes());
         bytes.extend(self.out_elems.to_le_bytes());
+        bytes
+    }
+}
+
+const _: () = assert!(size_of::<Piece>() == 16);
+
+impl Piece {
+    /// Its bytes on every target: little-endian, without padding.
+    pub fn to_le_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(16);
+        bytes.extend(self.n.to_le_bytes());
+        bytes.extend(self.pos.to_le_bytes());
+        bytes.extend(self.seq.to_le_bytes());
+        bytes.extend(self.row.to_le_bytes());
         bytes
     }
 }

@@ -2,7 +2,7 @@
 //! The layout of an artifact, from `ir-specs/artifact.toml`.
 
 /// The version of the layout that this table describes.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// What `byte_order` holds; its bytes the other way round mean a file of a big-endian writer.
 pub const BYTE_ORDER: u32 = 16909060;

@@ -103,6 +103,56 @@ unsafe extern "C" fn step(
     STATUS_OK
 }
 
+/// Piece after piece; a text that does not start at row 0 is one of several, and forgets the one before.
+unsafe extern "C" fn batch(
+    model: *const u8,
+    state: *mut u8,
+    tokens: *const u32,
+    pieces: *const Piece,
+    n_pieces: u32,
+    want: u32,
+    out: *mut f32,
+    tid: u32,
+    n_threads: u32,
+    barrier: BarrierFn,
+    ctx: *mut c_void,
+) -> u32 {
+    // SAFETY: sessions pass what the ABI says; thread 0 alone writes the length, between two meetings.
+    unsafe {
+        let (mut tokens, mut out, mut end) = (tokens, out, 0);
+        for piece in std::slice::from_raw_parts(pieces, n_pieces as usize) {
+            let Piece { n, pos, seq, row } = *piece;
+            if n_pieces > 1 {
+                barrier(ctx);
+                if (pos, row) != (0, end) {
+                    return STATUS_BAD_POSITION;
+                }
+                if tid == 0 {
+                    truncate(state, seq, 0);
+                }
+                barrier(ctx);
+            }
+            let status = step(model, state, tokens, n, pos, seq, want, out, tid, n_threads, barrier, ctx);
+            if status != STATUS_OK {
+                return status;
+            }
+            let rows = match want {
+                WANT_NONE => 0,
+                WANT_LAST => 1,
+                _ => n,
+            };
+            (tokens, out, end) = (tokens.add(n as usize), out.add((rows * VOCAB) as usize), end + n);
+        }
+        if n_pieces > 1 {
+            barrier(ctx);
+            if tid == 0 {
+                truncate(state, (*pieces).seq, end);
+            }
+        }
+    }
+    STATUS_OK
+}
+
 fn model() -> Arc<Model> {
     let mut weights = Block::zeroed(64, 64, HugePages::Off, "weights").expect("memory");
     weights.as_mut_slice().fill(0x5a);
@@ -115,7 +165,7 @@ fn model() -> Arc<Model> {
         bos: None,
         eos: vec![],
     };
-    let entry = EntryPoints { step, state_bytes, state_init, truncate };
+    let entry = EntryPoints { step, batch, state_bytes, state_init, truncate };
     // SAFETY: the functions above obey the ABI for the limits of `info`.
     Arc::new(unsafe { Model::new(entry, weights, info, Box::new(())) }.expect("a model"))
 }
@@ -240,7 +290,7 @@ fn impossible_models_are_errors() {
         ModelInfo { eos: vec![1, VOCAB], ..good.clone() },
     ] {
         let weights = Block::zeroed(64, 64, HugePages::Off, "weights").expect("memory");
-        let entry = EntryPoints { step, state_bytes, state_init, truncate };
+        let entry = EntryPoints { step, batch, state_bytes, state_init, truncate };
         // SAFETY: no model comes of it, so nothing is ever called.
         let e = unsafe { Model::new(entry, weights, bad, Box::new(())) }.expect_err("an impossible model");
         assert!(matches!(e, Error::BadModelInfo { .. }), "{e}");
