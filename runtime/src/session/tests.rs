@@ -259,7 +259,7 @@ fn a_refusal_of_one_thread_undoes_the_request() {
     let mut s = session(3);
     // The second step of the two is refused.
     let e = s.step(&[1, 2, 3, 4, POISON], Want::All).expect_err("a refusal");
-    assert!(matches!(e, Error::Status { function: "step", status: STATUS_BAD_TOKEN }), "{e}");
+    assert!(matches!(e, Error::Status { function: "batch", status: STATUS_BAD_TOKEN }), "{e}");
     assert_eq!(s.len(), 0);
     assert_eq!(s.step(&IDS, Want::All).expect("logits"), expected(&IDS));
 }
