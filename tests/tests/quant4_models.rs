@@ -264,6 +264,68 @@ fn blocks_are_decoded_to_f32_for_exact_activations() {
     assert_same_bits(&logits(&twin), &logits(&loaded), "f32 weights");
 }
 
+/// Keys as quantisers write them, a layer that was left out, and biases of zeros: nothing of it changes what the tensors say.
+#[test]
+fn published_configurations_are_read() {
+    let (matrices, others) = model();
+    let logits = |quantization: Json, tensors: &Tensors| {
+        let loaded = Loaded::new("published", &safetensors(Some(quantization), tensors));
+        (loaded.interpret(&loaded.imported.graph, Profile::Fma, InterpKv::F32, &IDS), loaded.imported.facts.matrices)
+    };
+    let (good, awq) = (packed(&matrices, &others, Some(1)), packed(&matrices, &others, None));
+    let (want, _) = logits(config(GPTQ), &good);
+    let mut biased = good.clone();
+    let bias =
+        |odd: f32| f16_tensor(&[matrices[0].rows], (0..matrices[0].rows).map(|i| if i == 3 { odd } else { 0.0 }));
+    biased.insert(format!("{}.bias", matrices[0].name), bias(-0.0));
+    for (base, more, tensors) in [
+        (
+            GPTQ,
+            json!({"batch_size": 1, "block_name_to_quantize": "model.layers", "cache_block_outputs": true, "damp_percent": 0.1,
+                "dataset": null, "exllama_config": {"version": 1}, "max_input_length": null, "model_seqlen": 2048,
+                "module_name_preceding_first_block": ["model.embed_tokens"], "modules_in_block_to_quantize": null,
+                "pad_token_id": null, "tokenizer": null, "true_sequential": true, "use_cuda_fp16": false, "use_exllama": true}),
+            &good,
+        ),
+        (
+            GPTQ,
+            json!({"checkpoint_format": "gptq", "format": "gptq", "pack_dtype": "int32", "lm_head": false, "mse": 0.0,
+                "meta": {"quantizer": ["gptqmodel:1.0"]}, "static_groups": false}),
+            &biased,
+        ),
+        (
+            AWQ,
+            json!({"backend": "autoawq", "do_fuse": false, "exllama_config": null, "fuse_max_seq_len": null,
+                "modules_to_fuse": null, "modules_to_not_convert": ["lm_head"], "checkpoint_format": "gemm", "format": "gemm"}),
+            &awq,
+        ),
+    ] {
+        let mut quantization = config(base);
+        let more = more.as_object().expect("an object").clone();
+        quantization.as_object_mut().expect("an object").extend(more);
+        assert_same_bits(&want, &logits(quantization, tensors).0, base);
+    }
+    let mut mixed = awq.clone();
+    let left_out = &matrices[3];
+    for part in ["qweight", "qzeros", "scales"] {
+        mixed.remove(&format!("{}.{part}", left_out.name)).expect("a part");
+    }
+    mixed.insert(format!("{}.weight", left_out.name), left_out.dense());
+    let facts = logits(config(AWQ), &mixed).1;
+    assert_eq!((facts.dense, facts.quant4), (1, 13));
+    let refusal = |quantization: Json, tensors: &Tensors| {
+        let found = import(&safetensors(Some(quantization), tensors), &ImportOptions::default());
+        found.expect_err("refused").to_string()
+    };
+    biased.insert(format!("{}.bias", matrices[0].name), bias(0.5));
+    let text = refusal(config(GPTQ), &biased);
+    assert!(text.contains("biases are not implemented") && text.contains(&matrices[0].name), "{text}");
+    let mut torn = config(GPTQ);
+    torn["checkpoint_format"] = json!("gptq");
+    torn["format"] = json!("gptq_v2");
+    assert!(refusal(torn, &good).contains("checkpoint_format"));
+}
+
 #[test]
 fn what_is_not_these_formats_is_refused() {
     let (matrices, others) = model();
@@ -277,6 +339,8 @@ fn what_is_not_these_formats_is_refused() {
         ("group_size", json!(24)),
         ("checkpoint_format", json!("marlin")),
         ("lm_head", json!(true)),
+        ("pack_dtype", json!("int16")),
+        ("dynamic", json!({"-:.*down_proj.*": {}})),
         ("further", json!(1)),
     ] {
         let mut wrong = config(GPTQ);

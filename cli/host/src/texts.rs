@@ -43,12 +43,14 @@ impl fmt::Display for Place {
 /// A file that cannot be read, is not UTF-8, is too long or holds no text; an empty text; what is no JSON where it should be.
 pub fn read(path: &Path) -> Result<Vec<Text>> {
     let all = prompt::read(path)?;
+    // Some editors begin a file with a mark that is no text.
+    let all = all.strip_prefix('\u{feff}').unwrap_or(&all);
     let name = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
     let is = |ending: &str| path.extension().is_some_and(|found| found.eq_ignore_ascii_case(ending));
     let texts = if is("json") {
-        elements(&all).with_context(|| format!("{name} is no JSON array of strings"))?
+        elements(all).with_context(|| format!("{name} is no JSON array of strings"))?
     } else {
-        lines(&name, &all, is("jsonl"))?
+        lines(&name, all, is("jsonl"))?
     };
     if texts.is_empty() {
         bail!("{name} holds no text: give one a line");
@@ -95,6 +97,8 @@ mod tests {
             ("texts.txt", "one\r\ntwo"),
             ("texts.json", "[\"one\", \"two\"]\n"),
             ("texts.JSONL", "\"one\"\n\"two\"\n"),
+            ("marked.txt", "\u{feff}one\ntwo\n"),
+            ("marked.json", "\u{feff}[\"one\", \"two\"]"),
         ] {
             assert_eq!(read_as(name, content.as_bytes()).expect("texts"), ["one", "two"], "{name}");
         }

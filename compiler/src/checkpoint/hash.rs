@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use tern_runtime::artifact::CheckpointFile;
 
 use super::map::Bytes;
-use super::{Checkpoint, PIECE_BYTES};
+use super::{Checkpoint, MODULES, PIECE_BYTES, POOLING};
 
 impl Checkpoint {
     /// Every file of the checkpoint, in the order of their names; `more` hears after every piece, and ends it by saying no.
@@ -24,6 +24,8 @@ impl Checkpoint {
             ("tokenizer.json", inner.tokenizer_json.as_ref()),
             ("tokenizer_config.json", inner.tokenizer_config_json.as_ref()),
             ("chat_template.jinja", inner.chat_template_jinja.as_ref()),
+            (MODULES, inner.modules_json.as_ref()),
+            (POOLING, inner.pooling_json.as_ref()),
         ] {
             if let Some(bytes) = bytes {
                 files.push(file(name, bytes.len(), Sha256::digest(bytes).as_slice()));

@@ -141,7 +141,7 @@ impl Checkpoint {
             || (path.is_file() && begins())
     }
 
-    /// The files that may be part of the checkpoint at `path`: all in the folder, or the GGUF file and the shards beside it,
+    /// The files that may be part of the checkpoint at `path`: all in the folder and how it pools, or the GGUF file and the shards beside it,
     /// whether they are there or not, and the tokenizer beside them.
     ///
     /// # Errors
@@ -153,7 +153,11 @@ impl Checkpoint {
                 let beside = [TOKENIZER, TOKENIZER_CONFIG].map(|file| path.with_file_name(file));
                 Ok(shards.chain(beside.into_iter().filter(|file| file.is_file())).collect())
             }
-            _ => std::fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.path())).collect(),
+            _ => {
+                let listed = std::fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.path()));
+                let pooling = Some(path.join(POOLING)).filter(|file| file.is_file());
+                listed.chain(pooling.map(Ok)).collect()
+            }
         }
     }
 

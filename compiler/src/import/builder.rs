@@ -99,12 +99,35 @@ impl<'c> Builder<'c> {
             return self.weight_only(x, &format!("{name}.weight"), [outputs, inputs]);
         }
         if let Some(four) = self.config.quantization.four {
+            // What was left out of the quantising lies there as it was, whatever the lists in config.json call it.
+            let dense = format!("{name}.weight");
+            let is_left_out = self.checkpoint.tensor(&packed4_names(name)[0]).is_none();
+            if is_left_out && self.checkpoint.tensor(&dense).is_some() {
+                return self.weight_only(x, &dense, [outputs, inputs]);
+            }
+            self.zero_bias(name)?;
             let group = four.group.unwrap_or(inputs);
             self.packed4(four, name, [outputs, inputs], group)?;
             return self.quant4_product(x, &format!("{name}.qweight"), [outputs, inputs], group);
         }
         let weight = self.ternary(name, outputs, inputs)?;
         self.quantised_product(x, weight)
+    }
+
+    /// Quantisers write a bias for every layer: one of zeros changes nothing, another is refused.
+    fn zero_bias(&mut self, name: &str) -> Result<(), Error> {
+        let name = format!("{name}.bias");
+        let Some(bias) = self.checkpoint.tensor(&name) else { return Ok(()) };
+        let elem_bytes = bias.len_bytes().checked_div(bias.len_elems()).unwrap_or(1).max(1);
+        // But for its sign the last byte of a zero is zero, too.
+        let is_zero =
+            |elem: &[u8]| elem.split_last().is_some_and(|(last, rest)| last << 1 == 0 && rest.iter().all(|b| *b == 0));
+        if !bias.bytes().chunks(elem_bytes).all(is_zero) {
+            let fault = bias.fault("elements other than 0", "no bias, or one of zeros");
+            return Err(Error::unsupported(fault.next("biases are not implemented")));
+        }
+        self.used.insert(name);
+        Ok(())
     }
 
     /// Finds the tensors of a layer of AWQ or GPTQ, and checks them.

@@ -9,7 +9,7 @@
 //! | `autobitlinear` | `online` | master weights | t * max(mean of the absolute weights, 1e-5) |
 //! | none, but `weight_bits` 1 and `input_bits` 8 | | master weights | t * max(mean of the absolute weights, 1e-5) |
 //! | none, but norms in front of projections | | master weights | t * max(mean of the absolute weights, 1e-5) |
-//! | `quant_method` awq or gptq, 4 bits | | codes, zero points, scales | s (q - z): no trits |
+//! | `quant_method` awq or gptq, 4 bits | | codes, zero points, scales; dense where left out | s (q - z): no trits |
 //! | no `quantization_config` | | -s, 0, +s as dense weights | t * s; a matrix that is not ternary is dense |
 //!
 //! Source: Hugging Face transformers, `utils/quantization_config.py` and `integrations/bitnet.py`.
@@ -205,7 +205,48 @@ pub(super) fn quantization(
     })
 }
 
-/// What the configurations of AWQ and GPTQ say.
+/// Keys of AWQ and GPTQ that say how a model was quantised, or how other programs run it: nothing of what its tensors hold.
+///
+/// Sources: Hugging Face transformers, `utils/quantization_config.py` (`AwqConfig`, `GPTQConfig`); huggingface/optimum,
+/// `gptq/quantizer.py`; ModelCloud/GPTQModel, `quantization/config.py`; casper-hansen/AutoAWQ, `models/_config.py`.
+const FOUR_BIT_NOTES: [&str; 34] = [
+    "act_group_aware",
+    "backend",
+    "batch_size",
+    "block_name_to_quantize",
+    "cache_block_outputs",
+    "damp_auto_increment",
+    "damp_percent",
+    "dataset",
+    "disable_exllama",
+    "do_fuse",
+    "exllama_config",
+    "fuse_max_seq_len",
+    "hyb_act",
+    "max_input_length",
+    "meta",
+    "model_file_base_name",
+    "model_name_or_path",
+    "model_seqlen",
+    "module_name_preceding_first_block",
+    "modules_in_block_to_quantize",
+    "modules_to_fuse",
+    "modules_to_not_convert",
+    "mse",
+    "offload_to_disk",
+    "pad_token_id",
+    "quantizer",
+    "static_groups",
+    "sym",
+    "tokenizer",
+    "true_sequential",
+    "use_cuda_fp16",
+    "use_exllama",
+    "use_triton",
+    "vram_strategy",
+];
+
+/// What the configurations of AWQ and GPTQ say. Which layers they leave out is seen in the tensors.
 fn four_bits(fields: &mut Fields<'_>, wanted: Option<Activations>) -> Result<Quantization, Error> {
     let is_awq = fields.text("quant_method")? == Some("awq");
     if fields.u32("bits", 0..=u32::MAX)? != Some(4) {
@@ -217,39 +258,18 @@ fn four_bits(fields: &mut Fields<'_>, wanted: Option<Activations>) -> Result<Qua
     if !all && !group.is_some_and(|group| group.is_multiple_of(16)) {
         return Err(Error::unsupported(fields.fault("group_size", "a multiple of 16 up to 8192, or -1")));
     }
-    let mut may_be_out_of_order = false;
-    let packing = if is_awq {
-        if !matches!(fields.text("version")?, None | Some("gemm" | "GEMM")) {
-            return Err(Error::unsupported(fields.fault("version", "\"gemm\"")));
-        }
-        if fields.boolean("zero_point")? == Some(false) {
-            return Err(Error::unsupported(fields.fault("zero_point", "true")));
-        }
-        if fields.list("modules_to_not_convert")?.is_some_and(|list| !list.is_empty()) {
-            return Err(Error::unsupported(fields.fault("modules_to_not_convert", "null")));
-        }
-        Packing4::Awq
-    } else {
-        // The order of inputs is looked at in the tensors; how it was quantised otherwise changes nothing now.
-        may_be_out_of_order = fields.boolean("desc_act")? == Some(true);
-        for key in ["sym", "true_sequential", "static_groups"] {
-            fields.boolean(key)?;
-        }
-        if fields.boolean("lm_head")? == Some(true) {
-            return Err(Error::unsupported(fields.fault("lm_head", "false")));
-        }
-        for key in ["damp_percent", "dataset", "model_name_or_path", "model_file_base_name", "meta", "quantizer"] {
-            fields.get(key);
-        }
-        match fields.text("checkpoint_format")? {
-            None | Some("gptq") => Packing4::Gptq { less_one: true },
-            Some("gptq_v2") => Packing4::Gptq { less_one: false },
-            Some(_) => {
-                let expected = "\"gptq\" or \"gptq_v2\"";
-                return Err(Error::unsupported(fields.fault("checkpoint_format", expected)));
-            }
-        }
-    };
+    if fields.boolean("lm_head")? == Some(true) {
+        return Err(Error::unsupported(fields.fault("lm_head", "false")));
+    }
+    if !matches!(fields.text("pack_dtype")?, None | Some("int32")) {
+        return Err(Error::unsupported(fields.fault("pack_dtype", "\"int32\"")));
+    }
+    for key in FOUR_BIT_NOTES {
+        fields.get(key);
+    }
+    // The order of inputs is looked at in the tensors.
+    let may_be_out_of_order = fields.boolean("desc_act")? == Some(true);
+    let packing = if is_awq { awq(fields)? } else { gptq(fields)? };
     fields.refuse_unread()?;
     if wanted == Some(Activations::F32) {
         let fault = fields.fault("quant_method", "activations i8, or none asked for");
@@ -260,9 +280,37 @@ fn four_bits(fields: &mut Fields<'_>, wanted: Option<Activations>) -> Result<Qua
         scale_rule: ScaleRule::Multiplies,
         input_norm_eps: None,
         activations: Activations::I8,
-        may_be_dense: false,
-        four: Some(Four { packing, group, may_be_out_of_order }),
+        may_be_dense: true,
+        four: Some(Four { packing, group, may_be_out_of_order: may_be_out_of_order && !is_awq }),
     })
+}
+
+fn awq(fields: &mut Fields<'_>) -> Result<Packing4, Error> {
+    for key in ["version", "format", "checkpoint_format"] {
+        if !matches!(fields.text(key)?, None | Some("gemm" | "GEMM")) {
+            return Err(Error::unsupported(fields.fault(key, "\"gemm\"")));
+        }
+    }
+    if fields.boolean("zero_point")? == Some(false) {
+        return Err(Error::unsupported(fields.fault("zero_point", "true")));
+    }
+    Ok(Packing4::Awq)
+}
+
+fn gptq(fields: &mut Fields<'_>) -> Result<Packing4, Error> {
+    let mut formats = Vec::new();
+    for key in ["checkpoint_format", "format"] {
+        match fields.text(key)? {
+            None => {}
+            Some(format @ ("gptq" | "gptq_v2")) => formats.push(format),
+            Some(_) => return Err(Error::unsupported(fields.fault(key, "\"gptq\" or \"gptq_v2\""))),
+        }
+    }
+    match formats.as_slice() {
+        [] | ["gptq"] | ["gptq", "gptq"] => Ok(Packing4::Gptq { less_one: true }),
+        ["gptq_v2"] | ["gptq_v2", "gptq_v2"] => Ok(Packing4::Gptq { less_one: false }),
+        _ => Err(Error::input(fields.fault("format", "what checkpoint_format says, too"))),
+    }
 }
 
 /// Of embedding models with a norm in front of each projection, of whose `BitLinear` the configuration says nothing: absmean

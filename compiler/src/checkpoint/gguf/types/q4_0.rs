@@ -2,8 +2,8 @@
 //!
 //!   m = the weight of the largest magnitude, the first of equals     d = m / -8     q = min(trunc(w (1 / d) + 8.5), 15)
 //!
-//! with d and 1 / d in f32, the rest in f64, where it is exact but for the sum; what is stored is d rounded to f16, so that a weight
-//! becomes f16(d) (q - 8). Low halves of the bytes are weights 0 to 15, high halves 16 to 31.
+//! with d and 1 / d in f32, the product in f64, where it is exact, the sum in f32; what is stored is d rounded to f16, so that a
+//! weight becomes f16(d) (q - 8). Low halves of the bytes are weights 0 to 15, high halves 16 to 31.
 //!
 //! Source: ggml-org/llama.cpp, `gguf-py/gguf/quants.py`; its C code rounds the product to f32 on some machines and not on others.
 #![warn(clippy::indexing_slicing)]
@@ -40,7 +40,8 @@ pub fn codes(weights: &[f32; BLOCK_ELEMS]) -> Option<(f16, [u8; BLOCK_ELEMS])> {
     }
     // Of weights so small that 1 / d is beyond f32, f16 has no scale but 0.
     let inverse = if (1.0 / d).is_finite() { 1.0 / d } else { 0.0 };
-    let code = |w: &f32| ((f64::from(*w) * f64::from(inverse) + 8.5) as u8).min(15);
+    // The product is exact, as with a fused multiply-add, and the sum is rounded to f32 before it is cut: half ties go up.
+    let code = |w: &f32| (((f64::from(*w) * f64::from(inverse) + 8.5) as f32) as u8).min(15);
     let mut codes = [0; BLOCK_ELEMS];
     codes.iter_mut().zip(weights).for_each(|(q, w)| *q = code(w));
     Some((scale, codes))
