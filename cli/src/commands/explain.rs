@@ -31,6 +31,11 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<ExitCode> {
     let wanted: Vec<&Explained> = all.iter().filter(is_wanted).collect();
     let is_fixed = |node: &&Node| node.op == Op::TernaryF32Linear;
     let fixed = optimised.nodes.iter().filter(is_fixed).count();
+    if all.is_empty() && fixed == 0 {
+        bail!(
+            "the model has no ternary product: of its dense matrices, and those of four bits, one kernel computes each product"
+        );
+    }
     if wanted.is_empty() && fixed == 0 {
         let layers = all.iter().filter_map(|product| product.layer).max().map_or(0, |last| last + 1);
         let mut names: Vec<&str> =

@@ -58,6 +58,17 @@ pub struct MemoryEstimate {
     pub kv_f16_bytes: u64,
 }
 
+/// What a checkpoint has of matrices of four bits a weight.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize)]
+pub struct FourBits {
+    /// Matrices.
+    pub matrices: u64,
+    /// Their weights.
+    pub weights: u64,
+    /// Their bytes in memory, with scales and offsets.
+    pub bytes: u64,
+}
+
 /// A checkpoint, described.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 #[non_exhaustive]
@@ -78,6 +89,8 @@ pub struct InspectReport {
     pub kinds: Vec<KindReport>,
     /// The elements of a Hadamard matrix by which inputs of weights are rotated, if there are any such.
     pub hadamard_block: Option<u32>,
+    /// Matrices of four bits a weight.
+    pub four_bits: FourBits,
     /// Elements of dense tensors.
     pub dense_elems: u64,
     /// Memory.
@@ -93,6 +106,7 @@ pub fn inspect(checkpoint: &Checkpoint) -> Result<InspectReport, Error> {
     let facts = imported.facts;
     let mut kinds: BTreeMap<String, KindReport> = BTreeMap::new();
     let (mut dense_elems, mut dense_bytes, mut rope_bytes) = (0, 0, 0);
+    let mut four_bits = FourBits::default();
     for (index, decl) in imported.graph.weights.iter().enumerate() {
         let id = WeightId(index as u32);
         match decl.origin {
@@ -110,12 +124,13 @@ pub fn inspect(checkpoint: &Checkpoint) -> Result<InspectReport, Error> {
                 let mut codes = vec![0; rows.saturating_mul(cols)];
                 let read = imported.weights.codes(id, [rows, cols], 0..rows, &mut codes);
                 read.map_err(|e| Error::Bug(e.to_string()))?;
-                dense_elems += elems(&decl.ty);
-                dense_bytes += elems(&decl.ty).div_ceil(2);
+                four_bits.matrices += 1;
+                four_bits.weights += elems(&decl.ty);
+                four_bits.bytes += elems(&decl.ty).div_ceil(2);
             }
             Origin::Quant4Scales | Origin::Quant4Offsets => {
                 imported.weights.read_dense(id)?;
-                dense_bytes += elems(&decl.ty) * elem_bytes(decl.ty.dtype);
+                four_bits.bytes += elems(&decl.ty) * elem_bytes(decl.ty.dtype);
             }
             Origin::HfPacked | Origin::OnlineAbsmean | Origin::Gguf | Origin::DenseTernary => {
                 let trits = Histogram::of(&imported.weights.read_trits(id)?.data);
@@ -147,6 +162,7 @@ pub fn inspect(checkpoint: &Checkpoint) -> Result<InspectReport, Error> {
             .nodes
             .iter()
             .find_map(|node| if let Op::Hadamard { block, .. } = node.op { Some(block) } else { None }),
+        four_bits,
         dense_elems,
         memory: MemoryEstimate {
             ternary_bytes: trits.total().div_ceil(4),
@@ -207,10 +223,43 @@ fn elem_bytes(dtype: DType) -> u64 {
     }
 }
 
+impl InspectReport {
+    /// How many trits there are of each kind, in all and by kind of matrix.
+    fn show_trits(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let t = &self.trits;
+        let percent = |n: u64| 100.0 * n as f64 / t.total().max(1) as f64;
+        writeln!(
+            f,
+            "  trits       {} in all: {} -1 ({:.1} %), {} 0 ({:.1} %), {} +1 ({:.1} %)",
+            t.total(),
+            t.minus,
+            percent(t.minus),
+            t.zero,
+            percent(t.zero),
+            t.plus,
+            percent(t.plus)
+        )?;
+        writeln!(f, "  on disk     {:.2} bits per ternary weight", self.bits_per_weight)?;
+        for k in &self.kinds {
+            let zeros = 100.0 * k.trits.zero as f64 / k.trits.total().max(1) as f64;
+            writeln!(
+                f,
+                "    {:<10} {:>4} matrices, {:>12} trits, {zeros:.1} % zero, scale{} {} to {}",
+                k.kind,
+                k.matrices,
+                k.trits.total(),
+                k.scale_cols.map(|cols| format!(" per {cols} columns")).unwrap_or_default(),
+                k.scale_min,
+                k.scale_max
+            )?;
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for InspectReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (m, t) = (&self.facts, &self.trits);
-        let percent = |n: u64| 100.0 * n as f64 / t.total().max(1) as f64;
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         writeln!(f, "{}: {}", printable(&self.name), m.architecture)?;
         writeln!(
@@ -242,39 +291,28 @@ impl fmt::Display for InspectReport {
             super::WeightFormat::OnlineMaster => "full-precision master weights",
             super::WeightFormat::Gguf => "tensors of a GGUF file",
             super::WeightFormat::Quant4 => "four bits a weight, with a scale and a zero point per group",
+            super::WeightFormat::DenseTernary if m.matrices.ternary == 0 => "dense tensors",
             super::WeightFormat::DenseTernary => "dense tensors that are ternary already",
         };
         let rule = match m.scale_rule {
+            _ if m.matrices.ternary == 0 => "no ternary matrix",
             super::ScaleRule::Multiplies => "the stored scale multiplies",
             super::ScaleRule::Divides => "the stored scale divides",
             super::ScaleRule::Absmean => "scale = mean of the absolute weights",
             super::ScaleRule::Magnitude => "scale = magnitude of the weights",
         };
         writeln!(f, "  format      {format}; {rule}")?;
-        writeln!(
-            f,
-            "  trits       {} in all: {} -1 ({:.1} %), {} 0 ({:.1} %), {} +1 ({:.1} %)",
-            t.total(),
-            t.minus,
-            percent(t.minus),
-            t.zero,
-            percent(t.zero),
-            t.plus,
-            percent(t.plus)
-        )?;
-        writeln!(f, "  on disk     {:.2} bits per ternary weight", self.bits_per_weight)?;
-        for k in &self.kinds {
-            let zeros = 100.0 * k.trits.zero as f64 / k.trits.total().max(1) as f64;
+        let four = &self.four_bits;
+        if four.matrices > 0 {
+            let bits = 8.0 * four.bytes as f64 / four.weights.max(1) as f64;
             writeln!(
                 f,
-                "    {:<10} {:>4} matrices, {:>12} trits, {zeros:.1} % zero, scale{} {} to {}",
-                k.kind,
-                k.matrices,
-                k.trits.total(),
-                k.scale_cols.map(|cols| format!(" per {cols} columns")).unwrap_or_default(),
-                k.scale_min,
-                k.scale_max
+                "  four bits   {} matrices, {} weights, {bits:.2} bits each with their scales",
+                four.matrices, four.weights
             )?;
+        }
+        if t.total() > 0 {
+            self.show_trits(f)?;
         }
         if let Some(block) = self.hadamard_block {
             writeln!(f, "  rotated     inputs of the weights that the file names, by Hadamard matrices of {block}")?;
@@ -287,9 +325,10 @@ impl fmt::Display for InspectReport {
         let memory = &self.memory;
         write!(
             f,
-            "  memory      {:.1} MiB ternary at 2 bits, {:.1} MiB dense, {:.1} MiB RoPE tables, \
+            "  memory      {:.1} MiB ternary at 2 bits, {}{:.1} MiB dense, {:.1} MiB RoPE tables, \
              {:.1} MiB cache (f16, full context)",
             mib(memory.ternary_bytes),
+            if four.matrices > 0 { format!("{:.1} MiB in four bits, ", mib(four.bytes)) } else { String::new() },
             mib(memory.dense_bytes),
             mib(memory.rope_bytes),
             mib(memory.kv_f16_bytes)
