@@ -180,6 +180,9 @@ pub(crate) struct CompileArgs {
     /// Whether to ask for 2 MiB pages [default: auto].
     #[arg(long, value_name = "WHEN", value_parser = PossibleValuesParser::new(choices("huge-pages")))]
     pub(crate) huge_pages: Option<String>,
+    /// Where the weights of experts lie: in memory, or in a file, mapped [default: auto, in memory if they fit].
+    #[arg(long, value_name = "WHERE", value_parser = PossibleValuesParser::new(choices("experts")))]
+    pub(crate) experts: Option<String>,
     /// Figures that the optimiser chooses by: those that `tern tune` measured on this CPU, none, or those of a file
     /// [default: auto, this CPU's, or else what is built in].
     #[arg(long, value_name = "auto|off|FILE", value_parser = parser("tune"))]

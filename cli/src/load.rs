@@ -25,14 +25,14 @@ use tern_host::{Facts, Source};
 use tern_runtime::artifact::Artifact;
 use tern_runtime::artifact::unfinished::Mode;
 use tern_runtime::cores::physical_cores;
-use tern_runtime::memory::{HugePages, give_back_freed};
+use tern_runtime::memory::{Experts, HugePages, give_back_freed};
 use tern_runtime::{Model, Tokenizer};
 
 use crate::args::{CompileArgs, TargetArgs, Usage};
 use crate::cache::{Cache, CacheArgs};
 use crate::commands::tune::store;
 use crate::demo;
-use crate::knobs::{number, number_or_auto, setting};
+use crate::knobs::{experts, number, number_or_auto, scratch_folder, setting};
 use crate::output::note;
 use crate::progress::Progress;
 
@@ -129,6 +129,8 @@ fn options_for(
         figures: figures(args, is_for_here)?,
         memory_bytes: args.memory,
         huge_pages: huge_pages(args)?,
+        experts: experts(args.experts.as_deref())?,
+        scratch_folder: scratch_folder(),
         pack_threads: None,
     })
 }
@@ -365,6 +367,10 @@ impl Source for CachedSource<'_> {
         self.artifact.set_huge_pages(huge_pages);
     }
 
+    fn set_experts(&mut self, experts: Experts) {
+        self.artifact.set_experts(experts);
+    }
+
     fn tokenizer(&mut self) -> Result<Tokenizer> {
         self.artifact.tokenizer()
     }
@@ -437,7 +443,7 @@ impl<'a> CheckpointSource<'a> {
         if let Err(e) = cache.trim(path) {
             note(&format!("the cache was not trimmed: {e:#}"));
         }
-        Ok(Artifact::open(path)?.load(physical_cores(), self.options.huge_pages)?)
+        Ok(Artifact::open(path)?.load(physical_cores(), self.options.huge_pages, self.options.experts)?)
     }
 }
 

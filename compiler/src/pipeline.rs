@@ -5,14 +5,16 @@
 //! verify after import is the user's; after any later pass it is a bug in that pass.
 
 mod fit;
+mod paged;
 mod prove;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tern_runtime::cores::physical_cores;
 use tern_runtime::generated::knobs::default;
-use tern_runtime::memory::{Block, HugePages};
+use tern_runtime::memory::{Block, Experts, HugePages};
 use tern_runtime::model::{Model, ModelInfo};
 
 use crate::checkpoint::Checkpoint;
@@ -63,6 +65,10 @@ pub struct Options {
     pub memory_bytes: Option<u64>,
     /// Pages of the packed weights.
     pub huge_pages: HugePages,
+    /// Where the weights of experts lie.
+    pub experts: Experts,
+    /// Where a file without a name may hold experts that are mapped and not built into an artifact.
+    pub scratch_folder: Option<PathBuf>,
     /// Threads that pack the weights; `None`: one for each physical core.
     pub pack_threads: Option<usize>,
 }
@@ -89,6 +95,8 @@ impl Options {
             figures: Figures::built_in(),
             memory_bytes: None,
             huge_pages: HugePages::Ask,
+            experts: Experts::Auto,
+            scratch_folder: None,
             pack_threads: None,
         })
     }
@@ -149,6 +157,20 @@ pub enum Error {
         rest_bytes: u64,
         /// What is allowed.
         budget_bytes: u64,
+    },
+    /// Experts that are not to lie in memory have no file to lie in.
+    #[error(
+        "{bytes} bytes of experts do not fit into memory and cannot be written to a file without a name{}: {source}; \
+         let compiled models be kept (--cache on), or give another folder in TMPDIR",
+        .folder.as_ref().map_or(String::new(), |folder| format!(" in {}", folder.display()))
+    )]
+    Paged {
+        /// Of the experts.
+        bytes: u64,
+        /// Where it was tried.
+        folder: Option<PathBuf>,
+        /// What the system says.
+        source: std::io::Error,
     },
     /// A weight could not be made code.
     #[error(transparent)]
@@ -362,11 +384,17 @@ pub fn compile_jit(
     let code = timings.time("codegen", || JitCode::compile(schedule, &target, Listing::default()))?;
     let total_bytes = schedule.weights.bytes;
     let bytes = usize::try_from(total_bytes).map_err(codegen::Error::bug)?;
-    let mut block = Block::zeroed(bytes, 64, options.huge_pages, "packed weights")?;
-    timings.time("pack", || {
+    let block = timings.time("pack", || {
         let mut report = |done_bytes| progress(Progress { done_bytes, total_bytes });
-        let threads = options.pack_threads.unwrap_or_else(physical_cores);
-        schedule.weights.pack(&imported.weights, block.as_mut_slice(), threads, &mut report)
+        match schedule.weights.experts_start.filter(|_| options.experts.are_mapped(total_bytes)) {
+            Some(start) => paged::pack((&schedule.weights, start), &imported.weights, options, &mut report),
+            None => {
+                let mut block = Block::zeroed(bytes, 64, options.huge_pages, "packed weights")?;
+                let threads = options.pack_threads.unwrap_or_else(physical_cores);
+                schedule.weights.pack(&imported.weights, block.as_mut_slice(), threads, &mut report)?;
+                Ok(block)
+            }
+        }
     })?;
     Ok(code.into_model(block, model_info(imported, schedule))?)
 }

@@ -7,6 +7,7 @@
 use std::fmt;
 
 use crate::generated::abi;
+use crate::memory::mapped::MapError;
 
 /// The result of everything in this crate that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -198,6 +199,12 @@ pub enum Error {
         /// What they were for.
         what: &'static str,
     },
+    /// Unsupported: the end of a model's weights cannot be mapped.
+    #[error("the experts' weights cannot be mapped: {reason}; read them into memory with --experts resident")]
+    NotMapped {
+        /// Why.
+        reason: MapError,
+    },
     /// Bug: code names what is not in it.
     #[error("bug in whatever compiled this model: it has {what}")]
     BadCode {
@@ -276,6 +283,7 @@ impl Error {
             | Error::UnsupportedDecoder { .. }
             | Error::UnsupportedNormalizer { .. }
             | Error::OutOfMemory { .. }
+            | Error::NotMapped { .. }
             | Error::NotExecutable { .. }
             | Error::WrongCpu { .. }
             | Error::ThreadSpawn { .. } => Family::Unsupported,

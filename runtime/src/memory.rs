@@ -1,11 +1,15 @@
 //! Blocks of zeroed memory for weights and states, on huge pages where the system has them.
 //!
-//! In: a size and an alignment. Out: a [`Block`], zeroed, aligned, given back when dropped. It upholds that a failed
-//! allocation is an error and never an abort, and that pages are untouched until somebody writes them. It does not map
-//! files. Every `unsafe` of allocation in this crate is here.
+//! In: a size and an alignment. Out: a [`Block`], zeroed, aligned, given back when dropped; or one whose end is a file's
+//! ([`mapped`]). It upholds that a failed allocation is an error and never an abort, and that pages are untouched until somebody
+//! writes them. Every `unsafe` of allocation in this crate is here, and in [`mapped`].
 
 #![expect(unsafe_code, reason = "maps and unmaps memory; each block argues its safety")]
 
+pub mod available;
+pub mod mapped;
+
+use std::fs::File;
 use std::ptr::NonNull;
 
 use crate::error::{Error, Result};
@@ -26,11 +30,48 @@ pub enum HugePages {
     Off,
 }
 
-/// A block of memory of its own, zeroed when made.
+/// Where the weights of experts lie while a model runs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Experts {
+    /// In memory if it has room for them, else in the file.
+    #[default]
+    Auto,
+    /// In the file, mapped: the system reads what is used, and forgets what it needs room for.
+    Mapped,
+    /// In memory.
+    Resident,
+}
+
+impl Experts {
+    /// By the name that the knob has for it.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "auto" => Some(Experts::Auto),
+            "mapped" => Some(Experts::Mapped),
+            "resident" => Some(Experts::Resident),
+            _ => None,
+        }
+    }
+
+    /// Whether experts are mapped, of a model whose packed weights take so many bytes in all.
+    pub fn are_mapped(self, weights_bytes: u64) -> bool {
+        match self {
+            Experts::Mapped => true,
+            Experts::Resident => false,
+            Experts::Auto => available::for_weights().is_some_and(|available| weights_bytes > available),
+        }
+    }
+}
+
+/// A block of memory of its own, zeroed when made; the end of one may be a file's ([`mapped`]).
 #[derive(Debug)]
 pub struct Block {
     start: NonNull<u8>,
     len_bytes: usize,
+    /// Of these, the bytes that are its own: behind them lies what is mapped.
+    own_bytes: usize,
+    /// The file that this is a part of.
+    file: Option<File>,
     /// What [`system::release`] needs to give back: bytes of the mapping, or of the allocation.
     owned_bytes: usize,
     alignment_bytes: usize,
@@ -61,7 +102,9 @@ impl Block {
         match bytes.max(1).checked_next_multiple_of(unit) {
             Some(owned_bytes) if owned_bytes <= isize::MAX as usize => {
                 match system::acquire(owned_bytes, alignment_bytes, huge) {
-                    Some((start, owned_bytes)) => Ok(Self { start, len_bytes: bytes, owned_bytes, alignment_bytes }),
+                    Some((start, owned_bytes)) => {
+                        Ok(Self { start, len_bytes: bytes, own_bytes: bytes, file: None, owned_bytes, alignment_bytes })
+                    }
                     None => Err(out_of_memory),
                 }
             }
@@ -69,7 +112,7 @@ impl Block {
         }
     }
 
-    /// Bytes asked for.
+    /// Bytes asked for, mapped ones included.
     pub fn len(&self) -> usize {
         self.len_bytes
     }
@@ -89,16 +132,16 @@ impl Block {
         self.start.as_ptr()
     }
 
-    /// The bytes.
+    /// The bytes that are its own: all, unless its end is mapped.
     pub fn as_slice(&self) -> &[u8] {
-        // SAFETY: `start` is valid for `len_bytes` initialised bytes while self lives, and `&self` keeps writers out.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len_bytes) }
+        // SAFETY: `start` is valid for `own_bytes` initialised bytes while self lives, and `&self` keeps writers out.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.own_bytes) }
     }
 
-    /// The bytes, for writing.
+    /// The same, for writing.
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
         // SAFETY: as above, and `&mut self` makes the borrow the only one.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len_bytes) }
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.own_bytes) }
     }
 }
 
@@ -124,7 +167,7 @@ mod system {
     use std::ptr::NonNull;
 
     /// Bytes of a page.
-    fn page_bytes() -> usize {
+    pub(super) fn page_bytes() -> usize {
         // SAFETY: sysconf reads a constant of the system and touches no memory of ours.
         let found = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
         usize::try_from(found).ok().filter(|n| n.is_power_of_two()).unwrap_or(4096)
@@ -132,22 +175,27 @@ mod system {
 
     /// Maps at least `bytes` at a multiple of `alignment_bytes`; the address and the mapping's length.
     pub(super) fn acquire(bytes: usize, alignment_bytes: usize, huge: bool) -> Option<(NonNull<u8>, usize)> {
+        let (start, bytes) = reserve(bytes, alignment_bytes, libc::PROT_READ | libc::PROT_WRITE)?;
+        if huge {
+            advise_huge(start.as_ptr(), bytes);
+        }
+        Some((start, bytes))
+    }
+
+    /// The same, of pages with the access `protection`. The system counts no memory for pages that may not be touched.
+    pub(super) fn reserve(
+        bytes: usize,
+        alignment_bytes: usize,
+        protection: libc::c_int,
+    ) -> Option<(NonNull<u8>, usize)> {
         let page = page_bytes();
         let bytes = bytes.checked_next_multiple_of(page)?;
         // A mapping starts at a page; a stricter alignment needs room to move the start.
         let slack = alignment_bytes.saturating_sub(page);
         let total = bytes.checked_add(slack)?;
         // SAFETY: a fresh anonymous private mapping at an address of the system's choice overlaps nothing.
-        let mapped = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                total,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANON,
-                -1,
-                0,
-            )
-        };
+        let mapped =
+            unsafe { libc::mmap(std::ptr::null_mut(), total, protection, libc::MAP_PRIVATE | libc::MAP_ANON, -1, 0) };
         if mapped == libc::MAP_FAILED {
             return None;
         }
@@ -165,9 +213,6 @@ mod system {
             // SAFETY: likewise the last `tail` bytes, which start right after the block.
             unsafe { libc::munmap(start.add(bytes).cast(), tail) };
         }
-        if huge {
-            advise_huge(start, bytes);
-        }
         NonNull::new(start).map(|start| (start, bytes))
     }
 
@@ -181,13 +226,13 @@ mod system {
     }
 
     #[cfg(target_os = "linux")]
-    fn advise_huge(start: *mut u8, bytes: usize) {
+    pub(super) fn advise_huge(start: *mut u8, bytes: usize) {
         // SAFETY: advice about whole pages of our own mapping; it changes no contents. A refusal only costs speed.
         unsafe { libc::madvise(start.cast(), bytes, libc::MADV_HUGEPAGE) };
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn advise_huge(_start: *mut u8, _bytes: usize) {}
+    pub(super) fn advise_huge(_start: *mut u8, _bytes: usize) {}
 }
 
 #[cfg(not(unix))]

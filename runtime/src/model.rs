@@ -11,6 +11,7 @@ use crate::code::Code;
 use crate::error::{Error, Result};
 use crate::generated::abi::{BatchFn, StateBytesFn, StateInitFn, StepFn, TruncateFn};
 use crate::memory::Block;
+use crate::memory::mapped::ResidentPages;
 
 /// The functions of a compiled model.
 #[derive(Clone, Copy, Debug)]
@@ -110,6 +111,21 @@ impl Model {
     /// Bytes of its packed weights.
     pub fn weights_bytes(&self) -> usize {
         self.weights.len()
+    }
+
+    /// Bytes of these that are mapped from a file: experts that are paged.
+    pub fn mapped_bytes(&self) -> usize {
+        self.weights.mapped_bytes()
+    }
+
+    /// Which of the mapped pages are in memory; `None` if nothing is mapped, or the system does not say.
+    pub fn resident_pages(&self) -> Option<ResidentPages> {
+        self.weights.resident_pages()
+    }
+
+    /// Asks the system to forget the mapped pages, so that they must be read again; whether it takes that.
+    pub fn forget_mapped(&self) -> bool {
+        self.weights.forget_mapped()
     }
 }
 

@@ -16,7 +16,7 @@ use tern_runtime::artifact::unfinished::Mode;
 use tern_runtime::artifact::{self as format, Artifact};
 use tern_runtime::features;
 use tern_runtime::generated::artifact::{ALIGN_BYTES, Kind, VERSION};
-use tern_runtime::memory::HugePages;
+use tern_runtime::memory::{Experts, HugePages};
 use tern_runtime::session::KvType;
 use tern_tests::engines::{self, Loaded, assert_same_bits, logits_in_chunks, native};
 use tern_tests::fixtures;
@@ -77,7 +77,7 @@ fn what_is_loaded_gives_the_bits_of_what_is_compiled_in_memory() {
     let options = Options { max_step_tokens: 20, ..engines::options(native(), w.built.profile) };
     let (_, compiled) = w.model.loaded.compile(&options);
     let artifact = Artifact::open(&w.path).expect("it opens");
-    let loaded = Arc::new(artifact.load(2, HugePages::Ask).expect("it loads"));
+    let loaded = Arc::new(artifact.load(2, HugePages::Ask, Experts::Auto).expect("it loads"));
     assert_eq!(loaded.info(), compiled.info());
     for kv in [KvType::F32, KvType::F16] {
         let want = logits_in_chunks(&mut engines::session(&compiled, 1, kv), &ids, 20);
@@ -90,7 +90,7 @@ fn what_is_loaded_gives_the_bits_of_what_is_compiled_in_memory() {
     w.model.write(&several, &w.path, 1, None);
     let artifact = Artifact::open(&w.path).expect("it opens");
     assert_eq!(artifact.meta().levels.len(), levels.len());
-    let loaded = Arc::new(artifact.load(1, HugePages::Off).expect("it loads"));
+    let loaded = Arc::new(artifact.load(1, HugePages::Off, Experts::Auto).expect("it loads"));
     let want = logits_in_chunks(&mut engines::session(&compiled, 1, KvType::F32), &ids, 20);
     let found = logits_in_chunks(&mut engines::session(&loaded, 2, KvType::F32), &ids, 3);
     assert_same_bits(&want, &found, "several levels");
@@ -142,7 +142,7 @@ fn a_checkpoint_has_the_hash_that_other_programs_compute() {
 /// Opens, checks and loads the bytes; what is said if any of it refuses.
 fn refusal(path: &Path, bytes: &[u8]) -> Option<format::Error> {
     fs::write(path, bytes).expect("a file");
-    let loaded = Artifact::open(path).and_then(|artifact| artifact.load(2, HugePages::Off));
+    let loaded = Artifact::open(path).and_then(|artifact| artifact.load(2, HugePages::Off, Experts::Auto));
     loaded.err()
 }
 
@@ -213,7 +213,7 @@ fn code_for_another_machine_opens_and_does_not_load() {
         w.model.write(&built, &w.path, 1, None);
         let artifact = Artifact::open(&w.path).expect("it can be looked at");
         artifact.verify(1).expect("it is whole");
-        let e = artifact.load(1, HugePages::Off).expect_err("it cannot run here").to_string();
+        let e = artifact.load(1, HugePages::Off, Experts::Auto).expect_err("it cannot run here").to_string();
         if isa.arch() == here {
             let lacks = features::names(isa.features() & !features::here()).join(", ");
             assert!(e.contains("lacks") && e.contains(&lacks), "{e}");
@@ -233,7 +233,7 @@ fn a_program_carries_an_artifact() {
     assert!(file.starts_with(&program));
     assert!(Artifact::is_one(&w.path));
     let artifact = Artifact::open(&w.path).expect("it opens");
-    artifact.load(2, HugePages::Off).expect("it loads");
+    artifact.load(2, HugePages::Off, Experts::Auto).expect("it loads");
     for end in [bytes - 1, bytes - 32, 70_000] {
         fs::write(&w.path, &file[..end as usize]).expect("a file");
         let e = Artifact::open(&w.path).expect_err("it was stripped");
@@ -261,7 +261,8 @@ fn nothing_is_left_of_a_build_that_ends_early() {
     // The same in windows as at once.
     model.write(&built, &path, 2, None);
     let ids: Vec<u32> = (0..20).map(|i| i * 1999).collect();
-    let loaded = Arc::new(Artifact::open(&path).expect("it opens").load(2, HugePages::Ask).expect("it loads"));
+    let loaded =
+        Arc::new(Artifact::open(&path).expect("it opens").load(2, HugePages::Ask, Experts::Auto).expect("it loads"));
     let options = Options { max_step_tokens: 20, ..engines::options(native(), built.profile) };
     let (_, compiled) = model.loaded.compile(&options);
     let want = logits_in_chunks(&mut engines::session(&compiled, 2, KvType::F16), &ids, 20);

@@ -73,7 +73,7 @@ fn the_arena_reuses_memory() {
     for loaded in models() {
         for schedule in schedules(&loaded, 128) {
             let all: u64 = schedule.buffers.iter().map(|buffer| buffer.bytes).sum();
-            let live = buffers::liveness(schedule.buffers.len(), &schedule.phases);
+            let live = buffers::liveness(&schedule.buffers, &schedule.phases);
             // What lives in the fullest phase must fit; twice that is wasteful.
             let fullest = (0..schedule.phases.len()).map(|phase| {
                 let here =
@@ -111,7 +111,7 @@ fn rejected(schedule: &Schedule, invariants: &[&str], what: &str, mutate: impl F
 #[test]
 fn buffers_that_live_at_once_may_not_overlap() {
     for schedule in victims() {
-        let live = buffers::liveness(schedule.buffers.len(), &schedule.phases);
+        let live = buffers::liveness(&schedule.buffers, &schedule.phases);
         let mut pairs = 0;
         for a in 0..live.len() {
             for b in 0..live.len() {

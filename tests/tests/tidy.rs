@@ -25,6 +25,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("runtime/src/limits/read.rs", "loops in assembly"),
     ("runtime/src/lost_pages.rs", "handles a signal"),
     ("runtime/src/memory.rs", "maps memory"),
+    ("runtime/src/memory/mapped.rs", "maps files"),
     ("runtime/src/model.rs", "takes entry points on trust"),
     ("runtime/src/profile.rs", "is called back by compiled code"),
     ("runtime/src/session.rs", "enters compiled code"),

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use tern_runtime::artifact::{Artifact, Error};
 use tern_runtime::cores::physical_cores;
 use tern_runtime::generated::artifact::Kind;
-use tern_runtime::memory::HugePages;
+use tern_runtime::memory::{Experts, HugePages};
 use tern_runtime::shown::on_one_line;
 use tern_runtime::{Model, Tokenizer};
 
@@ -25,6 +25,7 @@ pub struct ArtifactSource {
     tokenizer_config_json: Option<Vec<u8>>,
     chat_template_jinja: Option<Vec<u8>>,
     huge_pages: HugePages,
+    experts: Experts,
     /// The model, on its way.
     coming: Option<JoinHandle<Result<Model, Error>>>,
 }
@@ -57,6 +58,7 @@ impl ArtifactSource {
             tokenizer_config_json,
             chat_template_jinja,
             huge_pages: HugePages::Ask,
+            experts: Experts::Auto,
             coming: None,
         })
     }
@@ -89,13 +91,17 @@ impl Source for ArtifactSource {
         self.huge_pages = huge_pages;
     }
 
+    fn set_experts(&mut self, experts: Experts) {
+        self.experts = experts;
+    }
+
     fn tokenizer(&mut self) -> Result<Tokenizer> {
         let json = self.artifact.text(Kind::Tokenizer)?.context(
             "the model was built without a tokenizer: give token ids with --ids and --print-ids, or build it from a \
              checkpoint that has a tokenizer.json",
         )?;
-        let (artifact, huge_pages) = (Arc::clone(&self.artifact), self.huge_pages);
-        let load = move || artifact.load(physical_cores(), huge_pages);
+        let (artifact, huge_pages, experts) = (Arc::clone(&self.artifact), self.huge_pages, self.experts);
+        let load = move || artifact.load(physical_cores(), huge_pages, experts);
         // Where the system starts no thread, the model is loaded later.
         self.coming = std::thread::Builder::new().name("tern-load".to_owned()).spawn(load).ok();
         let Facts { bos, vocab, .. } = self.facts;
@@ -106,7 +112,7 @@ impl Source for ArtifactSource {
         let model = match self.coming.take().map(JoinHandle::join) {
             Some(Ok(loaded)) => loaded?,
             Some(Err(_)) => bail!("bug in tern: the thread that loads the model failed"),
-            None => self.artifact.load(physical_cores(), self.huge_pages)?,
+            None => self.artifact.load(physical_cores(), self.huge_pages, self.experts)?,
         };
         Ok(Arc::new(model))
     }

@@ -42,6 +42,7 @@ pub fn embed<'s>(
     let texts = texts::read(&args.file)?;
     let mut source = open()?;
     source.set_huge_pages(host.huge_pages);
+    source.set_experts(host.experts);
     let elems = session::check_embeds(source.facts())? as usize;
     let context = session::context(&args.engine, source.facts())? as usize;
     let end = source.facts().eos.first().copied().context("bug in tern: an embedding model without an end of texts")?;

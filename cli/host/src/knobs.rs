@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use tern_runtime::generated::knobs::KNOBS;
 use tern_runtime::knobs::{KnobKind, KnobSpec};
+use tern_runtime::memory::Experts;
 
 use crate::Usage;
 
@@ -60,6 +61,15 @@ pub fn choices(name: &str) -> &'static [&'static str] {
         | KnobKind::FolderOrAuto
         | KnobKind::FileOrChoice(_) => &[],
     }
+}
+
+/// Where experts shall lie, given the option.
+///
+/// # Errors
+/// As [`setting`].
+pub fn experts(option: Option<&str>) -> Result<Experts> {
+    let place = setting("experts", option)?.value;
+    Experts::from_name(&place).with_context(|| format!("bug in tern: the knob experts is {place:?}"))
 }
 
 /// Accepts what the table accepts for `name`, as text.
@@ -121,6 +131,12 @@ pub fn cache_folder() -> Option<PathBuf> {
     let folder = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let caches = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")))?;
     Some(caches.join("tern"))
+}
+
+/// Where files without a name lie that may be large: `TMPDIR`, or the system's place for such files that is a disk and not memory.
+pub fn scratch_folder() -> Option<PathBuf> {
+    let named = std::env::var_os("TMPDIR").map(PathBuf::from).filter(|path| path.is_absolute());
+    Some(named.unwrap_or_else(|| PathBuf::from("/var/tmp"))).filter(|path| path.is_dir())
 }
 
 /// `HF_ENDPOINT`: the hub that models come from, as the hub's own programs call it.

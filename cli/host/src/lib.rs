@@ -32,7 +32,7 @@ pub use source::{Facts, Source};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use tern_runtime::memory::HugePages;
+use tern_runtime::memory::{Experts, HugePages};
 
 /// Exit code after wrong usage; clap uses the same.
 const USAGE: u8 = 2;
@@ -68,6 +68,8 @@ pub struct Host<'a> {
     pub default_prompt: Option<&'a str>,
     /// Whether to ask for huge pages.
     pub huge_pages: HugePages,
+    /// Where the weights of experts shall lie.
+    pub experts: Experts,
 }
 
 /// Ends a program: reports an error, gives the exit code. A closed standard output ends it quietly.

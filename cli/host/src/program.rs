@@ -67,12 +67,16 @@ struct MemoryArgs {
     /// Whether to ask for 2 MiB pages [default: auto].
     #[arg(long, value_name = "WHEN", help_heading = "Engine", value_parser = PossibleValuesParser::new(choices("huge-pages")))]
     huge_pages: Option<String>,
+    /// Where the weights of experts lie: in memory, or in this file, mapped [default: auto, in memory if they fit].
+    #[arg(long, value_name = "WHERE", help_heading = "Engine", value_parser = PossibleValuesParser::new(choices("experts")))]
+    experts: Option<String>,
 }
 
 impl MemoryArgs {
-    fn settled(&self) -> Result<HugePages> {
+    fn host(&self) -> Result<Host<'static>> {
         let when = knobs::setting("huge-pages", self.huge_pages.as_deref())?.value;
-        Ok(if when == "off" { HugePages::Off } else { HugePages::Ask })
+        let huge_pages = if when == "off" { HugePages::Off } else { HugePages::Ask };
+        Ok(Host { default_prompt: None, huge_pages, experts: knobs::experts(self.experts.as_deref())? })
     }
 }
 
@@ -120,11 +124,11 @@ fn obey(args: ProgramArgs, source: Box<dyn Source + '_>) -> Result<ExitCode> {
         None => continue_prompt(&args.run, source),
         Some(Command::Run(args)) => continue_prompt(&args, source),
         Some(Command::Chat(args)) => {
-            let host = Host { default_prompt: None, huge_pages: args.memory.settled()? };
+            let host = args.memory.host()?;
             chat::chat(&args.chat, host, || Ok(source))
         }
         Some(Command::Embed(args)) => {
-            let host = Host { default_prompt: None, huge_pages: args.memory.settled()? };
+            let host = args.memory.host()?;
             embed::embed(&args.embed, host, || Ok(source))
         }
         Some(Command::Info(args)) => info(&args, source.facts()),
@@ -132,7 +136,7 @@ fn obey(args: ProgramArgs, source: Box<dyn Source + '_>) -> Result<ExitCode> {
 }
 
 fn continue_prompt(args: &RunArgs, source: Box<dyn Source + '_>) -> Result<ExitCode> {
-    let host = Host { default_prompt: None, huge_pages: args.memory.settled()? };
+    let host = args.memory.host()?;
     run::run(&args.generate, host, || Ok(source))
 }
 

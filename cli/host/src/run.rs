@@ -34,6 +34,7 @@ pub fn run<'s>(
     let prompt = prompt::find(args, host.default_prompt)?;
     let mut source = open()?;
     source.set_huge_pages(host.huge_pages);
+    source.set_experts(host.experts);
     session::check_continues(source.facts())?;
     let context = session::context(&args.engine, source.facts())?;
     let mut sampler = Sampler::new(sampling::sampling(&args.sampling, &source.facts().generation))?;

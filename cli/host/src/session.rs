@@ -77,6 +77,7 @@ pub fn session(model: &Arc<Model>, kv: KvType, engine: &EngineArgs, huge_pages: 
     if setting("perf-map", engine.perf_map.as_deref())?.value == "on" {
         perf::write_map(model)?;
     }
+    note_mapped(model);
     let auto = options.context.is_none();
     // Whatever a compiler left in the heap: the cache of keys and values comes now.
     give_back_freed();
@@ -89,5 +90,19 @@ pub fn session(model: &Arc<Model>, kv: KvType, engine: &EngineArgs, huge_pages: 
             }
             done => return Ok(done?),
         }
+    }
+}
+
+/// Says that experts are paged, and how large they are: the first steps are slow.
+fn note_mapped(model: &Model) {
+    let mapped_bytes = model.mapped_bytes();
+    if mapped_bytes > 0 {
+        let gb = |bytes: usize| bytes as f64 / 1e9;
+        note(&format!(
+            "{:.2} of {:.2} GB of weights are those of experts and are read from their file when they are needed \
+             (--experts mapped)",
+            gb(mapped_bytes),
+            gb(model.weights_bytes())
+        ));
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use serde::Serialize;
-use tern_runtime::memory::HugePages;
+use tern_runtime::memory::{Experts, HugePages};
 use tern_runtime::sample::GenerationDefaults;
 use tern_runtime::{Model, Tokenizer};
 
@@ -48,6 +48,9 @@ pub trait Source {
 
     /// Which pages the weights shall lie on; said before anything is loaded. A source that knows already does not listen.
     fn set_huge_pages(&mut self, _huge_pages: HugePages) {}
+
+    /// Where experts shall lie; likewise.
+    fn set_experts(&mut self, _experts: Experts) {}
 
     /// Reads its tokenizer; whoever needs it calls this once.
     ///

@@ -25,7 +25,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "M,K,N", value_parser = crate::commands::bench::kernel_shape,
           conflicts_with_all = ["model", "prompt", "n", "depth", "profile", "plot", "kv", "head", "step_tokens",
                                 "no_optimise", "egraph_iterations", "egraph_nodes", "extract_budget", "timings",
-                                "decode", "prefill", "code", "memory"])]
+                                "decode", "prefill", "code", "memory", "experts", "forget_experts"])]
     pub(crate) kernels: Option<tern_compiler::trial::Shape>,
     /// Of the matrix, each group of so many columns has a scale of its own (of f16): a multiple of 16 that divides K, or K.
     #[arg(long, value_name = "COLUMNS", requires = "kernels")]
@@ -76,6 +76,9 @@ pub(crate) struct BenchArgs {
     /// Draw a roofline plot.
     #[arg(long, value_name = "FILE.svg")]
     pub(crate) plot: Option<PathBuf>,
+    /// Begin each repetition with no expert in memory, as the first start after a boot does: of experts that are mapped.
+    #[arg(long, conflicts_with = "versus")]
+    pub(crate) forget_experts: bool,
     /// Element type of cached keys and values [default: f16].
     #[arg(long, value_name = "TYPE", value_parser = PossibleValuesParser::new(choices("kv")))]
     pub(crate) kv: Option<String>,

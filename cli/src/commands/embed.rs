@@ -11,7 +11,7 @@ use crate::load;
 /// Embeds.
 pub(crate) fn run(args: &EmbedCommandArgs) -> Result<ExitCode> {
     let options = load::options(&args.compile, args.embed.engine.ctx.as_deref())?;
-    let host = Host { default_prompt: None, huge_pages: options.huge_pages };
+    let host = Host { default_prompt: None, huge_pages: options.huge_pages, experts: options.experts };
     tern_host::embed::embed(&args.embed, host, || {
         load::source(args.model.as_deref(), options, &args.compile, Some(&args.cache))
     })

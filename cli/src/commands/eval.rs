@@ -67,6 +67,7 @@ pub(crate) fn source<'a>(
     // What compiles another head than `tern run` does is not kept.
     let mut source = load::source(model, options.clone(), compile, None)?;
     source.set_huge_pages(options.huge_pages);
+    source.set_experts(options.experts);
     Ok((source, options))
 }
 

@@ -36,6 +36,7 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<ExitCode> {
         EngineKind::Jit => {
             let mut source = load::source(args.model.as_deref(), options.clone(), &args.compile, None)?;
             source.set_huge_pages(options.huge_pages);
+            source.set_experts(options.experts);
             let facts = source.facts().clone();
             session::check_continues(&facts)?;
             // The same for both engines, before anything is compiled.

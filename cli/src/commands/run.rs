@@ -21,7 +21,7 @@ pub(crate) fn run_default() -> Result<ExitCode> {
 pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
     let options = load::options(&args.compile, args.generate.engine.ctx.as_deref())?;
     let default_prompt = args.model.is_none().then_some(demo::PROMPT);
-    let host = Host { default_prompt, huge_pages: options.huge_pages };
+    let host = Host { default_prompt, huge_pages: options.huge_pages, experts: options.experts };
     tern_host::run::run(&args.generate, host, || {
         load::source(args.model.as_deref(), options, &args.compile, Some(&args.cache))
     })

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::run;
+use crate::support::{fixture, ran, run, tern, text};
 
 /// The figure `key` of `row`, which must be finite and above 0.
 fn positive(row: &Value, key: &str) -> f64 {
@@ -123,6 +123,43 @@ fn builds_are_compared_in_pairs() {
     }
     let text = run(&["bench", "-p", "0", "-n", "3", "-t", "1", "-r", "1", "--versus", "--tune off"]).ok();
     assert!(text.contains("tg3 ") && text.contains("  --tune off\n"), "{text}");
+}
+
+#[test]
+fn experts_that_are_paged_are_watched() {
+    let model = text(&fixture("qwen3moe-ternary"));
+    let bench = |more: &[&str]| {
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+        let mut args = vec!["bench", model.as_str(), "-p", "4", "-n", "6", "-r", "1", "-t", "2", "--experts", "mapped"];
+        args.extend(more);
+        ran(tern().args(args).env("TMPDIR", dir.path())).ok()
+    };
+    let rates = |text: &str| -> Vec<f64> {
+        let rows: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        let tests = rows.iter().filter(|row| row["test"] != "limits");
+        tests
+            .map(|row| {
+                assert!(row["paging"]["read_bytes_per_tok"].as_f64() > Some(0.0), "{row}");
+                assert!(row["paging"]["major_faults_per_tok"].is_f64() && row["paging"]["mapped_bytes"].is_u64());
+                row["paging"]["hit_rate"].as_f64().expect("a rate")
+            })
+            .collect()
+    };
+    assert_eq!(rates(&bench(&["--json"])), [1.0, 1.0], "what was just written is there");
+    let cold = rates(&bench(&["--json", "--forget-experts"]));
+    assert!(
+        cold[0] == 0.0 && cold[1] > 0.0 && cold[1] < 1.0,
+        "a prompt's one step, and tokens that share experts: {cold:?}"
+    );
+    let table = bench(&[]);
+    assert!(table.contains("of experts per token were in memory"), "{table}");
+    run(&["bench", model.as_str(), "--forget-experts", "--experts", "resident"])
+        .refused(1, "needs experts that are mapped");
+    run(&["bench", "--experts", "some"]).refused(2, "invalid value 'some'");
+    run(&["bench", "--forget-experts", "--versus", "--tune off"]).refused(2, "cannot be used with");
+    ran(tern().args(["run", "x"]).env("TERN_EXPERTS", "some")).refused(2, "TERN_EXPERTS is \"some\"");
+    let nowhere = ["bench", model.as_str(), "--experts", "mapped", "-p", "4", "-n", "1"];
+    ran(tern().args(nowhere).env("TMPDIR", "/nowhere/at/all")).refused(1, "no folder for it is known");
 }
 
 #[test]

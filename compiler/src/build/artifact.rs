@@ -160,6 +160,7 @@ pub(super) fn meta(built: &Built, imported: &Imported, checkpoint: Vec<Checkpoin
         generation: imported.generation,
         remarks: imported.remarks.clone(),
         packed: packed(built),
+        experts_start: built.schedule.weights.experts_start,
         entries: EntryOffsets {
             step: entries.step,
             batch: entries.batch,

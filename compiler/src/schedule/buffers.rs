@@ -2,10 +2,11 @@
 //!
 //! A buffer lives from the phase that writes it to the last phase that reads it, both whole, since threads are not in
 //! step within a phase; nor are they behind a phase that is alone, so that what such a phase reads lives on through the
-//! next. Largest first, each at the lowest offset where no living neighbour is.
+//! next. Indices of routes live until the step ends: whoever watches which experts were used finds them there. Largest first,
+//! each at the lowest offset where no living neighbour is.
 
 use super::layout::{ALIGN_BYTES, round_up};
-use super::{Buffer, Phase, Split};
+use super::{Buffer, Phase, RowKind, Split};
 
 /// Notes which buffers are written row by row.
 pub fn mark_own_rows(buffers: &mut [Buffer], phases: &[Phase]) {
@@ -17,8 +18,8 @@ pub fn mark_own_rows(buffers: &mut [Buffer], phases: &[Phase]) {
 }
 
 /// First and last phase of every buffer.
-pub fn liveness(buffers: usize, phases: &[Phase]) -> Vec<(usize, usize)> {
-    let mut live = vec![(usize::MAX, 0); buffers];
+pub fn liveness(buffers: &[Buffer], phases: &[Phase]) -> Vec<(usize, usize)> {
+    let mut live = vec![(usize::MAX, 0); buffers.len()];
     for (index, phase) in phases.iter().enumerate() {
         let met = (index..phases.len()).find(|i| !phases[*i].alone).unwrap_or(phases.len());
         for call in &phase.calls {
@@ -29,12 +30,15 @@ pub fn liveness(buffers: usize, phases: &[Phase]) -> Vec<(usize, usize)> {
             }
         }
     }
+    for ((_, last), _) in live.iter_mut().zip(buffers).filter(|(_, buffer)| buffer.kind == RowKind::RouteIndex) {
+        *last = phases.len();
+    }
     live
 }
 
 /// Fills in the offsets; gives the size of the arena in bytes.
 pub fn place(buffers: &mut [Buffer], phases: &[Phase]) -> u64 {
-    let live = liveness(buffers.len(), phases);
+    let live = liveness(buffers, phases);
     let mut order: Vec<usize> = (0..buffers.len()).collect();
     order.sort_by_key(|&i| (std::cmp::Reverse(buffers[i].bytes), i));
     let mut placed: Vec<usize> = Vec::new();

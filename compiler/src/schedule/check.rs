@@ -3,7 +3,8 @@
 //! It knows nothing of liveness. It plays the phases on a map of the arena that remembers which buffer wrote which bytes
 //! last, and demands: (K1) what a call reads was written by an earlier call and not overwritten since; (K2) within a
 //! phase no call writes bytes that another one reads or writes, unless both are split by the same rows of one buffer;
-//! (K3) every buffer lies in the arena, aligned; (K4) packed weights do not overlap and lie in their block; (K5)
+//! (K3) every buffer lies in the arena, aligned; (K4) packed weights do not overlap and lie in their block, experts in their
+//! region; (K5)
 //! attention reads a layer's cache in a later phase than the one in which the step's rows are written into it, and
 //! both happen once; (K6) a call is given pointers to just the buffers that it is said to read and write; (K7) the coarse
 //! copy of the head is that of the matrix whose logits one call writes, and lies behind it; (K8) threads have rows of their
@@ -17,7 +18,7 @@ use crate::addsub::scratch::AddSubScratch;
 
 use super::kernel::{KernelKind, ProgramId};
 use super::layout::ALIGN_BYTES;
-use super::packing::Layout;
+use super::packing::{Layout, REGION_ALIGN_BYTES};
 use super::{Arg, BufferId, Call, Choice, Error, Part, Phase, RowKind, Schedule, Split};
 
 /// Checks K1 to K10.
@@ -150,6 +151,15 @@ fn weights(schedule: &Schedule) -> Result<(), Error> {
             return Err(bug(format!("K4: packed weight at {} overlaps the one before or lies askew", placed.offset)));
         }
         end = placed.offset + placed.layout.bytes();
+    }
+    let experts = schedule.weights.placed.iter().find(|placed| placed.layout.experts() > 1);
+    let start = schedule.weights.experts_start;
+    if start.is_some_and(|start| !start.is_multiple_of(REGION_ALIGN_BYTES))
+        || experts.is_some_and(|first| start.is_none_or(|start| first.offset < start))
+    {
+        return Err(bug(format!(
+            "K4: experts lie outside their region, which starts at {start:?}, or that lies askew"
+        )));
     }
     if end > schedule.weights.bytes {
         return Err(bug(format!("K4: packed weights end at {end}, behind their block of {}", schedule.weights.bytes)));

@@ -251,9 +251,11 @@ pub enum KernelKind {
         /// Whether the weights of the chosen ones sum to 1.
         normalise: bool,
     },
-    /// The index of a route. Args: choices, list, slots, tokens of routed rows, tokens (how many), lo, hi: if there is anything
-    /// from `lo` to `hi`, all is done.
+    /// The index of a route. Args: choices, list, slots, tokens of routed rows, tokens (how many), lo, hi, scratch (of
+    /// several tokens): if there is anything from `lo` to `hi`, all is done.
     RouteIndex {
+        /// E.
+        experts: u32,
         /// Choices of a token.
         top_k: u32,
     },
@@ -374,6 +376,8 @@ impl KernelKind {
             KernelKind::Ternary { packing, rows, cols, epilogue, regime, variant } => {
                 (packing, rows, cols, epilogue, regime, variant)
             }
+            // A counter for each.
+            KernelKind::RouteIndex { experts, .. } => return experts.saturating_mul(4),
             KernelKind::Dup { cols, .. } => return DupScratch::new(cols).bytes,
             KernelKind::Groups { packing, rows, cols, group, scales, regime: Regime::Table { tokens }, .. } => {
                 let shape = GroupShape { packing, rows, cols, group, scales };

@@ -26,6 +26,7 @@ pub mod kernel;
 pub mod layout;
 pub mod lut;
 pub mod packing;
+pub mod paging;
 pub mod phases;
 pub mod plan;
 pub mod print;
@@ -309,6 +310,18 @@ impl Call {
         }
     }
 
+    /// Turns offsets of packed weights into what `real` says.
+    fn settle_weights(&mut self, real: &dyn Fn(u64) -> u64) {
+        for arg in &mut self.args {
+            if let Arg::Weights { offset } | Arg::ExpertScale { offset } = arg {
+                *offset = real(*offset);
+            }
+        }
+        if let Some(Single { weights: Some(offset), .. }) = &mut self.single {
+            *offset = real(*offset);
+        }
+    }
+
     /// The rows that it works on.
     pub fn space(&self) -> RowSpace {
         let counted =
@@ -465,7 +478,9 @@ pub fn schedule(graph: &Graph, options: &Options) -> Result<Schedule, Error> {
     if options.max_step_tokens == 0 {
         return Err(Error::Options { reason: "a step of 0 tokens computes nothing; allow at least 1".into() });
     }
-    let plan::Plan { calls, mut buffers, model } = plan::plan(graph, options)?;
+    let plan::Plan { mut calls, mut buffers, mut model } = plan::plan(graph, options)?;
+    let real = model.weights.settle();
+    calls.iter_mut().for_each(|call| call.settle_weights(&real));
     let phases = phases::group(graph, calls);
     buffers::mark_own_rows(&mut buffers, &phases);
     let arena_bytes = buffers::place(&mut buffers, &phases);

@@ -28,6 +28,7 @@ use crate::graph::DenseType;
 use crate::graph::WeightId;
 use crate::weights::repeats::Counts;
 use crate::weights::{WeightData, WeightError};
+use tern_runtime::generated::artifact::ALIGN_BYTES as ARTIFACT_ALIGN_BYTES;
 
 /// How one weight (or two together) is packed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -237,14 +238,29 @@ pub struct Placed {
     pub offset: u64,
 }
 
-/// Where all packed weights lie.
+impl Placed {
+    /// The byte behind it.
+    pub fn end(&self) -> u64 {
+        self.offset + self.layout.bytes()
+    }
+}
+
+/// Where all packed weights lie: those of experts behind all others, so that they can be paged from a file.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct WeightLayout {
-    /// In the order of their first use, which is the order of their offsets.
+    /// In the order of their offsets; within each of the two regions that of their first use.
     pub placed: Vec<Placed>,
     /// Size of the block.
     pub bytes: u64,
+    /// Where the experts' region starts, a multiple of [`REGION_ALIGN_BYTES`]: it ends with the block. `None` of a model without.
+    pub experts_start: Option<u64>,
 }
+
+/// What the experts' region starts at a multiple of: pages of most systems, and what sections of artifacts are aligned to.
+pub const REGION_ALIGN_BYTES: u64 = ARTIFACT_ALIGN_BYTES as u64;
+
+/// Offsets from here on are provisional: from the start of the experts' region, whose place is known when everything is placed.
+const APART: u64 = 1 << 62;
 
 impl WeightLayout {
     /// The offset of `layout`, placed behind all others unless it is there already.
@@ -256,6 +272,31 @@ impl WeightLayout {
         self.bytes = round_up(offset + layout.bytes(), ALIGN_BYTES);
         self.placed.push(Placed { layout, offset });
         offset
+    }
+
+    /// The provisional offset of `layout` in the experts' region: [`WeightLayout::settle`] makes it a real one.
+    pub fn place_expert(&mut self, layout: Layout) -> u64 {
+        if let Some(offset) = self.find(layout) {
+            return offset;
+        }
+        let ends = self.placed.iter().filter(|placed| placed.offset >= APART).map(Placed::end);
+        let offset = ends.max().map_or(APART, |end| round_up(end, ALIGN_BYTES));
+        self.placed.push(Placed { layout, offset });
+        offset
+    }
+
+    /// Gives the experts' region its place, behind everything else; what it gives turns provisional offsets into real ones and
+    /// leaves others alone.
+    pub fn settle(&mut self) -> impl Fn(u64) -> u64 + use<> {
+        let start = round_up(self.bytes, REGION_ALIGN_BYTES);
+        let real = move |offset: u64| offset.checked_sub(APART).map_or(offset, |within| start + within);
+        if self.placed.iter().any(|placed| placed.offset >= APART) {
+            self.experts_start = Some(start);
+            self.placed.iter_mut().for_each(|placed| placed.offset = real(placed.offset));
+            self.placed.sort_by_key(|placed| placed.offset);
+            self.bytes = self.placed.last().map_or(start, |last| round_up(last.end(), ALIGN_BYTES));
+        }
+        real
     }
 
     /// The offset of `layout`, if it is placed.
@@ -293,6 +334,46 @@ impl WeightLayout {
         sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
         done: &mut dyn FnMut(u64),
     ) -> Result<(), E> {
-        jobs::stream(&self.placed, data, self.bytes, threads, sink, done)
+        jobs::stream(&self.placed, data, 0..self.bytes, threads, sink, done)
+    }
+
+    /// [`WeightLayout::pack`] of all but the experts, of which `block` holds nothing.
+    ///
+    /// # Errors
+    /// As [`WeightLayout::pack`].
+    ///
+    /// # Panics
+    /// If `block` is shorter than what lies before the experts.
+    pub fn pack_others(
+        &self,
+        data: &dyn WeightData,
+        block: &mut [u8],
+        threads: usize,
+        done: &mut dyn FnMut(u64),
+    ) -> Result<(), WeightError> {
+        let (_, others, _) = self.regions();
+        jobs::run(others, data, block, threads, done)
+    }
+
+    /// [`WeightLayout::stream`] of the experts alone, from where their region starts.
+    ///
+    /// # Errors
+    /// As [`WeightLayout::stream`].
+    pub fn stream_experts<E: From<WeightError>>(
+        &self,
+        data: &dyn WeightData,
+        threads: usize,
+        sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+        done: &mut dyn FnMut(u64),
+    ) -> Result<(), E> {
+        let (start, _, experts) = self.regions();
+        jobs::stream(experts, data, start..self.bytes, threads, sink, done)
+    }
+
+    /// Where the experts start, what lies before, and they.
+    fn regions(&self) -> (u64, &[Placed], &[Placed]) {
+        let start = self.experts_start.unwrap_or(self.bytes);
+        let (others, experts) = self.placed.split_at(self.placed.partition_point(|placed| placed.offset < start));
+        (start, others, experts)
     }
 }

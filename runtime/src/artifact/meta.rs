@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::code::{Entries, Symbol};
+use crate::generated::artifact::ALIGN_BYTES;
 use crate::model::ModelInfo;
 use crate::sample::GenerationDefaults;
 
@@ -52,6 +53,9 @@ pub struct Meta {
     pub remarks: Vec<String>,
     /// How much of each packing the weights are, by its name.
     pub packed: Vec<PackedSize>,
+    /// Where the weights of experts start among the packed ones, and last until their end: what may be mapped instead of read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub experts_start: Option<u64>,
     /// Where the entry points start in the code.
     pub entries: EntryOffsets,
     /// The functions of the code, in the order in which they lie.
@@ -165,6 +169,12 @@ impl Meta {
             if function.is_none_or(|function| function.offset != offset) {
                 return wrong(&format!("entry point {entry}"), &offset, format!("where a function {name} starts"));
             }
+        }
+        if let Some(start) = self.experts_start
+            && (start >= weights_bytes || !start.is_multiple_of(u64::from(ALIGN_BYTES)))
+        {
+            let expected = format!("a multiple of {ALIGN_BYTES} below {weights_bytes}");
+            return wrong("the start of the experts", &start, expected);
         }
         let packed = self.packed.iter().try_fold(0_u64, |all, size| all.checked_add(size.bytes));
         if packed.is_none_or(|packed| packed > weights_bytes || packed == 0) {

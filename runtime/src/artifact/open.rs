@@ -13,7 +13,7 @@ use crate::code::Code;
 use crate::features;
 use crate::generated::abi;
 use crate::generated::artifact::Kind;
-use crate::memory::HugePages;
+use crate::memory::{Experts, HugePages};
 use crate::model::Model;
 
 /// The most bytes of a text section; no tokenizer comes near.
@@ -132,16 +132,25 @@ impl Artifact {
         Ok(self.sections.small(Kind::Code, MAX_CODE_BYTES)?.unwrap_or_default())
     }
 
-    /// The model: code and weights in memory, ready for sessions.
+    /// The model: code and weights in memory, ready for sessions; `experts` may stay in the file, mapped. Their sums are not
+    /// checked then: that would read all of them. Nothing but the numbers that a model computes depends on them.
     ///
     /// # Errors
     /// `OtherMachine` or `Runtime` if it is not for this machine; `Damaged` or `Io`.
-    pub fn load(&self, threads: usize, huge_pages: HugePages) -> Result<Model, Error> {
+    pub fn load(&self, threads: usize, huge_pages: HugePages, experts: Experts) -> Result<Model, Error> {
         let runtime = |source| Error::Runtime { path: self.sections.path.clone(), source };
         // Sections that are not used here as well: a damaged file is not believed in part.
         self.check_machine()?;
         let image = self.check_small()?;
-        let weights = self.sections.weights(threads, huge_pages)?;
+        let weights_bytes = self.sections.header.section(Kind::Weights).map_or(0, |section| section.bytes);
+        let mapped_from = self.meta.experts_start.filter(|_| experts.are_mapped(weights_bytes));
+        let weights = match (self.sections.weights(threads, huge_pages, mapped_from), experts) {
+            // Nobody asked for it, so a system that cannot is no reason not to run.
+            (Err(Error::Runtime { source: crate::Error::NotMapped { .. }, .. }), Experts::Auto) => {
+                self.sections.weights(threads, huge_pages, None)?
+            }
+            (done, _) => done?,
+        };
         let code = Code::map(&image, self.meta.symbols()).map_err(runtime)?;
         // SAFETY: header, facts, code and weights are those that some tern wrote, by their sums, for an ABI and for CPU
         // features that are the ones here; that they were written by a tern at all is the promise of whoever runs the file.

@@ -92,17 +92,32 @@ impl Sections {
         Ok(())
     }
 
-    /// The weights, read and checked by `threads` threads.
-    pub(super) fn weights(&self, threads: usize, huge_pages: HugePages) -> Result<Block, Error> {
+    /// The weights, read and checked by `threads` threads; from byte `mapped_from` on mapped instead, unchecked.
+    pub(super) fn weights(
+        &self,
+        threads: usize,
+        huge_pages: HugePages,
+        mapped_from: Option<u64>,
+    ) -> Result<Block, Error> {
         let (section, sums) = self.weight_sums()?;
-        let block = Block::zeroed(section.bytes as usize, 64, huge_pages, "weights");
+        let bytes = section.bytes as usize;
+        let block = match mapped_from {
+            None => Block::zeroed(bytes, 64, huge_pages, "weights"),
+            Some(start) => {
+                let from = (&self.file, self.base + section.offset + start);
+                Block::before_file(bytes, start as usize, from, huge_pages)
+            }
+        };
         let mut block = block.map_err(|source| Error::Runtime { path: self.path.clone(), source })?;
         let pieces = block.as_mut_slice().chunks_mut(PIECE_BYTES as usize).zip(sums.chunks_exact(8)).enumerate();
         let pieces = Mutex::new(pieces);
         let next = || pieces.lock().unwrap_or_else(PoisonError::into_inner).next();
         self.share(threads, &|| {
             let Some((index, (piece, sum))) = next() else { return Ok(false) };
-            self.piece(piece, self.piece_at(section, index), sum)?;
+            // The piece in which the mapped bytes begin is checked as a whole.
+            let rest = section.bytes - index as u64 * u64::from(PIECE_BYTES) - piece.len() as u64;
+            let rest = rest.min(u64::from(PIECE_BYTES) - piece.len() as u64);
+            self.piece([piece, &mut vec![0; rest as usize]], self.piece_at(section, index), sum)?;
             Ok(true)
         })?;
         Ok(block)
@@ -117,7 +132,7 @@ impl Sections {
             let Some(sum) = sums.chunks_exact(8).nth(index) else { return Ok(false) };
             let start = index as u64 * u64::from(PIECE_BYTES);
             let mut piece = vec![0; (section.bytes - start).min(u64::from(PIECE_BYTES)) as usize];
-            self.piece(&mut piece, self.piece_at(section, index), sum)?;
+            self.piece([&mut piece, &mut []], self.piece_at(section, index), sum)?;
             Ok(true)
         })
     }
@@ -170,11 +185,11 @@ impl Sections {
         failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
     }
 
-    /// Reads the piece at `at` of the file and checks its sum.
-    fn piece(&self, piece: &mut [u8], at: u64, expected: &[u8]) -> Result<(), Error> {
+    /// Reads the piece at `at` of the file, which goes to two places, and checks its sum.
+    fn piece(&self, to: [&mut [u8]; 2], at: u64, expected: &[u8]) -> Result<(), Error> {
         let mut hash = xxhash_rust::xxh3::Xxh3::new();
         let mut from = at;
-        for part in piece.chunks_mut(READ_BYTES) {
+        for part in to.into_iter().flat_map(|bytes| bytes.chunks_mut(READ_BYTES)) {
             system::read_at(&self.file, part, from).map_err(|e| Error::io(&self.path, "read", e, 0))?;
             hash.update(part);
             from += part.len() as u64;

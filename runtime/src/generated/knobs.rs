@@ -102,6 +102,13 @@ pub static KNOBS: &[KnobSpec] = &[
         doc: "Whether weights ask for 2 MiB pages; `auto` asks where the system allows it.",
     },
     KnobSpec {
+        name: "experts",
+        env: "TERN_EXPERTS",
+        kind: KnobKind::Choice(&["auto", "mapped", "resident"]),
+        default: "auto",
+        doc: "Where the packed weights of a mixture's experts lie: `resident` in memory, `mapped` in their file, of which the system keeps in memory what it has room for. `auto` maps them if all packed weights take more than is available (the least of what the machine and the control groups of the process leave, less an eighth of it, 256 MiB at least). Results are bit-identical.",
+    },
+    KnobSpec {
         name: "step-tokens",
         env: "TERN_STEP_TOKENS",
         kind: KnobKind::Number { min: 1, max: 4096 },

@@ -58,6 +58,7 @@ pub fn chat<'s>(
 
     let mut source = open()?;
     source.set_huge_pages(host.huge_pages);
+    source.set_experts(host.experts);
     session::check_continues(source.facts())?;
     // A context beyond the model's fails here.
     session::context(&args.engine, source.facts())?;

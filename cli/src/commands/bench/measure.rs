@@ -10,6 +10,8 @@ use tern_runtime::limits::{Meter, Sample};
 use tern_runtime::profile::StepProfile;
 use tern_runtime::{Engine, Session, Want};
 
+use super::paging::{self, Paged, Watch};
+
 /// Tokens that are run before anything is measured: caches, pages and the threads' patience settle.
 const WARM_UP: usize = 8;
 
@@ -137,6 +139,8 @@ pub(super) struct Measured {
     pub(super) rescored_rows: f64,
     /// Columns that calls read that skip some, per decoded token.
     pub(super) columns: Vec<f64>,
+    /// What was paged, if experts are.
+    pub(super) paged: Option<Paged>,
 }
 
 /// What repetitions read of what need not be read.
@@ -182,6 +186,7 @@ pub(super) fn measure(
     session: &mut Session,
     counts: &[u64],
     meter: &mut Meter,
+    watch: Option<&Watch<'_>>,
 ) -> Result<Measured> {
     let ids = random_ids(test.positions().max(WARM_UP), session.vocab());
     session.truncate(0)?;
@@ -190,18 +195,27 @@ pub(super) fn measure(
     if test.depth() > 0 {
         session.prefill(&ids[..test.depth()])?;
     }
-    let mut measured =
-        Measured { repetitions: Vec::new(), profiles: Vec::new(), rescored_rows: 0.0, columns: Vec::new() };
+    let mut measured = Measured {
+        repetitions: Vec::new(),
+        profiles: Vec::new(),
+        rescored_rows: 0.0,
+        columns: Vec::new(),
+        paged: None,
+    };
+    let mut major_faults = 0;
     let mut read = Read::none(counts.len());
     let mut before = meter.sample();
     for _ in 0..repeats {
         let mut samples = vec![before];
+        watch.map_or(Ok(()), Watch::begin)?;
+        let faults_before = paging::major_faults();
         let (done, steps) = match test {
             // A clock reading per phase is nothing beside the phases of a prompt.
             Test::Prefill { .. } => session.profiled(|session| test.run(session, &ids[..test.tokens()], &[], || {})),
             Test::Decode { .. } => (test.run(session, &ids, counts, || samples.push(meter.sample())), Vec::new()),
         };
         let (took, more) = done?;
+        major_faults += paging::major_faults().saturating_sub(faults_before);
         read.add(&more);
         let toks_per_s = test.tokens() as f64 / took.as_secs_f64();
         let after = meter.sample();
@@ -219,6 +233,9 @@ pub(super) fn measure(
         done?;
         samples.push(meter.sample());
         measured.profiles.push((Sample::mean(&samples), steps));
+    }
+    if let Some(watch) = watch {
+        measured.paged = Some(watch.watch(test, session, &ids, (major_faults, repeats * test.tokens()))?);
     }
     (measured.columns, measured.rescored_rows) = read.means(test, repeats);
     Ok(measured)

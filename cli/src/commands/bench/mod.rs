@@ -14,6 +14,7 @@ mod kernel_rows;
 mod kernels;
 mod measure;
 mod memory;
+mod paging;
 mod pick;
 mod plot;
 mod rows;
@@ -40,6 +41,7 @@ use crate::output::{check_writable, print, print_json, write_file};
 use crate::progress::Progress;
 use measure::{Measured, Test};
 use memory::Peak;
+use paging::Watch;
 use rows::{LimitRow, Row, TestRow};
 use subject::Subject;
 
@@ -156,16 +158,30 @@ impl Bench<'_> {
     fn with_threads(&self, n_threads: usize, tests: &[Test], meter: &mut Meter, rows: &mut Vec<Row>) -> Result<()> {
         let mut session = self.subject.session(n_threads, tests)?;
         let counts = self.subject.counts()?;
+        let watch = self.watch()?;
         let mut samples = Vec::new();
         for test in tests {
             let spinner = Progress::spinner("measuring");
-            let measured = measure::measure(test, self.args.repeats(), &mut session, &counts, meter)?;
+            let measured = measure::measure(test, self.args.repeats(), &mut session, &counts, meter, watch.as_ref())?;
             drop(spinner);
             samples.extend(measured.repetitions.iter().map(|r| r.limit));
             let row = Row::Test(Box::new(self.row(test, n_threads, &measured)));
             self.report(row, rows)?;
         }
         self.report(Row::Limits(LimitRow::new(n_threads, &samples, meter, self.dot)), rows)
+    }
+
+    /// Who watches experts, if they are paged.
+    fn watch(&self) -> Result<Option<Watch<'_>>> {
+        let Subject { model, lowered, .. } = &self.subject;
+        let forgets = self.args.forget_experts;
+        let watch = Watch::of(model, &lowered.schedule, forgets);
+        if forgets && watch.is_none() {
+            bail!(
+                "--forget-experts needs experts that are mapped: give --experts mapped, and a model that has experts"
+            );
+        }
+        Ok(watch)
     }
 
     /// JSON goes out as it comes, so that a long run shows something.

@@ -13,6 +13,7 @@ use tern_runtime::limits::{Meter, Sample};
 
 use super::breakdown::Breakdown;
 use super::measure::{Measured, Test, median};
+use super::paging::Paged;
 
 pub(super) const GIGA: f64 = 1e9;
 
@@ -74,6 +75,9 @@ pub(super) struct TestRow {
     /// What the experts of a model read, if it has some.
     #[serde(skip_serializing_if = "Option::is_none")]
     experts: Option<ExpertRow>,
+    /// What of them had to be paged in, if they are mapped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paging: Option<Paged>,
     pub(super) bits_per_weight_body: f64,
     pub(super) bits_per_weight_head: f64,
     pub(super) peak_rss_bytes: Option<u64>,
@@ -141,6 +145,7 @@ impl TestRow {
             toks_per_s_per_gmacs: per_gmacs,
             zeros: known.zeros.clone(),
             experts: ExpertRow::of(known.traffic),
+            paging: measured.paged,
             bits_per_weight_body: known.traffic.bits_per_weight_body(),
             bits_per_weight_head: known.traffic.bits_per_weight_head(),
             peak_rss_bytes: known.peak_rss_bytes,
@@ -257,6 +262,9 @@ pub(super) fn table(rows: &[Row], profile: bool) -> String {
             text += &limits_line(row);
         }
     }
+    for row in tests() {
+        text += &row.paging.map_or(String::new(), |paged| paging_line(row, &paged));
+    }
     let unsteady = rows.iter().any(|row| matches!(row, Row::Limits(row) if row.read_spread > UNSTEADY));
     if unsteady || tests().any(|row| row.of_bandwidth > 1.0) {
         text += "\nThe machine's limits moved while this ran: others use it. Ratios are rough; run it again when it is quiet.\n";
@@ -280,6 +288,21 @@ pub(super) fn limits_line(row: &LimitRow) -> String {
         row.read_loop,
         dot(row.dot_gmacs, row.dot_loop),
         dot(widest, row.dot_loop_widest)
+    )
+}
+
+fn paging_line(row: &TestRow, paged: &Paged) -> String {
+    let Paged { mapped_bytes, hit_rate, read_bytes_per_tok, paged_in_bytes_per_tok, major_faults_per_tok } = *paged;
+    format!(
+        "paging      {:>7} {}: {} of {:.1} MB of experts per token were in memory, {:.1} MB paged in, {:.2} major faults; \
+         {:.2} GB mapped\n",
+        row.threads,
+        row.test,
+        percent(Some(hit_rate)),
+        read_bytes_per_tok / 1e6,
+        paged_in_bytes_per_tok / 1e6,
+        major_faults_per_tok,
+        mapped_bytes as f64 / 1e9
     )
 }
 

@@ -122,39 +122,129 @@ fn sum_of_all(k: &mut Emitter<'_, '_>, logits: Value, experts: u32, max: Value) 
     k.fold16(lanes)
 }
 
-/// Args: choices, list, slots, tokens of routed rows, tokens (how many), lo, hi.
+/// Args: choices, list, slots, tokens of routed rows, tokens (how many), lo, hi, scratch.
 ///
-/// Goes through all choices once for each expert that has rows: there are few choices, or few experts to each.
-pub(super) fn index(k: &mut Emitter<'_, '_>, top_k: u32) {
-    let [choices, list, slots, tokens, n, lo, hi] = std::array::from_fn(|slot| k.arg(slot));
+/// Of several tokens the choices are counted, so that each is looked at twice. One token is not worth counters for all experts, and
+/// every thread does it, whether it has scratch memory or not.
+pub(super) fn index(k: &mut Emitter<'_, '_>, experts: u32, top_k: u32) {
+    let [choices, list, slots, tokens, n, lo, hi, counts] = std::array::from_fn(|slot| k.arg(slot));
     let one = k.at(lo, 1);
     let once = k.b.ins().smin(one, hi);
     k.for_range(lo, once, 1, |k, _| {
-        let (zero, before) = (k.int(0), k.int(-1));
-        let places = k.b.ins().imul_imm_s(n, i64::from(top_k));
-        let passes = k.at(places, 1);
-        let end = k.fold_range(zero, passes, 1, &[before, zero, zero], |k, _, state| {
-            let &[expert, row, entries] = state else { return state.to_vec() };
-            let is_over = k.b.ins().icmp_imm_s(IntCC::Equal, expert, NONE);
-            either(k, is_over, state, |k| {
-                let (next, behind) = pass(k, [choices, slots, tokens, n], top_k, expert, row);
-                let at = k.row(list, entries, ENTRY_BYTES as i64);
-                let is_real = k.b.ins().icmp_imm_s(IntCC::SignedGreaterThanOrEqual, expert, 0);
-                let is_none = k.b.ins().bxor_imm_u(is_real, 1);
-                let entries = either(k, is_none, &[entries], |k| {
-                    let count = k.b.ins().isub(behind, row);
-                    for (i, v) in [expert, row, count].into_iter().enumerate() {
-                        let v = k.b.ins().ireduce(types::I32, v);
-                        k.store(v, at, 4 * i as i32);
-                    }
-                    vec![k.at(entries, 1)]
-                });
-                vec![next, behind, entries[0]]
-            })
+        let is_one = k.b.ins().icmp_imm_s(IntCC::SignedLessThanOrEqual, n, 1);
+        let is_many = k.b.ins().bxor_imm_u(is_one, 1);
+        either(k, is_many, &[], |k| {
+            by_passes(k, [choices, list, slots, tokens, n], top_k);
+            Vec::new()
         });
-        let entries = k.b.ins().ireduce(types::I32, end[2]);
-        k.store(entries, list, 12);
+        either(k, is_one, &[], |k| {
+            by_counts(k, [choices, list, slots, tokens, n], counts, experts, top_k);
+            Vec::new()
+        });
     });
+}
+
+/// A counting sort: how many rows each expert has, where they begin, then each choice to the next row of its expert.
+fn by_counts(
+    k: &mut Emitter<'_, '_>,
+    [choices, list, slots, tokens, n]: [Value; 5],
+    counts: Value,
+    experts: u32,
+    top_k: u32,
+) {
+    let (zero, all) = (k.int(0), k.int(i64::from(experts)));
+    let none = k.b.ins().iconst(types::I32, 0);
+    k.for_range(zero, all, 1, |k, expert| {
+        let at = k.row(counts, expert, 4);
+        k.store(none, at, 0);
+    });
+    for_choices(k, choices, n, top_k, |k, id, _, _| {
+        let at = k.row(counts, id, 4);
+        let count = k.load(types::I32, at, 0);
+        let count = k.b.ins().iadd_imm_s(count, 1);
+        k.store(count, at, 0);
+    });
+    let end = k.fold_range(zero, all, 1, &[zero, zero], |k, expert, state| {
+        let &[row, entries] = state else { return state.to_vec() };
+        let at = k.row(counts, expert, 4);
+        let count = k.b.ins().uload32(flags(), at, 0);
+        let first = k.b.ins().ireduce(types::I32, row);
+        k.store(first, at, 0);
+        let is_none = k.b.ins().icmp_imm_s(IntCC::Equal, count, 0);
+        let entries = either(k, is_none, &[entries], |k| {
+            let at = k.row(list, entries, ENTRY_BYTES as i64);
+            for (i, v) in [expert, row, count].into_iter().enumerate() {
+                let v = k.b.ins().ireduce(types::I32, v);
+                k.store(v, at, 4 * i as i32);
+            }
+            vec![k.at(entries, 1)]
+        });
+        vec![k.b.ins().iadd(row, count), entries[0]]
+    });
+    let entries = k.b.ins().ireduce(types::I32, end[1]);
+    k.store(entries, list, 12);
+    for_choices(k, choices, n, top_k, |k, id, token, place| {
+        let at = k.row(counts, id, 4);
+        let row = k.b.ins().uload32(flags(), at, 0);
+        let next = k.at(row, 1);
+        let next = k.b.ins().ireduce(types::I32, next);
+        k.store(next, at, 0);
+        let number = k.b.ins().ireduce(types::I32, row);
+        let at = k.row(slots, place, 4);
+        k.store(number, at, 0);
+        let token = k.b.ins().ireduce(types::I32, token);
+        let at = k.row(tokens, row, 4);
+        k.store(token, at, 0);
+    });
+}
+
+/// Each choice of each token: its expert, the token, and which choice of all it is.
+fn for_choices(
+    k: &mut Emitter<'_, '_>,
+    choices: Value,
+    n: Value,
+    top_k: u32,
+    mut each: impl FnMut(&mut Emitter<'_, '_>, Value, Value, Value),
+) {
+    let (zero, per_token) = (k.int(0), k.int(i64::from(top_k)));
+    k.for_range(zero, n, 1, |k, token| {
+        let chosen = k.row(choices, token, layout::row_bytes(RowKind::Routes, top_k) as i64);
+        let first = k.b.ins().imul_imm_s(token, i64::from(top_k));
+        k.for_range(zero, per_token, 1, |k, j| {
+            let at = k.row(chosen, j, 4);
+            let id = k.b.ins().uload32(flags(), at, chosen_at(top_k) as i32);
+            let place = k.b.ins().iadd(first, j);
+            each(k, id, token, place);
+        });
+    });
+}
+
+/// Goes through all choices once for each expert that has rows.
+fn by_passes(k: &mut Emitter<'_, '_>, [choices, list, slots, tokens, n]: [Value; 5], top_k: u32) {
+    let (zero, before) = (k.int(0), k.int(-1));
+    let places = k.b.ins().imul_imm_s(n, i64::from(top_k));
+    let passes = k.at(places, 1);
+    let end = k.fold_range(zero, passes, 1, &[before, zero, zero], |k, _, state| {
+        let &[expert, row, entries] = state else { return state.to_vec() };
+        let is_over = k.b.ins().icmp_imm_s(IntCC::Equal, expert, NONE);
+        either(k, is_over, state, |k| {
+            let (next, behind) = pass(k, [choices, slots, tokens, n], top_k, expert, row);
+            let at = k.row(list, entries, ENTRY_BYTES as i64);
+            let is_real = k.b.ins().icmp_imm_s(IntCC::SignedGreaterThanOrEqual, expert, 0);
+            let is_none = k.b.ins().bxor_imm_u(is_real, 1);
+            let entries = either(k, is_none, &[entries], |k| {
+                let count = k.b.ins().isub(behind, row);
+                for (i, v) in [expert, row, count].into_iter().enumerate() {
+                    let v = k.b.ins().ireduce(types::I32, v);
+                    k.store(v, at, 4 * i as i32);
+                }
+                vec![k.at(entries, 1)]
+            });
+            vec![next, behind, entries[0]]
+        })
+    });
+    let entries = k.b.ins().ireduce(types::I32, end[2]);
+    k.store(entries, list, 12);
 }
 
 /// Writes down where the choices of `expert` are, from `row` on; gives the next expert that has any, and the row behind.

@@ -89,7 +89,7 @@ pub fn emit(kind: &KernelKind, program: Option<&Program>, k: &mut Emitter<'_, '_
             quant4::quant4(k, &Quant4Matrix { cols, group, stored }, rows);
         }
         KernelKind::Route { experts, top_k, normalise } => experts::route(k, experts, top_k, normalise),
-        KernelKind::RouteIndex { top_k } => experts::index(k, top_k),
+        KernelKind::RouteIndex { experts, top_k } => experts::index(k, experts, top_k),
         KernelKind::Dispatch { row, cols } => experts::dispatch(k, row, cols),
         KernelKind::Combine { cols, top_k, add } => experts::combine(k, cols, top_k, add),
         KernelKind::Rescale { cols } => map::rescale(k, cols),

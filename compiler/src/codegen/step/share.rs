@@ -92,6 +92,7 @@ fn share_of_choice(kernels: &[KernelKind], choice: Choice, split: Split) -> Shar
     };
     match split {
         Split::Units { total, .. } if any_prepares => Share::Prepared(total),
+        Split::Whole(_) if any_prepares => Share::Prepared(1),
         // Any number of an expert's rows may be many.
         Split::Experts { index, top_k, tiles, .. } => {
             let is_prepared = any_prepares || matches!(choice, Choice::ByRows { many: Some(_), .. });
@@ -436,8 +437,11 @@ mod tests {
             regime: Regime::Gemm,
             adds: false,
         };
-        let kernels = [groups(GroupRows::Codes), groups(GroupRows::F32)];
-        assert_eq!(kernels.map(|kind| kind.scratch_bytes() > 0), [true, false]);
+        let index = KernelKind::RouteIndex { experts: 3, top_k: 2 };
+        let kernels = [groups(GroupRows::Codes), groups(GroupRows::F32), index];
+        assert_eq!(kernels.map(|kind| kind.scratch_bytes() > 0), [true, false, true]);
+        let whole = Split::Whole(RowSpace::Tokens);
+        assert!(share_of_choice(&kernels, Choice::One(KernelId(2)), whole) == Share::Prepared(1));
         let split = Split::Units { start: 0, count: 4, total: 4 };
         let [with, without] = [KernelId(0), KernelId(1)];
         let is_prepared = |choice| share_of_choice(&kernels, choice, split) == Share::Prepared(4);

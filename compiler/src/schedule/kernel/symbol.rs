@@ -45,7 +45,7 @@ impl fmt::Display for KernelKind {
             KernelKind::Route { experts, top_k, normalise } => {
                 write!(f, "route_f32__{top_k}of{experts}{}", if normalise { "_normalised" } else { "" })
             }
-            KernelKind::RouteIndex { top_k } => write!(f, "route_index__{top_k}"),
+            KernelKind::RouteIndex { experts, top_k } => write!(f, "route_index__{top_k}of{experts}"),
             KernelKind::Dispatch { row, cols } => match row {
                 RowKind::Q8 => write!(f, "dispatch_q8__{cols}"),
                 RowKind::Q8Groups(groups) => write!(f, "dispatch_q8__{cols}_by{groups}"),

@@ -143,23 +143,23 @@ pub(super) fn run(
     packer.window(jobs(&parts, 0, block), done)
 }
 
-/// Packs all layouts window by window: `sink` gets the `total_bytes` of all weights in order, in a few pieces.
+/// Packs all layouts window by window: `sink` gets the bytes of the block of the range `block` in order, in a few pieces.
 pub(super) fn stream<E: From<WeightError>>(
     placed: &[Placed],
     data: &dyn WeightData,
-    total_bytes: u64,
+    block: Range<u64>,
     threads: usize,
     sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
     done: &mut dyn FnMut(u64),
 ) -> Result<(), E> {
     let all = parts(placed);
     let packer = Packer::new(placed, data, threads, &all);
-    let (mut window, mut start, mut first) = (Vec::new(), 0, 0);
-    while start < total_bytes {
+    let (mut window, mut start, mut first) = (Vec::new(), block.start, 0);
+    while start < block.end {
         let fits = all[first..].iter().take_while(|part| part.bytes.end - start <= WINDOW_BYTES).count();
         // A part that is larger than a window is one of its own.
         let behind = (first + fits.max(1)).min(all.len());
-        let end = all.get(behind).map_or(total_bytes, |next| next.bytes.start);
+        let end = all.get(behind).map_or(block.end, |next| next.bytes.start);
         // What lies between layouts is 0, and so is what fills up tiles.
         window.clear();
         window.resize((end - start) as usize, 0);

@@ -41,7 +41,7 @@ impl Planner<'_> {
         let args = vec![logits_arg, rows_of(choices), Arg::Lo, Arg::Hi];
         self.call(id, Choice::One(kernel), args, Split::Rows(space), vec![logits], Some(choices));
         let index = self.buffer(id, INDEX, RowKind::RouteIndex, top_k, space);
-        let kernel = self.kernel(KernelKind::RouteIndex { top_k });
+        let kernel = self.kernel(KernelKind::RouteIndex { experts, top_k });
         let args = vec![
             rows_of(choices),
             part_of(index, Part::Data),
@@ -50,6 +50,7 @@ impl Planner<'_> {
             Arg::RowCount(space),
             Arg::Lo,
             Arg::Hi,
+            Arg::Scratch,
         ];
         self.call(id, Choice::One(kernel), args, Split::Whole(space), vec![choices], Some(index));
         Ok(vec![here(choices), here(index)])
@@ -191,7 +192,7 @@ impl Planner<'_> {
         let (x, x_arg) = self.input(id, 0)?;
         let (index, top_k) = self.routed(id, 1, INDEX)?;
         let space = RowSpace::Routed(top_k);
-        let [one, many] = layouts.map(|layout| self.plan.model.weights.place(layout));
+        let [one, many] = layouts.map(|layout| self.plan.model.weights.place_expert(layout));
         let split = |slot: Slot| Split::Experts {
             index,
             top_k,
