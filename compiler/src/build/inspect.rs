@@ -287,6 +287,9 @@ impl fmt::Display for Report {
                 size.packing, size.weights, size.bytes
             )?;
         }
+        if let Some(start) = meta.experts_start {
+            writeln!(f, "{:<14} from byte {start} of the weights on; they can be mapped (--experts)", "experts")?;
+        }
         writeln!(f, "{:<14} {}", "parts", self.parts.len())?;
         for part in &self.parts {
             writeln!(f, "  {:<28} {:>13} bytes at {}", part.name, part.bytes, part.offset)?;
