@@ -5,7 +5,7 @@
 //! verify after import is the user's; after any later pass it is a bug in that pass.
 
 mod fit;
-mod paged;
+mod packed;
 mod prove;
 
 use std::fmt;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use tern_runtime::cores::physical_cores;
 use tern_runtime::generated::knobs::default;
-use tern_runtime::memory::{Block, Experts, HugePages};
+use tern_runtime::memory::{Experts, HugePages};
 use tern_runtime::model::{Model, ModelInfo};
 
 use crate::checkpoint::Checkpoint;
@@ -383,18 +383,9 @@ pub fn compile_jit(
     let Lowered { schedule, timings, .. } = lowered;
     let code = timings.time("codegen", || JitCode::compile(schedule, &target, Listing::default()))?;
     let total_bytes = schedule.weights.bytes;
-    let bytes = usize::try_from(total_bytes).map_err(codegen::Error::bug)?;
     let block = timings.time("pack", || {
         let mut report = |done_bytes| progress(Progress { done_bytes, total_bytes });
-        match schedule.weights.experts_start.filter(|_| options.experts.are_mapped(total_bytes)) {
-            Some(start) => paged::pack((&schedule.weights, start), &imported.weights, options, &mut report),
-            None => {
-                let mut block = Block::zeroed(bytes, 64, options.huge_pages, "packed weights")?;
-                let threads = options.pack_threads.unwrap_or_else(physical_cores);
-                schedule.weights.pack(&imported.weights, block.as_mut_slice(), threads, &mut report)?;
-                Ok(block)
-            }
-        }
+        packed::pack(&schedule.weights, &imported.weights, options, &mut report)
     })?;
     Ok(code.into_model(block, model_info(imported, schedule))?)
 }

@@ -97,12 +97,12 @@ pub fn session(model: &Arc<Model>, kv: KvType, engine: &EngineArgs, huge_pages: 
 fn note_mapped(model: &Model) {
     let mapped_bytes = model.mapped_bytes();
     if mapped_bytes > 0 {
-        let gb = |bytes: usize| bytes as f64 / 1e9;
+        let mb = |bytes: usize| bytes as f64 / 1e6;
         note(&format!(
-            "{:.2} of {:.2} GB of weights are those of experts and are read from their file when they are needed \
+            "{:.1} of {:.1} MB of weights are those of experts and are read from their file when they are needed \
              (--experts mapped)",
-            gb(mapped_bytes),
-            gb(model.weights_bytes())
+            mb(mapped_bytes),
+            mb(model.weights_bytes())
         ));
     }
 }

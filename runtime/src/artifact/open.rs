@@ -149,6 +149,12 @@ impl Artifact {
             (Err(Error::Runtime { source: crate::Error::NotMapped { .. }, .. }), Experts::Auto) => {
                 self.sections.weights(threads, huge_pages, None)?
             }
+            // There seemed to be room, but a limit of the process says no.
+            (Err(Error::Runtime { source: crate::Error::OutOfMemory { .. }, .. }), Experts::Auto)
+                if mapped_from.is_none() && self.meta.experts_start.is_some() =>
+            {
+                self.sections.weights(threads, huge_pages, self.meta.experts_start)?
+            }
             (done, _) => done?,
         };
         let code = Code::map(&image, self.meta.symbols()).map_err(runtime)?;

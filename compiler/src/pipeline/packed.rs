@@ -1,14 +1,15 @@
-//! Packed weights of a model that is compiled in memory while its experts are not to lie there.
+//! Packed weights of a model that is compiled in memory.
 //!
-//! In: a layout with experts and their data. Out: a block whose end is a file's. The file has no name, and is gone with the model.
-//! Experts are packed into it window by window, so that memory grows with neither checkpoint nor experts.
+//! In: a layout and its data. Out: a block. Where experts are not to lie in memory its end is a file's: that has no name, and is gone
+//! with the model. Experts are packed into it window by window, so that memory grows with neither checkpoint nor experts.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
+use tern_runtime::Error as RuntimeError;
 use tern_runtime::cores::physical_cores;
-use tern_runtime::memory::Block;
+use tern_runtime::memory::{Block, Experts};
 
 use super::{Error, Options};
 use crate::build::space::free_bytes;
@@ -31,17 +32,49 @@ impl From<WeightError> for Failed {
     }
 }
 
-/// Packs everything before the experts, who start at byte `start`, into memory, and them into a file.
+/// Packs all weights; experts into a file, if that is wanted or memory has no room for them.
 pub(super) fn pack(
-    (layout, start): (&WeightLayout, u64),
+    layout: &WeightLayout,
     data: &dyn WeightData,
     options: &Options,
+    done: &mut dyn FnMut(u64),
+) -> Result<Block, Error> {
+    let threads = options.pack_threads.unwrap_or_else(physical_cores);
+    let Some(start) = layout.experts_start.filter(|_| options.experts != Experts::Resident) else {
+        return resident(layout, data, (options, threads), done);
+    };
+    if !options.experts.are_mapped(layout.bytes) {
+        match resident(layout, data, (options, threads), done) {
+            // There seemed to be room, but a limit of the process says no.
+            Err(Error::Runtime(RuntimeError::OutOfMemory { .. })) => {}
+            done => return done,
+        }
+    }
+    paged((layout, start), data, (options, threads), done)
+}
+
+fn resident(
+    layout: &WeightLayout,
+    data: &dyn WeightData,
+    (options, threads): (&Options, usize),
+    done: &mut dyn FnMut(u64),
+) -> Result<Block, Error> {
+    let bytes = usize::try_from(layout.bytes).map_err(codegen::Error::bug)?;
+    let mut block = Block::zeroed(bytes, 64, options.huge_pages, "packed weights")?;
+    layout.pack(data, block.as_mut_slice(), threads, done)?;
+    Ok(block)
+}
+
+/// Everything before the experts, who start at byte `start`, into memory, and them into a file.
+fn paged(
+    (layout, start): (&WeightLayout, u64),
+    data: &dyn WeightData,
+    (options, threads): (&Options, usize),
     done: &mut dyn FnMut(u64),
 ) -> Result<Block, Error> {
     let bytes = layout.bytes - start;
     let folder = options.scratch_folder.as_deref();
     let failed = |source| Error::Paged { bytes, folder: folder.map(Path::to_owned), source };
-    let threads = options.pack_threads.unwrap_or_else(physical_cores);
     let mut file = without_name(folder, bytes).map_err(failed)?;
     let mut write = |window: &[u8]| file.write_all(window).map_err(Failed::File);
     let written = layout.stream_experts(data, threads, &mut write, done);
