@@ -176,7 +176,8 @@ impl Blocks {
     }
 }
 
-fn planes(codes: &[u8], width: usize, shifts: [u32; 4]) -> Vec<u8> {
+/// Bytes of `width` codes each shifted, of as many parts as there are shifts.
+pub(crate) fn planes(codes: &[u8], width: usize, shifts: [u32; 4]) -> Vec<u8> {
     (0..width).map(|m| (0..4).fold(0, |byte, n| byte | codes[n * width + m] << shifts[n])).collect()
 }
 
@@ -334,7 +335,7 @@ fn unpack(tensor: &StoredTensor) -> Vec<u8> {
 }
 
 /// Rows i and i + half of each head next to each other, as llama.cpp's converter has them.
-fn neighbours<T: Copy>(codes: &[T], cols: usize, head_dim: usize) -> Vec<T> {
+pub(crate) fn neighbours<T: Copy>(codes: &[T], cols: usize, head_dim: usize) -> Vec<T> {
     let row = |r: usize| &codes[r * cols..(r + 1) * cols];
     let rows = codes.len() / cols;
     let order = (0..rows / head_dim)

@@ -11,6 +11,7 @@ use tern_compiler::checkpoint::gguf::value::{Array, Value as GgufValue};
 use tern_compiler::import::{inspect, inspect_gguf};
 use tern_tests::fixtures::fixture;
 use tern_tests::gguf::{Blocks, File, twin};
+use tern_tests::moe::{Moe, SMALL, Store, Written, gguf as experts};
 use tern_tests::synth::{Kind, Rng, Spec, safetensors_bytes, safetensors_file};
 
 const SECONDS: f64 = 1.0;
@@ -248,6 +249,15 @@ fn ggufs() -> Vec<File> {
     rotated.put("prism.hadamard.sign_values", GgufValue::Array(Array::I8(vec![-1; 64])));
     let names = ["blk.0.attn_q.weight", "blk.0.ffn_up.weight"].into_iter().collect();
     rotated.put("prism.hadamard.weight_names", GgufValue::Array(Array::Str(names)));
+    // Experts: stacked, with scales beside them or in rows, and each in a tensor of its own.
+    let mixtral = Moe { hidden: 64, intermediate: 64, head_dim: Some(32), store: Store::Dense, ..SMALL };
+    let qwen = Moe { intermediate: 58, qwen: true, usual: true, ..mixtral };
+    for (moe, written, split) in
+        [(mixtral, Written::I2S, false), (qwen, Written::Iq2Bn, false), (mixtral, Written::Q2_0, true)]
+    {
+        let (config, tensors) = moe.files();
+        files.push(experts(&config, &tensors, written, split));
+    }
     files
 }
 

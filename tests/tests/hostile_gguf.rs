@@ -120,7 +120,11 @@ fn what_would_be_misread_is_unsupported() {
             set("general.architecture", Value::Str("gemma".into())),
             &["key \"general.architecture\"", "\"gemma\""],
         ),
-        changed(L, set("llama.expert_count", Value::U32(8)), &["llama.expert_count", "a mixture of experts"]),
+        changed(
+            L,
+            set("llama.expert_shared_count", Value::U32(1)),
+            &["llama.expert_shared_count", "experts that every token has"],
+        ),
         changed(L, set("llama.attention.sliding_window", Value::U32(512)), &["attention within a window"]),
         changed(L, set("llama.final_logit_softcapping", scaled(30.0)), &["capped logits"]),
         changed(L, set("llama.rope.scaling.type", Value::Str("longrope".into())), &["rope.scaling.type"]),

@@ -37,7 +37,8 @@ pub(crate) struct QuantizeArgs {
     /// Folder (hf) or file (gguf) to write; a folder must not exist, or be empty.
     #[arg(short, long, value_name = "OUT")]
     pub(crate) output: PathBuf,
-    /// Measure the perplexity of the dense model and of the written one on this text, as `tern eval ppl` does.
+    /// Measure the perplexity of the dense model and of the written one on this text, as `tern eval ppl` does; of a mixture of
+    /// experts, which is not run as it is, that of the written one.
     #[arg(long, value_name = "TEXT")]
     pub(crate) text: Option<PathBuf>,
     /// Ids of that text that see each other [default: auto, the model's context].

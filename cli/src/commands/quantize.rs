@@ -72,7 +72,9 @@ struct JsonErrors {
 /// Perplexity on the text.
 #[derive(Clone, Copy, Serialize)]
 struct BeforeAfter {
-    dense: f64,
+    /// Of a mixture of experts, which runs as trits alone, nothing is known before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dense: Option<f64>,
     quantised: f64,
     tokens: usize,
 }
@@ -91,7 +93,8 @@ pub(crate) fn run(args: &QuantizeArgs) -> Result<ExitCode> {
         ids.truncate(args.tokens as usize);
         ids
     });
-    let before = text_ids.as_deref().map(|ids| perplexity(&args.model, ids, args)).transpose()?;
+    let measurable = text_ids.as_deref().filter(|_| !masters.is_mixture());
+    let before = measurable.map(|ids| perplexity(&args.model, ids, args)).transpose()?;
     let moments = calibration.as_deref().map(|ids| moments(&masters, ids)).transpose()?;
     let reach = args.group.as_deref().map_or(Ok(Reach::Matrix), |group| group.parse().map(Reach::Group))?;
     let to = match args.to {
@@ -101,8 +104,8 @@ pub(crate) fn run(args: &QuantizeArgs) -> Result<ExitCode> {
     let report = write(&masters, to, format, &args.output)?;
     drop((masters, moments));
     let after = text_ids.as_deref().map(|ids| perplexity(&args.output, ids, args)).transpose()?;
-    let perplexity = before.zip(after).map(|(dense, quantised)| BeforeAfter {
-        dense: dense.ppl,
+    let perplexity = after.map(|quantised| BeforeAfter {
+        dense: before.map(|dense| dense.ppl),
         quantised: quantised.ppl,
         tokens: quantised.tokens,
     });
@@ -241,15 +244,36 @@ const fn to_name(args: &QuantizeArgs) -> &'static str {
     }
 }
 
+/// The matrices that the table shows: of the experts of a layer the one that lost most.
+fn shown(all: &[MatrixReport]) -> Vec<MatrixReport> {
+    let stack = |name: &str| {
+        let (layer, expert) = name.split_once(".experts.")?;
+        Some((layer.to_owned(), expert.split_once('.')?.1.to_owned()))
+    };
+    let mut shown: Vec<MatrixReport> = Vec::new();
+    for matrix in all {
+        match shown.last_mut() {
+            Some(last) if stack(&last.name).is_some() && stack(&last.name) == stack(&matrix.name) => {
+                if matrix.errors.relative > last.errors.relative {
+                    *last = matrix.clone();
+                }
+            }
+            _ => shown.push(matrix.clone()),
+        }
+    }
+    shown
+}
+
 fn say(args: &QuantizeArgs, report: &Report, perplexity: Option<BeforeAfter>, seconds: f64) -> Result<()> {
     report.written.notes.iter().for_each(|text| note(text));
-    let width = report.matrices.iter().map(|m| m.name.len()).max().unwrap_or(0);
+    let matrices = shown(&report.matrices);
+    let width = matrices.iter().map(|m| m.name.len()).max().unwrap_or(0);
     let mut table = format!("{:width$}  {:>8}  {:>6}  {:>6}", "matrix", "error", "zeros", "bits/w");
-    if report.matrices.iter().any(|m| m.plain.is_some()) {
+    if matrices.iter().any(|m| m.plain.is_some()) {
         table.push_str("  weighted   by mean  weighted");
     }
     table.push('\n');
-    for m in &report.matrices {
+    for m in &matrices {
         let zeros = m.zeros * 100.0;
         write!(table, "{:width$}  {:8.4}  {zeros:4.1} %  {:6.4}", m.name, m.errors.relative, m.bits_per_weight)?;
         if let (Some(weighted), Some(plain)) = (m.errors.weighted, m.plain) {
@@ -269,7 +293,9 @@ fn say(args: &QuantizeArgs, report: &Report, perplexity: Option<BeforeAfter>, se
     ));
     match perplexity {
         Some(BeforeAfter { dense, quantised, tokens }) => {
-            print(&format!("perplexity on {tokens} ids: {dense:.4} dense, {quantised:.4} quantised\n"))?;
+            // Dense experts are not compiled, so there is nothing to compare with.
+            let dense = dense.map_or_else(String::new, |dense| format!("{dense:.4} dense, "));
+            print(&format!("perplexity on {tokens} ids: {dense}{quantised:.4} quantised\n"))?;
         }
         None => note("what this does to a text: --text TEXT, or tern eval ppl"),
     }

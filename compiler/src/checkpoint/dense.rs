@@ -235,12 +235,22 @@ pub fn positive_scalar(tensor: &Tensor<'_>) -> Result<f32, Error> {
             tensor.fault(found, "one number, shape [1]").next("tern reads one scale per matrix"),
         ));
     }
-    match widen(tensor)?.first() {
-        Some(&value) if value > 0.0 => Ok(value),
-        value => {
-            let found = value.map_or("nothing".to_owned(), |v| v.to_string());
-            Err(Error::input(tensor.fault(found, "a finite number above 0")))
-        }
+    let found = match positives(tensor)?.first() {
+        Some(value) => return Ok(*value),
+        None => "nothing",
+    };
+    Err(Error::input(tensor.fault(found, "a finite number above 0")))
+}
+
+/// The numbers in `tensor`, all of them above 0.
+///
+/// # Errors
+/// Another type; a number that is not finite or not above 0.
+pub fn positives(tensor: &Tensor<'_>) -> Result<Vec<f32>, Error> {
+    let values = widen(tensor)?;
+    match values.iter().find(|value| **value <= 0.0) {
+        None => Ok(values),
+        Some(value) => Err(Error::input(tensor.fault(value.to_string(), "a finite number above 0"))),
     }
 }
 

@@ -1,7 +1,7 @@
 //! A ternary matrix as a tensor holds it: in blocks, or dense with elements that are ternary already.
 //!
 //! In: a tensor, its shape and the order of its rows. Out: how far one factor reaches, the factors, the codes (trit + 1) of any
-//! rows, counted as the model does.
+//! rows, counted as the model does. Matrices that are stacked in one tensor are one matrix of all their rows.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use std::ops::Range;
@@ -28,7 +28,7 @@ pub enum Matrix<'c> {
 }
 
 impl<'c> Matrix<'c> {
-    /// The matrix in `tensor`, which must be of `shape`.
+    /// The matrix in `tensor`, whose rows must be of `shape`.
     ///
     /// # Errors
     /// Another shape, or an encoding that is not ternary.
@@ -44,16 +44,28 @@ impl<'c> Matrix<'c> {
     /// How far its factors reach: as far as they can.
     ///
     /// # Errors
-    /// Damage; a matrix that is not ternary.
+    /// Damage.
     pub fn scales(&self) -> Result<Scales, Error> {
+        let rows = match self {
+            Self::Blocks(blocks) => blocks.rows(),
+            Self::Dense { shape: [rows, _], .. } => *rows,
+        };
+        self.scales_of(0..rows)
+    }
+
+    /// The same of the factors of `rows`, counted as they lie.
+    ///
+    /// # Errors
+    /// Damage. Bug: there are not so many rows.
+    pub fn scales_of(&self, rows: Range<usize>) -> Result<Scales, Error> {
         match self {
-            Self::Blocks(blocks) => Ok(match blocks.scales()? {
+            Self::Blocks(blocks) => Ok(match blocks.scales(rows)? {
                 types::Scales::Tensor(scale) => Scales::Tensor(scale),
                 types::Scales::Rows(_) => Scales::Rows,
                 types::Scales::Groups { cols, .. } => Scales::Groups(cols),
             }),
             // Whatever the order of rows, each has the factors that it has.
-            Self::Dense { tensor, shape, .. } => ternary::scales(tensor, *shape),
+            Self::Dense { tensor, shape, .. } => ternary::scales(tensor, *shape, rows),
         }
     }
 

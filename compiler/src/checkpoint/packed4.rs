@@ -118,12 +118,21 @@ impl<'c> Matrix<'c> {
     /// A scale that is not finite. Bug: there are not so many rows.
     pub fn factors(&self, rows: Range<usize>, which: Factor) -> Result<Vec<f32>, Error> {
         let groups = self.cols.checked_div(self.group).unwrap_or(0);
+        if rows.end > self.rows {
+            return Err(Error::Bug(format!("factors were asked of rows {rows:?} of {}", self.rows)));
+        }
+        // They lie group by group, those of all outputs.
+        let scales = (0..groups)
+            .map(|group| {
+                let first = group.saturating_mul(self.rows);
+                let of_rows = first.saturating_add(rows.start)..first.saturating_add(rows.end);
+                super::dense::widen_range(&self.scales, of_rows)
+            })
+            .collect::<Result<Vec<_>, _>>()?;
         let mut all = Vec::with_capacity(rows.len().saturating_mul(groups));
-        for row in rows {
-            for group in 0..groups {
-                let at = group.saturating_mul(self.rows).saturating_add(row);
-                let scale = super::dense::widen_range(&self.scales, at..at.saturating_add(1))?;
-                let scale = scale.first().copied().unwrap_or(0.0);
+        for (index, row) in rows.enumerate() {
+            for (group, scales) in scales.iter().enumerate() {
+                let scale = scales.get(index).copied().unwrap_or(0.0);
                 let zero = match self.packing {
                     Packing4::Awq => nibble(&self.zeros, self.rows, group, row, true)?,
                     Packing4::Gptq { less_one } => {

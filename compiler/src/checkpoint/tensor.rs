@@ -96,6 +96,12 @@ impl<'c> Tensor<'c> {
     pub fn len_elems(&self) -> usize {
         self.shape.iter().fold(1, |n: usize, &d| n.saturating_mul(d))
     }
+    /// Whether its rows, one after the other, are a matrix of `shape`: a matrix is, and so are several that are stacked.
+    pub(super) fn is_rows(&self, [rows, cols]: [usize; 2]) -> bool {
+        let Some((last, outer)) = self.shape.split_last() else { return false };
+        let all = outer.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+        !outer.is_empty() && *last == cols && all == Some(rows)
+    }
     /// A finding about this tensor.
     pub fn fault(&self, found: impl Into<String>, expected: impl Into<String>) -> Fault {
         Fault::new(self.file, found, expected).tensor(self.name).byte(self.offset_bytes)

@@ -38,13 +38,12 @@ pub struct NotTernary {
 }
 
 impl NotTernary {
-    /// Why a matrix that should be ternary is refused.
-    pub fn refusal(&self, tensor: &Tensor<'_>) -> Error {
+    /// Why a matrix that should be ternary is refused, with what can be done.
+    pub fn refusal(&self, tensor: &Tensor<'_>, advice: &str) -> Error {
         let Self { row, col, unit } = *self;
         let found =
             format!("weights of several magnitudes in row {row}, columns {col} to {}", col.saturating_add(unit));
         let expected = "-s, 0 and +s, with one s for the matrix, for each row, or for each 32, 64, 128 or 256 columns";
-        let advice = "what the file says of itself wants a ternary matrix here";
         Error::unsupported(tensor.fault(found, expected).next(advice))
     }
 }
@@ -80,20 +79,24 @@ impl Magnitude {
     }
 }
 
-/// How far the factors of `tensor` reach: as far as they can. Rows are widened a few at a time.
+/// How far the factors of `rows` of `tensor` reach: as far as they can. Rows are widened a few at a time.
 ///
 /// # Errors
-/// Another type or shape; elements that are not finite, in what was read: the rows up to one that is not ternary.
-pub fn scales(tensor: &Tensor<'_>, shape: [usize; 2]) -> Result<Scales, Error> {
+/// Another type or shape; elements that are not finite, in what was read: the rows up to one that is not ternary. Bug: there are not so
+/// many rows.
+pub fn scales(tensor: &Tensor<'_>, shape: [usize; 2], rows: Range<usize>) -> Result<Scales, Error> {
     check_shape(tensor, shape)?;
-    let [rows, cols] = shape;
+    let [all, cols] = shape;
+    if rows.end > all {
+        return Err(Error::Bug(format!("the scales of rows {rows:?} were asked of {all} x {cols}")));
+    }
     let [least, ..] = GROUPS;
     let unit = if cols.is_multiple_of(least) { least } else { cols };
     let mut groups: Vec<usize> = GROUPS.into_iter().filter(|g| cols.is_multiple_of(*g)).collect();
     let (mut of_tensor, mut by_rows) = (Magnitude::None, true);
     let step = PIECE_ELEMS.checked_div(cols).unwrap_or(1).max(1);
-    for first in (0..rows).step_by(step) {
-        let band = first..rows.min(first.saturating_add(step));
+    for first in rows.clone().step_by(step) {
+        let band = first..rows.end.min(first.saturating_add(step));
         let elems = band.start.saturating_mul(cols)..band.end.saturating_mul(cols);
         for (row, elems) in band.zip(dense::widen_range(tensor, elems)?.chunks(cols.max(1))) {
             let units: Vec<Magnitude> = elems.chunks(unit.max(1)).map(Magnitude::of).collect();
@@ -153,7 +156,7 @@ pub fn factors(tensor: &Tensor<'_>, shape: [usize; 2], rows: Range<usize>, group
 }
 
 fn check_shape(tensor: &Tensor<'_>, shape: [usize; 2]) -> Result<(), Error> {
-    if tensor.shape() == shape {
+    if tensor.is_rows(shape) {
         return Ok(());
     }
     let found = format!("shape {:?}", tensor.shape());
@@ -179,8 +182,8 @@ mod tests {
 
     #[test]
     fn a_factor_reaches_as_far_as_it_can() {
-        let reach = |shape, factor: fn(usize, usize) -> f32, want| {
-            check(shape, factor, |t| assert_eq!(scales(t, shape).expect("ternary"), want));
+        let reach = |shape: [usize; 2], factor: fn(usize, usize) -> f32, want| {
+            check(shape, factor, |t| assert_eq!(scales(t, shape, 0..shape[0]).expect("ternary"), want));
         };
         reach([3, 512], |_, _| 0.25, Scales::Tensor(0.25));
         reach([3, 512], |_, _| 0.0, Scales::Tensor(0.0));
@@ -190,6 +193,25 @@ mod tests {
         reach([3, 384], |row, col| (1 + row + col / 128) as f32, Scales::Groups(128));
         reach([3, 512], |_, col| (1 + col / 64) as f32, Scales::Groups(64));
         reach([1, 96], |_, col| (1 + col / 32) as f32, Scales::Groups(32));
+    }
+
+    #[test]
+    fn each_of_the_stacked_matrices_has_its_own_factors() {
+        // Three matrices of two rows: one factor, one for each row, one for each 32 columns.
+        let factor = |row: usize, col: usize| match row {
+            0 | 1 => 0.5,
+            2 | 3 => row as f32,
+            _ => (1 + row + col / 32) as f32,
+        };
+        let elem = |i: usize| factor(i / 64, i % 64) * [1.0, -1.0, 0.0][i % 3];
+        let bytes: Vec<u8> = (0..6 * 64).flat_map(|i| elem(i).to_le_bytes()).collect();
+        let (name, file, stored) = ("w", "f", StoredType::F32);
+        let t = Tensor { name, stored, shape: &[3, 2, 64], file, offset_bytes: 0, bytes: &bytes };
+        let of = |rows| scales(&t, [6, 64], rows).expect("ternary");
+        assert_eq!((of(0..2), of(2..4), of(4..6)), (Scales::Tensor(0.5), Scales::Rows, Scales::Groups(32)));
+        assert_eq!(of(0..6), Scales::Groups(32));
+        assert_eq!(factors(&t, [6, 64], 3..5, 2).expect("finite"), [3.0, 3.0, 5.0, 6.0]);
+        assert!(scales(&t, [3, 128], 0..3).is_err() && scales(&t, [6, 64], 5..7).is_err());
     }
 
     #[test]
@@ -219,17 +241,17 @@ mod tests {
             shape,
             |row, col| if (row, col) == (1, 40) { 2.0 } else { 1.0 },
             |t| {
-                let Scales::Nowhere(place) = scales(t, shape).expect("finite") else {
+                let Scales::Nowhere(place) = scales(t, shape, 0..shape[0]).expect("finite") else {
                     panic!("two magnitudes within 32 columns")
                 };
-                let error = place.refusal(t);
+                let error = place.refusal(t, "take another");
                 assert!(matches!(error, Error::Unsupported(_)));
                 assert!(error.to_string().contains("row 1, columns 32 to 64"), "{error}");
             },
         );
-        let is_dense = |t: &Tensor<'_>| matches!(scales(t, [2, 33]), Ok(Scales::Nowhere(_)));
+        let is_dense = |t: &Tensor<'_>| matches!(scales(t, [2, 33], 0..2), Ok(Scales::Nowhere(_)));
         check([2, 33], |_, col| 1.0 + col as f32, |t| assert!(is_dense(t)));
-        check([2, 33], |_, _| 1.0, |t| assert!(scales(t, [3, 33]).is_err(), "another shape"));
-        check([1, 32], |_, col| if col == 3 { f32::NAN } else { 1.0 }, |t| assert!(scales(t, [1, 32]).is_err()));
+        check([2, 33], |_, _| 1.0, |t| assert!(scales(t, [3, 33], 0..3).is_err(), "another shape"));
+        check([1, 32], |_, col| if col == 3 { f32::NAN } else { 1.0 }, |t| assert!(scales(t, [1, 32], 0..1).is_err()));
     }
 }

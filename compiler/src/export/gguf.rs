@@ -134,7 +134,11 @@ pub(super) fn write(
         }
         let plan = plan(model, part, blocks, &mut notes)?;
         let [rows, cols] = part.shape;
-        let shape = if part.is_vector() { vec![cols] } else { vec![rows, cols] };
+        let shape = match part.experts {
+            Some(experts) => vec![experts, part.rows_of_each(), cols],
+            None if part.is_vector() => vec![cols],
+            None => vec![rows, cols],
+        };
         let (type_id, bytes) = match plan {
             Plan::Dense(kind) => (type_of(kind), rows * cols * elem_bytes(kind)),
             Plan::Blocks { blocks, .. } => (blocks.type_id(), rows * cols / blocks.elems() * blocks.bytes()),
@@ -142,16 +146,17 @@ pub(super) fn write(
         };
         let scale_name = name.strip_suffix(".weight").map(|name| format!("{name}.scale"));
         planned.push((TensorInfo { name, shape, type_id, bytes: bytes as u64 }, Fill::Part(part, plan)));
-        if let (Plan::Blocks { beside: Some(scale), .. }, Some(name)) = (plan, scale_name) {
-            planned.push((
-                TensorInfo { name, shape: vec![1], type_id: F32, bytes: 4 },
-                Fill::Bytes(scale.to_le_bytes().to_vec()),
-            ));
-            beside += 1;
+        if let (Plan::Blocks { is_beside: true, .. }, Some(name)) = (plan, scale_name) {
+            // That of zeros alone may be any, and readers expect one above 0.
+            let scales = model.scales(part)?.into_iter().map(|scale| if scale == 0.0 { 1.0 } else { scale });
+            let data: Vec<u8> = scales.flat_map(f32::to_le_bytes).collect();
+            let (shape, bytes) = (vec![data.len() / 4], data.len() as u64);
+            planned.push((TensorInfo { name, shape, type_id: F32, bytes }, Fill::Bytes(data)));
+            beside += part.experts.unwrap_or(1);
         }
     }
     if let Some(factors) = metadata.rope_factors.take() {
-        if model.architecture() != Architecture::Llama {
+        if !matches!(model.architecture(), Architecture::Llama | Architecture::Mixtral) {
             let text = "rope_freqs.weight stretches rotations by Llama 3's rule, which llama.cpp looks for in llama models only";
             notes.push(text.to_owned());
         }
@@ -183,10 +188,10 @@ pub(super) fn write(
 #[derive(Clone, Copy)]
 enum Plan {
     Dense(DenseType),
-    /// In blocks; where the scale is not in them, it is beside.
+    /// In blocks; where scales are not in them, they are beside.
     Blocks {
         blocks: Blocks,
-        beside: Option<f32>,
+        is_beside: bool,
     },
     /// Rounded to four bits.
     Q4_0,
@@ -251,7 +256,7 @@ fn fits(part: &Part<'_>, blocks: Blocks) -> bool {
     let [_, cols] = part.shape;
     match part.data {
         Data::Dense(_) | Data::Q4_0(_) => true,
-        Data::Trits(Factors::One(_)) => cols.is_multiple_of(blocks.elems()),
+        Data::Trits(Factors::One(_) | Factors::PerExpert(_)) => cols.is_multiple_of(blocks.elems()),
         Data::Trits(Factors::PerRow(_, groups)) => (cols / groups.max(1)).is_multiple_of(blocks.elems()),
     }
 }
@@ -260,10 +265,11 @@ fn plan(model: &Model<'_>, part: &Part<'_>, blocks: Option<Blocks>, notes: &mut 
     let chosen = || blocks.ok_or_else(|| Error::Bug("no blocks were chosen for trits".to_owned()));
     match part.data {
         // Readers want vectors in f32.
-        Data::Dense(_) if part.is_vector() => Ok(Plan::Dense(DenseType::F32)),
+        Data::Dense(_) if part.is_vector() || part.is_router() => Ok(Plan::Dense(DenseType::F32)),
         Data::Dense(kind) => Ok(Plan::Dense(decoded::written_type(model, part, kind, notes)?)),
-        Data::Trits(Factors::One(factor)) => {
-            Ok(Plan::Blocks { blocks: chosen()?, beside: half_of(factor).is_none().then_some(factor) })
+        Data::Trits(Factors::One(_) | Factors::PerExpert(_)) => {
+            let is_beside = model.scales(part)?.into_iter().any(|scale| half_of(scale).is_none());
+            Ok(Plan::Blocks { blocks: chosen()?, is_beside })
         }
         Data::Trits(Factors::PerRow(_, groups)) => {
             let (rows, blocks) = (part.shape[0], chosen()?);
@@ -277,7 +283,7 @@ fn plan(model: &Model<'_>, part: &Part<'_>, blocks: Option<Blocks>, notes: &mut 
                     return Err(Error::unsupported(model.fault(part, found, expected).next("--format tern holds it")));
                 }
             }
-            Ok(Plan::Blocks { blocks, beside: None })
+            Ok(Plan::Blocks { blocks, is_beside: false })
         }
         Data::Q4_0(_) if !part.shape[1].is_multiple_of(q4_0::BLOCK_ELEMS) => {
             let (found, elems) = (format!("rows of {} columns", part.shape[1]), q4_0::BLOCK_ELEMS);
@@ -337,7 +343,7 @@ fn put_part(
             (Plan::Dense(kind), Data::Dense(stored)) => {
                 put(&decoded::converted(stored, kind, model.dense_rows(part, band)?)?)?;
             }
-            (Plan::Blocks { blocks, beside }, Data::Trits(_)) => {
+            (Plan::Blocks { blocks, is_beside }, Data::Trits(_)) => {
                 let (codes, factors) = (model.codes(part, band.clone())?, model.factors(part, band.clone())?);
                 let groups = factors.len() / band.len().max(1);
                 let mut out = Vec::with_capacity(codes.len() / blocks.elems() * blocks.bytes());
@@ -346,7 +352,7 @@ fn put_part(
                     let group_cols = cols / groups.max(1);
                     let of_row = &codes[row * cols..(row + 1) * cols];
                     for (codes, factor) in of_row.chunks(group_cols).zip(&factors[row * groups..]) {
-                        let scale = if beside.is_some() { Some(f16::ONE) } else { half_of(*factor) };
+                        let scale = if is_beside { Some(f16::ONE) } else { half_of(*factor) };
                         let lost = || Error::Bug(format!("a scale of {} changed", part.decl.name));
                         blocks.encode(codes, scale.ok_or_else(lost)?, &mut out);
                     }

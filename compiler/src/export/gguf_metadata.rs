@@ -74,6 +74,9 @@ pub(super) fn metadata(model: &Model<'_>, file_type: u32, notes: &mut Vec<String
     ] {
         put(&format!("{arch}.{part}"), Value::U32(n));
     }
+    for (part, n) in experts(model)? {
+        put(&format!("{arch}.{part}"), Value::U32(n));
+    }
     put(&format!("{arch}.attention.layer_norm_rms_epsilon"), Value::F32(model.eps.get()));
     put(&format!("{arch}.rope.freq_base"), Value::F32(facts.rope.theta.get()));
     if facts.architecture == Architecture::BitNet {
@@ -97,6 +100,29 @@ pub(super) fn metadata(model: &Model<'_>, file_type: u32, notes: &mut Vec<String
 
 fn text(text: &str) -> Value {
     Value::Str(text.to_owned())
+}
+
+/// The keys of experts. What llama.cpp would compute otherwise is refused: it lets the weights of a token's experts sum to 1, and gives
+/// every layer experts.
+fn experts(model: &Model<'_>) -> Result<Vec<(&'static str, u32)>, Error> {
+    let facts = &model.imported.facts;
+    let Some(experts) = facts.experts else { return Ok(Vec::new()) };
+    let refused = if !model.is_normalised() {
+        Some("experts whose weights for a token do not sum to 1 (norm_topk_prob false)")
+    } else if experts.layers != facts.layers {
+        Some("layers without experts among those with them")
+    } else {
+        None
+    };
+    if let Some(found) = refused {
+        let fault = model.fault_of_all(found, "what llama.cpp computes of such a model");
+        return Err(Error::unsupported(fault.next("--format hf or --format tern holds it")));
+    }
+    let mut keys = vec![("expert_count", experts.count), ("expert_used_count", experts.per_token)];
+    if facts.architecture == Architecture::Qwen3Moe {
+        keys.push(("expert_feed_forward_length", experts.intermediate));
+    }
+    Ok(keys)
 }
 
 fn is_input_norm(name: &str) -> bool {

@@ -1,7 +1,7 @@
 //! A folder as Hugging Face lays it out: `config.json`, one safetensors file, the tokenizer's files.
 //!
 //! In: a [`Model`] and a folder that does not exist yet. Out: the folder. Ternary matrices become `U8 [ceil(N/4), K]`, four row
-//! blocks to a byte, with `weight_scale` beside them; dense tensors stay as they are. Upholds: one scale per matrix, and activations
+//! blocks to a byte, with `weight_scale` beside them, those of experts one by one; dense tensors stay as they are. Upholds: one scale per matrix, and activations
 //! in i8: that is what the format means, so whatever is not like that is refused.
 //!
 //! Source of the packing: Hugging Face transformers, `integrations/bitnet.py`.
@@ -17,6 +17,7 @@ use super::model::{Data, Factors, Model, Part, elem_bytes};
 use super::{Error, Room, Step, decoded};
 use crate::checkpoint::dense;
 use crate::graph::DenseType;
+use crate::import::dialect::of_expert;
 use crate::import::{Activations, Architecture, ScaleRule, WeightFormat};
 
 /// Rows of a matrix that share a byte.
@@ -86,7 +87,7 @@ pub(super) fn check(model: &Model<'_>, activations: Option<Activations>) -> Resu
             Data::Q4_0(_) => {
                 model.fault(part, "weights of four bits", "trits, which are what is packed in this format")
             }
-            Data::Trits(Factors::One(_)) | Data::Dense(_) => continue,
+            Data::Trits(Factors::One(_) | Factors::PerExpert(_)) | Data::Dense(_) => continue,
         };
         return Err(Error::unsupported(fault.next("--format gguf or --format tern may hold it")));
     }
@@ -126,8 +127,8 @@ struct Tensor<'m> {
 }
 
 enum Fill<'m> {
-    /// Dense in this type, or packed trits.
-    Part(&'m Part<'m>, Option<DenseType>),
+    /// So many rows from the first of these on, dense in this type, or packed trits.
+    Part(&'m Part<'m>, [usize; 2], Option<DenseType>),
     Scale(f32),
 }
 
@@ -147,16 +148,21 @@ fn tensors<'m>(model: &'m Model<'_>, notes: &mut Vec<String>) -> Result<Vec<Tens
                     DenseType::F16 => "F16",
                     DenseType::Bf16 => "BF16",
                 };
-                all.push(Tensor { name, dtype, shape, bytes, align, fill: Fill::Part(part, Some(kind)) });
+                all.push(Tensor { name, dtype, shape, bytes, align, fill: Fill::Part(part, [0, rows], Some(kind)) });
             }
-            Data::Trits(Factors::One(factor)) => {
-                let packed = rows.div_ceil(PER_BYTE);
-                let scale = Fill::Scale(stored_scale(model, &name, factor)?);
-                let (shape, dtype) = (vec![packed, cols], "U8");
-                let bytes = (packed * cols) as u64;
-                let beside = format!("{name}_scale");
-                all.push(Tensor { name, dtype, shape, bytes, align: 1, fill: Fill::Part(part, None) });
-                all.push(Tensor { name: beside, dtype: "F32", shape: vec![1], bytes: 4, align: 4, fill: scale });
+            Data::Trits(Factors::One(_) | Factors::PerExpert(_)) => {
+                let each = part.rows_of_each();
+                for (matrix, factor) in model.scales(part)?.into_iter().enumerate() {
+                    let name = if part.experts.is_some() { of_expert(&name, matrix as u32) } else { name.clone() };
+                    let (first, packed) = (matrix * each, each.div_ceil(PER_BYTE));
+                    let scale = Fill::Scale(stored_scale(model, &name, factor)?);
+                    let (shape, dtype) = (vec![packed, cols], "U8");
+                    let bytes = (packed * cols) as u64;
+                    let beside = format!("{name}_scale");
+                    let fill = Fill::Part(part, [first, each], None);
+                    all.push(Tensor { name, dtype, shape, bytes, align: 1, fill });
+                    all.push(Tensor { name: beside, dtype: "F32", shape: vec![1], bytes: 4, align: 4, fill: scale });
+                }
             }
             Data::Trits(Factors::PerRow(..)) => return Err(Error::Bug(format!("{name} has several scales"))),
             Data::Q4_0(_) => return Err(Error::Bug(format!("{name} is of four bits"))),
@@ -199,18 +205,18 @@ fn write_tensor(
     step: Step<'_>,
     put: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let (part, kind) = match tensor.fill {
+    let (part, [start, rows], kind) = match tensor.fill {
         Fill::Scale(scale) => return put(&scale.to_le_bytes()),
-        Fill::Part(part, kind) => (part, kind),
+        Fill::Part(part, rows, kind) => (part, rows, kind),
     };
-    let [rows, cols] = part.shape;
+    let [_, cols] = part.shape;
     let is_packed = matches!(part.data, Data::Trits(_));
     let stored_rows = if is_packed { rows.div_ceil(PER_BYTE) } else { rows };
     let band = part.band_rows(1);
     for first in (0..stored_rows).step_by(band) {
         let band = first..stored_rows.min(first + band);
         if is_packed {
-            put(&pack(model, part, stored_rows, band.clone())?)?;
+            put(&pack(model, part, [start, rows], stored_rows, band.clone())?)?;
             step((band.len() * cols * PER_BYTE).min(rows * cols) as u64)?;
         } else {
             let lost = || Error::Bug(format!("{} was planned as something else", part.decl.name));
@@ -223,19 +229,21 @@ fn write_tensor(
     Ok(())
 }
 
-/// Rows `band` of `packed_rows` rows of bytes: code i of byte [r, k] is that of row i * packed_rows + r.
+/// Rows `band` of `packed_rows` rows of bytes: code i of byte [r, k] is that of row i * packed_rows + r, of so many rows from the first of
+/// the matrix on.
 fn pack(
     model: &Model<'_>,
     part: &Part<'_>,
+    [first, rows]: [usize; 2],
     packed_rows: usize,
     band: std::ops::Range<usize>,
 ) -> Result<Vec<u8>, Error> {
-    let [rows, cols] = part.shape;
+    let [_, cols] = part.shape;
     let mut out = vec![0u8; band.len() * cols];
     for block in 0..PER_BYTE {
         let start = (block * packed_rows + band.start).min(rows);
         let end = (block * packed_rows + band.end).min(rows);
-        let codes = model.codes(part, start..end)?;
+        let codes = model.codes(part, first + start..first + end)?;
         for (byte, code) in out.iter_mut().zip(codes) {
             *byte |= code << (2 * block);
         }

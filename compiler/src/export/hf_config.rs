@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Error;
 use super::model::Model;
 use crate::graph::{F32, RopeScaling};
-use crate::import::WeightFormat;
+use crate::import::{Architecture, WeightFormat};
 
 /// The text's value.
 pub(super) fn config(model: &Model<'_>) -> Result<Value, Error> {
@@ -65,6 +65,18 @@ fn made(model: &Model<'_>) -> Result<Value, Error> {
         "torch_dtype": "bfloat16",
         "use_cache": true,
     });
+    if let Some(experts) = facts.experts {
+        config["num_experts_per_tok"] = json!(experts.per_token);
+        if facts.architecture == Architecture::Mixtral {
+            config["num_local_experts"] = json!(experts.count);
+        } else {
+            config["num_experts"] = json!(experts.count);
+            config["moe_intermediate_size"] = json!(experts.intermediate);
+            config["norm_topk_prob"] = json!(model.is_normalised());
+            config["decoder_sparse_step"] = json!(1);
+            config["mlp_only_layers"] = json!([]);
+        }
+    }
     if facts.rope.scaling != RopeScaling::None {
         // The facts show the embedding by the keys of this file.
         let facts = serde_json::to_value(facts).map_err(|e| Error::Bug(e.to_string()))?;

@@ -25,8 +25,7 @@ use std::path::Path;
 
 pub use error::Error;
 pub use gguf::Blocks;
-pub(crate) use model::{dense_matrices, elem_bytes};
-pub(crate) use read_back::widen;
+pub(crate) use model::dense_matrices;
 
 use model::Model;
 

@@ -3,8 +3,8 @@
 //! In: an import. Out: a [`Model`]: every tensor once, in model order, dense or ternary with its factors; readers of bands of rows.
 
 use crate::checkpoint::{Checkpoint, Fault};
-use crate::graph::{DType, DenseType, F32, Graph, Op, Operand, Origin, WeightDecl, WeightId};
-use crate::import::{Architecture, Imported};
+use crate::graph::{DType, DenseType, F32, Graph, Op, Operand, Origin, ValueId, WeightDecl, WeightId};
+use crate::import::{Architecture, Imported, routers};
 use crate::weights::{DenseShape, WeightData};
 
 use super::Error;
@@ -30,8 +30,10 @@ pub(super) struct Model<'m> {
 pub(super) struct Part<'m> {
     pub(super) id: WeightId,
     pub(super) decl: &'m WeightDecl,
-    /// N and K; of a vector 1 and its length.
+    /// N and K; of a vector 1 and its length; of experts, which are stacked, the rows of all of them.
     pub(super) shape: [usize; 2],
+    /// How many matrices it stacks, if it does.
+    pub(super) experts: Option<usize>,
     pub(super) data: Data,
 }
 
@@ -50,6 +52,8 @@ pub(super) enum Data {
 pub(super) enum Factors {
     /// One for the matrix.
     One(f32),
+    /// One for each of the stacked matrices, in another weight.
+    PerExpert(WeightId),
     /// So many for each row, in another weight.
     PerRow(WeightId, usize),
 }
@@ -79,10 +83,7 @@ impl<'m> Model<'m> {
         let mut parts = Vec::new();
         for (at, decl) in graph.weights.iter().enumerate() {
             let id = WeightId(at as u32);
-            if decl.ty.dims.len() > 2 {
-                return Err(of_experts(checkpoint));
-            }
-            let shape = shape(decl)?;
+            let (shape, experts) = shape(decl)?;
             let data = match &decl.origin {
                 Origin::RopeTable(_) | Origin::TernaryScales | Origin::Quant4Scales | Origin::Quant4Offsets => continue,
                 Origin::Quant4 | Origin::OnePlus => return Err(odd(decl)),
@@ -98,7 +99,7 @@ impl<'m> Model<'m> {
                     Data::Trits(factors(&graph.weights, decl)?)
                 }
             };
-            parts.push(Part { id, decl, shape, data });
+            parts.push(Part { id, decl, shape, experts, data });
         }
         let eps = graph.nodes.iter().find_map(|node| if let Op::RmsNorm { eps } = node.op { Some(eps) } else { None });
         let is_relu2 = graph.nodes.iter().any(|node| node.op == Op::Relu2);
@@ -118,6 +119,12 @@ impl<'m> Model<'m> {
     /// A finding about the model.
     pub(super) fn fault_of_all(&self, found: impl Into<String>, expected: impl Into<String>) -> Fault {
         Fault::new(self.checkpoint.name(), found, expected)
+    }
+
+    /// Whether the weights of a token's experts sum to 1.
+    pub(super) fn is_normalised(&self) -> bool {
+        let mut nodes = self.imported.graph.nodes.iter();
+        !nodes.any(|node| matches!(node.op, Op::Route { normalise: 0, .. }))
     }
 
     /// Whether weights are rounded on the way.
@@ -144,6 +151,18 @@ impl<'m> Model<'m> {
         read_codes(self.weights(), part, rows)
     }
 
+    /// The scales of whole matrices: of one, or of each that is stacked.
+    pub(super) fn scales(&self, part: &Part<'_>) -> Result<Vec<f32>, Error> {
+        match part.data {
+            Data::Trits(Factors::One(factor)) => Ok(vec![factor]),
+            Data::Trits(Factors::PerExpert(id)) => {
+                let scales = self.weights.dense(id)?;
+                Ok((0..scales.len()).map(|expert| scales.get(expert)).collect())
+            }
+            Data::Trits(Factors::PerRow(..)) | Data::Dense(_) | Data::Q4_0(_) => Err(odd(part.decl)),
+        }
+    }
+
     /// The factors of `rows`: one per row at the least.
     pub(super) fn factors(&self, part: &Part<'_>, rows: std::ops::Range<usize>) -> Result<Vec<f32>, Error> {
         read_factors(self.weights(), part, rows)
@@ -162,11 +181,22 @@ impl Part<'_> {
         self.decl.ty.dims.len() == 1
     }
 
+    /// Rows of each matrix.
+    pub(super) fn rows_of_each(&self) -> usize {
+        self.shape[0] / self.experts.unwrap_or(1).max(1)
+    }
+
+    /// Whether it chooses among experts.
+    pub(super) fn is_router(&self) -> bool {
+        self.decl.name.ends_with(".gate.weight")
+    }
+
     /// How far its factors reach, in words.
     pub(super) fn factors_text(&self) -> String {
         match self.data {
             Data::Dense(_) | Data::Q4_0(_) => "dense".to_owned(),
             Data::Trits(Factors::One(_)) => "one scale".to_owned(),
+            Data::Trits(Factors::PerExpert(_)) => "a scale per expert".to_owned(),
             Data::Trits(Factors::PerRow(_, 1)) => "a scale per row".to_owned(),
             Data::Trits(Factors::PerRow(_, n)) => format!("a scale per group of {} columns", self.shape[1] / n),
         }
@@ -207,6 +237,13 @@ pub(super) fn read_factors(
     match part.data {
         Data::Dense(_) | Data::Q4_0(_) => Err(odd(part.decl)),
         Data::Trits(Factors::One(factor)) => Ok(vec![factor; rows.len()]),
+        Data::Trits(Factors::PerExpert(id)) => {
+            let (factors, each) = (weights.dense(id)?, part.rows_of_each().max(1));
+            if rows.end > factors.len() * each {
+                return Err(odd(part.decl));
+            }
+            Ok(rows.map(|row| factors.get(row / each)).collect())
+        }
         Data::Trits(Factors::PerRow(id, groups)) => {
             let shape = DenseShape { dtype: DenseType::F32, rows: part.shape[0], cols: groups };
             let mut out = vec![0; rows.len() * groups * 4];
@@ -216,15 +253,18 @@ pub(super) fn read_factors(
     }
 }
 
-/// The dense matrices of the blocks: what is widened there to be multiplied.
+/// The dense matrices of the blocks: what is widened there to be multiplied, but for what chooses among experts.
 pub(crate) fn dense_matrices(graph: &Graph) -> Vec<WeightId> {
-    let in_blocks = graph.nodes.iter().filter(|node| node.op == Op::Widen && node.block.is_some());
-    let weights = in_blocks.filter_map(|node| node.operands.first());
+    let routers = routers(graph);
+    let nodes = graph.nodes.iter().enumerate();
+    let in_blocks = nodes
+        .filter(|(at, node)| node.op == Op::Widen && node.block.is_some() && !routers.contains(&ValueId(*at as u32)));
+    let weights = in_blocks.filter_map(|(_, node)| node.operands.first());
     weights.filter_map(|operand| if let Operand::Weight(id) = operand { Some(*id) } else { None }).collect()
 }
 
 /// Bytes of an element.
-pub(crate) const fn elem_bytes(dtype: DenseType) -> usize {
+pub(super) const fn elem_bytes(dtype: DenseType) -> usize {
     match dtype {
         DenseType::F32 => 4,
         DenseType::F16 | DenseType::Bf16 => 2,
@@ -235,17 +275,20 @@ pub(crate) const fn elem_bytes(dtype: DenseType) -> usize {
 fn factors(all: &[WeightDecl], decl: &WeightDecl) -> Result<Factors, Error> {
     let beside = all.iter().position(|other| other.name == decl.name && other.origin == Origin::TernaryScales);
     match (beside.and_then(|at| Some((at, all.get(at)?))), decl.scale) {
-        (Some((at, scales)), _) => Ok(Factors::PerRow(WeightId(at as u32), shape(scales)?[1])),
+        (Some((at, scales)), _) if scales.ty.dims.len() == 1 => Ok(Factors::PerExpert(WeightId(at as u32))),
+        (Some((at, scales)), _) => Ok(Factors::PerRow(WeightId(at as u32), shape(scales)?.0[1])),
         (None, Some(scale)) => Ok(Factors::One(scale.get())),
         (None, None) => Err(odd(decl)),
     }
 }
 
-fn shape(decl: &WeightDecl) -> Result<[usize; 2], Error> {
+/// N and K, and how many matrices are stacked.
+fn shape(decl: &WeightDecl) -> Result<([usize; 2], Option<usize>), Error> {
     let dims: Option<Vec<usize>> = decl.ty.dims.iter().map(|dim| dim.as_const().map(|n| n as usize)).collect();
     match dims.as_deref() {
-        Some(&[n, k]) => Ok([n, k]),
-        Some(&[k]) => Ok([1, k]),
+        Some(&[experts, n, k]) => Ok(([experts.saturating_mul(n), k], Some(experts))),
+        Some(&[n, k]) => Ok(([n, k], None)),
+        Some(&[k]) => Ok(([1, k], None)),
         _ => Err(odd(decl)),
     }
 }
@@ -260,12 +303,6 @@ fn embeds(checkpoint: &Checkpoint) -> Error {
 fn rotated(checkpoint: &Checkpoint) -> Error {
     let found = "a model whose activations are rotated by Hadamard matrices";
     let fault = Fault::new(checkpoint.name(), found, "a model without such rotations");
-    Error::Unsupported(Box::new(fault.next("build an artifact of it: tern build")))
-}
-
-/// Their matrices are stacked in the graph.
-fn of_experts(checkpoint: &Checkpoint) -> Error {
-    let fault = Fault::new(checkpoint.name(), "a mixture of experts", "a model without experts");
     Error::Unsupported(Box::new(fault.next("build an artifact of it: tern build")))
 }
 

@@ -77,7 +77,7 @@ fn compare_part(
     step: Step<'_>,
 ) -> Result<(), Error> {
     let differs = |what: &str| Error::Bug(format!("{what} of {} are read back as others", old.decl.name));
-    if old.decl.name != new.decl.name || old.shape != new.shape {
+    if old.decl.name != new.decl.name || old.shape != new.shape || old.experts != new.experts {
         return Err(differs("name and shape"));
     }
     let [rows, cols] = old.shape;
@@ -137,14 +137,14 @@ fn trits(
 /// Whether there are as many factors.
 fn same_reach(was: Factors, is: Factors) -> bool {
     match (was, is) {
-        (Factors::One(_), Factors::One(_)) => true,
+        (Factors::One(_), Factors::One(_)) | (Factors::PerExpert(_), Factors::PerExpert(_)) => true,
         (Factors::PerRow(_, was), Factors::PerRow(_, is)) => was == is,
-        (Factors::One(_), Factors::PerRow(..)) | (Factors::PerRow(..), Factors::One(_)) => false,
+        (Factors::One(_) | Factors::PerExpert(_) | Factors::PerRow(..), _) => false,
     }
 }
 
 /// Stored elements in f32.
-pub(crate) fn widen(stored: DenseType, bytes: &[u8]) -> Vec<f32> {
+pub(super) fn widen(stored: DenseType, bytes: &[u8]) -> Vec<f32> {
     let halves = || bytes.as_chunks().0.iter().map(|bytes| u16::from_le_bytes(*bytes));
     match stored {
         DenseType::F32 => bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),

@@ -5,7 +5,9 @@
 //! import fails. Missing tensors are collected, so that one message names them.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-mod experts;
+mod beside;
+pub(super) mod experts;
+mod missing;
 mod norms;
 mod rotations;
 
@@ -29,6 +31,7 @@ use crate::graph::{
     DType, Dim, F32, Graph, Node, Op, Operand, Origin, RopeSpec, Strategy, TensorType, Type, ValueId, WeightDecl,
     WeightId,
 };
+use missing::Missing;
 
 /// The most columns of a group of four-bit weights (C1 of `quant4_group_linear`).
 const MAX_GROUP: u32 = 8192;
@@ -41,7 +44,7 @@ pub(super) struct Builder<'c> {
     /// The block that new nodes belong to.
     block: Option<u32>,
     used: BTreeSet<String>,
-    missing: Vec<String>,
+    missing: Missing,
     /// Of master weights: what each is multiplied by before it is rounded to a trit. Of scales: what multiplies each.
     quantisers: BTreeMap<WeightId, f32>,
     /// Of stacked master weights: what those of each expert are multiplied by. Of scales of experts: those scales.
@@ -55,7 +58,8 @@ pub(super) struct Builder<'c> {
 impl<'c> Builder<'c> {
     pub(super) fn new(checkpoint: &'c Checkpoint, config: &'c Config, ternarise: Option<Reach>) -> Self {
         let graph = Graph { name: checkpoint.name().to_owned(), ..Graph::default() };
-        let (used, missing, quantisers, rotated) = (BTreeSet::new(), Vec::new(), BTreeMap::new(), BTreeMap::new());
+        let (used, missing, quantisers, rotated) =
+            (BTreeSet::new(), Missing::default(), BTreeMap::new(), BTreeMap::new());
         let of_experts = BTreeMap::new();
         Self { checkpoint, config, graph, block: None, used, missing, quantisers, of_experts, rotated, ternarise }
     }
@@ -187,7 +191,7 @@ impl<'c> Builder<'c> {
                     }
                     StoredType::F32 | StoredType::F16 | StoredType::Bf16 => {}
                     StoredType::Block(_) | StoredType::U8 | StoredType::Other(_) => {
-                        return Err(no_trits(self.checkpoint, &tensor));
+                        return Err(no_trits(self.checkpoint, &tensor, None));
                     }
                 }
                 let order = self.dialect().row_order(name);
@@ -195,7 +199,8 @@ impl<'c> Builder<'c> {
                 self.checkpoint.release(tensor.name(), 0..tensor.len_bytes());
                 if let Scales::Nowhere(place) = scales {
                     if !may_be_dense {
-                        return Err(place.refusal(&tensor).into());
+                        let advice = "what the file says of itself wants a ternary matrix here";
+                        return Err(place.refusal(&tensor, advice).into());
                     }
                     return self.dense_product(x, name, &tensor, [rows, cols]);
                 }
@@ -356,29 +361,6 @@ impl<'c> Builder<'c> {
         Ok(weight)
     }
 
-    /// What a GGUF file has beside the matrix `name`, in `tensor`, that multiplies its weights.
-    fn scale_beside(&mut self, name: &str, tensor: &Tensor<'_>) -> Result<f32, Error> {
-        if !matches!(self.dialect(), Dialect::Gguf { .. }) {
-            return Ok(1.0);
-        }
-        let layer = name.strip_suffix(".weight").unwrap_or(name);
-        let mut beside = None;
-        for suffix in ["scale", "weight_scale"] {
-            let name = self.dialect().file_name(&format!("{layer}.{suffix}")).into_owned();
-            if let Some(scale) = self.checkpoint.tensor(&name) {
-                if beside.replace(dense::positive_scalar(&scale)?).is_some() {
-                    return Err(Error::input(scale.fault("a second scale of one matrix", "one")));
-                }
-                self.used.insert(name);
-            }
-        }
-        if beside.is_none() && tensor.stored() == StoredType::Block(Encoding::I2SBare) {
-            let fault = tensor.fault("trits without a scale", "a scale behind them, or in a tensor beside them");
-            return Err(Error::input(fault));
-        }
-        Ok(beside.unwrap_or(1.0))
-    }
-
     /// The checkpoint's name.
     pub(super) fn source(&self) -> &str {
         self.checkpoint.name()
@@ -437,18 +419,7 @@ impl<'c> Builder<'c> {
             .collect();
         let architecture = self.config.architecture;
         let unread_text = checkpoint::first_eight(&unread);
-        if !self.missing.is_empty() {
-            let missing = checkpoint::first_eight(&self.missing);
-            let mut fault = Fault::new(
-                "the weight files",
-                format!("files that lack {missing}"),
-                format!("the tensors of {architecture} as {} describes it", self.config.source),
-            );
-            if !unread.is_empty() {
-                fault = fault.next(format!("tensors that nothing asked for: {unread_text}"));
-            }
-            return Err(Error::input(fault));
-        }
+        self.missing.refuse(self.config, &unread_text)?;
         if !unread.is_empty() {
             let found = format!("tensors that {architecture} does not read: {unread_text}");
             let fault = Fault::new("the weight files", found, "only tensors that the model reads");

@@ -59,6 +59,20 @@ const INSIDE: &[(&str, &str)] = &[
     ("mlp.gate_proj.rms_norm", "ffn_gate_norm_in"),
     ("mlp.up_proj.rms_norm", "ffn_up_norm_in"),
     ("mlp.down_proj.rms_norm", "ffn_down_norm_in"),
+    ("mlp.gate", "ffn_gate_inp"),
+    ("block_sparse_moe.gate", "ffn_gate_inp"),
+];
+
+/// What stands between a layer's experts and the number of one of them.
+const EXPERTS: &str = ".experts.";
+/// Projections of an expert, by the names of all architectures.
+const OF_EXPERTS: &[(&str, &str)] = &[
+    ("gate_proj", "ffn_gate"),
+    ("up_proj", "ffn_up"),
+    ("down_proj", "ffn_down"),
+    ("w1", "ffn_gate"),
+    ("w3", "ffn_up"),
+    ("w2", "ffn_down"),
 ];
 
 /// Names within a layer of models with norms behind attention and feed-forward.
@@ -146,6 +160,15 @@ fn gguf_name(name: &str, has_post_norms: bool) -> Option<String> {
     match part.strip_prefix("model.layers.") {
         Some(rest) => {
             let (layer, part) = rest.split_once('.')?;
+            if let Some((_, of)) = part.split_once(EXPERTS) {
+                let (which, projection) = of.split_once('.')?;
+                let word = find(OF_EXPERTS, projection)?;
+                // All of them are one tensor; in old files each is one.
+                return Some(match which {
+                    "*" => format!("blk.{layer}.{word}_exps.{suffix}"),
+                    which => format!("blk.{layer}.{word}.{which}.{suffix}"),
+                });
+            }
             let post = if has_post_norms { find(POST_NORMS, part) } else { None };
             let part = post.or_else(|| find(INSIDE, part))?;
             Some(format!("blk.{layer}.{part}.{suffix}"))
@@ -168,6 +191,13 @@ mod tests {
             ("model.layers.0.mlp.ffn_sub_norm.weight", "blk.0.ffn_sub_norm.weight"),
             ("model.layers.0.mlp.down_proj.scale", "blk.0.ffn_down.scale"),
             ("model.layers.0.mlp.unheard_of.weight", "model.layers.0.mlp.unheard_of.weight"),
+            ("model.layers.3.mlp.gate.weight", "blk.3.ffn_gate_inp.weight"),
+            ("model.layers.3.mlp.experts.*.gate_proj.weight", "blk.3.ffn_gate_exps.weight"),
+            ("model.layers.3.mlp.experts.*.down_proj.scale", "blk.3.ffn_down_exps.scale"),
+            ("model.layers.3.mlp.experts.17.up_proj.weight", "blk.3.ffn_up.17.weight"),
+            ("model.layers.3.block_sparse_moe.experts.*.w2.weight", "blk.3.ffn_down_exps.weight"),
+            ("model.layers.3.block_sparse_moe.experts.0.w3.weight", "blk.3.ffn_up.0.weight"),
+            ("model.layers.3.block_sparse_moe.gate.weight", "blk.3.ffn_gate_inp.weight"),
         ] {
             assert_eq!(dialect.file_name(ours), theirs);
             assert_eq!(Dialect::HuggingFace.file_name(ours), ours);

@@ -90,14 +90,7 @@ impl Matrices {
                 others.insert(WeightId(at as u32));
             }
         }
-        // What chooses among experts is dense by design.
-        let routers: Vec<ValueId> = graph
-            .nodes
-            .iter()
-            .filter(|node| matches!(node.op, Op::Route { .. }))
-            .filter_map(|node| node.operands.first().and_then(value))
-            .filter_map(|logits| graph.nodes.get(logits.0 as usize)?.operands.get(1).and_then(value))
-            .collect();
+        let routers = routers(graph);
         for (at, node) in graph.nodes.iter().enumerate() {
             let is_matrix = node.op == Op::Widen && node.block.is_some() && !routers.contains(&ValueId(at as u32));
             if let (true, Some(Operand::Weight(weight))) = (is_matrix, node.operands.first()) {
@@ -121,6 +114,13 @@ pub struct ExpertFacts {
     pub intermediate: u32,
     /// Layers that have experts.
     pub layers: u32,
+}
+
+/// The widened matrices that choose among experts: they are dense by design.
+pub(crate) fn routers(graph: &Graph) -> Vec<ValueId> {
+    let routes = graph.nodes.iter().filter(|node| matches!(node.op, Op::Route { .. }));
+    let logits = routes.filter_map(|node| node.operands.first().and_then(value));
+    logits.filter_map(|logits| graph.nodes.get(logits.0 as usize)?.operands.get(1).and_then(value)).collect()
 }
 
 fn value(operand: &Operand) -> Option<ValueId> {

@@ -1,6 +1,6 @@
 //! What a configuration says of its experts.
 //!
-//! In: the keys of `config.json`. Out: a [`Mixture`], none for models without experts.
+//! In: the keys of `config.json`, or numbers of GGUF metadata. Out: a [`Mixture`], none for models without experts.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use super::config::{Architecture, CONFIG};
@@ -10,9 +10,9 @@ use crate::checkpoint::Fault;
 use crate::graph::arith::MAX_K;
 
 /// The most experts of a layer: their matrices are stacked into one weight.
-const MAX_EXPERTS: u32 = 4096;
+pub(super) const MAX_EXPERTS: u32 = 4096;
 /// The most experts of a token: `route` C2.
-const MAX_TOP_K: u32 = 64;
+pub(super) const MAX_TOP_K: u32 = 64;
 
 /// Experts in place of the feed-forward part.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -29,7 +29,7 @@ pub(super) struct Mixture {
     pub(super) names: Names,
     /// Every such layer has experts, counted from 1.
     step: u32,
-    /// Layers that have none all the same.
+    /// Layers that have none all the same, in order.
     dense: Vec<u32>,
 }
 
@@ -44,17 +44,23 @@ pub(super) struct Names {
 }
 
 /// As Qwen3-MoE's files have them.
-const QWEN: Names =
+pub(super) const QWEN: Names =
     Names { router: "mlp.gate", experts: "mlp.experts", gate: "gate_proj", up: "up_proj", down: "down_proj" };
 /// As Mixtral's files have them.
-const MIXTRAL: Names =
+pub(super) const MIXTRAL: Names =
     Names { router: "block_sparse_moe.gate", experts: "block_sparse_moe.experts", gate: "w1", up: "w3", down: "w2" };
 
 impl Mixture {
     /// Whether layer `layer` has experts.
     pub(super) fn is_in(&self, layer: u32) -> bool {
         let is_step = layer.checked_add(1).is_some_and(|n| n.is_multiple_of(self.step.max(1)));
-        is_step && !self.dense.contains(&layer)
+        is_step && self.dense.binary_search(&layer).is_err()
+    }
+
+    /// That of a GGUF file: every layer has experts, and the weights of those of a token sum to 1. The names are those of the
+    /// architecture's safetensors files, so that both give the same graph.
+    pub(super) fn of_every_layer(names: Names, [experts, top_k, intermediate]: [u32; 3]) -> Self {
+        Self { experts, top_k, intermediate, normalise: true, names, step: 1, dense: Vec::new() }
     }
 
     /// Reads it; `intermediate` are the elements of a feed-forward part that has no size of its own for experts.
@@ -108,5 +114,8 @@ fn dense_layers(fields: &mut Fields<'_>) -> Result<Vec<u32>, Error> {
     let Some(list) = fields.list("mlp_only_layers")? else { return Ok(Vec::new()) };
     let layers: Option<Vec<u32>> =
         list.iter().map(|layer| layer.as_u64().and_then(|layer| u32::try_from(layer).ok())).collect();
-    layers.ok_or_else(|| Error::input(fields.fault("mlp_only_layers", "a list of layers")))
+    let mut layers = layers.ok_or_else(|| Error::input(fields.fault("mlp_only_layers", "a list of layers")))?;
+    layers.sort_unstable();
+    layers.dedup();
+    Ok(layers)
 }

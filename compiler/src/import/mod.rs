@@ -25,6 +25,7 @@ mod inspect_gguf;
 mod known_keys;
 mod llama;
 mod mixture;
+mod places;
 mod quantization;
 mod qwen3;
 mod refused_type;
@@ -36,6 +37,7 @@ mod weights;
 
 pub use config::Architecture;
 pub use error::Error;
+pub(crate) use facts::routers;
 pub use facts::{ExpertFacts, Matrices, ModelFacts};
 pub use generation::GenerationDefaults;
 pub use inspect::{InspectReport, KindReport, MemoryEstimate, WeightFile, inspect};

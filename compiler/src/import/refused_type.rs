@@ -11,16 +11,16 @@ use crate::checkpoint::{Checkpoint, Tensor};
 /// Types of trits that say most files.
 const TERNARY: [Encoding; 4] = [Encoding::Tq1_0, Encoding::Tq2_0, Encoding::Q2_0, Encoding::I2S];
 
-/// A matrix of the model's body that holds no trits.
-pub(super) fn no_trits(checkpoint: &Checkpoint, tensor: &Tensor<'_>) -> Error {
+/// A matrix of the model's body that holds no trits, with what can be done if it is not the usual.
+pub(super) fn no_trits(checkpoint: &Checkpoint, tensor: &Tensor<'_>, advice: Option<&str>) -> Error {
     let blocks = match checkpoint.gguf() {
         Some(_) => format!("trits, such as {}; or ", sizes(tensor, &TERNARY)),
         None => String::new(),
     };
     let expected = format!("{blocks}-s, 0 and +s in {}", plain(tensor));
-    let advice = "tern compiles models whose large matrices are ternary: take a file of such a model, for other weights are not \
-                  made ternary here";
-    Error::unsupported(tensor.fault(found(checkpoint, tensor), expected).next(advice))
+    let usual = "tern compiles models whose large matrices are ternary: take a file of such a model, for other weights are not \
+                 made ternary here";
+    Error::unsupported(tensor.fault(found(checkpoint, tensor), expected).next(advice.unwrap_or(usual)))
 }
 
 /// An embedding, a head or a norm in a type that nothing decodes.

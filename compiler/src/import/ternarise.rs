@@ -5,6 +5,7 @@
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use super::builder::Builder;
+use super::builder::experts::Stack;
 use super::error::Error;
 use crate::checkpoint::Fault;
 use crate::graph::{DType, F32, Origin, ValueId};
@@ -38,11 +39,28 @@ impl Builder<'_> {
                 let (trits, scales) = self.grouped(name, [rows, cols], group, Origin::OnlineAbsmean);
                 self.grouped_product(x, trits, scales, group)
             }
-            Reach::Group(group) => {
-                let found = format!("{rows} rows of {cols} columns");
-                let fault = Fault::new(self.source(), found, format!("rows of whole groups of {group}")).tensor(name);
-                Err(Error::unsupported(fault.next("take smaller groups, or one scale for the matrix: no --group")))
-            }
+            Reach::Group(group) => Err(self.no_groups(name, group, cols)),
         }
+    }
+
+    /// The same of the matrices of experts, of `cols` columns, that are called `name`.
+    pub(super) fn ternarised_experts(
+        &self,
+        name: &str,
+        reach: Reach,
+        [experts, cols]: [u32; 2],
+    ) -> Result<Stack, Error> {
+        let (factors, group) = match reach {
+            Reach::Matrix => (Some(vec![1.0; experts as usize]), cols),
+            Reach::Group(group) if cols.checked_rem(group) == Some(0) => (None, group),
+            Reach::Group(group) => return Err(self.no_groups(name, group, cols)),
+        };
+        Ok(Stack { origin: Origin::OnlineAbsmean, factors, group, quantisers: Vec::new(), beside: Vec::new() })
+    }
+
+    fn no_groups(&self, name: &str, group: u32, cols: u32) -> Error {
+        let found = format!("rows of {cols} columns");
+        let fault = Fault::new(self.source(), found, format!("rows of whole groups of {group}")).tensor(name);
+        Error::unsupported(fault.next("take smaller groups, or one scale for the matrix: no --group"))
     }
 }

@@ -12,6 +12,8 @@ use super::builder::packed4_names;
 use super::dialect::{Dialect, of_expert};
 use super::error::Error;
 use super::gguf_config::Signs;
+use super::places::{self, Place};
+use crate::checkpoint::gguf::types::RowOrder;
 use crate::checkpoint::gguf::types::quant4::{self, Factor};
 use crate::checkpoint::matrix::Matrix;
 use crate::checkpoint::packed4::{self, Packing4};
@@ -136,6 +138,30 @@ impl CheckpointWeights {
         }
     }
 
+    /// Elements of some rows of the matrix behind `weight`, in f32 as they are stored, whatever the graph makes of them.
+    pub(crate) fn masters(&self, weight: WeightId, rows: Range<usize>) -> Result<Vec<f32>, WeightError> {
+        self.read_masters(weight, rows).map_err(|e| self.named(weight, &e))
+    }
+
+    fn read_masters(&self, weight: WeightId, rows: Range<usize>) -> Result<Vec<f32>, Error> {
+        let decl = self.decl(weight)?;
+        let cols = const_dims(&decl.ty).last().copied().unwrap_or(0);
+        let order = self.dialect.row_order(&decl.name);
+        let mut all = Vec::new();
+        for Piece { expert, rows } in pieces(decl, usize::MAX, rows) {
+            let place = self.place(decl, expert)?;
+            let mut read = |rows: Range<usize>| {
+                let elems = rows.start.saturating_mul(cols)..rows.end.saturating_mul(cols);
+                dense::widen_range(&place.tensor, elems).map(|elems| all.extend(elems))
+            };
+            match order {
+                RowOrder::AsIs => read(place.rows(rows))?,
+                order => rows.map(|row| order.stored(row)).try_for_each(|row| read(row..row.saturating_add(1)))?,
+            }
+        }
+        Ok(all)
+    }
+
     /// The codes of some rows of `weight`.
     fn read_codes(&self, weight: WeightId, shape: [usize; 2], rows: Range<usize>, out: &mut [u8]) -> Result<(), Error> {
         let decl = self.decl(weight)?;
@@ -171,7 +197,9 @@ impl CheckpointWeights {
             }
             Origin::Gguf | Origin::DenseTernary => {
                 let order = self.dialect.row_order(&decl.name);
-                Ok(Matrix::new(self.tensor(decl, expert)?, shape, order)?.codes(rows, out)?)
+                let (place, [each, cols]) = (self.place(decl, expert)?, shape);
+                let all_rows = if expert.is_some() { place.all_rows } else { each };
+                Ok(Matrix::new(place.tensor, [all_rows, cols], order)?.codes(place.rows(rows), out)?)
             }
             Origin::Quant4 if self.packing4.is_some() => {
                 let groups = self.packed4_groups(decl)?;
@@ -264,17 +292,24 @@ impl CheckpointWeights {
         let order = self.dialect.row_order(&decl.name);
         let mut factors = Vec::new();
         for Piece { expert, rows } in pieces(decl, usize::MAX, rows) {
-            let tensor = self.tensor(decl, expert)?;
-            factors.extend(Matrix::new(tensor, matrix_shape(&tensor), order)?.factors(rows, groups)?);
+            let place = self.place(decl, expert)?;
+            let cols = place.tensor.shape().last().copied().unwrap_or(0);
+            let matrix = Matrix::new(place.tensor, [place.all_rows, cols], order)?;
+            let before = factors.len();
+            factors.extend(matrix.factors(place.rows(rows), groups)?);
+            let beside = expert.and_then(|expert| self.of_experts.get(&weight)?.get(expert as usize));
+            if let (Some(beside), Some(own)) = (beside, factors.get_mut(before..)) {
+                own.iter_mut().for_each(|factor| *factor *= beside);
+            }
         }
         if let Some(beside) = self.quantisers.get(&weight) {
             factors.iter_mut().for_each(|factor| *factor *= beside);
-            if let Some(at) = factors.iter().position(|factor| !factor.is_finite()) {
-                let found = format!("factor {at} of those that were read, times {beside} beside them, is not finite");
-                let fault = Fault::new(self.checkpoint.name(), found, "scales whose product f32 holds");
-                let fault = fault.tensor(decl.name.as_str()).next("the weights are damaged: fetch them again");
-                return Err(Error::input(fault));
-            }
+        }
+        if let Some(at) = factors.iter().position(|factor| !factor.is_finite()) {
+            let found = format!("factor {at} of those that were read, times the one beside them, is not finite");
+            let fault = Fault::new(self.checkpoint.name(), found, "scales whose product f32 holds");
+            let fault = fault.tensor(decl.name.as_str()).next("the weights are damaged: fetch them again");
+            return Err(Error::input(fault));
         }
         Ok(factors)
     }
@@ -328,9 +363,20 @@ impl CheckpointWeights {
         self.checkpoint.tensor(&self.dialect.file_name(&name)).ok_or_else(missing)
     }
 
+    /// The matrix of a weight, or of one expert of it.
+    fn place(&self, decl: &WeightDecl, expert: Option<u32>) -> Result<Place<'_>, Error> {
+        let Some(expert) = expert else { return Ok(Place::whole(self.tensor(decl, None)?)) };
+        let of = (expert, rows_of_each(decl));
+        let missing = || Error::Bug(format!("the checkpoint lost expert {expert} of {}", decl.name));
+        Place::of_expert(&self.checkpoint, self.dialect, &decl.name, of).ok_or_else(missing)
+    }
+
     /// Bytes of the tensors behind `weight`; generated tables have none.
     pub(super) fn stored_bytes(&self, weight: WeightId) -> u64 {
         let Ok(decl) = self.decl(weight) else { return 0 };
+        if let Some(all) = places::stacked(&self.checkpoint, self.dialect, &decl.name) {
+            return all.len_bytes() as u64;
+        }
         let bytes = |expert| self.tensor(decl, expert).map_or(0, |tensor| tensor.len_bytes() as u64);
         experts_of(decl).map_or_else(|| bytes(None), |experts| (0..experts).map(|expert| bytes(Some(expert))).sum())
     }
@@ -339,6 +385,7 @@ impl CheckpointWeights {
         let release = |name: &str| self.checkpoint.release(&self.dialect.file_name(name), 0..usize::MAX);
         match experts_of(decl) {
             None => release(&decl.name),
+            Some(_) if places::stacked(&self.checkpoint, self.dialect, &decl.name).is_some() => release(&decl.name),
             Some(experts) => (0..experts).for_each(|expert| release(&of_expert(&decl.name, expert))),
         }
     }

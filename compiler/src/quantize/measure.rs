@@ -64,7 +64,7 @@ impl<'m> Measure<'m> {
     /// Nothing was measured yet.
     pub(super) fn new(matrix: &Matrix, columns: Option<&'m [f64]>) -> Self {
         let (magnitudes, sums) = (Magnitudes::default(), Sums::default());
-        Self { cols: matrix.shape.cols, columns, magnitudes, zeros: 0, sums, plain: None }
+        Self { cols: matrix.cols, columns, magnitudes, zeros: 0, sums, plain: None }
     }
 
     /// More rows, and what they become.
@@ -86,7 +86,7 @@ impl<'m> Measure<'m> {
 
     /// What was found.
     pub(super) fn finish(self, matrix: &Matrix, scale: Option<f32>, bits_per_weight: f64) -> MatrixReport {
-        let (rows, cols) = (matrix.shape.rows, matrix.shape.cols);
+        let (rows, cols) = (matrix.rows, matrix.cols);
         let is_weighted = self.columns.is_some();
         MatrixReport {
             name: matrix.name.clone(),

@@ -5,7 +5,7 @@
 //!
 //! Ternary, one scale per matrix, is the rule of online quantisation (`checkpoint::absmean`): whoever reads what was written computes
 //! with the trits and the scale that a reader of the master weights in mode `online` makes for itself. Scales per group, and scales
-//! chosen by what activations weigh, are in `rule.rs`; four bits in `checkpoint::gguf::types::q4_0`.
+//! chosen by what activations weigh, are in `rule.rs`; experts, each of which is a matrix, in `stacked.rs`; four bits in `checkpoint::gguf::types::q4_0`.
 //!
 //! Upholds: the matrices of the blocks change and nothing else does (embeddings, head and norms stay as they are); trits are made band
 //! by band when they are asked for (`made.rs`), so that memory does not grow with the model; the same input gives the same bytes on
@@ -17,6 +17,7 @@ mod made;
 mod measure;
 mod moments;
 mod rule;
+mod stacked;
 
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
@@ -27,12 +28,12 @@ pub use moments::Moments;
 
 use crate::checkpoint::gguf::types::q4_0;
 use crate::checkpoint::{Checkpoint, Fault};
-use crate::export::{self, Blocks, Format, dense_matrices, widen};
-use crate::graph::{DType, DenseType, F32, Graph, Origin, WeightDecl, WeightId};
+use crate::export::{self, Blocks, Format, dense_matrices};
+use crate::graph::{DType, F32, Origin, WeightDecl, WeightId};
 pub use crate::import::Reach;
 use crate::import::{Activations, ImportOptions, Imported, WeightFormat, import};
 pub use crate::pipeline::Progress;
-use crate::weights::{DenseShape, WeightData};
+use crate::weights::WeightData;
 use made::Made;
 use measure::Measure;
 use rule::Rule;
@@ -79,12 +80,16 @@ pub struct Masters {
     matrices: Vec<Matrix>,
 }
 
-/// A dense matrix of the blocks.
+/// A dense matrix of the blocks, or that of one expert.
 #[derive(Clone, Debug)]
 struct Matrix {
+    /// The weight that it is, or is stacked in.
     id: WeightId,
     name: String,
-    shape: DenseShape,
+    /// Its first row there.
+    first: usize,
+    rows: usize,
+    cols: usize,
 }
 
 impl Masters {
@@ -93,6 +98,14 @@ impl Masters {
     /// # Errors
     /// `Import` if it is not a model that tern reads; `Unsupported` if a matrix of it is ternary.
     pub fn new(checkpoint: &Checkpoint) -> Result<Self, Error> {
+        // Experts have no dense form in the graph: it declares trits of them, and their elements are read beside it.
+        let ternarised = ImportOptions { ternarise: Some(Reach::Matrix), ..ImportOptions::default() };
+        let ternarised = import(checkpoint, &ternarised)?;
+        if ternarised.facts.experts.is_some() {
+            refuse_ternary(checkpoint, &ternarised)?;
+            let matrices = stacked::matrices(&ternarised.graph)?;
+            return Ok(Self { checkpoint: checkpoint.clone(), imported: ternarised, matrices });
+        }
         let mut imported = import(checkpoint, &ImportOptions::default())?;
         refuse_ternary(checkpoint, &imported)?;
         let is_four = |decl: &&WeightDecl| decl.origin == Origin::Quant4;
@@ -112,10 +125,10 @@ impl Masters {
         for id in dense_matrices(&imported.graph) {
             let decl = imported.graph.weight(id);
             let dims: Vec<usize> = decl.ty.dims.iter().filter_map(|dim| dim.as_const()).map(|n| n as usize).collect();
-            let (&[rows, cols], Some(dtype)) = (dims.as_slice(), DenseType::of(decl.ty.dtype)) else {
+            let &[rows, cols] = dims.as_slice() else {
                 return Err(Error::Bug(format!("{} is multiplied by, and is {}", decl.name, decl.ty)));
             };
-            matrices.push(Matrix { id, name: decl.name.clone(), shape: DenseShape { dtype, rows, cols } });
+            matrices.push(Matrix { id, name: decl.name.clone(), first: 0, rows, cols });
         }
         if matrices.is_empty() {
             let fault = Fault::new(checkpoint.name(), "a model without dense matrices", "matrices to quantise");
@@ -124,9 +137,23 @@ impl Masters {
         Ok(Self { checkpoint: checkpoint.clone(), imported, matrices })
     }
 
-    /// The model.
+    /// The model. Of a mixture of experts, whose graph has no dense form, what it is as trits.
     pub fn imported(&self) -> &Imported {
         &self.imported
+    }
+
+    /// Whether it is a mixture of experts: then nothing runs before it is ternary.
+    pub fn is_mixture(&self) -> bool {
+        self.imported.facts.experts.is_some()
+    }
+
+    /// Refuses what a mixture of experts has not.
+    fn refuse_mixture(&self, expected: &str, next: &str) -> Result<(), Error> {
+        if !self.is_mixture() {
+            return Ok(());
+        }
+        let fault = Fault::new(self.checkpoint.name(), "a mixture of dense experts", expected);
+        Err(Error::unsupported(fault.next(next)))
     }
 
     /// Writes the model with other matrices to `out`.
@@ -138,6 +165,8 @@ impl Masters {
         match to {
             To::Ternary(reach, moments) => self.ternary(reach, moments, format, out, hear),
             To::Q4_0 => {
+                let expected = "a model without experts, whose products alone are compiled for four bits";
+                self.refuse_mixture(expected, "give --to ternary")?;
                 let weights: &dyn WeightData = &self.imported.weights;
                 export::check_made(&self.checkpoint, (&self.imported, weights), format, out)?;
                 let mut step = self.step(1, hear);
@@ -217,7 +246,7 @@ impl Masters {
             Reach::Matrix => {
                 let mut scales = rule::MatrixScale::new(columns);
                 self.each_band(matrix, step, &mut |weights| {
-                    scales.add(weights, matrix.shape.cols);
+                    scales.add(weights, matrix.cols);
                     Ok(())
                 })?;
                 let [plain, chosen] = scales.finish();
@@ -252,7 +281,7 @@ impl Masters {
 
     /// Counts elements that were read, of all matrices so many times.
     fn step<'h>(&self, passes: u64, hear: Hear<'h>) -> impl FnMut(u64) -> Result<(), Error> + use<'h> {
-        let elems = |matrix: &Matrix| (matrix.shape.rows as u64).saturating_mul(matrix.shape.cols as u64);
+        let elems = |matrix: &Matrix| (matrix.rows as u64).saturating_mul(matrix.cols as u64);
         let total_bytes = passes.saturating_mul(self.matrices.iter().map(elems).sum());
         let mut done_bytes: u64 = 0;
         move |elems| {
@@ -271,7 +300,7 @@ impl Masters {
         step: Step<'_>,
         take: &mut dyn FnMut(&[f32]) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let DenseShape { rows, cols, .. } = matrix.shape;
+        let Matrix { rows, cols, .. } = *matrix;
         let band_rows = (BAND_ELEMS / cols.max(1)).max(1);
         for first in (0..rows).step_by(band_rows) {
             let band = first..rows.min(first.saturating_add(band_rows));
@@ -285,11 +314,7 @@ impl Masters {
 
     /// Some rows of `matrix`, widened to f32.
     fn rows(&self, matrix: &Matrix, rows: Range<usize>) -> Result<Vec<f32>, crate::weights::WeightError> {
-        let DenseShape { dtype, cols, .. } = matrix.shape;
-        let row_bytes = cols.saturating_mul(export::elem_bytes(dtype));
-        let mut bytes = vec![0; rows.len().saturating_mul(row_bytes)];
-        self.imported.weights.dense_rows(matrix.id, matrix.shape, rows, row_bytes, &mut bytes)?;
-        Ok(widen(dtype, &bytes))
+        self.imported.weights.masters(matrix.id, matrix.first + rows.start..matrix.first + rows.end)
     }
 }
 
@@ -298,14 +323,19 @@ type Step<'s> = &'s mut dyn FnMut(u64) -> Result<(), Error>;
 
 /// What a weight takes in Hugging Face's packed layout, with the scale.
 fn packed_bits(matrix: &Matrix) -> f64 {
-    let DenseShape { rows, cols, .. } = matrix.shape;
+    let Matrix { rows, cols, .. } = *matrix;
     (rows.div_ceil(4) as f64 * cols as f64 * 8.0 + 32.0) / (rows as f64 * cols as f64)
 }
 
 /// Refuses a model of which a matrix is ternary.
 fn refuse_ternary(checkpoint: &Checkpoint, imported: &Imported) -> Result<(), Error> {
-    let first = |graph: &Graph| graph.weights.iter().find(|decl| decl.ty.dtype == DType::Trit).map(|d| d.name.clone());
-    let Some(name) = first(&imported.graph) else { return Ok(()) };
+    // Those that were declared so because they are dense are not.
+    let is_made =
+        |decl: &WeightDecl| decl.origin == Origin::OnlineAbsmean && imported.facts.format != WeightFormat::OnlineMaster;
+    let is_ternary = |decl: &&WeightDecl| decl.ty.dtype == DType::Trit && !is_made(decl);
+    let Some(name) = imported.graph.weights.iter().find(is_ternary).map(|decl| decl.name.clone()) else {
+        return Ok(());
+    };
     let (found, next) = match imported.facts.format {
         WeightFormat::OnlineMaster => {
             ("master weights that the model itself makes ternary", "tern export --format hf writes the trits, packed")

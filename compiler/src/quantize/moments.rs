@@ -41,6 +41,8 @@ impl Masters {
     /// # Errors
     /// Ids that are not of the vocabulary, none at all, activations that are not finite; `Interrupted` if `hear` says so.
     pub fn moments(&self, ids: &[u32], hear: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<Moments, Error> {
+        let expected = "a model without experts: dense ones are not compiled, so nothing runs before they are ternary";
+        self.refuse_mixture(expected, "leave out --calibrate")?;
         let graph = blocks_only(&self.imported.graph);
         let inputs = inputs(&graph);
         let mut values: BTreeMap<ValueId, Vec<f64>> = inputs.values().map(|value| (*value, Vec::new())).collect();

@@ -73,7 +73,7 @@ impl Rule {
 
     /// What whole rows of `matrix` become.
     pub(super) fn dequantised(&self, matrix: &Matrix, weights: &[f32], columns: Option<&[f64]>) -> Vec<f32> {
-        let cols = matrix.shape.cols;
+        let cols = matrix.cols;
         let mut codes = vec![0; weights.len()];
         self.codes(weights, cols, columns, &mut codes);
         let scales = self.scales(weights, cols, columns);

@@ -144,24 +144,24 @@ const MEANINGFUL: &[(&str, Neutral, &str)] = &[
     ("attention.value_expert_used_count",         Zero,                                  "a mixture of experts"),
     ("attn_logit_softcapping",                    Start(50.0),                           "capped attention scores"),
     ("final_logit_softcapping",                   Start(30.0),                           "capped logits"),
-    ("router_logit_softcapping",                  With("expert_count"),                  "a mixture of experts"),
+    ("router_logit_softcapping",                  Start(30.0),                           "capped logits of experts"),
     ("logit_scale",                               Factor,                                "scaled logits"),
     ("embedding_scale",                           Factor,                                "a scaled embedding"),
     ("residual_scale",                            Factor,                                "scaled residuals"),
     ("expert_count",                              Zero,                                  "a mixture of experts"),
     ("expert_used_count",                         Zero,                                  "a mixture of experts"),
-    ("expert_shared_count",                       Zero,                                  "a mixture of experts"),
-    ("expert_group_count",                        Zero,                                  "a mixture of experts"),
+    ("expert_shared_count",                       Zero,                                  "experts that every token has"),
+    ("expert_group_count",                        Zero,                                  "groups of experts"),
     ("expert_feed_forward_length",                Zero,                                  "a mixture of experts"),
-    ("expert_latent_length",                      Zero,                                  "a mixture of experts"),
-    ("expert_shared_feed_forward_length",         Zero,                                  "a mixture of experts"),
-    ("expert_chunk_feed_forward_length",          Zero,                                  "a mixture of experts"),
-    ("leading_dense_block_count",                 Zero,                                  "a mixture of experts"),
-    ("interleave_moe_layer_step",                 Zero,                                  "a mixture of experts"),
-    ("moe_every_n_layers",                        Zero,                                  "a mixture of experts"),
-    ("expert_group_used_count",                   With("expert_count"),                  "a mixture of experts"),
-    ("expert_group_scale",                        With("expert_count"),                  "a mixture of experts"),
-    ("experts_per_group",                         With("expert_count"),                  "a mixture of experts"),
+    ("expert_latent_length",                      Zero,                                  "projections around experts"),
+    ("expert_shared_feed_forward_length",         Zero,                                  "experts that every token has"),
+    ("expert_chunk_feed_forward_length",          Zero,                                  "experts in chunks"),
+    ("leading_dense_block_count",                 Zero,                                  "layers without experts"),
+    ("interleave_moe_layer_step",                 Zero,                                  "layers without experts"),
+    ("moe_every_n_layers",                        Zero,                                  "layers without experts"),
+    ("expert_group_used_count",                   With("expert_group_count"),            "groups of experts"),
+    ("expert_group_scale",                        With("expert_group_count"),            "groups of experts"),
+    ("experts_per_group",                         With("expert_group_count"),            "groups of experts"),
     ("expert_weights_scale",                      With("expert_count"),                  "a mixture of experts"),
     ("expert_weights_norm",                       With("expert_count"),                  "a mixture of experts"),
     ("expert_gating_func",                        With("expert_count"),                  "a mixture of experts"),
@@ -226,9 +226,14 @@ const MEANINGFUL: &[(&str, Neutral, &str)] = &[
 /// What keys begin with that describe the file, the vocabulary or how the file was made, or that are read elsewhere.
 const BESIDE: &[&str] = &["general.", "tokenizer.", "split.", "quantize.", "mradermacher.", super::hadamard::PREFIX];
 
+/// Whether the file has every key, whether it means something or not.
+pub(super) fn is_full(keys: &Keys<'_>) -> bool {
+    OF_OTHERS.iter().all(|part| keys.metadata.get(&keys.key(part)).is_some())
+}
+
 /// Refuses what could change the meaning of the model, but for the keys that were `understood`.
 pub(super) fn refuse_meaningful(keys: &Keys<'_>, understood: &[&str]) -> Result<(), Error> {
-    let is_full = OF_OTHERS.iter().all(|part| keys.metadata.get(&keys.key(part)).is_some());
+    let is_full = is_full(keys);
     for (key, value) in keys.metadata.pairs() {
         if BESIDE.iter().any(|prefix| key.starts_with(prefix)) {
             continue;

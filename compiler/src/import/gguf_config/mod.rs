@@ -7,6 +7,7 @@
 
 mod activation;
 mod embedding;
+mod experts;
 mod hadamard;
 mod keys;
 mod rope;
@@ -120,6 +121,7 @@ pub(super) fn parse(checkpoint: &Checkpoint, gguf: &Gguf, options: &ImportOption
     let eps = "attention.layer_norm_rms_epsilon";
     let eps = keys.within(eps, EPS)?.ok_or_else(|| keys.missing(eps, "a number above 0"))?;
     let rope = rope::rope_spec(checkpoint, &keys, head_dim, trained)?;
+    let mixture = experts::mixture(&keys, architecture, intermediate)?;
     let (window, attention_scale, understood) = embedding::understood(&keys, architecture, layers, rope, head_dim)?;
     let trained = window.as_ref().map_or(trained, |window| trained.min(window.positions));
     let positions =
@@ -133,7 +135,8 @@ pub(super) fn parse(checkpoint: &Checkpoint, gguf: &Gguf, options: &ImportOption
         | Architecture::Mixtral => activation::of_gated(&keys)?,
         Architecture::Gemma3Embedding => activation::of_gemma(&keys)?,
     };
-    keys::refuse_meaningful(&keys, understood)?;
+    let of_experts = if mixture.is_some() { &experts::READ[..] } else { &[] };
+    keys::refuse_meaningful(&keys, &[understood, of_experts].concat())?;
     let hadamard = hadamard::hadamard(checkpoint, metadata)?;
 
     let tied = checkpoint.tensor(HEAD).is_none() || checkpoint.same_data(EMBED, HEAD);
@@ -153,7 +156,7 @@ pub(super) fn parse(checkpoint: &Checkpoint, gguf: &Gguf, options: &ImportOption
     let source = metadata.file().to_owned();
     let dialect = Dialect::gguf(architecture, head_dim);
     Ok(Config {
-        mixture: None,
+        mixture,
         source,
         dialect,
         architecture,
@@ -181,9 +184,13 @@ pub(super) fn parse(checkpoint: &Checkpoint, gguf: &Gguf, options: &ImportOption
 
 /// Which graph the model is, and how the file calls it.
 fn architecture(metadata: &Metadata) -> Result<(Architecture, &str), Error> {
-    let expected = "\"bitnet\", \"bitnet-25\", \"bitnet-b1.58\", \"llama\", \"qwen3\", or \"gemma3\" that embeds texts";
+    let expected = "\"bitnet\", \"bitnet-25\", \"bitnet-b1.58\", \"llama\", \"qwen3\", \"qwen3moe\", or \"gemma3\" that embeds texts";
     match metadata.str(ARCHITECTURE)? {
         Some(name @ ("bitnet" | "bitnet-25" | "bitnet-b1.58")) => Ok((Architecture::BitNet, name)),
+        Some(name @ "llama") if metadata.u32(&format!("{name}.{}", experts::COUNT))?.is_some_and(|count| count > 0) => {
+            Ok((Architecture::Mixtral, name))
+        }
+        Some(name @ "qwen3moe") => Ok((Architecture::Qwen3Moe, name)),
         Some(name @ "llama") => Ok((Architecture::Llama, name)),
         Some(name @ "qwen3") if embedding::pools(metadata, name)? => Ok((Architecture::Qwen3Embedding, name)),
         Some(name @ "qwen3") => Ok((Architecture::Qwen3, name)),

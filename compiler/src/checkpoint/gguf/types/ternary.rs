@@ -32,7 +32,7 @@ pub struct Matrix<'c> {
 }
 
 impl<'c> Matrix<'c> {
-    /// The matrix in `tensor`, which must be of `shape`.
+    /// The matrix in `tensor`, whose rows must be of `shape`.
     ///
     /// # Errors
     /// Another shape, or an encoding that is not ternary.
@@ -41,7 +41,7 @@ impl<'c> Matrix<'c> {
         let StoredType::Block(encoding) = tensor.stored() else { return Err(not_ternary(&tensor)) };
         let Some(codec) = codec(encoding) else { return Err(not_ternary(&tensor)) };
         let geometry = encoding.geometry();
-        if tensor.shape() != shape || geometry.tensor_bytes(&shape) != Some(tensor.len_bytes()) {
+        if !tensor.is_rows(shape) || geometry.tensor_bytes(&shape) != Some(tensor.len_bytes()) {
             let found = format!("{encoding} {:?}", tensor.shape());
             return Err(Error::input(tensor.fault(found, format!("shape {shape:?}"))));
         }
@@ -70,13 +70,22 @@ impl<'c> Matrix<'c> {
         Ok(())
     }
 
-    /// The scales of all rows, as few as say the same.
+    /// How many rows it has.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The scales of `rows`, as few as say the same.
     ///
     /// # Errors
     /// As [`Matrix::codes`].
-    pub fn scales(&self) -> Result<Scales, Error> {
+    pub fn scales(&self, rows: Range<usize>) -> Result<Scales, Error> {
+        if rows.end > self.rows {
+            let (n, k) = (self.rows, self.cols);
+            return Err(Error::Bug(format!("the scales of rows {rows:?} were asked of {n} x {k}")));
+        }
         if self.geometry.is_flat {
-            self.check_flat()?;
+            self.check_flat(rows.clone())?;
         }
         match self.codec.scale {
             ScalePlace::None => return Ok(Scales::Tensor(1.0)),
@@ -92,7 +101,7 @@ impl<'c> Matrix<'c> {
         // While all agree they are not kept, since few matrices need them.
         let mut agreed: Option<f32> = None;
         let (mut seen, mut is_kept) = (0usize, false);
-        for row in 0..self.rows {
+        for row in rows {
             self.row(row, &mut bytes, &mut codes, |scale, codes| {
                 let scale = block_scale(scale, codes);
                 if !is_kept {
@@ -242,12 +251,16 @@ impl<'c> Matrix<'c> {
         Ok(())
     }
 
-    /// Refuses codes of two bits that are no trits, in a tensor whose blocks are nothing else.
-    fn check_flat(&self) -> Result<(), Error> {
-        let data = self.tensor.len_bytes().saturating_sub(self.geometry.tail_bytes);
-        let bytes = self.tensor.bytes.get(..data).unwrap_or_default();
+    /// Refuses codes of two bits that are no trits, in the blocks of `rows` of a tensor whose blocks are nothing else.
+    fn check_flat(&self, rows: Range<usize>) -> Result<(), Error> {
+        let elems = self.geometry.block_elems.max(1);
+        let [first, end] = [rows.start, rows.end].map(|row| row.saturating_mul(self.cols));
+        let first = first.checked_div(elems).unwrap_or(0).saturating_mul(self.geometry.block_bytes);
+        let end = end.div_ceil(elems).saturating_mul(self.geometry.block_bytes);
+        let bytes = self.tensor.bytes.get(first..end).unwrap_or_default();
         // Both bits of a code are set.
         let Some(at) = bytes.iter().position(|byte| byte & (byte >> 1) & 0x55 != 0) else { return Ok(()) };
+        let at = first.saturating_add(at);
         let found = format!("code 3 in a block of {}", self.encoding);
         let fault = self.tensor.fault_at(at, found, "codes 0, 1 and 2 (a trit plus one)");
         Err(Error::input(fault.next("the weights are damaged or of another layout: fetch them again")))

@@ -53,7 +53,7 @@ fn decode(encoding: Encoding, shape: [usize; 2], bytes: &[u8]) -> Result<(Vec<u8
             matrix.codes(row..row + 1, &mut one)?;
             assert_eq!(one, all[row * k..(row + 1) * k], "{encoding} row {row}");
         }
-        Ok((all, matrix.scales()?))
+        Ok((all, matrix.scales(0..matrix.rows())?))
     })
 }
 
