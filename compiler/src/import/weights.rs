@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::builder::packed4_names;
+use super::builder::four_bits::packed4_names;
 use super::dialect::{Dialect, of_expert};
 use super::error::Error;
 use super::gguf_config::Signs;

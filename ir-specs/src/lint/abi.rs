@@ -139,7 +139,7 @@ mod tests {
             t.abi.structs[0].fields.remove(0);
         });
         breaks("padding", |t| {
-            let numbers = &mut t.abi.structs[1].fields;
+            let numbers = &mut t.abi.structs[0].fields;
             numbers.pop();
         });
     }

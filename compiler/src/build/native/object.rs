@@ -190,11 +190,11 @@ mod tests {
     use tern_runtime::code::{Entries, Symbol as Function};
     use tern_runtime::model::ModelInfo;
 
-    /// Four functions of one byte.
+    /// Five functions of one byte.
     fn code() -> ModelImage {
         let function = |i: u64| Function { name: format!("f{i}"), offset: 64 * i, bytes: 1 };
-        let image = Image { bytes: vec![0xc3; 256], symbols: (0..4).map(function).collect() };
-        ModelImage { image, entries: Entries { step: 0, batch: 32, state_bytes: 64, state_init: 128, truncate: 192 } }
+        let image = Image { bytes: vec![0xc3; 320], symbols: (0..5).map(function).collect() };
+        ModelImage { image, entries: Entries { step: 0, state_bytes: 64, state_init: 128, truncate: 192, batch: 256 } }
     }
 
     /// The object of some parts, as `make` makes it.
