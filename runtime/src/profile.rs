@@ -27,7 +27,7 @@ pub struct StepProfile {
     /// Tokens of the step.
     pub tokens: u32,
     /// In order: of each phase that ran, unless each thread did it for itself, and of those within the search for the largest
-    /// logits.
+    /// logits; and where the wanted rows of several texts were moved together.
     pub meetings: Vec<Meeting>,
     /// When the step was over, since its start.
     pub total: Duration,

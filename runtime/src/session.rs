@@ -201,32 +201,35 @@ impl Session {
 
     /// Runs several whole texts in one step, so that weights are read once for all of them; the wanted rows of each, one text after
     /// the other: of [`Want::Last`] one for each. Every row is what the text alone would give, bit for bit. The first sequence lends
-    /// its memory, and is empty before and after.
+    /// its memory: it is empty afterwards, or as it was if the texts are refused.
     ///
     /// # Errors
     /// `EmptyPrompt` if there is no text or one is empty, `TokenOutOfVocab`, `ContextFull` if all together are longer than the context,
     /// `StepTooLong` if they are longer than a step; `OutOfMemory` if the rows need too much.
     pub fn step_texts(&mut self, texts: &[&[u32]], want: Want) -> Result<&[f32]> {
-        self.truncate_in(0, 0)?;
         let mut pieces = Vec::with_capacity(texts.len());
         let (mut ids, mut rows) = (Vec::new(), 0);
         for text in texts {
-            check_step(text, self.vocab(), ids.len(), self.context as usize)?;
+            check_step(text, self.vocab(), 0, usize::MAX)?;
             pieces.push(Piece { n: text.len() as u32, pos: 0, seq: 0, row: ids.len() as u32 });
             ids.extend_from_slice(text);
             rows += want.rows(text.len());
         }
-        let most = self.step_tokens();
-        if ids.is_empty() {
+        let (asked, context, most) = (ids.len(), self.context as usize, self.step_tokens());
+        if asked == 0 {
             return Err(Error::EmptyPrompt);
         }
-        if ids.len() > most {
-            return Err(Error::StepTooLong { tokens: ids.len(), most });
+        if asked > context {
+            return Err(Error::ContextFull { asked, held: 0, context });
+        }
+        if asked > most {
+            return Err(Error::StepTooLong { tokens: asked, most });
         }
         let row_elems = self.info().row_elems() as usize;
         self.resize_logits(rows.saturating_mul(row_elems))?;
+        self.truncate_in(0, 0)?;
         self.run_step(&pieces, &ids, want.code(), 0)?;
-        self.lens[0] = ids.len() as u32;
+        self.lens[0] = asked as u32;
         self.truncate_in(0, 0)?;
         Ok(&self.logits)
     }

@@ -103,12 +103,15 @@ fn sessions_refuse_what_does_not_fit() {
     let mut session = Session::new(model, &options).expect("a session starts");
     let vocab = session.vocab() as u32;
     let (ten, three) = ([1; 10], [2; 3]);
+    session.prefill(&three).expect("they fit");
     assert!(matches!(session.step_texts(&[], Want::Last), Err(Error::EmptyPrompt)));
     assert!(matches!(session.step_texts(&[&three, &[]], Want::Last), Err(Error::EmptyPrompt)));
     assert!(matches!(session.step_texts(&[&three, &[vocab]], Want::Last), Err(Error::TokenOutOfVocab { .. })));
     let found = session.step_texts(&[&ten, &three], Want::Last);
     assert!(matches!(found, Err(Error::StepTooLong { tokens: 13, most: 12 })));
-    assert!(matches!(session.step_texts(&[&ten, &ten, &three], Want::Last), Err(Error::ContextFull { .. })));
+    let found = session.step_texts(&[&ten, &ten, &three], Want::Last);
+    assert!(matches!(found, Err(Error::ContextFull { asked: 23, held: 0, context: 20 })));
+    assert_eq!(session.len(), 3, "a refusal leaves the sequence");
     // After all that it goes on.
     assert_eq!(session.step_texts(&[&three, &three], Want::Last).expect("they fit").len(), 2 * vocab as usize);
 }
@@ -182,7 +185,7 @@ fn bad_batches_are_refused_and_change_nothing() {
     let all = abi::WANT_ALL;
     let top_k = abi::WANT_TOP_K | 2 << 8;
     let big = u32::MAX;
-    let cases: [(&str, &[Piece], u32, u32); 20] = [
+    let cases: [(&str, &[Piece], u32, u32); 21] = [
         ("no piece", &[], all, abi::STATUS_BAD_COUNT),
         ("more pieces than tokens of a step", &[piece(1, 0, 0, 0); 13], all, abi::STATUS_BAD_COUNT),
         ("an empty piece", &[piece(2, 8, 0, 0), piece(0, 3, 1, 0)], all, abi::STATUS_BAD_COUNT),
@@ -197,8 +200,9 @@ fn bad_batches_are_refused_and_change_nothing() {
         ("a gap behind a piece", &[piece(2, 8, 0, 0), piece(1, 11, 0, 0)], all, abi::STATUS_BAD_POSITION),
         ("rows twice", &[piece(2, 8, 0, 0), piece(1, 9, 0, 0)], all, abi::STATUS_BAD_POSITION),
         ("rows twice, by texts", &[piece(2, 0, 0, 8), piece(1, 0, 0, 8)], all, abi::STATUS_BAD_POSITION),
-        ("beyond the context", &[piece(12, 8, 0, 0), piece(1, 3, 1, 0)], all, abi::STATUS_BAD_COUNT),
-        ("beyond the context by rows", &[piece(10, 0, 0, 8), piece(2, 0, 0, 18)], all, abi::STATUS_OK),
+        ("a full context and one token more", &[piece(12, 8, 0, 0), piece(1, 3, 1, 0)], all, abi::STATUS_BAD_COUNT),
+        ("beyond the context", &[piece(11, 10, 0, 0)], all, abi::STATUS_BAD_POSITION),
+        ("to the last row by rows", &[piece(10, 0, 0, 8), piece(2, 0, 0, 18)], all, abi::STATUS_OK),
         ("one beyond the context", &[piece(1, 12, 0, 8)], all, abi::STATUS_BAD_POSITION),
         ("wraps around", &[piece(1, big, 0, 1)], all, abi::STATUS_BAD_POSITION),
         ("the largest of two", &[piece(1, 8, 0, 0), piece(1, 3, 1, 0)], top_k, abi::STATUS_BAD_WANT),

@@ -191,6 +191,9 @@ fn what_is_not_known_for_sure_is_refused() {
     assert!(remarks(&["Transformer", "Pooling"]).iter().any(|remark| remark.contains("no module Normalize")));
     let error = modules(&["Transformer", "Pooling", "Dense"]).map(|_| ()).expect_err("a module more").to_string();
     assert!(error.contains("modules.json") && error.contains("Dense"), "{error}");
+    let elsewhere = json!([{"type": "sentence_transformers.models.Pooling", "path": "2_Pooling"}]).to_string();
+    let error = with_modules(elsewhere.as_bytes()).map(|_| ()).expect_err("another folder").to_string();
+    assert!(error.contains("2_Pooling"), "{error}");
     for odd in ["{}", "[1]", "[{\"idx\": 0}]", "", "[[[["] {
         assert!(with_modules(odd.as_bytes()).is_err(), "{odd}");
     }
@@ -200,6 +203,26 @@ fn what_is_not_known_for_sure_is_refused() {
     let longer = ImportOptions { max_positions: Some(200), ..ImportOptions::default() };
     let gemma3 = Checkpoint::open(&fixture(FIXTURES[1])).expect("a checkpoint");
     assert_eq!(import(&gemma3, &longer).expect("imports").facts.max_positions, 40);
+}
+
+/// Beside files that say how states become an embedding, a class of language models is one that embeds, or a refusal.
+#[test]
+fn a_model_that_pools_embeds_texts_whatever_its_class_is_called() {
+    let dir = fixture(FIXTURES[0]);
+    let read = |file: &str| std::fs::read(dir.join(file)).expect("a file of the fixture");
+    let called = |class: &str, model_type: &str| {
+        let mut config: Json = serde_json::from_slice(&read("config.json")).expect("a configuration");
+        config["architectures"] = json!([class]);
+        config["model_type"] = json!(model_type);
+        let files =
+            [("config.json", config.to_string().into_bytes()), ("model.safetensors", read("model.safetensors"))];
+        let pooling = ("1_Pooling/config.json", read("1_Pooling/config.json"));
+        let checkpoint = Checkpoint::from_bytes("called", files.into_iter().chain([pooling])).expect("a checkpoint");
+        import(&checkpoint, &ImportOptions::default())
+    };
+    assert_eq!(called("Qwen3ForCausalLM", "qwen3").expect("embeds").facts.embedding, Some(64));
+    let error = called("LlamaForCausalLM", "llama").map(|_| ()).expect_err("no such model").to_string();
+    assert!(error.contains("1_Pooling") && error.contains("LlamaForCausalLM"), "{error}");
 }
 
 /// The model of a fixture in GGUF, as Microsoft's converter writes it: its matrices of trits times their scale.

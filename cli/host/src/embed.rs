@@ -4,8 +4,8 @@
 //! texts that cannot be embedded are refused before a model is loaded, that a file is written whole or not at all, and that the
 //! bits are those of each text alone.
 //!
-//! Neighbours run together, as many as one step takes, so that weights are read once for all of them. A text that needs steps of its
-//! own runs alone; what it begins with like one that ran alone before is not computed again: its keys and values are still there.
+//! Neighbours run together, as many as one step takes, so that weights are read once for all of them. A text beside which no other
+//! fits runs alone; what it begins with like one that ran alone directly before is not computed again: its keys and values are still there.
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;

@@ -44,16 +44,16 @@ pub enum Architecture {
     /// BitNet b1.58: squared ReLU (2B-4T) or SiLU (1bitLLM), norms in front of the output and down projections.
     #[serde(rename = "BitNetForCausalLM")]
     BitNet,
-    /// Llama with ternary projections: SiLU, no further norms.
+    /// Llama: SiLU, no further norms.
     #[serde(rename = "LlamaForCausalLM")]
     Llama,
-    /// Qwen3 with ternary projections: Llama with norms of queries and keys.
+    /// Qwen3: Llama with norms of queries and keys.
     #[serde(rename = "Qwen3ForCausalLM")]
     Qwen3,
     /// The same without a head: it embeds texts.
     #[serde(rename = "Qwen3Model")]
     Qwen3Embedding,
-    /// Gemma 3 with ternary projections, without a head: it embeds texts.
+    /// Gemma 3 without a head: it embeds texts.
     #[serde(rename = "Gemma3TextModel")]
     Gemma3Embedding,
     /// Qwen3 with a mixture of ternary experts.
@@ -202,6 +202,15 @@ pub(super) struct Config {
     pub(super) eos: Vec<u32>,
 }
 
+/// What the other files say of which `config.json` says nothing.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Seen {
+    /// There are norms in front of projections.
+    pub(super) input_norms: bool,
+    /// States become one embedding.
+    pub(super) pools: bool,
+}
+
 impl Config {
     /// Elements of all query heads of a token.
     pub(super) fn q_elems(&self) -> u32 {
@@ -213,15 +222,14 @@ impl Config {
     }
 
     /// Reads `text`; the rotary table gets at most `max_positions` rows, [`AUTO_POSITIONS`] if that is `None`.
-    /// `has_input_norms`: whether the files hold norms in front of projections, of which the text says nothing.
-    pub(super) fn parse(text: &[u8], options: &ImportOptions, has_input_norms: bool) -> Result<Self, Error> {
+    pub(super) fn parse(text: &[u8], options: &ImportOptions, seen: Seen) -> Result<Self, Error> {
         let map = parse_object(CONFIG, text)?;
         let mut fields = Fields::new(CONFIG, &map);
-        let architecture = architecture(&mut fields)?;
+        let architecture = architecture(&mut fields, seen.pools)?;
         let one_bit = fields.get(WEIGHT_BITS).is_some();
         let trained_in_i8 = architecture == Architecture::BitNet;
         let is_embedding = architecture.is_embedding();
-        let is_bitlinear = is_embedding && has_input_norms && fields.get("quantization_config").is_none();
+        let is_bitlinear = is_embedding && seen.input_norms && fields.get("quantization_config").is_none();
         let quantization = match is_bitlinear {
             true => bitlinear_embedding(&mut fields, options.activations)?,
             false => quantization(&mut fields, trained_in_i8, options.activations)?,
@@ -302,16 +310,18 @@ impl Config {
     }
 }
 
-/// Which graph the model is.
-fn architecture(fields: &mut Fields<'_>) -> Result<Architecture, Error> {
+/// Which graph the model is; `pools`: one that embeds texts.
+fn architecture(fields: &mut Fields<'_>, pools: bool) -> Result<Architecture, Error> {
     let expected = "BitNetForCausalLM, LlamaForCausalLM, Qwen3ForCausalLM, Qwen3MoeForCausalLM, MixtralForCausalLM, or of \
-                    embedding models Qwen3Model or Gemma3TextModel, with ternary projections";
+                    embedding models Qwen3Model or Gemma3TextModel";
     let names = fields.list("architectures")?.map(Vec::as_slice).unwrap_or_default();
     let model_type = fields.text("model_type")?;
     let architecture = match (names, model_type) {
         ([one], _) => match one.as_str() {
             Some("BitNetForCausalLM" | "BitnetForCausalLM") => Architecture::BitNet,
             Some("LlamaForCausalLM") => Architecture::Llama,
+            // Its makers call an embedding model by the class that it was made of.
+            Some("Qwen3ForCausalLM") if pools => Architecture::Qwen3Embedding,
             Some("Qwen3ForCausalLM") => Architecture::Qwen3,
             Some("Qwen3Model") => Architecture::Qwen3Embedding,
             Some("Gemma3TextModel") => Architecture::Gemma3Embedding,
@@ -336,6 +346,11 @@ fn architecture(fields: &mut Fields<'_>) -> Result<Architecture, Error> {
             return Err(Error::unsupported(fields.fault("architectures", format!("one name: {expected}"))));
         }
     };
+    if pools && !architecture.is_embedding() {
+        let expected = "Qwen3Model, Qwen3ForCausalLM or Gemma3TextModel beside modules.json or 1_Pooling";
+        let advice = "these files say that the model embeds texts: other such models are not imported yet";
+        return Err(Error::unsupported(fields.fault("architectures", expected).next(advice)));
+    }
     // The class of 1bitLLM's models is derived from Llama's and kept its name.
     let one_bit = architecture == Architecture::BitNet && fields.get(WEIGHT_BITS).is_some();
     if model_type.is_some_and(|t| t != architecture.model_type() && !(one_bit && t == "llama")) {

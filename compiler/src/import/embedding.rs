@@ -22,6 +22,11 @@ use crate::graph::{F32, RopeSpec};
 const POOLING: &str = "1_Pooling/config.json";
 /// The file that lists what comes one behind the other.
 const MODULES: &str = "modules.json";
+/// The module that makes one state of all, and its folder.
+const POOLS: &str = "Pooling";
+const POOLING_FOLDER: &str = "1_Pooling";
+/// The module that brings an embedding to length 1.
+const NORMALIZE: &str = "Normalize";
 /// The one way that is implemented.
 const LAST_TOKEN: &str = "pooling_mode_lasttoken";
 /// Qwen's `<|im_end|>`, which its configurations call EOS, and `<|endoftext|>`, which ends a text that is embedded.
@@ -55,31 +60,51 @@ pub(super) struct Window {
 pub(super) fn check_modules(checkpoint: &Checkpoint) -> Result<(), Error> {
     let Some(text) = checkpoint.modules_json() else { return Ok(()) };
     let expected = "a list of modules, each with a type";
-    let Some(kinds) = module_kinds(text) else {
+    let Some(modules) = modules(text) else {
         return Err(Error::input(Fault::new(MODULES, "something else", expected).next("fetch the file again")));
     };
-    match kinds.iter().find(|kind| !matches!(kind.as_str(), "Transformer" | "Pooling" | NORMALIZE)) {
-        Some(other) => {
-            let expected = "Transformer, Pooling and Normalize alone";
-            let advice = "what this module does to an embedding is not implemented";
-            Err(Error::unsupported(Fault::new(MODULES, format!("a module {other:?}"), expected).next(advice)))
+    for Module { kind, path } in &modules {
+        match kind.as_str() {
+            "Transformer" | NORMALIZE => {}
+            POOLS if path == POOLING_FOLDER && checkpoint.pooling_json().is_some() => {}
+            POOLS => {
+                let expected = format!("one in {POOLING_FOLDER}, with its config.json");
+                let fault = Fault::new(MODULES, format!("a module {POOLS} in {path:?}"), expected);
+                return Err(Error::unsupported(fault.next("fetch the folder too")));
+            }
+            other => {
+                let expected = "Transformer, Pooling and Normalize alone";
+                let advice = "what this module does to an embedding is not implemented";
+                return Err(Error::unsupported(
+                    Fault::new(MODULES, format!("a module {other:?}"), expected).next(advice),
+                ));
+            }
         }
-        None => Ok(()),
     }
+    Ok(())
+}
+
+/// Whether the files say how states become an embedding: then the model embeds texts, whatever its class is called.
+pub(super) fn pools(checkpoint: &Checkpoint) -> bool {
+    let modules = checkpoint.modules_json().and_then(modules).unwrap_or_default();
+    checkpoint.pooling_json().is_some() || modules.iter().any(|module| module.kind == POOLS)
 }
 
 /// What is to be said of a model whose modules leave embeddings as long as they are.
 pub(super) fn normalised_all_the_same(checkpoint: &Checkpoint) -> Option<String> {
-    let kinds = module_kinds(checkpoint.modules_json()?)?;
-    let is_normalised = kinds.iter().any(|kind| kind == NORMALIZE);
+    let modules = modules(checkpoint.modules_json()?)?;
+    let is_normalised = modules.iter().any(|module| module.kind == NORMALIZE);
     (!is_normalised)
         .then(|| format!("{MODULES} has no module {NORMALIZE}: embeddings are brought to length 1 all the same"))
 }
 
-/// The kinds of the modules, in their order; `None` of what is no list of modules.
-fn module_kinds(text: &[u8]) -> Option<Vec<String>> {
-    let modules: Vec<Module> = serde_json::from_slice(text).ok()?;
-    Some(modules.into_iter().map(|module| module.kind.rsplit('.').next().unwrap_or_default().to_owned()).collect())
+/// The modules in their order, by the last parts of their types; `None` of what is no list of modules.
+fn modules(text: &[u8]) -> Option<Vec<Module>> {
+    let mut modules: Vec<Module> = serde_json::from_slice(text).ok()?;
+    for module in &mut modules {
+        module.kind = module.kind.rsplit('.').next().unwrap_or_default().to_owned();
+    }
+    Some(modules)
 }
 
 /// One of the modules.
@@ -88,10 +113,10 @@ struct Module {
     /// `sentence_transformers.models.Pooling`, say.
     #[serde(rename = "type")]
     kind: String,
+    /// Its folder.
+    #[serde(default)]
+    path: String,
 }
-
-/// The module that brings an embedding to length 1.
-const NORMALIZE: &str = "Normalize";
 
 /// Refuses a model that does not give the last token's state.
 pub(super) fn check_pooling(checkpoint: &Checkpoint, config: &Config) -> Result<(), Error> {

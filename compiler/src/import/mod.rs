@@ -47,7 +47,7 @@ pub use ternarise::Reach;
 pub use weights::CheckpointWeights;
 
 use builder::Builder;
-use config::Config;
+use config::{Config, Seen};
 use texts::Texts;
 
 use crate::checkpoint::Checkpoint;
@@ -103,7 +103,8 @@ pub fn import(checkpoint: &Checkpoint, options: &ImportOptions) -> Result<Import
         (Some(gguf), _) => gguf_config::parse(checkpoint, gguf, options)?,
         (None, Some(text)) => {
             let input_norms = embedding::INPUT_NORMS.map(|name| checkpoint.tensor(name).is_some());
-            let mut config = Config::parse(text, options, input_norms.contains(&true))?;
+            let seen = Seen { input_norms: input_norms.contains(&true), pools: embedding::pools(checkpoint) };
+            let mut config = Config::parse(text, options, seen)?;
             if config.architecture == Architecture::BitNet && checkpoint.tensor(dialect::INNER_NORM).is_some() {
                 config.dialect = dialect::Dialect::OneBitLlm;
             }

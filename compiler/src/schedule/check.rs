@@ -10,7 +10,9 @@
 //! copy of the head is that of the matrix whose logits one call writes, and lies behind it; (K8) threads have rows of their
 //! own in just the buffers that are written row by row, and phases that are alone write nothing else; (K9) a kernel whose
 //! weights are its code names a program of its shape, and there is scratch memory for it; (K10) wanted rows are read of a buffer of
-//! f32, and no later call reads the buffer whole: a batch moves them together.
+//! f32, and no call of that phase or a later one reads the buffer whole: a batch moves them together; (K11) a call that
+//! is given a position or a cache goes by tokens, or by heads of them, all of the step's: it is entered for each text; and with a cache
+//! it is given the position and the planes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,9 +21,9 @@ use crate::addsub::scratch::AddSubScratch;
 use super::kernel::{KernelKind, ProgramId};
 use super::layout::ALIGN_BYTES;
 use super::packing::{Layout, REGION_ALIGN_BYTES};
-use super::{Arg, BufferId, Call, Choice, Error, Part, Phase, RowKind, Schedule, Split};
+use super::{Arg, BufferId, Call, Choice, Error, Part, Phase, RowKind, RowSpace, Schedule, Split};
 
-/// Checks K1 to K10.
+/// Checks K1 to K11.
 ///
 /// # Errors
 /// [`Error::Bug`] with the first violation.
@@ -32,6 +34,7 @@ pub fn check(schedule: &Schedule) -> Result<(), Error> {
     head(schedule)?;
     programs(schedule)?;
     wanted_rows(schedule)?;
+    positions(schedule)?;
     // Who wrote each range last: disjoint, sorted by start.
     let mut owners: Vec<(u64, u64, BufferId)> = Vec::new();
     // The calls since the threads last met, in phases that are alone.
@@ -233,6 +236,21 @@ fn programs(schedule: &Schedule) -> Result<(), Error> {
 
 fn bug(reason: String) -> Error {
     Error::Bug { reason }
+}
+
+/// K11.
+fn positions(schedule: &Schedule) -> Result<(), Error> {
+    for call in schedule.phases.iter().flat_map(|phase| &phase.calls) {
+        let has = |is: fn(&Arg) -> bool| call.args.iter().any(is);
+        let (knows, cached) = (has(|arg| *arg == Arg::Position), has(|arg| matches!(arg, Arg::Kv { .. })));
+        let by_tokens = matches!(call.split, Split::Rows(RowSpace::Tokens) | Split::RowHeads { .. });
+        let all_rows = !has(|arg| matches!(arg, Arg::Rows { wanted: true, .. }));
+        let planes = has(|arg| matches!(arg, Arg::KvPlaneBytes { .. }));
+        if (knows || cached) && !(by_tokens && all_rows) || cached && !(knows && planes) {
+            return Err(bug(format!("K11: %{} knows positions, and cannot go text by text", call.node.0)));
+        }
+    }
+    Ok(())
 }
 
 /// K10.

@@ -151,7 +151,7 @@ pub enum Arg {
         buffer: BufferId,
         /// Which part of it.
         part: Part,
-        /// Skip the rows that are not wanted (a `T` buffer read in the `W` space).
+        /// Skip the rows that are not wanted (a `T` buffer read in the `W` space). Those of several pieces were moved to its end.
         wanted: bool,
     },
     /// How many rows there are.
@@ -160,9 +160,9 @@ pub enum Arg {
     Lo,
     /// Behind the last unit of this thread.
     Hi,
-    /// The first position of the step.
+    /// The first position of the piece.
     Position,
-    /// A pointer to the cache of one layer for the step's sequence.
+    /// A pointer to the cache of one layer, where the text of the piece starts.
     Kv {
         /// The elements that the layers before take per position.
         elems_before: u64,

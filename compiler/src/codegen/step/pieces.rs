@@ -5,10 +5,12 @@
 //! sequences. Everything else of a step sees rows alone, whichever text they are of: that is why weights are read once. It upholds
 //! that no piece touches what is not its own: no two write one row of a sequence, and none reaches behind its end.
 
+use std::mem::offset_of;
+
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{FuncRef, InstBuilder, StackSlotData, StackSlotKind, Value, types};
 use cranelift_frontend::FunctionBuilder;
-use tern_runtime::generated::abi;
+use tern_runtime::generated::abi::{self, Piece};
 
 use super::super::emitter::flags;
 use super::super::state::{self, StateLayout};
@@ -16,11 +18,11 @@ use super::Step;
 use crate::schedule::{Arg, BufferId, Call, Part, RowSpace, Schedule, Split, layout};
 
 /// Bytes of a piece, and where its numbers lie in it, u32 each.
-const PIECE_BYTES: i64 = 16;
-const N: i32 = 0;
-const POS: i32 = 4;
-const SEQ: i32 = 8;
-const ROW: i32 = 12;
+const PIECE_BYTES: i64 = size_of::<Piece>() as i64;
+const N: i32 = offset_of!(Piece, n) as i32;
+const POS: i32 = offset_of!(Piece, pos) as i32;
+const SEQ: i32 = offset_of!(Piece, seq) as i32;
+const ROW: i32 = offset_of!(Piece, row) as i32;
 
 /// The pieces of a step.
 #[derive(Clone, Copy)]
@@ -169,6 +171,7 @@ impl Step<'_> {
     pub(super) fn enter_pieces(&self, b: &mut FunctionBuilder<'_>, call: &Call, [lo, hi]: [Value; 2]) {
         let units = match call.split {
             Split::RowHeads { heads } => i64::from(heads),
+            // No other one (K11).
             Split::Rows(_) | Split::Units { .. } | Split::Whole(_) | Split::Experts { .. } => 1,
         };
         let none = b.ins().iconst(types::I64, 0);

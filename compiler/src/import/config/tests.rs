@@ -19,7 +19,7 @@ fn context(max_positions: Option<u32>) -> ImportOptions {
 fn with(key: &str, value: Value) -> Result<Config, Error> {
     let mut config = valid();
     config[key] = value;
-    Config::parse(config.to_string().as_bytes(), &ImportOptions::default(), false)
+    Config::parse(config.to_string().as_bytes(), &ImportOptions::default(), Seen::default())
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn defaults_are_those_of_the_class() {
 #[test]
 fn a_shorter_context_cuts_the_table() {
     let text = valid().to_string();
-    let rows = |n| Config::parse(text.as_bytes(), &context(Some(n)), false).map(|c| c.positions);
+    let rows = |n| Config::parse(text.as_bytes(), &context(Some(n)), Seen::default()).map(|c| c.positions);
     assert_eq!(rows(16).expect("valid"), 16);
     assert_eq!(rows(4096).expect("valid"), 128);
     assert!(rows(0).is_err());
@@ -46,7 +46,9 @@ fn millions_of_positions_must_be_asked_for() {
     let mut config = valid();
     config["max_position_embeddings"] = json!(1 << 23);
     let text = config.to_string();
-    let rows = |n| Config::parse(text.as_bytes(), &context(n), false).map(|c| (c.positions, c.trained)).expect("valid");
+    let rows = |n| {
+        Config::parse(text.as_bytes(), &context(n), Seen::default()).map(|c| (c.positions, c.trained)).expect("valid")
+    };
     assert_eq!(rows(None), (AUTO_POSITIONS, 1 << 23));
     assert_eq!(rows(Some(1 << 20)), (1 << 20, 1 << 23));
 }
@@ -89,7 +91,7 @@ fn wrong_values_name_their_key() {
         assert!(error.to_string().contains(&format!("key {key:?}")), "{value}: {error}");
     }
     for text in ["", "[]", "{", "null", "{\"a\": 1e999}"] {
-        assert!(Config::parse(text.as_bytes(), &context(None), false).is_err(), "{text}");
+        assert!(Config::parse(text.as_bytes(), &context(None), Seen::default()).is_err(), "{text}");
     }
 }
 
@@ -99,6 +101,6 @@ fn a_table_too_large_is_refused() {
     config["head_dim"] = json!(4096);
     config["max_position_embeddings"] = json!(1 << 24);
     let text = config.to_string();
-    assert!(Config::parse(text.as_bytes(), &context(Some(1 << 24)), false).is_err());
-    assert!(Config::parse(text.as_bytes(), &context(Some(1024)), false).is_ok());
+    assert!(Config::parse(text.as_bytes(), &context(Some(1 << 24)), Seen::default()).is_err());
+    assert!(Config::parse(text.as_bytes(), &context(Some(1024)), Seen::default()).is_ok());
 }
