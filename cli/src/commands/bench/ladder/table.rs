@@ -22,6 +22,7 @@ pub(super) fn table(rungs: &[Rung], limits: &LimitRow, name: &str) -> String {
             Some(value) => format!("{mark}{value:.digits$}"),
             None => "-".to_owned(),
         };
+        let (gigabytes, megabytes) = (rung.memory_bytes as f64 / 1e9, rung.bytes_per_tok / 1e6);
         let share = |value: Option<f64>| match value {
             Some(_) => format!("{mark}{}", percent(value)),
             None => "-".to_owned(),
@@ -31,11 +32,11 @@ pub(super) fn table(rungs: &[Rung], limits: &LimitRow, name: &str) -> String {
             rung.size,
             rung.weights,
             format!("{}/{}", rung.layers_measured, rung.layers),
-            format!("{mark}{:.2} GB", rung.memory_bytes as f64 / 1e9),
+            format!("{} GB", figure(Some(gigabytes), if gigabytes < 100.0 { 2 } else { 0 })),
             figure(Some(rung.ms_per_tok), digits(rung.ms_per_tok)),
             figure(Some(rung.toks_per_s), digits(rung.toks_per_s)),
             figure(rung.prefill_toks_per_s, rung.prefill_toks_per_s.map_or(0, digits)),
-            figure(Some(rung.bytes_per_tok / 1e6), 1),
+            figure(Some(megabytes), if megabytes < 10_000.0 { 1 } else { 0 }),
             share(Some(rung.of_read_limit)),
             share(rung.prefill_of_int8_peak),
             format!("{:.1}", rung.uj_per_tok_7nm),
@@ -75,27 +76,30 @@ fn digits(value: f64) -> usize {
 /// How many times less memory and time ternary weights take than others of the same size, and where they do not lead.
 pub(super) fn leads(rungs: &[Rung]) -> String {
     let ternary = |size: &str| rungs.iter().find(|rung| rung.size == size && rung.weights == "ternary");
-    let figures: [(&str, Figure); 3] = [
+    let figures: [(&str, Figure); 4] = [
+        ("memory for weights", |rung| Some(rung.weight_bytes as f64)),
         ("memory", |rung| Some(rung.memory_bytes as f64)),
         ("time per token", |rung| Some(rung.ms_per_tok)),
-        ("prompt", |rung| rung.prefill_toks_per_s.map(f64::recip)),
+        ("time for a prompt", |rung| rung.prefill_toks_per_s.map(f64::recip)),
     ];
     let mut text =
-        "\nTernary takes so many times less:\nsize   than       memory  time per token   prompt\n".to_owned();
+        "\nTernary takes so many times less:\nsize   than      weights  with state  time per token   prompt\n"
+            .to_owned();
     let mut behind = Vec::new();
     for rung in rungs.iter().filter(|rung| rung.weights != "ternary") {
         let Some(ours) = ternary(rung.size) else { continue };
         let mark = Ord::max(rung.basis, ours.basis).mark();
-        let mut cells = Vec::new();
-        for (what, figure) in figures {
+        let mut cells = [const { String::new() }; 4];
+        for (cell, (what, figure)) in cells.iter_mut().zip(figures) {
             let ratio = figure(rung).zip(figure(ours)).map(|(theirs, ours)| theirs / ours);
-            cells.push(ratio.map_or("-".to_owned(), |ratio| format!("{mark}{ratio:.2}")));
+            *cell = ratio.map_or("-".to_owned(), |ratio| format!("{mark}{ratio:.2}"));
             if let Some(ratio) = ratio.filter(|ratio| *ratio < 1.0) {
                 let times = ratio.recip();
                 behind.push(format!("{} {} takes {times:.2} times less {what}\n", rung.size, rung.weights));
             }
         }
-        text += &format!("{:<6} {:<8} {:>8} {:>15} {:>8}\n", rung.size, rung.weights, cells[0], cells[1], cells[2]);
+        let [weights, memory, time, prompt] = cells;
+        text += &format!("{:<6} {:<8} {weights:>8} {memory:>11} {time:>15} {prompt:>8}\n", rung.size, rung.weights);
     }
     if !behind.is_empty() {
         text += &format!("Ternary does not lead everywhere:\n{}", behind.concat());
@@ -139,7 +143,7 @@ mod tests {
     #[test]
     fn who_leads_is_said_even_if_it_is_another() {
         let text = leads(&rungs([16.0, 4.5, 6.0]));
-        assert!(text.contains("700m int4 takes") && text.contains("times less memory"), "{text}");
+        assert!(text.contains("700m int4 takes") && text.contains("times less memory for weights"), "{text}");
         assert!(!text.contains("700m f16 takes"), "{text}");
     }
 }
