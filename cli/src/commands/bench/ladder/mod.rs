@@ -181,7 +181,7 @@ impl<'a> Ladder<'a> {
         let mut seen = Vec::new();
         for test in &tests {
             let _spinner = Progress::spinner("measuring");
-            seen.push(measure::measure(test, self.args.repeats(), &mut session, &counts, meter)?);
+            seen.push(measure::measure(test, self.args.repeats(), &mut session, &counts, meter, None)?);
         }
         let all = || seen.iter().flat_map(|measured| &measured.repetitions).map(|r| r.limit);
         samples.extend(all());

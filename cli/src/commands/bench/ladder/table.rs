@@ -49,7 +49,7 @@ pub(super) fn table(rungs: &[Rung], limits: &LimitRow, name: &str) -> String {
             Basis::Layers,
             "layers ran as many as are shown, and the head: the time, bytes and memory of layers are scaled to all",
         ),
-        (Basis::Bytes, "does not fit here: bytes at the rate of the largest model of that kind that ran, no run"),
+        (Basis::Bytes, "too large to run here: its bytes, at the rate of the largest model of that kind that ran"),
     ] {
         if rungs.iter().any(|rung| rung.basis == basis) {
             text += &format!("{}  {meaning}\n", basis.mark());
