@@ -27,6 +27,24 @@ pub(crate) struct BenchArgs {
                                 "no_optimise", "egraph_iterations", "egraph_nodes", "extract_budget", "timings",
                                 "decode", "prefill", "code", "memory", "experts", "forget_experts"])]
     pub(crate) kernels: Option<tern_compiler::trial::Shape>,
+    /// Compare ternary models with those of 16 and of 4 bits, by size, as the BitNet b1.58 paper does.
+    ///
+    /// Random models of the paper's sizes from 700M to 70B, each in f16, in 4 bits (AWQ's, groups of 128) and in ternary: memory, time per
+    /// token, prompt, bytes moved per token, shares of the machine's limits, and the arithmetic's energy by published costs of
+    /// operations. Each is made in memory, on one number of threads. A model that is larger than --ladder-memory runs with some of its
+    /// layers, whose figures are scaled and marked with ~; what does not fit into memory at all is reckoned from the bytes that it would
+    /// read, marked with ≈.
+    #[arg(long, conflicts_with_all = ["model", "kernels", "versus", "profile", "depth", "memory"])]
+    pub(crate) ladder: bool,
+    /// The largest size of the ladder.
+    #[arg(long, value_name = "SIZE", requires = "ladder", value_parser = crate::commands::bench::ladder_size)]
+    pub(crate) ladder_max: Option<String>,
+    /// Sizes of the ladder instead of the paper's: names of shapes of graph llama that `tern synth` has.
+    #[arg(long, value_name = "SIZE,SIZE,...", requires = "ladder", value_delimiter = ',', value_parser = crate::commands::bench::ladder_size)]
+    pub(crate) ladder_sizes: Vec<String>,
+    /// The most bytes of one model's weights that are made [default: 3GB, or a quarter of the free memory if that is less].
+    #[arg(long, value_name = "SIZE", requires = "ladder", value_parser = crate::size::parse)]
+    pub(crate) ladder_memory: Option<u64>,
     /// Of the matrix, each group of so many columns has a scale of its own (of f16): a multiple of 16 that divides K, or K.
     #[arg(long, value_name = "COLUMNS", requires = "kernels")]
     pub(crate) group: Option<u32>,
@@ -39,23 +57,23 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "SHARE", default_value_t = DENSITY, value_parser = crate::commands::bench::share,
           requires = "kernels")]
     pub(crate) density: f64,
-    /// Tokens of the prompt; 0 leaves it out.
-    #[arg(short, long, value_name = "N", default_value_t = 512)]
-    pub(crate) prompt: usize,
-    /// Tokens to decode; 0 leaves it out, and an embedding model decodes none.
-    #[arg(short, value_name = "N", default_value_t = 128)]
-    pub(crate) n: usize,
+    /// Tokens of the prompt; 0 leaves it out [default: 512; with --ladder, 128].
+    #[arg(short, long, value_name = "N")]
+    prompt: Option<usize>,
+    /// Tokens to decode; 0 leaves it out, and an embedding model decodes none [default: 128; with --ladder, 32].
+    #[arg(short, value_name = "N")]
+    n: Option<usize>,
     /// Tokens before the decoded ones.
     #[arg(short, long, value_name = "N,N,...", value_delimiter = ',', default_value = "0")]
     pub(crate) depth: Vec<usize>,
-    /// Numbers of threads [default: 1 and one per physical core; of kernels, 1].
+    /// Numbers of threads [default: 1 and one per physical core; of kernels, 1; with --ladder, one per physical core].
     #[arg(short, long, value_name = "N,N,...", value_delimiter = ',')]
     pub(crate) threads: Vec<usize>,
     /// With --kernels: fail if a kernel of the level, or of one below it, is faster than the optimiser's pick by more than so many
     /// percent, beyond what noise explains.
     #[arg(long, value_name = "PERCENT", requires = "kernels", allow_negative_numbers = true, value_parser = crate::commands::bench::percent)]
     pub(crate) assert: Option<f64>,
-    /// Repetitions of each test [default: 5; with --versus, 25 pairs].
+    /// Repetitions of each test [default: 5; with --ladder, 3; with --versus, 25 pairs].
     #[arg(short, long, value_name = "N", value_parser = repeats)]
     repeats: Option<usize>,
     /// Compare with a build of other options, such as --versus "--tune off" or --versus "--decode dot2 --prefill lut2".
@@ -73,8 +91,8 @@ pub(crate) struct BenchArgs {
     /// Print where the time goes as well.
     #[arg(long, conflicts_with = "json")]
     pub(crate) profile: bool,
-    /// Draw a roofline plot.
-    #[arg(long, value_name = "FILE.svg")]
+    /// Draw a roofline plot; with --ladder, memory and time per token by size.
+    #[arg(long, visible_alias = "svg", value_name = "FILE.svg")]
     pub(crate) plot: Option<PathBuf>,
     /// Begin each repetition with no expert in memory, as the first start after a boot does: of experts that are mapped.
     #[arg(long, conflicts_with = "versus")]
@@ -106,7 +124,21 @@ impl BenchArgs {
 
     /// How often each test is repeated, or each pair of them.
     pub(crate) fn repeats(&self) -> usize {
-        self.repeats.unwrap_or(if self.versus.is_empty() { 5 } else { 25 })
+        self.repeats.unwrap_or(match (self.ladder, self.versus.is_empty()) {
+            (true, _) => 3,
+            (false, true) => 5,
+            (false, false) => 25,
+        })
+    }
+
+    /// Tokens of the prompt.
+    pub(crate) fn prompt_tokens(&self) -> usize {
+        self.prompt.unwrap_or(if self.ladder { 128 } else { 512 })
+    }
+
+    /// Tokens to decode.
+    pub(crate) fn tokens_decoded(&self) -> usize {
+        self.n.unwrap_or(if self.ladder { 32 } else { 128 })
     }
 }
 

@@ -16,6 +16,18 @@ pub(crate) struct SynthArgs {
     /// Blocks, if not as many as the shape has.
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) layers: Option<u32>,
+    /// What the matrices of the blocks are stored as.
+    #[arg(long, value_name = "KIND", default_value = "ternary", value_parser = PossibleValuesParser::new(crate::commands::synth::weights_names()))]
+    pub(crate) weights: String,
+    /// Of ternary weights, columns of a group with a scale of its own; 0 gives each matrix one scale [default: as the shape has].
+    #[arg(long, value_name = "COLUMNS", allow_negative_numbers = true)]
+    pub(crate) group: Option<u32>,
+    /// Of a mixture, experts of a layer, if not as many as the shape has.
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) experts: Option<u32>,
+    /// Of a mixture, experts of a token [default: as the shape has, at most all].
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) experts_per_tok: Option<u32>,
     /// Chooses the weights.
     #[arg(long, value_name = "S", default_value_t = 0, allow_negative_numbers = true)]
     pub(crate) seed: u64,

@@ -9,6 +9,7 @@ mod embed;
 mod endings;
 mod export;
 mod hub;
+mod ladder;
 mod native;
 mod pull;
 mod pull_env;

@@ -41,9 +41,40 @@ fn impossible_wishes_are_refused() {
     let out = path.to_str().expect("a path in UTF-8");
     run(&["synth", "8b", "-o", out]).refused(2, "bitnet-2b4t");
     run(&["synth", "125m", "-o", out, "--layers", "0"]).refused(2, "1..=10000");
+    run(&["synth", "125m", "-o", out, "--experts", "2"]).refused(2, "has no experts");
+    run(&["synth", "mixtral-8x7b", "-o", out, "--weights", "bf16"]).refused(1, "expected ternary, as experts are");
+    run(&["synth", "bitnet-2b4t", "-o", out, "--weights", "int4"]).refused(1, "expected ternary for graph bitnet");
+    run(&["synth", "125m", "-o", out, "--weights", "q4"]).refused(2, "int4");
+    run(&["synth", "125m", "-o", out, "--group", "100"]).refused(1, "a multiple of 16");
     assert!(!path.exists());
     let help = run(&["synth", "--help"]).ok();
-    for shape in ["bitnet-2b4t", "125m", "350m", "700m", "1.3b", "3b", "7b", "13b", "30b", "70b"] {
+    for shape in
+        ["bitnet-2b4t", "125m", "350m", "700m", "1.3b", "3b", "7b", "13b", "30b", "70b", "3.8b", "qwen3-30b-a3b"]
+    {
         assert!(help.contains(&format!("  {shape} ")), "{shape}");
     }
+}
+
+#[test]
+fn other_weights_than_ternary_run() {
+    let dir = tempfile::tempdir().expect("a folder");
+    for weights in ["bf16", "f16", "int4"] {
+        let path = dir.path().join(weights);
+        let ran = synth(&path, &["--weights", weights]);
+        assert!(ran.stderr.contains(&format!("weights of {weights}")), "{ran:?}");
+        ran.ok();
+        let model = path.to_str().expect("a path in UTF-8");
+        let ids = run(&["run", model, "-p", "in the beginning", "-n", "2", "--print-ids", "--ignore-eos"]).ok();
+        assert!(ids.split(',').count() > 6, "{weights}: {ids}");
+    }
+}
+
+#[test]
+fn a_mixture_runs() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("model");
+    let model = path.to_str().expect("a path in UTF-8");
+    run(&["synth", "qwen3-30b-a3b", "-o", model, "--layers", "1", "--experts", "3", "--experts-per-tok", "2"]).ok();
+    let ids = run(&["run", model, "-p", "in the beginning", "-n", "2", "--print-ids", "--ignore-eos"]).ok();
+    assert!(ids.split(',').count() > 6, "{ids}");
 }

@@ -22,6 +22,8 @@ use super::tensor::{StoredType, Tensor};
 
 /// Codes of a word.
 const PER_WORD: usize = 8;
+/// Inputs whose words are read at once.
+const CODES_AT_ONCE: usize = 64;
 /// The largest code.
 const MAX_NIBBLE: u8 = 15;
 /// Which nibble of a word of AWQ an output is.
@@ -98,15 +100,42 @@ impl<'c> Matrix<'c> {
             let (n, k) = (self.rows, self.cols);
             return Err(Error::Bug(format!("{} codes were asked of rows {rows:?} of {n} x {k}", out.len())));
         }
-        for (row, out) in rows.zip(out.chunks_exact_mut(self.cols.max(1))) {
-            for (col, code) in out.iter_mut().enumerate() {
-                *code = match self.packing {
-                    Packing4::Awq => nibble(&self.words, self.rows, col, row, true)?,
-                    Packing4::Gptq { .. } => {
-                        let at = col.checked_div(PER_WORD).unwrap_or(0).saturating_mul(self.rows).saturating_add(row);
-                        nibble_of(word(&self.words, at)?, col % PER_WORD)
+        match self.packing {
+            Packing4::Awq => self.codes_of_outputs(rows, out),
+            Packing4::Gptq { .. } => self.codes_of_inputs(rows, out),
+        }
+    }
+
+    /// Codes of words that hold eight outputs of an input. Words of an output lie far from each other, so those of some inputs are read
+    /// once for all eight.
+    fn codes_of_outputs(&self, rows: Range<usize>, out: &mut [u8]) -> Result<(), Error> {
+        let (eighth, mut words) = (self.rows / PER_WORD, [0; CODES_AT_ONCE]);
+        for octet in rows.start / PER_WORD..rows.end.div_ceil(PER_WORD) {
+            for first in (0..self.cols).step_by(CODES_AT_ONCE) {
+                for (word_of, col) in words.iter_mut().zip(first..self.cols) {
+                    *word_of = word(&self.words, col.saturating_mul(eighth).saturating_add(octet))?;
+                }
+                for (row, place) in (octet.saturating_mul(PER_WORD)..rows.end).zip(AWQ_NIBBLE) {
+                    let Some(row) = row.checked_sub(rows.start) else { continue };
+                    let codes = out.get_mut(row.saturating_mul(self.cols)..).unwrap_or_default();
+                    let codes = codes.get_mut(first..self.cols).unwrap_or_default();
+                    for (code, word) in codes.iter_mut().zip(words) {
+                        *code = nibble_of(word, place);
                     }
-                };
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Codes of words that hold eight inputs of an output.
+    fn codes_of_inputs(&self, rows: Range<usize>, out: &mut [u8]) -> Result<(), Error> {
+        for (row, out) in rows.zip(out.chunks_exact_mut(self.cols.max(1))) {
+            for (line, codes) in out.chunks_mut(PER_WORD).enumerate() {
+                let word = word(&self.words, line.saturating_mul(self.rows).saturating_add(row))?;
+                for (place, code) in codes.iter_mut().enumerate() {
+                    *code = nibble_of(word, place);
+                }
             }
         }
         Ok(())
@@ -210,7 +239,7 @@ mod tests {
     /// Writes words as the packages do, output by output, and reads them back.
     #[test]
     fn codes_and_zero_points_come_back() {
-        let (rows, cols, group) = (24usize, 64usize, 32usize);
+        let (rows, cols, group) = (24usize, 96usize, 32usize);
         let q = |n: usize, k: usize| ((n * 5 + k * 3 + n * k) % 16) as u32;
         let s = |n: usize, g: usize| half::f16::from_f32(0.01 + n as f32 / 64.0 + g as f32 / 8.0);
         const ORDER: [usize; 8] = [0, 2, 4, 6, 1, 3, 5, 7];
@@ -253,6 +282,13 @@ mod tests {
             let mut codes = vec![0; 5 * cols];
             matrix.codes(11..16, &mut codes).expect("there are so many");
             let [scale, offset] = [Factor::Scale, Factor::Offset].map(|f| matrix.factors(11..16, f).expect("finite"));
+            for range in [0..24, 3..4, 7..9, 8..16, 23..24, 5..5] {
+                let mut codes = vec![0; range.len() * cols];
+                matrix.codes(range.clone(), &mut codes).expect("there are so many");
+                for (n, codes) in range.zip(codes.chunks(cols)) {
+                    assert!(codes.iter().enumerate().all(|(k, code)| u32::from(*code) == q(n, k)), "{packing:?} {n}");
+                }
+            }
             let more = u32::from(packing == Packing4::Gptq { less_one: true });
             for n in 11..16 {
                 for k in 0..cols {

@@ -264,6 +264,23 @@ impl Traffic {
         Traffic { skipped_bytes: self.skipped_bytes + call.bytes.saturating_sub(read), ..self }
     }
 
+    /// That of a model like this one with `whole` layers instead of `ran`.
+    pub fn of_layers(self, ran: u32, whole: u32) -> Traffic {
+        let scaled = |n: u64| (u128::from(n) * u128::from(whole) / u128::from(ran.max(1))) as u64;
+        Traffic {
+            body_bytes: scaled(self.body_bytes),
+            skipped_bytes: scaled(self.skipped_bytes),
+            prompt_body_bytes: scaled(self.prompt_body_bytes),
+            body_weights: scaled(self.body_weights),
+            expert_bytes: scaled(self.expert_bytes),
+            all_expert_bytes: scaled(self.all_expert_bytes),
+            dense_bytes: scaled(self.dense_bytes),
+            vector_bytes: scaled(self.vector_bytes),
+            kv_elems: scaled(self.kv_elems),
+            ..self
+        }
+    }
+
     /// Bits of a trit, padding included.
     pub fn bits_per_weight_body(&self) -> f64 {
         8.0 * self.body_bytes as f64 / self.body_weights.max(1) as f64
@@ -347,6 +364,8 @@ mod tests {
         };
         assert_eq!((traffic.bits_per_weight_body(), traffic.bits_per_weight_head()), (2.0, 16.0));
         assert_eq!(traffic.decode_bytes(0, KvElem::F16), 1517 + 6);
+        // Layers count, the head and rows of tables do not.
+        assert_eq!(traffic.of_layers(1, 3).decode_bytes(0, KvElem::F16), 3 * 1010 + 507 + 18);
         assert_eq!(traffic.decode_bytes(99, KvElem::F32), 1517 + 100 * 12);
         assert_eq!(traffic.with_rescored_rows(2.5).decode_bytes(0, KvElem::F16), 1567 + 6);
         // Of ten columns of 32 bytes each, and 10 bytes of padding, a quarter.

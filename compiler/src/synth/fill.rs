@@ -124,15 +124,16 @@ pub(super) fn clear_missing_rows(first: u64, rows: u32, cols: u32, out: &mut [u8
     }
 }
 
-/// A sum of eight random bytes to bf16 bits of about unit normal size.
+/// A sum of eight random bytes to the bits of numbers that are about normal.
 pub struct NormalTable(Vec<u16>);
 
 impl NormalTable {
-    /// The table.
-    pub fn new() -> Self {
+    /// That of numbers of standard deviation `size`, bf16 or f16.
+    pub fn new(size: f64, is_f16: bool) -> Self {
         // The sum of eight numbers of 0..=255 has mean 1020 and variance 8 (256^2 - 1) / 12 = 43690.
         let deviation = 43690f64.sqrt();
-        Self((0..=2040).map(|sum| bf16((f64::from(sum) - 1020.0) / deviation)).collect())
+        let bits = |value: f64| if is_f16 { half::f16::from_f64(value).to_bits() } else { bf16(value) };
+        Self((0..=2040).map(|sum| bits((f64::from(sum) - 1020.0) / deviation * size)).collect())
     }
 
     /// Fills `out` with the elements from `first` on, two bytes each.
@@ -146,17 +147,27 @@ impl NormalTable {
     }
 }
 
-impl Default for NormalTable {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// Fills `out` with bf16 numbers spread evenly over `within`, from element `first` on.
 pub fn fill_even(stream: Stream, first: u64, within: Range<f64>, out: &mut [u8]) {
     for (at, elem) in (first..).zip(out.chunks_exact_mut(2)) {
         let value = within.start + (within.end - within.start) * stream.uniform(at);
         elem.copy_from_slice(&bf16(value).to_le_bytes());
+    }
+}
+
+/// As [`fill_even`], of f16.
+pub fn fill_even_f16(stream: Stream, first: u64, within: Range<f64>, out: &mut [u8]) {
+    for (at, elem) in (first..).zip(out.chunks_exact_mut(2)) {
+        let value = within.start + (within.end - within.start) * stream.uniform(at);
+        elem.copy_from_slice(&half::f16::from_f64(value).to_le_bytes());
+    }
+}
+
+/// Fills `out` with random bytes from byte `first` on, a multiple of 8.
+pub fn fill_words(stream: Stream, first: u64, out: &mut [u8]) {
+    for (at, bytes) in (first / 8..).zip(out.chunks_mut(8)) {
+        let word = stream.word(at).to_le_bytes();
+        bytes.copy_from_slice(&word[..bytes.len()]);
     }
 }
 
@@ -178,7 +189,7 @@ mod tests {
 
     #[test]
     fn streams_do_not_depend_on_the_pieces() {
-        let (trits, normal, stream) = (TritTable::new(0.4), NormalTable::new(), Stream::new(7, "x"));
+        let (trits, normal, stream) = (TritTable::new(0.4), NormalTable::new(1.0, false), Stream::new(7, "x"));
         let mut whole = vec![0; 1001];
         trits.fill(stream, 0, 8, 10, &mut whole);
         for cut in [1, 2, 3, 4, 5, 499, 1000] {
@@ -202,7 +213,7 @@ mod tests {
     fn the_bytes_of_a_seed_stay() {
         let (mut trits, mut normal) = ([0; 8], [0; 8]);
         TritTable::new(0.4).fill(Stream::new(0, "a"), 0, 4, 8, &mut trits);
-        NormalTable::new().fill(Stream::new(0, "a"), 0, &mut normal);
+        NormalTable::new(1.0, false).fill(Stream::new(0, "a"), 0, &mut normal);
         assert_eq!((trits, normal), (TRITS, NORMAL));
     }
 
@@ -259,14 +270,29 @@ mod tests {
     }
 
     #[test]
-    fn normal_numbers_are_about_unit_normal() {
-        let mut bytes = vec![0; 1 << 18];
-        NormalTable::new().fill(Stream::new(3, "n"), 0, &mut bytes);
-        let values: Vec<f64> =
-            bytes.chunks_exact(2).map(|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f64()).collect();
-        let n = values.len() as f64;
-        let mean = values.iter().sum::<f64>() / n;
-        let variance = values.iter().map(|v| v * v).sum::<f64>() / n;
-        assert!(mean.abs() < 0.01 && (variance - 1.0).abs() < 0.01, "{mean} {variance}");
+    fn normal_numbers_have_the_size_that_was_asked_for() {
+        for (size, is_f16) in [(1.0, false), (0.02, true)] {
+            let mut bytes = vec![0; 1 << 18];
+            NormalTable::new(size, is_f16).fill(Stream::new(3, "n"), 0, &mut bytes);
+            let value = |b: &[u8]| match is_f16 {
+                true => half::f16::from_le_bytes([b[0], b[1]]).to_f64(),
+                false => half::bf16::from_le_bytes([b[0], b[1]]).to_f64(),
+            };
+            let values: Vec<f64> = bytes.chunks_exact(2).map(|b| value(b) / size).collect();
+            let n = values.len() as f64;
+            let mean = values.iter().sum::<f64>() / n;
+            let variance = values.iter().map(|v| v * v).sum::<f64>() / n;
+            assert!(mean.abs() < 0.01 && (variance - 1.0).abs() < 0.01, "{mean} {variance}");
+        }
+    }
+
+    #[test]
+    fn words_do_not_depend_on_the_pieces() {
+        let mut whole = vec![0; 100];
+        fill_words(Stream::new(3, "w"), 0, &mut whole);
+        let mut end = vec![0; 60];
+        fill_words(Stream::new(3, "w"), 40, &mut end);
+        assert_eq!(end, whole[40..]);
+        assert!(whole.as_chunks::<4>().0.windows(2).all(|pair| pair[0] != pair[1]));
     }
 }

@@ -6,6 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use super::shapes::{Graph, Shape};
+use super::{Options, weights};
 
 /// What fills a tensor.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -22,8 +23,19 @@ pub enum Fill {
         /// About what their scales are.
         scale: f64,
     },
-    /// About unit normal, bf16.
-    Normal,
+    /// About normal, bf16 or f16.
+    Normal {
+        /// The standard deviation.
+        size: f64,
+        /// Whether it is f16.
+        is_f16: bool,
+    },
+    /// Words of 32 bits of which each is as likely as any.
+    Words,
+    /// Words of zero points in the middle, 8 in each nibble.
+    MiddleZeros,
+    /// f16 scales, near this number.
+    Steps(f64),
     /// Near 1, bf16.
     Norm,
     /// From 2^-n to 2^n, evenly in powers of two, bf16.
@@ -49,31 +61,38 @@ impl Tensor {
         let elems: u64 = self.shape.iter().map(|n| u64::from(*n)).product();
         match self.fill {
             Fill::Trits { .. } => elems,
-            Fill::Groups { .. } | Fill::Normal | Fill::Norm | Fill::Gains(_) | Fill::Scale(_) => 2 * elems,
+            Fill::Words | Fill::MiddleZeros => 4 * elems,
+            Fill::Groups { .. }
+            | Fill::Normal { .. }
+            | Fill::Steps(_)
+            | Fill::Norm
+            | Fill::Gains(_)
+            | Fill::Scale(_) => 2 * elems,
         }
     }
 
     fn dtype(&self) -> &'static str {
         match self.fill {
             Fill::Trits { .. } => "U8",
-            Fill::Groups { .. } => "F16",
-            Fill::Normal | Fill::Norm | Fill::Gains(_) | Fill::Scale(_) => "BF16",
+            Fill::Words | Fill::MiddleZeros => "I32",
+            Fill::Groups { .. } | Fill::Steps(_) | Fill::Normal { is_f16: true, .. } => "F16",
+            Fill::Normal { is_f16: false, .. } | Fill::Norm | Fill::Gains(_) | Fill::Scale(_) => "BF16",
         }
     }
 }
 
-/// All tensors of `shape`, in model order, with a share of `zeros` among its trits and gains of such a spread behind a squared ReLU
-/// ([`super::Options::gain_spread`]).
-pub fn tensors(shape: &Shape, zeros: f64, gain_spread: f64) -> Vec<Tensor> {
-    let (h, f, kv) = (shape.hidden, shape.intermediate, shape.kv_elems());
+/// All tensors of `shape`, in model order.
+pub fn tensors(shape: &Shape, options: &Options) -> Vec<Tensor> {
+    let (h, f, q, kv) = (shape.hidden, shape.intermediate, shape.q_elems(), shape.kv_elems());
     let dense = |name: String, fill, shape: &[u32]| Tensor { name, fill, shape: shape.to_vec() };
-    // Products of unit size: K inputs of size 1, of which a share of 1 - zeros counts.
-    let unit = |cols: u32| (f64::from(cols) * (1.0 - zeros).max(0.01)).sqrt().recip();
+    let normal = |size: f64| Fill::Normal { size, is_f16: false };
+    // Products of unit size: of K inputs of size 1.
+    let unit = |cols: u32| f64::from(cols).sqrt().recip();
     // What the blocks add must outweigh the token's own embedding in the end, as in trained models. Otherwise the head,
     // which is the same matrix, would find the token that went in, far ahead of all others.
     let residual = (f64::from(h) / (2.0 * f64::from(shape.layers))).sqrt();
 
-    let mut all = vec![dense("model.embed_tokens.weight".into(), Fill::Normal, &[shape.vocab, h])];
+    let mut all = vec![dense("model.embed_tokens.weight".into(), normal(1.0), &[shape.vocab, h])];
     for layer in 0..shape.layers {
         let name = |part: &str| format!("model.layers.{layer}.{part}");
         let mut norm = |part: &str, fill: Fill, elems: u32| all.push(dense(name(part), fill, &[elems]));
@@ -82,39 +101,45 @@ pub fn tensors(shape: &Shape, zeros: f64, gain_spread: f64) -> Vec<Tensor> {
         match shape.graph {
             Graph::BitNet => {
                 norm("self_attn.attn_sub_norm.weight", Fill::Norm, h);
-                let gains = if gain_spread > 0.0 { Fill::Gains(gain_spread) } else { Fill::Norm };
-                norm("mlp.ffn_sub_norm.weight", gains, f);
+                let spread = options.gain_spread;
+                norm("mlp.ffn_sub_norm.weight", if spread > 0.0 { Fill::Gains(spread) } else { Fill::Norm }, f);
             }
-            Graph::Llama => {}
-            Graph::Qwen3 => {
+            Graph::Llama | Graph::Mixtral => {}
+            Graph::Qwen3 | Graph::Qwen3Moe => {
                 norm("self_attn.q_norm.weight", Fill::Norm, shape.head_dim());
                 norm("self_attn.k_norm.weight", Fill::Norm, shape.head_dim());
             }
         }
-        for (part, rows, cols, size) in [
-            ("self_attn.q_proj", h, h, 1.0),
-            ("self_attn.k_proj", kv, h, 1.0),
-            ("self_attn.v_proj", kv, h, 1.0),
-            ("self_attn.o_proj", h, h, residual),
-            ("mlp.gate_proj", f, h, 1.0),
-            ("mlp.up_proj", f, h, 1.0),
-            ("mlp.down_proj", h, f, residual),
-        ] {
-            let weight = size * unit(cols);
-            let stored = match shape.graph {
-                Graph::BitNet => weight,
-                Graph::Llama => weight.recip(),
-                Graph::Qwen3 => {
-                    let fill = Fill::Groups { group: shape.group, scale: weight };
-                    all.push(dense(name(part) + ".weight", fill, &[rows, cols]));
-                    continue;
-                }
-            };
-            all.push(dense(name(part) + ".weight", Fill::Trits { rows }, &[rows.div_ceil(4), cols]));
-            all.push(dense(name(part) + ".weight_scale", Fill::Scale(stored), &[1]));
+        let mut matrix = |part: &str, sides: [u32; 2], size: f64| {
+            all.extend(weights::matrix(shape, options, &name(part), sides, size * unit(sides[1])));
+        };
+        matrix("self_attn.q_proj", [q, h], 1.0);
+        matrix("self_attn.k_proj", [kv, h], 1.0);
+        matrix("self_attn.v_proj", [kv, h], 1.0);
+        matrix("self_attn.o_proj", [h, q], residual);
+        let (router, experts, [gate, up, down]) = match shape.graph {
+            Graph::BitNet | Graph::Llama | Graph::Qwen3 => {
+                matrix("mlp.gate_proj", [f, h], 1.0);
+                matrix("mlp.up_proj", [f, h], 1.0);
+                matrix("mlp.down_proj", [h, f], residual);
+                continue;
+            }
+            Graph::Qwen3Moe => ("mlp.gate.weight", "mlp.experts", ["gate_proj", "up_proj", "down_proj"]),
+            Graph::Mixtral => ("block_sparse_moe.gate.weight", "block_sparse_moe.experts", ["w1", "w3", "w2"]),
+        };
+        // A token's experts are weighted by numbers that sum to 1, about evenly.
+        let residual = residual * f64::from(shape.experts_per_tok).sqrt();
+        for expert in 0..shape.experts {
+            matrix(&format!("{experts}.{expert}.{gate}"), [f, h], 1.0);
+            matrix(&format!("{experts}.{expert}.{up}"), [f, h], 1.0);
+            matrix(&format!("{experts}.{expert}.{down}"), [h, f], residual);
         }
+        all.push(dense(name(router), normal(unit(h)), &[shape.experts, h]));
     }
     all.push(dense("model.norm.weight".into(), Fill::Norm, &[h]));
+    if !shape.tied {
+        all.push(dense("lm_head.weight".into(), normal(1.0), &[shape.vocab, h]));
+    }
     all
 }
 
@@ -190,11 +215,11 @@ mod tests {
     #[test]
     fn the_2b_model_has_the_tensors_and_bytes_of_the_published_one() {
         let shape = Shape::named("bitnet-2b4t").expect("a shape");
-        let all = tensors(&shape, 0.4, 0.0);
+        let all = tensors(&shape, &Options::default());
         assert_eq!(all.len(), 542);
         let bytes: u64 = all.iter().map(Tensor::bytes).sum();
         // 1.18 GB: 2 bits a trit, bf16 for the rest.
-        assert_eq!(bytes, shape.trits() / 4 + 2 * (128_256 * 2560 + 2560 + 30 * (3 * 2560 + 6912 + 7)));
+        assert_eq!(bytes, shape.body_weights() / 4 + 2 * (128_256 * 2560 + 2560 + 30 * (3 * 2560 + 6912 + 7)));
         assert_eq!(all[5].shape, [640, 2560]);
         assert_eq!(all[7].name, "model.layers.0.self_attn.k_proj.weight");
         assert_eq!((all[7].fill, &all[7].shape[..]), (Fill::Trits { rows: 640 }, &[160, 2560][..]));
@@ -203,7 +228,8 @@ mod tests {
     #[test]
     fn only_gains_behind_a_squared_relu_spread() {
         let spread = |name: &str| {
-            let all = tensors(&Shape { layers: 2, ..Shape::named(name).expect("a shape") }, 0.4, 3.0);
+            let options = Options { gain_spread: 3.0, ..Options::default() };
+            let all = tensors(&Shape { layers: 2, ..Shape::named(name).expect("a shape") }, &options);
             let is_spread = |tensor: &Tensor| tensor.fill == Fill::Gains(3.0);
             all.into_iter().filter(is_spread).map(|tensor| tensor.name).collect::<Vec<_>>()
         };
@@ -214,7 +240,7 @@ mod tests {
     #[test]
     fn files_are_bounded_and_complete() {
         let shape = Shape::named("125m").expect("a shape");
-        let all = tensors(&shape, 0.4, 0.0);
+        let all = tensors(&shape, &Options::default());
         let one = files(all.clone(), u64::MAX);
         assert_eq!((one.len(), one[0].name.as_str(), index(&one)), (1, "model.safetensors", None));
         let limit = 60_000_000;

@@ -10,10 +10,9 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use super::MAX_GAIN_SPREAD;
-use super::fill::{NormalTable, Stream, TritTable, fill_even, fill_gains};
+use super::fill::{NormalTable, Stream, TritTable, fill_even, fill_even_f16, fill_gains, fill_words};
 use super::layout::{self, Fill, Tensor};
-use super::repeat::{self, Repeats};
+use super::repeat::Repeats;
 use super::shapes::Shape;
 use super::{Error, Options, files, tokenizer};
 use crate::build::space;
@@ -34,34 +33,19 @@ pub struct Progress {
     pub total_bytes: u64,
 }
 
-/// Writes `shape` to the folder `dir`; its weights' bytes. `progress` hears after every piece, and may end it.
+/// Writes `shape`, as it is with the weights of `options` ([`super::Weights::fitted`]), to the folder `dir`; its weights' bytes.
+/// `progress` hears after every piece, and may end it.
 ///
 /// # Errors
-/// `Input` for an impossible shape, share of zeros or of repeated rows, or spread of gains; `Occupied`, `NoSpace`, `Io`;
-/// `Interrupted` if `progress` says so. Then no file is left behind.
+/// `Input` for an impossible shape, kind of weights, share of zeros or of repeated rows, or spread of gains; `Occupied`, `NoSpace`,
+/// `Io`; `Interrupted` if `progress` says so. Then no file is left behind.
 pub fn write(
     shape: &Shape,
     options: &Options,
     dir: &Path,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<u64, Error> {
-    shape.check()?;
-    if !(0.0..=1.0).contains(&options.zeros) {
-        let expected = "a number from 0 to 1".to_owned();
-        return Err(Error::Input { what: "the share of zeros", found: options.zeros.to_string(), expected });
-    }
-    if !(0.0..=repeat::MOST).contains(&options.repeat_rows) {
-        let (found, expected) = (options.repeat_rows.to_string(), format!("a number from 0 to {}", repeat::MOST));
-        return Err(Error::Input { what: "the share of repeated rows", found, expected });
-    }
-    if shape.group > 0 && options.repeat_rows > 0.0 {
-        let (found, expected) = (options.repeat_rows.to_string(), "0: rows of this shape do not repeat".to_owned());
-        return Err(Error::Input { what: "the share of repeated rows", found, expected });
-    }
-    if !(0.0..=MAX_GAIN_SPREAD).contains(&options.gain_spread) {
-        let (found, expected) = (options.gain_spread.to_string(), format!("a number from 0 to {MAX_GAIN_SPREAD}"));
-        return Err(Error::Input { what: "the spread of gains", found, expected });
-    }
+    let shape = &options.checked(shape)?;
     let occupied = || Error::Occupied { path: dir.to_owned() };
     match fs::read_dir(dir).map(|mut entries| entries.next().is_none()) {
         Ok(true) => {}
@@ -72,29 +56,15 @@ pub fn write(
     }
     replaceable(dir)?;
     let folder = Unfinished::beside(dir)?;
-    let plan = layout::files(layout::tensors(shape, options.zeros, options.gain_spread), options.max_file_bytes);
+    let plan = layout::files(layout::tensors(shape, options), options.max_file_bytes);
     let total_bytes = plan.iter().map(layout::File::data_bytes).sum();
     if let Some(free_bytes) = space::free_bytes(&folder.path).filter(|free| *free < total_bytes) {
         return Err(Error::NoSpace { path: dir.to_owned(), free_bytes, needed_bytes: total_bytes });
     }
-    for (name, json) in [
-        ("config.json", Some(files::config(shape))),
-        ("generation_config.json", Some(files::generation_config(shape))),
-        ("tokenizer.json", Some(tokenizer::tokenizer(shape))),
-        ("tokenizer_config.json", Some(tokenizer::tokenizer_config(shape))),
-        ("model.safetensors.index.json", layout::index(&plan)),
-    ] {
-        if let Some(json) = json {
-            folder.create(name)?.write(json.to_string().as_bytes())?.finish()?;
-        }
+    for (name, json) in descriptions(shape, options, &plan) {
+        folder.create(name)?.write(json.to_string().as_bytes())?.finish()?;
     }
-    let maker = Maker {
-        seed: options.seed,
-        trits: TritTable::new(options.zeros),
-        repeat_rows: options.repeat_rows,
-        normal: NormalTable::new(),
-        threads: std::thread::available_parallelism().map_or(1, |n| n.get()).min(MAX_THREADS),
-    };
+    let maker = Maker::new(options);
     let (mut front, mut back) = (Vec::new(), Vec::new());
     let mut done_bytes = 0;
     for planned in &plan {
@@ -102,6 +72,7 @@ pub fn write(
         let mut pieces = pieces(planned);
         let mut next = pieces.next();
         if let Some(piece) = next {
+            front.resize(piece.bytes, 0);
             maker.make(piece, &mut front);
         }
         while next.is_some() {
@@ -110,6 +81,7 @@ pub fn write(
             let coming = Mutex::new(next.map(|piece| (piece, &mut back)));
             let make_it = || {
                 if let Some((piece, out)) = taken(&coming) {
+                    out.resize(piece.bytes, 0);
                     maker.make(piece, out);
                 }
             };
@@ -131,6 +103,56 @@ pub fn write(
     }
     folder.finish(dir)?;
     Ok(total_bytes)
+}
+
+/// The same checkpoint in memory: its files, by their names.
+///
+/// # Errors
+/// As [`write`], but for what concerns a disk.
+pub fn in_memory(
+    shape: &Shape,
+    options: &Options,
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Vec<(String, Vec<u8>)>, Error> {
+    let shape = &options.checked(shape)?;
+    let plan = layout::files(layout::tensors(shape, options), options.max_file_bytes);
+    let total_bytes = plan.iter().map(layout::File::data_bytes).sum();
+    let maker = Maker::new(options);
+    let mut files: Vec<(String, Vec<u8>)> = descriptions(shape, options, &plan)
+        .map(|(name, json)| (name.to_owned(), json.to_string().into_bytes()))
+        .collect();
+    let mut done_bytes = 0;
+    for planned in &plan {
+        let mut bytes = planned.header();
+        let mut at = bytes.len();
+        bytes.resize(at + planned.data_bytes() as usize, 0);
+        for piece in pieces(planned) {
+            maker.make(piece, &mut bytes[at..at + piece.bytes]);
+            at += piece.bytes;
+            done_bytes += piece.bytes as u64;
+            if progress(Progress { done_bytes, total_bytes }).is_break() {
+                return Err(Error::Interrupted);
+            }
+        }
+        files.push((planned.name.clone(), bytes));
+    }
+    Ok(files)
+}
+
+/// The files beside those of weights.
+fn descriptions(
+    shape: &Shape,
+    options: &Options,
+    plan: &[layout::File],
+) -> impl Iterator<Item = (&'static str, serde_json::Value)> {
+    let all = [
+        ("config.json", Some(files::config(shape, options.weights))),
+        ("generation_config.json", Some(files::generation_config(shape))),
+        ("tokenizer.json", Some(tokenizer::tokenizer(shape))),
+        ("tokenizer_config.json", Some(tokenizer::tokenizer_config(shape))),
+        ("model.safetensors.index.json", layout::index(plan)),
+    ];
+    all.into_iter().filter_map(|(name, json)| Some((name, json?)))
 }
 
 /// A part of a tensor that is made at once.
@@ -156,7 +178,6 @@ struct Maker {
     seed: u64,
     trits: TritTable,
     repeat_rows: f64,
-    normal: NormalTable,
     threads: usize,
 }
 
@@ -166,10 +187,18 @@ fn taken<T>(slot: &Mutex<Option<T>>) -> Option<T> {
 }
 
 impl Maker {
-    /// The bytes of `piece` to `out`, on several threads if they are many.
-    fn make(&self, piece: Piece<'_>, out: &mut Vec<u8>) {
+    fn new(options: &Options) -> Self {
+        Self {
+            seed: options.seed,
+            trits: TritTable::new(options.zeros),
+            repeat_rows: options.repeat_rows,
+            threads: std::thread::available_parallelism().map_or(1, |n| n.get()).min(MAX_THREADS),
+        }
+    }
+
+    /// The bytes of `piece` to `out`, which has room for just these, on several threads if they are many.
+    fn make(&self, piece: Piece<'_>, out: &mut [u8]) {
         let Piece { tensor, first, bytes } = piece;
-        out.resize(bytes, 0);
         if bytes < SHARED_BYTES || self.threads == 1 {
             return self.make_part(tensor, first, out);
         }
@@ -204,7 +233,10 @@ impl Maker {
                 let scales = Stream::new(self.seed, &format!("{} scales", tensor.name));
                 self.trits.fill_groups([stream, scales], first / 2, group, scale, out);
             }
-            Fill::Normal => self.normal.fill(stream, first / 2, out),
+            Fill::Normal { size, is_f16 } => NormalTable::new(size, is_f16).fill(stream, first / 2, out),
+            Fill::Words => fill_words(stream, first, out),
+            Fill::MiddleZeros => out.fill(0x88),
+            Fill::Steps(step) => fill_even_f16(stream, first / 2, 0.9 * step..1.1 * step, out),
             Fill::Norm => fill_even(stream, first / 2, 0.75..1.25, out),
             Fill::Gains(spread) => fill_gains(stream, first / 2, spread, out),
             Fill::Scale(scale) => fill_even(stream, first / 2, 0.9 * scale..1.1 * scale, out),
@@ -363,6 +395,12 @@ mod tests {
         let sharded = names(&go("d", 1, 10_000));
         assert!(sharded.iter().any(|name| name == "model.safetensors.index.json"), "{sharded:?}");
         assert_eq!(names(dir.path()), ["a", "b", "c", "d"]);
+        let options = Options { seed: 1, ..Options::default() };
+        let made = in_memory(&tiny(Graph::BitNet), &options, &mut |_| ControlFlow::Continue(())).expect("made");
+        for (name, bytes) in &made {
+            assert!(fs::read(dir.path().join("a").join(name)).expect("a file") == *bytes, "{name}");
+        }
+        assert_eq!(made.len(), names(&dir.path().join("a")).len());
     }
 
     #[test]

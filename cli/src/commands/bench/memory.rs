@@ -1,6 +1,6 @@
-//! The most memory that the process has had, as the system counts it.
+//! The most memory that the process has had, and what is free, as the system counts it.
 //!
-//! In: `/proc/self/status`. Out: bytes; nothing where the system does not say. What only measuring took is left out.
+//! In: `/proc/self/status`, `/proc/meminfo`. Out: bytes; nothing where the system does not say. What only measuring took is left out.
 
 /// The peak, from the start of the program.
 pub(super) struct Peak {
@@ -27,13 +27,18 @@ impl Peak {
     }
 }
 
-fn most_resident_bytes() -> Option<u64> {
-    parse(&std::fs::read_to_string("/proc/self/status").ok()?)
+/// What may still be had without taking it from others.
+pub(super) fn available_bytes() -> Option<u64> {
+    parse(&std::fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")
 }
 
-/// The line `VmHWM:  1234 kB`.
-fn parse(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+fn most_resident_bytes() -> Option<u64> {
+    parse(&std::fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
+}
+
+/// The line `NAME  1234 kB`.
+fn parse(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }
@@ -44,8 +49,9 @@ mod tests {
 
     #[test]
     fn the_line_parses() {
-        assert_eq!(parse("VmPeak:\t 9 kB\nVmHWM:\t   1234 kB\nVmRSS:\t 7 kB\n"), Some(1234 * 1024));
-        assert_eq!(parse("VmRSS:\t 7 kB\n"), None);
+        let status = "VmPeak:\t 9 kB\nVmHWM:\t   1234 kB\nVmRSS:\t 7 kB\n";
+        assert_eq!((parse(status, "VmHWM:"), parse(status, "VmRSS:")), (Some(1234 * 1024), Some(7 * 1024)));
+        assert_eq!(parse(status, "MemAvailable:"), None);
     }
 
     #[test]

@@ -7,11 +7,12 @@
 //!
 //! Read [`measure`] (repetitions), [`rows`] (what is reported), [`breakdown`] (where the time goes), [`plot`]. With
 //! `--kernels` no model runs but every kernel of one shape: [`kernels`], [`kernel_rows`]. With `--versus` two builds run in
-//! turns: [`versus`].
+//! turns: [`versus`]. With `--ladder` models of many sizes and kinds of weights: [`ladder`].
 
 mod breakdown;
 mod kernel_rows;
 mod kernels;
+mod ladder;
 mod measure;
 mod memory;
 mod paging;
@@ -46,6 +47,7 @@ use rows::{LimitRow, Row, TestRow};
 use subject::Subject;
 
 pub(crate) use kernels::{kernel_shape, share};
+pub(crate) use ladder::size as ladder_size;
 pub(crate) use pick::percent;
 
 /// Passes that bring the weights into memory; all others compile.
@@ -57,12 +59,14 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
     if let Some(shape) = args.kernels {
         return kernels::run(shape, args);
     }
+    if args.ladder {
+        return ladder::run(args);
+    }
     if let Some(path) = &args.plot {
         check_writable(path)?;
     }
     let options = load::options(&args.compile, None)?;
-    let kv = knobs::setting("kv", args.kv.as_deref())?.value;
-    let kv = KvType::from_name(&kv).with_context(|| format!("bug in tern: the knob kv is {kv:?}"))?;
+    let kv = kv(args)?;
     let loaded = Loaded::new(args.model.as_deref(), &options)?;
     let facts = &loaded.imported.facts;
     let tests = tests(args, facts.max_positions as usize, facts.embedding.is_some())?;
@@ -102,6 +106,12 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The element type of cached keys and values.
+fn kv(args: &BenchArgs) -> Result<KvType> {
+    let kv = knobs::setting("kv", args.kv.as_deref())?.value;
+    KvType::from_name(&kv).with_context(|| format!("bug in tern: the knob kv is {kv:?}"))
+}
+
 /// The product loop with the widest vectors that kernels of these options may use.
 fn dot_in_force(options: &Options) -> Option<&'static Dot> {
     let bits = match (options.emitter, options.isa.width()) {
@@ -123,10 +133,10 @@ fn threads(args: &BenchArgs) -> Result<Vec<usize>> {
 /// An embedding model has no tokens to decode: its tests are texts.
 fn tests(args: &BenchArgs, max: usize, is_embedding: bool) -> Result<Vec<Test>> {
     let mut tests = Vec::new();
-    if args.prompt > 0 {
-        tests.push(Test::Prefill { tokens: args.prompt });
+    if args.prompt_tokens() > 0 {
+        tests.push(Test::Prefill { tokens: args.prompt_tokens() });
     }
-    let n = if is_embedding { 0 } else { args.n };
+    let n = if is_embedding { 0 } else { args.tokens_decoded() };
     let mut depths = BTreeSet::new();
     for &depth in args.depth.iter().filter(|depth| n > 0 && depths.insert(**depth)) {
         // A test near the end of the context is a shorter one.

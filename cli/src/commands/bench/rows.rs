@@ -212,6 +212,25 @@ impl LimitRow {
     }
 }
 
+#[cfg(test)]
+impl LimitRow {
+    /// Of a machine that reads at such a rate.
+    pub(super) fn of_rates(threads: usize, read_gb_per_s: f64) -> Self {
+        let (dot_gmacs, dot_loop) = (Some(100.0), Some("a loop"));
+        Self {
+            test: "limits",
+            threads,
+            read_gb_per_s,
+            read_spread: 0.0,
+            read_loop: "another",
+            dot_gmacs,
+            dot_loop,
+            dot_gmacs_widest: dot_gmacs,
+            dot_loop_widest: dot_loop,
+        }
+    }
+}
+
 /// The rows as text.
 pub(super) fn table(rows: &[Row], profile: bool) -> String {
     let mut text = String::new();
