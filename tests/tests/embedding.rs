@@ -182,8 +182,8 @@ fn what_is_not_known_for_sure_is_refused() {
         import(&checkpoint, &ImportOptions::default())
     };
     let modules = |kinds: &[&str]| {
-        let module =
-            |kind: &&str| json!({"idx": 0, "path": "", "type": format!("sentence_transformers.models.{kind}")});
+        let path = |kind: &str| if kind == "Pooling" { "1_Pooling" } else { "" };
+        let module = |kind: &&str| json!({"path": path(kind), "type": format!("sentence_transformers.models.{kind}")});
         with_modules(json!(kinds.iter().map(module).collect::<Vec<_>>()).to_string().as_bytes())
     };
     let remarks = |kinds: &[&str]| modules(kinds).expect("known modules").remarks;

@@ -348,8 +348,8 @@ impl Step<'_> {
             Arg::Weights { offset } => b.ins().iadd_imm_s(self.model, offset as i64),
             Arg::Ids => self.ids,
             Arg::Logits => self.logits,
-            Arg::Rows { buffer, part, wanted } => {
-                let buffer = &self.schedule.buffers[buffer.0 as usize];
+            Arg::Rows { buffer: id, part, wanted } => {
+                let buffer = &self.schedule.buffers[id.0 as usize];
                 let (rows, cols) = (buffer.rows.most(self.schedule.max_step_tokens), buffer.cols);
                 let inner = match (buffer.kind, part) {
                     (RowKind::Q8, Part::Scale) => layout::scale_offset(cols, rows),
@@ -360,14 +360,10 @@ impl Step<'_> {
                 };
                 let mut base = b.ins().iadd_imm_s(self.state, (state::ARENA + buffer.offset + inner) as i64);
                 if buffer.own_rows {
-                    let row_bytes = match part {
-                        Part::Data => layout::row_bytes(buffer.kind, cols),
-                        Part::Scale | Part::Sum => 4,
-                        Part::Slots | Part::Tokens => 4 * u64::from(cols),
-                    };
                     // One token has so many rows.
                     let own_rows = buffer.rows.most(1);
-                    let own = b.ins().imul_imm_s(self.own_row, (row_bytes * u64::from(own_rows)) as i64);
+                    let own_bytes = self.row_bytes(id, part) * u64::from(own_rows);
+                    let own = b.ins().imul_imm_s(self.own_row, own_bytes as i64);
                     base = b.ins().iadd(base, own);
                 }
                 if !wanted {

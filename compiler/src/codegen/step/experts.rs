@@ -127,6 +127,7 @@ impl Step<'_> {
                     let buffer = &self.schedule.buffers[buffer.0 as usize];
                     let row_bytes = match part {
                         Part::Data => layout::row_bytes(buffer.kind, buffer.cols),
+                        // Of a route the rows that `first` counts are single choices.
                         Part::Scale | Part::Sum | Part::Slots | Part::Tokens => 4,
                     };
                     let before = b.ins().imul_imm_s(entry.first, row_bytes as i64);
