@@ -231,7 +231,7 @@ impl Step<'_> {
     }
 
     /// Bytes of a row of a buffer.
-    fn row_bytes(&self, buffer: BufferId, part: Part) -> u64 {
+    pub(super) fn row_bytes(&self, buffer: BufferId, part: Part) -> u64 {
         let buffer = &self.schedule.buffers[buffer.0 as usize];
         match part {
             Part::Data => layout::row_bytes(buffer.kind, buffer.cols),
