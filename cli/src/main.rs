@@ -1,7 +1,7 @@
 //! `tern`: the command line of tern.
 //!
 //! In: arguments. Out: generated text, tables or JSON on standard output, everything else on standard error, an exit code:
-//! 0 done, 1 error, 2 wrong usage, 130 interrupted. It upholds that a closed standard output ends it quietly. What is to
+//! 0 done, 1 error, 2 wrong usage, 130 interrupted, 143 terminated. It upholds that a closed standard output ends it quietly. What is to
 //! be known of a command is in its file under [`commands`]; nothing is compiled or computed here.
 
 mod args;

@@ -240,6 +240,8 @@ pub fn twin(spec: &Spec, blocks: Blocks) -> File {
 pub enum Already {
     /// As f16.
     F16,
+    /// Q8_0, which only weights that are dense are rounded to: 32 columns, the largest of which is 127.
+    Q8_0,
     /// Q2_0: 64 columns, each with their scale.
     Q2_0,
     /// PQ2_0: 128 columns, each with their scale.
@@ -248,11 +250,18 @@ pub enum Already {
     Q1_0,
 }
 
+fn eight_bits(weights: &[f32]) -> Vec<u8> {
+    let d = f16::from_f32(weights.iter().fold(0.0f32, |most, w| most.max(w.abs())) / 127.0);
+    let code = |w: &f32| if d == f16::ZERO { 0 } else { (w / d.to_f32()).round().clamp(-127.0, 127.0) as i8 as u8 };
+    d.to_le_bytes().into_iter().chain(weights.iter().map(code)).collect()
+}
+
 impl Already {
     /// Type id and bytes of a matrix.
     fn pack(self, weights: &[f32]) -> (u32, Vec<u8>) {
         match self {
             Already::F16 => (1, weights.iter().flat_map(|w| f16::from_f32(*w).to_le_bytes()).collect()),
+            Already::Q8_0 => (8, weights.chunks(32).flat_map(eight_bits).collect()),
             Already::Q2_0 => (42, weights.chunks(64).flat_map(|group| two_bits(group).concat()).collect()),
             Already::Q1_0 => (41, weights.chunks(128).flat_map(one_bit).collect()),
             Already::Pq2_0 => (142, weights.chunks(128).flat_map(|group| two_bits(group).concat()).collect()),

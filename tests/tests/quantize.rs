@@ -270,6 +270,83 @@ fn calibration_loses_less_of_what_matters_and_is_the_same_every_time() {
     assert!(matches!(masters.moments(&[], go_on), Err(Error::Unsupported(_))));
 }
 
+/// A Llama, two of whose matrices are zeros alone.
+fn with_zeros() -> Tensors {
+    let mut tensors = tensors();
+    for name in ZEROS {
+        tensors.get_mut(name).expect("a tensor").data.fill(0);
+    }
+    tensors
+}
+
+const ZEROS: [&str; 2] = ["model.layers.0.self_attn.o_proj.weight", "model.layers.1.mlp.down_proj.weight"];
+
+#[test]
+fn matrices_of_zeros_stay_what_they_are() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (llama, blocks) = (dir.path().join("llama"), dir.path().join("dense.gguf"));
+    std::fs::create_dir(&llama).expect("made");
+    std::fs::write(llama.join("config.json"), config().to_string()).expect("written");
+    std::fs::write(llama.join("model.safetensors"), safetensors_bytes(&with_zeros())).expect("written");
+    std::fs::write(&blocks, twin_of(&llama, "llama", Already::Q8_0).bytes().0).expect("written");
+    for from in [&llama, &blocks] {
+        let dense = open(from);
+        for (to, format) in [
+            (MATRIX, Format::Hf),
+            (MATRIX, GGUF),
+            (To::Ternary(Reach::Group(64), None), GGUF),
+            (To::Ternary(Reach::Group(128), None), Format::Gguf(Some(Blocks::Pq2_0))),
+            (To::Q4_0, GGUF),
+        ] {
+            let name = format!("{} {to:?} {format:?}", dense.name());
+            let out = dir.path().join(if format == Format::Hf { "out" } else { "out.gguf" });
+            let report = made(&dense, to, format, &out).unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert_eq!(report.matrices.len(), 14, "{name}");
+            for matrix in &report.matrices {
+                let is_zero = ZEROS.contains(&matrix.name.as_str());
+                assert_eq!(
+                    (matrix.zeros == 1.0, matrix.errors.relative == 0.0),
+                    (is_zero, is_zero),
+                    "{name} {matrix:?}"
+                );
+            }
+            let written = open(&out);
+            let found = trits(&read(&written));
+            let zeros = found.iter().filter(|(name, ..)| ZEROS.contains(&name.as_str()));
+            assert!(zeros.clone().all(|(_, trits, _)| trits.data.iter().all(|t| *t == 0)), "{name}");
+            assert_eq!(zeros.count(), if to == To::Q4_0 { 0 } else { 2 }, "{name}");
+            assert!(logits(&written).iter().all(|x| x.is_finite()), "{name}");
+            if format == Format::Hf {
+                std::fs::remove_dir_all(&out).expect("removed");
+            }
+        }
+    }
+}
+
+#[test]
+fn groups_of_one_scale_are_a_matrix_of_one() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (llama, blocks) = (dir.path().join("llama"), dir.path().join("dense.gguf"));
+    std::fs::create_dir(&llama).expect("made");
+    let mut tensors = tensors();
+    // Plus and minus 127 / 512: blocks hold it exactly, and the importer does not look for trits in them.
+    let name = "model.layers.1.mlp.up_proj.weight";
+    for (at, bytes) in tensors.get_mut(name).expect("a tensor").data.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+        *bytes = bf16::from_f32(if at % 3 == 0 { -127.0 / 512.0 } else { 127.0 / 512.0 }).to_le_bytes();
+    }
+    std::fs::write(llama.join("config.json"), config().to_string()).expect("written");
+    std::fs::write(llama.join("model.safetensors"), safetensors_bytes(&tensors)).expect("written");
+    std::fs::write(&blocks, twin_of(&llama, "llama", Already::Q8_0).bytes().0).expect("written");
+    let out = dir.path().join("out.gguf");
+    let report = made(&open(&blocks), To::Ternary(Reach::Group(128), None), GGUF, &out);
+    let report = report.unwrap_or_else(|e| panic!("{e}"));
+    let matrix = report.matrices.iter().find(|matrix| matrix.name == name).expect("it");
+    assert_eq!((matrix.scale, matrix.errors.relative), (Some(127.0 / 512.0), 0.0), "{matrix:?}");
+    let (_, trits, scale) = trits(&read(&open(&out))).into_iter().find(|(found, ..)| found == name).expect("it");
+    assert_eq!(scale, 127.0 / 512.0);
+    assert!(trits.data.iter().enumerate().all(|(at, t)| *t == if at % 3 == 0 { -1 } else { 1 }));
+}
+
 #[test]
 fn what_is_ternary_already_is_refused() {
     for (name, text) in [
@@ -308,6 +385,10 @@ fn what_cannot_be_written_is_refused_and_nothing_is_left() {
         let error = masters.quantize(to, format, &out, &mut |_, _| panic!("{text}: weights are read"));
         let error = error.expect_err(text).to_string();
         assert!(error.contains(text), "{error}");
+        // What the command has not is not advised.
+        assert!(!error.contains("--format tern"), "{error}");
+        let again = masters.check(to, format, &out).expect_err(text).to_string();
+        assert_eq!(again, error);
     }
     for (to, format) in [(MATRIX, Format::Hf), (MATRIX, GGUF), (To::Q4_0, GGUF)] {
         for stop in [1, 20, 40] {
@@ -321,9 +402,21 @@ fn what_cannot_be_written_is_refused_and_nothing_is_left() {
         }
     }
     assert_eq!(std::fs::read_dir(dir.path()).expect("a folder").count(), 0);
+    let masters = Masters::new(&dense).unwrap_or_else(|e| panic!("{e}"));
+    for (format, out, text) in [
+        (GGUF, "out", "ends with .gguf"),
+        (Format::Hf, ".", "the folder that you are in"),
+        (Format::Hf, "..", "has no name"),
+    ] {
+        let error = masters.check(MATRIX, format, Path::new(out)).expect_err(text).to_string();
+        assert!(error.contains(text), "{error}");
+    }
+    masters.check(MATRIX, Format::Hf, &out).expect("free");
     std::fs::create_dir(&out).expect("made");
-    std::fs::write(out.join("mine"), "text").expect("written");
+    // A folder that is empty is replaced, however it is called.
+    made(&dense, MATRIX, Format::Hf, &out.join(".")).unwrap_or_else(|e| panic!("{e}"));
     for (to, format) in [(MATRIX, Format::Hf), (To::Q4_0, GGUF)] {
+        assert!(masters.check(to, format, &out).expect_err("occupied").to_string().contains("is there already"));
         assert!(made(&dense, to, format, &out).expect_err("occupied").to_string().contains("is there already"));
     }
 }

@@ -1,8 +1,8 @@
-//! Ctrl-C.
+//! Ctrl-C, and SIGTERM where there is one.
 //!
 //! While text is generated the first Ctrl-C asks to stop after the current token; at any other time, and the second time,
 //! it ends the program at once. While files are [`Writing`] it only asks, however often: what is not finished must be taken
-//! away first. Either way the exit code is 130.
+//! away first. Either way the exit code is 130, or 143 if it was SIGTERM.
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -14,6 +14,10 @@ use crate::output::note;
 /// The exit code of an interrupted program: 128 + SIGINT.
 pub const INTERRUPTED: u8 = 130;
 
+/// That of a terminated one: 128 + SIGTERM.
+#[cfg(unix)]
+const TERMINATED: u8 = 143;
+
 /// Ctrl-C ends the program.
 const ENDS: u8 = 0;
 /// The first one asks, the second one ends.
@@ -23,18 +27,29 @@ const ASKS: u8 = 2;
 
 static MANNER: AtomicU8 = AtomicU8::new(ENDS);
 static ASKED: AtomicBool = AtomicBool::new(false);
+/// The exit code that the last one means.
+static CODE: AtomicU8 = AtomicU8::new(INTERRUPTED);
 
 /// Listens from now on. Call once, first of all (but see [`mod@crate::chat`], which does so itself).
 pub fn listen() -> Result<()> {
-    ctrlc::set_handler(|| {
-        let manner = MANNER.load(Ordering::Relaxed);
-        let again = manner != ENDS && ASKED.swap(true, Ordering::Relaxed);
-        if manner == ENDS || (manner == ASKS_ONCE && again) {
-            note("interrupted");
-            std::process::exit(i32::from(INTERRUPTED));
-        }
-    })
-    .context("cannot listen for Ctrl-C")
+    #[cfg(unix)]
+    {
+        let terminations = signal_hook::iterator::Signals::new([signal_hook::consts::SIGTERM]);
+        let mut terminations = terminations.context("cannot listen for SIGTERM")?;
+        let listens = move || terminations.forever().for_each(|_| heard(TERMINATED));
+        std::thread::Builder::new().name("sigterm".to_owned()).spawn(listens).context("cannot listen for SIGTERM")?;
+    }
+    ctrlc::set_handler(|| heard(INTERRUPTED)).context("cannot listen for Ctrl-C")
+}
+
+fn heard(code: u8) {
+    CODE.store(code, Ordering::Relaxed);
+    let manner = MANNER.load(Ordering::Relaxed);
+    let again = manner != ENDS && ASKED.swap(true, Ordering::Relaxed);
+    if manner == ENDS || (manner == ASKS_ONCE && again) {
+        note("interrupted");
+        std::process::exit(i32::from(code));
+    }
 }
 
 /// Generation begins: the flag asks it to stop after the current token. What was asked before is over.
@@ -77,5 +92,5 @@ impl Drop for Writing {
 
 /// The exit code after an interruption.
 pub fn exit_code() -> ExitCode {
-    ExitCode::from(INTERRUPTED)
+    ExitCode::from(CODE.load(Ordering::Relaxed))
 }

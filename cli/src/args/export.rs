@@ -19,7 +19,7 @@ pub(crate) struct ExportArgs {
     /// Blocks of the ternary matrices in a GGUF file [default: the smallest that hold the model].
     #[arg(long = "type", value_name = "TYPE", value_parser = PossibleValuesParser::new(Blocks::ALL.map(Blocks::name)))]
     pub(crate) blocks: Option<String>,
-    /// Folder (hf) or file (gguf, tern) to write; a folder must not exist, or be empty.
+    /// Folder (hf) or file (gguf, tern) to write; a folder must not exist, or be empty, a file that is there is replaced.
     #[arg(short, long, value_name = "OUT")]
     pub(crate) output: PathBuf,
     /// How activations meet the weights of a model that leaves it open, where the format does not [default: auto].

@@ -34,7 +34,7 @@ pub(crate) struct QuantizeArgs {
     /// Blocks of trits in a GGUF file [default: the smallest of llama.cpp's own that hold the model].
     #[arg(long = "type", value_name = "TYPE", value_parser = PossibleValuesParser::new(Blocks::ALL.map(Blocks::name)))]
     pub(crate) blocks: Option<String>,
-    /// Folder (hf) or file (gguf) to write; a folder must not exist, or be empty.
+    /// Folder (hf) or file (gguf) to write; a folder must not exist, or be empty, a file that is there is replaced.
     #[arg(short, long, value_name = "OUT")]
     pub(crate) output: PathBuf,
     /// Measure the perplexity of the dense model and of the written one on this text, as `tern eval ppl` does; of a mixture of

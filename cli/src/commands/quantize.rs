@@ -6,7 +6,7 @@
 
 use std::fmt::Write;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -86,6 +86,13 @@ pub(crate) fn run(args: &QuantizeArgs) -> Result<ExitCode> {
     load::refuse_missing_folder(&args.output)?;
     let start = Instant::now();
     let masters = Masters::new(&load::checkpoint(Some(&args.model))?)?;
+    let reach = args.group.as_deref().map_or(Ok(Reach::Matrix), |group| group.parse().map(Reach::Group))?;
+    let to = |moments| match args.to {
+        QuantizeTo::Ternary => To::Ternary(reach, moments),
+        QuantizeTo::Q4_0 => To::Q4_0,
+    };
+    // Texts take minutes: what can be known before them is refused before them.
+    masters.check(to(None), format, &args.output)?;
     let mut tokenizer = None;
     let text_ids = args.text.as_deref().map(|path| ids(&masters, &mut tokenizer, path)).transpose()?;
     let calibration = args.calibrate.as_deref().map(|path| ids(&masters, &mut tokenizer, path)).transpose()?;
@@ -96,12 +103,7 @@ pub(crate) fn run(args: &QuantizeArgs) -> Result<ExitCode> {
     let measurable = text_ids.as_deref().filter(|_| !masters.is_mixture());
     let before = measurable.map(|ids| perplexity(&args.model, ids, args)).transpose()?;
     let moments = calibration.as_deref().map(|ids| moments(&masters, ids)).transpose()?;
-    let reach = args.group.as_deref().map_or(Ok(Reach::Matrix), |group| group.parse().map(Reach::Group))?;
-    let to = match args.to {
-        QuantizeTo::Ternary => To::Ternary(reach, moments.as_ref()),
-        QuantizeTo::Q4_0 => To::Q4_0,
-    };
-    let report = write(&masters, to, format, &args.output)?;
+    let report = write(&masters, to(moments.as_ref()), format, &args.output)?;
     drop((masters, moments));
     let after = text_ids.as_deref().map(|ids| perplexity(&args.output, ids, args)).transpose()?;
     let perplexity = after.map(|quantised| BeforeAfter {
@@ -120,6 +122,7 @@ pub(crate) fn run(args: &QuantizeArgs) -> Result<ExitCode> {
 
 /// The format, if everything that was asked for goes into it.
 fn format(args: &QuantizeArgs) -> Result<Format> {
+    let is_stdin = |path: &Option<PathBuf>| path.as_deref() == Some(Path::new("-"));
     let is_ternary = args.to == QuantizeTo::Ternary;
     let refused = [
         (!is_ternary && args.format == QuantizeFormat::Hf, "--to q4_0 goes into GGUF files: give --format gguf"),
@@ -128,6 +131,10 @@ fn format(args: &QuantizeArgs) -> Result<Format> {
         (!is_ternary && args.blocks.is_some(), "--type is of trits, and --to is q4_0"),
         (args.format == QuantizeFormat::Hf && args.group.is_some(), "--group has no place in hf: give --format gguf"),
         (args.format == QuantizeFormat::Hf && args.blocks.is_some(), "--type is one of --format gguf"),
+        (
+            is_stdin(&args.text) && is_stdin(&args.calibrate),
+            "--text - and --calibrate - both read standard input, which is read once: give a file for one of them",
+        ),
     ];
     if let Some((_, why)) = refused.iter().find(|(is_refused, _)| *is_refused) {
         return Err(Usage((*why).to_owned()).into());

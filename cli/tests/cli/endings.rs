@@ -1,9 +1,9 @@
-//! Endings from outside: a reader that goes away, Ctrl-C.
+//! Endings from outside: a reader that goes away, Ctrl-C, SIGTERM.
 
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
 
-use crate::support::tern;
+use crate::support::{run, tern};
 
 /// A running `tern run` that has written its first byte of text and is far from the last: so many sleeping threads make each
 /// token slow.
@@ -45,6 +45,48 @@ fn ctrl_c_ends_after_the_token_with_130() {
     assert_eq!(output.status.code(), Some(130), "{stderr}");
     assert!(stderr.contains("stopped   interrupted"), "{stderr}");
     assert!(output.stdout.ends_with(b"\n"), "{output:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_termination_ends_after_the_token_with_143() {
+    let child = speaking();
+    let killed = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill runs");
+    assert!(killed.success());
+    let output = child.wait_with_output().expect("tern ends");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(143), "{stderr}");
+    assert!(stderr.contains("stopped   interrupted"), "{stderr}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_termination_leaves_no_file_that_is_not_finished() {
+    let (dir, models) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let count = || std::fs::read_dir(dir.path()).expect("a folder").count();
+    let model = models.path().join("model");
+    run(&["synth", "125m", "-o", model.to_str().expect("UTF-8")]).ok();
+    let mut child = tern()
+        .args(["export", model.to_str().expect("UTF-8"), "--format", "hf", "-o"])
+        .arg(dir.path().join("out"))
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("tern starts");
+    let start = std::time::Instant::now();
+    while count() == 0 {
+        assert!(child.try_wait().expect("a status").is_none() && start.elapsed().as_secs() < 120, "it writes nothing");
+        std::thread::yield_now();
+    }
+    // The second one must not be worse than the first.
+    for _ in 0..2 {
+        let killed = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill runs");
+        assert!(killed.success());
+    }
+    let output = child.wait_with_output().expect("tern ends");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(143), "{stderr}");
+    assert!(stderr.contains("interrupted: nothing was written"), "{stderr}");
+    assert_eq!(count(), 0);
 }
 
 #[cfg(unix)]

@@ -1,6 +1,6 @@
 //! `tern quantize`: what it writes runs and is measured, and it says what it did or why not.
 
-use crate::support::run;
+use crate::support::{ran, run, tern};
 
 /// A folder with the fixture `llama-dense`, of which the one ternary matrix is spoilt by a weight of another size.
 fn dense() -> tempfile::TempDir {
@@ -76,11 +76,27 @@ fn impossible_wishes_are_refused() {
     ternary(&["--tokens", "5"]).refused(2, "--calibrate");
     ternary(&["--ctx", "5"]).refused(2, "--text");
     ternary(&["--text", "x", "--ctx", "0"]).refused(2, "--ctx");
-    ternary(&["--calibrate", "/no/such/text"]).refused(1, "/no/such/text");
-    ternary(&[]).refused(1, "blocks of 64");
+    // What no text can change is refused before any is read.
+    for more in [&[][..], &["--calibrate", "/no/such/text"], &["--text", "/no/such/text"]] {
+        ternary(more).refused(1, "blocks of 64");
+    }
+    with(&["--to", "q4_0", "--format", "gguf", "--text", "/no/such/text"]).refused(1, "rows of whole blocks of 32");
+    let mine = dir.path().join("mine");
+    std::fs::create_dir_all(mine.join("there")).expect("made");
+    let hf = |out: &str, more: &[&str]| {
+        run(&[&["quantize", dense, "--to", "ternary", "--format", "hf", "-o", out][..], more].concat())
+    };
+    hf(mine.to_str().expect("UTF-8"), &["--text", "/no/such/text"]).refused(1, "is there already");
+    let bare = dir.path().join("out");
+    let bare = bare.to_str().expect("UTF-8");
+    hf(bare, &["--calibrate", "/no/such/text"]).refused(1, "/no/such/text");
+    hf(bare, &["--calibrate", "-", "--text", "-"]).refused(2, "read standard input, which is read once");
+    let args = ["quantize", dense, "--to", "ternary", "--format", "hf", "-o", "."];
+    ran(tern().args(args).current_dir(mine.join("there"))).refused(1, "the folder that you are in");
+    std::fs::remove_dir_all(mine).expect("removed");
     let short = dir.path().join("short");
     std::fs::write(&short, "").expect("written");
-    ternary(&["--text", short.to_str().expect("UTF-8")]).refused(1, "give a longer text");
+    hf(bare, &["--text", short.to_str().expect("UTF-8")]).refused(1, "give a longer text");
     let missing = dir.path().join("no/such/m.gguf");
     let missing = missing.to_str().expect("UTF-8");
     run(&["quantize", dense, "--to", "ternary", "--format", "gguf", "-o", missing]).refused(1, "there is no folder");

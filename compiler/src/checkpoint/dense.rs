@@ -45,9 +45,9 @@ pub fn decode(tensor: &Tensor<'_>) -> Result<Dense, Error> {
 pub fn decode_matrix(tensor: &Tensor<'_>, cols: usize, order: RowOrder, half: bool) -> Result<Dense, Error> {
     let elems = match decode(tensor)? {
         Dense::F32(elems) if half && matches!(tensor.stored(), StoredType::Block(_)) => {
-            let halves: Vec<u16> = elems.iter().map(|x| half::f16::from_f32(*x).to_bits()).collect();
-            finite(tensor, halves.iter().position(|v| v & 0x7c00 == 0x7c00), 1)?;
-            Dense::F16(halves)
+            let half = |(at, x)| half_of(tensor, cols, at, x);
+            let halves: Result<Vec<u16>, Error> = elems.into_iter().enumerate().map(half).collect();
+            Dense::F16(halves?)
         }
         as_stored => as_stored,
     };
@@ -57,6 +57,18 @@ pub fn decode_matrix(tensor: &Tensor<'_>, cols: usize, order: RowOrder, half: bo
         Dense::F16(elems) => Dense::F16(in_order(&elems, cols, order)),
         Dense::Bf16(elems) => Dense::Bf16(in_order(&elems, cols, order)),
     })
+}
+
+/// Element `at` of the blocks of `tensor`, as they lie, in f16. What does not fit there is no damage: blocks hold more.
+fn half_of(tensor: &Tensor<'_>, cols: usize, at: usize, x: f32) -> Result<u16, Error> {
+    let half = half::f16::from_f32(x);
+    if half.is_finite() {
+        return Ok(half.to_bits());
+    }
+    let (row, col) = (at.checked_div(cols).unwrap_or(0), at.checked_rem(cols).unwrap_or(0));
+    let found = format!("{x} in row {row}, column {col}, which f16 does not hold");
+    let fault = tensor.fault(found, "weights within f16, to which blocks are decoded");
+    Err(Error::unsupported(fault.next("--activations f32 decodes it to f32")))
 }
 
 fn in_order<T: Copy>(elems: &[T], cols: usize, order: RowOrder) -> Vec<T> {
@@ -94,13 +106,9 @@ pub fn copy_matrix(
         }
         let wide_bytes = wide.len();
         copy_rows(tensor, shape, one, wide_bytes, &mut wide)?;
-        for (out, x) in out.as_chunks_mut::<2>().0.iter_mut().zip(wide.as_chunks::<4>().0) {
-            let h = half::f16::from_f32(f32::from_le_bytes(*x));
-            if !h.is_finite() {
-                let found = format!("an element of row {row} that f16 does not hold");
-                return Err(Error::unsupported(tensor.fault(found, "weights within f16")));
-            }
-            *out = h.to_le_bytes();
+        let first = stored.saturating_mul(cols);
+        for (col, (out, x)) in out.as_chunks_mut::<2>().0.iter_mut().zip(wide.as_chunks::<4>().0).enumerate() {
+            *out = half_of(tensor, cols, first.saturating_add(col), f32::from_le_bytes(*x))?.to_le_bytes();
         }
     }
     Ok(())
@@ -278,6 +286,7 @@ fn finite(tensor: &Tensor<'_>, bad: Option<usize>, elem_bytes: usize) -> Result<
 #[expect(clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
+    use crate::checkpoint::gguf::Encoding;
 
     fn tensor<'c>(stored: StoredType, shape: &'c [usize], bytes: &'c [u8]) -> Tensor<'c> {
         Tensor { name: "x", stored, shape, file: "f", offset_bytes: 10, bytes }
@@ -303,6 +312,27 @@ mod tests {
             let error = decode(&tensor(stored, &[2], &bytes)).expect_err("not finite");
             assert!(error.to_string().contains(&format!("byte {at}")), "{error}");
         }
+    }
+
+    #[test]
+    fn blocks_beyond_f16_are_no_damage() {
+        // Two rows of a block of Q8_0 each: d = 1000 in f16, and 127 as element 5 of the second.
+        let mut bytes = vec![0; 68];
+        bytes[34..36].copy_from_slice(&half::f16::from_f32(1000.0).to_le_bytes());
+        bytes[34 + 2 + 5] = 127;
+        let x = tensor(StoredType::Block(Encoding::Q8_0), &[2, 32], &bytes);
+        let mut out = [0; 64];
+        let copied = copy_matrix(&x, [2, 32], 1..2, (64, &mut out), RowOrder::AsIs, true);
+        for error in [decode_matrix(&x, 32, RowOrder::AsIs, true).expect_err("127000"), copied.expect_err("127000")] {
+            let text = error.to_string();
+            assert!(matches!(error, Error::Unsupported(_)), "{text}");
+            assert!(text.contains("byte 10: found 127000 in row 1, column 5,"), "{text}");
+            assert!(text.contains("--activations f32 decodes it to f32"), "{text}");
+        }
+        let Dense::F32(wide) = decode_matrix(&x, 32, RowOrder::AsIs, false).expect("f32 holds it") else {
+            panic!("blocks are decoded to f32");
+        };
+        assert_eq!(wide[32 + 5], 127_000.0);
     }
 
     #[test]

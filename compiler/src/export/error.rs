@@ -27,6 +27,12 @@ pub enum Error {
         /// The path that was asked for.
         path: PathBuf,
     },
+    /// A folder that cannot be replaced.
+    #[error("cannot write {}: it is the folder that you are in, or has no name in another one: give another OUT", .path.display())]
+    Here {
+        /// The path that was asked for.
+        path: PathBuf,
+    },
     /// A GGUF file is known by its name.
     #[error("cannot write {}: expected a name that ends with .gguf, by which such a file is known", .path.display())]
     Name {
@@ -42,7 +48,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The disk is too small.
-    #[error("{} has room for {free_bytes} bytes, the export needs {needed_bytes}", .path.display())]
+    #[error("{} has room for {free_bytes} bytes, the model that is written needs {needed_bytes}", .path.display())]
     NoSpace {
         /// Where it was to be.
         path: PathBuf,

@@ -127,11 +127,7 @@ pub(super) fn write(
     let mut beside = 0;
     let mut planned = Vec::new();
     for part in &model.parts {
-        let name = dialect.file_name(&part.decl.name).into_owned();
-        if name == part.decl.name {
-            let fault = model.fault(part, "a tensor of this name", "tensors that have a name in GGUF files");
-            return Err(Error::unsupported(fault.next("--format hf or --format tern holds it")));
-        }
+        let name = file_name(model, part, dialect)?;
         let plan = plan(model, part, blocks, &mut notes)?;
         let [rows, cols] = part.shape;
         let shape = match part.experts {
@@ -210,10 +206,23 @@ const fn type_of(kind: DenseType) -> u32 {
     }
 }
 
-/// Refuses shapes that are no whole blocks.
+/// The name of `part` in the file.
+fn file_name(model: &Model<'_>, part: &Part<'_>, dialect: Dialect) -> Result<String, Error> {
+    let name = dialect.file_name(&part.decl.name).into_owned();
+    if name == part.decl.name {
+        let fault = model.fault(part, "a tensor of this name", "tensors that have a name in GGUF files");
+        return Err(Error::unsupported(model.held_by(fault, &["hf", "tern"], "holds it")));
+    }
+    Ok(name)
+}
+
+/// Refuses shapes that are no whole blocks, tensors that have no name and what metadata cannot say.
 pub(super) fn check(model: &Model<'_>, wanted: Option<Blocks>) -> Result<(), Error> {
-    chosen(model, wanted)?;
+    let blocks = chosen(model, wanted)?;
+    let dialect = Dialect::gguf(model.architecture(), model.imported.facts.head_dim);
+    gguf_metadata::metadata(model, blocks.map_or(q4_0::FILE_TYPE, Blocks::file_type), &mut Vec::new())?;
     for part in &model.parts {
+        file_name(model, part, dialect)?;
         if let Data::Q4_0(_) = part.data {
             plan(model, part, None, &mut Vec::new())?;
         }
@@ -243,12 +252,12 @@ fn chosen(model: &Model<'_>, wanted: Option<Blocks>) -> Result<Option<Blocks>, E
     let (name, elems) = (blocks.name(), blocks.elems());
     let expected = format!("rows, and groups of columns with a scale, of whole blocks of {elems}, as {name} has them");
     let other = Blocks::ALL.into_iter().find(|other| unfit(*other).is_none());
-    let holds = match (other, part.data) {
-        (Some(other), _) => format!("--type {} or --format tern holds it", other.name()),
-        (None, Data::Trits(Factors::One(_))) => "--format hf or --format tern may hold it".to_owned(),
-        (None, _) => "--format tern holds it".to_owned(),
-    };
-    Err(Error::unsupported(model.fault(part, found, expected).next(holds)))
+    let fault = model.fault(part, found, expected);
+    Err(Error::unsupported(match (other, part.data) {
+        (Some(other), _) => fault.next(format!("--type {} holds it", other.name())),
+        (None, Data::Trits(Factors::One(_))) => model.held_by(fault, &["hf", "tern"], "may hold it"),
+        (None, _) => model.held_by(fault, &["tern"], "holds it"),
+    }))
 }
 
 /// Whether blocks lie within rows and groups.
@@ -280,7 +289,8 @@ fn plan(model: &Model<'_>, part: &Part<'_>, blocks: Option<Blocks>, notes: &mut 
                     let (row, group) = (first + at / groups.max(1), at % groups.max(1));
                     let found = format!("scale {:?} of row {row}, group {group}", factors[at]);
                     let expected = format!("scales that f16 holds exactly, as {} has them", blocks.name());
-                    return Err(Error::unsupported(model.fault(part, found, expected).next("--format tern holds it")));
+                    let fault = model.fault(part, found, expected);
+                    return Err(Error::unsupported(model.held_by(fault, &["tern"], "holds it")));
                 }
             }
             Ok(Plan::Blocks { blocks, is_beside: false })

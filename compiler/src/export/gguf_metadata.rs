@@ -43,7 +43,7 @@ pub(super) fn metadata(model: &Model<'_>, file_type: u32, notes: &mut Vec<String
     };
     if let Some(part) = model.parts.iter().find(|part| is_input_norm(&part.decl.name)) {
         let fault = model.fault(part, "a norm in front of a projection", "no such norms, for which files have no name");
-        return Err(Error::unsupported(fault.next("--format hf or --format tern holds it")));
+        return Err(Error::unsupported(model.held_by(fault, &["hf", "tern"], "holds it")));
     }
     let mut pairs = vec![("general.architecture".to_owned(), text(arch))];
     let source = model.checkpoint.gguf().map(|gguf| &gguf.metadata);
@@ -116,7 +116,7 @@ fn experts(model: &Model<'_>) -> Result<Vec<(&'static str, u32)>, Error> {
     };
     if let Some(found) = refused {
         let fault = model.fault_of_all(found, "what llama.cpp computes of such a model");
-        return Err(Error::unsupported(fault.next("--format hf or --format tern holds it")));
+        return Err(Error::unsupported(model.held_by(fault, &["hf", "tern"], "holds it")));
     }
     let mut keys = vec![("expert_count", experts.count), ("expert_used_count", experts.per_token)];
     if facts.architecture == Architecture::Qwen3Moe {

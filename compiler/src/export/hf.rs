@@ -77,7 +77,7 @@ pub(super) fn check(model: &Model<'_>, activations: Option<Activations>) -> Resu
     let facts = &model.imported.facts;
     if model.architecture() == Architecture::BitNet && !model.is_relu2 {
         let fault = model.fault_of_all("a BitNet whose gate is SiLU", "a squared ReLU, as BitNetForCausalLM has");
-        return Err(Error::unsupported(fault.next("--format gguf says which it is, --format tern needs not to")));
+        return Err(Error::unsupported(model.held_by(fault, &["gguf", "tern"], "holds it")));
     }
     for part in &model.parts {
         let fault = match part.data {
@@ -89,7 +89,7 @@ pub(super) fn check(model: &Model<'_>, activations: Option<Activations>) -> Resu
             }
             Data::Trits(Factors::One(_) | Factors::PerExpert(_)) | Data::Dense(_) => continue,
         };
-        return Err(Error::unsupported(fault.next("--format gguf or --format tern may hold it")));
+        return Err(Error::unsupported(model.held_by(fault, &["gguf", "tern"], "may hold it")));
     }
     let is_settled = matches!(facts.format, WeightFormat::HfPacked | WeightFormat::OnlineMaster)
         || model.architecture() == Architecture::BitNet;

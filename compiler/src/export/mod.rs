@@ -109,6 +109,7 @@ pub(crate) fn check_made(
     match format {
         Format::Hf => {
             hf::check(&model, Some(Activations::I8))?;
+            hf_config::config(&model)?;
             free_folder(out)?;
         }
         Format::Gguf(blocks) => {
@@ -178,8 +179,14 @@ fn room(out: &Path, folder: &Path, needed_bytes: u64) -> Result<(), Error> {
     }
 }
 
-/// `out`, if a folder can be put there: nothing is, or an empty folder.
+/// `out`, if a folder can be put there: nothing is, or an empty folder, which one can be renamed to.
 fn free_folder(out: &Path) -> Result<std::path::PathBuf, Error> {
+    let is_here = fs::canonicalize(out).is_ok_and(|out| fs::canonicalize(".").is_ok_and(|here| here == out));
+    if out.file_name().is_none() || is_here {
+        return Err(Error::Here { path: out.to_owned() });
+    }
+    // Without a "/" or "/." at the end, by which no folder can be renamed.
+    let out = &out.components().collect::<std::path::PathBuf>();
     let occupied = || Error::Occupied { path: out.to_owned() };
     if out.is_symlink() {
         return Err(occupied());

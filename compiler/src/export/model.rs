@@ -23,6 +23,17 @@ pub(super) struct Model<'m> {
     pub(super) eps: F32,
     /// Whether the gate is a squared ReLU; else it is SiLU.
     pub(super) is_relu2: bool,
+    /// Who writes it, which is who is told what would work.
+    asks: Asks,
+}
+
+/// The command that writes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Asks {
+    /// `tern export`.
+    Export,
+    /// `tern quantize`.
+    Quantize,
 }
 
 /// One tensor.
@@ -66,10 +77,10 @@ impl<'m> Model<'m> {
             let advice = "the formats that are written say of every matrix of the blocks that it is ternary";
             return Err(Error::Unsupported(Box::new(fault.next(advice))));
         }
-        Self::with_weights(checkpoint, imported, &imported.weights)
+        Ok(Self { asks: Asks::Export, ..Self::with_weights(checkpoint, imported, &imported.weights)? })
     }
 
-    /// The data of `imported` is in `weights`. Dense matrices of the blocks are on their way to four bits.
+    /// The data of `imported`, which is being quantised, is in `weights`. Dense matrices of the blocks are on their way to four bits.
     pub(super) fn with_weights(
         checkpoint: &'m Checkpoint,
         imported: &'m Imported,
@@ -104,7 +115,26 @@ impl<'m> Model<'m> {
         let eps = graph.nodes.iter().find_map(|node| if let Op::RmsNorm { eps } = node.op { Some(eps) } else { None });
         let is_relu2 = graph.nodes.iter().any(|node| node.op == Op::Relu2);
         let eps = eps.ok_or_else(|| Error::Bug("a model without norms".to_owned()))?;
-        Ok(Self { checkpoint, imported, weights, parts, eps, is_relu2 })
+        Ok(Self { checkpoint, imported, weights, parts, eps, is_relu2, asks: Asks::Quantize })
+    }
+
+    /// `fault`, with the formats that hold what it is about, as `holds` says: those of `formats` that the command has.
+    pub(super) fn held_by(&self, fault: Fault, formats: &[&str], holds: &str) -> Fault {
+        let is_packable = |part: &Part<'_>| !matches!(part.data, Data::Q4_0(_) | Data::Trits(Factors::PerRow(..)));
+        let named = |format: &&&str| match (self.asks, **format) {
+            (Asks::Export, _) => true,
+            (Asks::Quantize, "tern") => false,
+            // Only there groups and four bits have no place whatever was asked for.
+            (Asks::Quantize, "hf") => self.parts.iter().all(is_packable),
+            (Asks::Quantize, _) => true,
+        };
+        let options: Vec<String> = formats.iter().filter(named).map(|format| format!("--format {format}")).collect();
+        match options.is_empty() {
+            false => fault.next(format!("{} {holds}", options.join(" or "))),
+            true if !formats.contains(&"hf") => fault,
+            true if self.is_rounded() => fault.next(format!("--to ternary --format hf {holds}")),
+            true => fault.next(format!("--format hf without --group {holds}")),
+        }
     }
 
     pub(super) fn architecture(&self) -> Architecture {

@@ -26,7 +26,7 @@ pub(super) fn compare(model: &Model<'_>, path: &Path, notes: &mut Vec<String>, s
     let (old, new) = (&model.imported.graph, &imported.graph);
     if old.nodes != new.nodes || old.outputs != new.outputs || model.parts.len() != again.parts.len() {
         let fault = model.fault_of_all("a graph that is read back as another", "the same graph");
-        return Err(Error::unsupported(fault.next("--format tern holds it")));
+        return Err(Error::unsupported(model.held_by(fault, &["tern"], "holds it")));
     }
     for (old, new) in model.parts.iter().zip(&again.parts) {
         compare_part(model, old, &again, new, step)?;
@@ -64,7 +64,7 @@ fn compare_facts(model: &Model<'_>, new: &ModelFacts, notes: &mut Vec<String>) -
             old.rope, old.trained_positions, new.rope, new.trained_positions
         );
         let fault = model.fault_of_all(found, "a rotary embedding and dimensions that the format can say");
-        return Err(Error::unsupported(fault.next("--format hf or --format tern may hold it")));
+        return Err(Error::unsupported(model.held_by(fault, &["hf", "tern"], "may hold it")));
     }
     Ok(())
 }

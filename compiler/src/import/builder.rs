@@ -14,6 +14,7 @@ mod rotations;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::ImportOptions;
 use super::config::Config;
 use super::dialect::Dialect;
 use super::error::Error;
@@ -50,15 +51,33 @@ pub(super) struct Builder<'c> {
     rotated: BTreeMap<ValueId, ValueId>,
     /// What becomes of dense matrices: how far the scales of their trits reach.
     ternarise: Option<Reach>,
+    /// Those whose scale reaches over the matrix all the same.
+    pub(super) whole: BTreeSet<String>,
+    /// Whether matrices of zeros alone are dense.
+    zeros_are_dense: bool,
 }
 
 impl<'c> Builder<'c> {
-    pub(super) fn new(checkpoint: &'c Checkpoint, config: &'c Config, ternarise: Option<Reach>) -> Self {
+    pub(super) fn new(checkpoint: &'c Checkpoint, config: &'c Config, options: &ImportOptions) -> Self {
         let graph = Graph { name: checkpoint.name().to_owned(), ..Graph::default() };
         let (used, missing, quantisers, rotated) =
             (BTreeSet::new(), Missing::default(), BTreeMap::new(), BTreeMap::new());
         let of_experts = BTreeMap::new();
-        Self { checkpoint, config, graph, block: None, used, missing, quantisers, of_experts, rotated, ternarise }
+        let ternarise = options.ternarise;
+        Self {
+            checkpoint,
+            config,
+            graph,
+            block: None,
+            used,
+            missing,
+            quantisers,
+            of_experts,
+            rotated,
+            ternarise,
+            whole: BTreeSet::new(),
+            zeros_are_dense: options.zeros_are_dense || ternarise.is_some(),
+        }
     }
 
     /// New nodes belong to `block`.
@@ -150,6 +169,9 @@ impl<'c> Builder<'c> {
                         let advice = "what the file says of itself wants a ternary matrix here";
                         return Err(place.refusal(&tensor, advice).into());
                     }
+                    return self.dense_product(x, name, &tensor, [rows, cols]);
+                }
+                if scales == Scales::Tensor(0.0) && may_be_dense && self.zeros_are_dense {
                     return self.dense_product(x, name, &tensor, [rows, cols]);
                 }
                 (scales, self.scale_beside(name, &tensor)?)

@@ -46,6 +46,8 @@ pub use quantization::{Activations, ScaleRule, WeightFormat};
 pub use ternarise::Reach;
 pub use weights::CheckpointWeights;
 
+use std::collections::BTreeSet;
+
 use builder::Builder;
 use config::{Config, Seen};
 use texts::Texts;
@@ -61,8 +63,10 @@ pub struct ImportOptions {
     /// How activations meet ternary weights, where the model leaves it open; `None`: in i8.
     pub activations: Option<Activations>,
     /// Dense matrices of the blocks are declared as ternary ones whose scales reach so far. [`Imported::weights`] has no data of them:
-    /// whoever asks for this makes it.
+    /// whoever asks for this makes it. A matrix of zeros alone is dense then.
     pub ternarise: Option<Reach>,
+    /// A matrix of zeros alone, which may be either, is dense where matrices may be.
+    pub zeros_are_dense: bool,
 }
 
 /// A model, imported.
@@ -99,6 +103,18 @@ pub struct Imported {
 /// # Errors
 /// Input: the files are damaged or contradict each other. Unsupported: the model is not one that tern compiles.
 pub fn import(checkpoint: &Checkpoint, options: &ImportOptions) -> Result<Imported, Error> {
+    import_with(checkpoint, options, BTreeSet::new())
+}
+
+/// [`import`]; of dense matrices that are declared as ternary ones, those called as in `whole` have one scale each whatever `options` say.
+///
+/// # Errors
+/// As [`import`].
+pub(crate) fn import_with(
+    checkpoint: &Checkpoint,
+    options: &ImportOptions,
+    whole: BTreeSet<String>,
+) -> Result<Imported, Error> {
     let config = match (checkpoint.gguf(), checkpoint.config_json()) {
         (Some(gguf), _) => gguf_config::parse(checkpoint, gguf, options)?,
         (None, Some(text)) => {
@@ -120,7 +136,8 @@ pub fn import(checkpoint: &Checkpoint, options: &ImportOptions) -> Result<Import
     };
     let generation = generation::generation(checkpoint.generation_config_json(), config.vocab)?;
     let texts = Texts::new(checkpoint, config.vocab)?;
-    let mut builder = Builder::new(checkpoint, &config, options.ternarise);
+    let mut builder = Builder::new(checkpoint, &config, options);
+    builder.whole = whole;
     let frame = match config.architecture {
         Architecture::BitNet => bitnet::build(&mut builder, &config)?,
         Architecture::Llama | Architecture::Mixtral => llama::build(&mut builder, &config)?,

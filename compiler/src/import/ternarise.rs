@@ -29,7 +29,7 @@ impl Builder<'_> {
         reach: Reach,
         [rows, cols]: [u32; 2],
     ) -> Result<ValueId, Error> {
-        match reach {
+        match self.settled(reach, name) {
             Reach::Matrix => {
                 let one = Some(F32::new(1.0));
                 let weight = self.declare(name, DType::Trit, &[rows, cols], one, Origin::OnlineAbsmean);
@@ -50,12 +50,17 @@ impl Builder<'_> {
         reach: Reach,
         [experts, cols]: [u32; 2],
     ) -> Result<Stack, Error> {
-        let (factors, group) = match reach {
+        let (factors, group) = match self.settled(reach, name) {
             Reach::Matrix => (Some(vec![1.0; experts as usize]), cols),
             Reach::Group(group) if cols.checked_rem(group) == Some(0) => (None, group),
             Reach::Group(group) => return Err(self.no_groups(name, group, cols)),
         };
         Ok(Stack { origin: Origin::OnlineAbsmean, factors, group, quantisers: Vec::new(), beside: Vec::new() })
+    }
+
+    /// How far the scales of the matrix called `name` reach.
+    fn settled(&self, reach: Reach, name: &str) -> Reach {
+        if self.whole.contains(name) { Reach::Matrix } else { reach }
     }
 
     fn no_groups(&self, name: &str, group: u32, cols: u32) -> Error {

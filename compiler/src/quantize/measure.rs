@@ -56,6 +56,8 @@ pub(super) struct Measure<'m> {
     columns: Option<&'m [f64]>,
     magnitudes: Magnitudes,
     zeros: u64,
+    /// The first magnitude but 0 of what weights become, and whether there are others.
+    made: (f32, bool),
     sums: Sums,
     plain: Option<Sums>,
 }
@@ -64,13 +66,20 @@ impl<'m> Measure<'m> {
     /// Nothing was measured yet.
     pub(super) fn new(matrix: &Matrix, columns: Option<&'m [f64]>) -> Self {
         let (magnitudes, sums) = (Magnitudes::default(), Sums::default());
-        Self { cols: matrix.cols, columns, magnitudes, zeros: 0, sums, plain: None }
+        Self { cols: matrix.cols, columns, magnitudes, zeros: 0, made: (0.0, false), sums, plain: None }
     }
 
     /// More rows, and what they become.
     pub(super) fn add(&mut self, weights: &[f32], made: &[f32]) {
         self.magnitudes.add(weights);
         self.zeros += made.iter().filter(|w| **w == 0.0).count() as u64;
+        let (first, others) = &mut self.made;
+        for abs in made.iter().map(|w| w.abs()).filter(|abs| *abs != 0.0) {
+            if *first == 0.0 {
+                *first = abs;
+            }
+            *others |= abs != *first;
+        }
         self.sums.add(weights, made, self.cols, self.columns);
     }
 
@@ -82,6 +91,12 @@ impl<'m> Measure<'m> {
     /// The one magnitude of a matrix that is ternary already.
     pub(super) fn ternary(&self) -> Option<f32> {
         self.magnitudes.ternary()
+    }
+
+    /// The one magnitude that all weights get which do not become 0; 0 if none does not.
+    pub(super) fn one_magnitude(&self) -> Option<f32> {
+        let (magnitude, others) = self.made;
+        (!others).then_some(magnitude)
     }
 
     /// What was found.

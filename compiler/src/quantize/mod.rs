@@ -9,7 +9,7 @@
 //!
 //! Upholds: the matrices of the blocks change and nothing else does (embeddings, head and norms stay as they are); trits are made band
 //! by band when they are asked for (`made.rs`), so that memory does not grow with the model; the same input gives the same bytes on
-//! every machine. What is ternary already is refused: its zeros would shrink the scale.
+//! every machine. What is ternary already is refused: its zeros would shrink the scale. A matrix of zeros alone stays what it is.
 //! Deliberately trains nothing: a model that was not trained to be ternary is a poor one afterwards, and the report says how poor.
 
 mod error;
@@ -19,6 +19,7 @@ mod moments;
 mod rule;
 mod stacked;
 
+use std::collections::BTreeSet;
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
 
@@ -31,7 +32,7 @@ use crate::checkpoint::{Checkpoint, Fault};
 use crate::export::{self, Blocks, Format, dense_matrices};
 use crate::graph::{DType, F32, Origin, WeightDecl, WeightId};
 pub use crate::import::Reach;
-use crate::import::{Activations, ImportOptions, Imported, WeightFormat, import};
+use crate::import::{Activations, ImportOptions, Imported, WeightFormat, import, import_with};
 pub use crate::pipeline::Progress;
 use crate::weights::WeightData;
 use made::Made;
@@ -106,7 +107,8 @@ impl Masters {
             let matrices = stacked::matrices(&ternarised.graph)?;
             return Ok(Self { checkpoint: checkpoint.clone(), imported: ternarised, matrices });
         }
-        let mut imported = import(checkpoint, &ImportOptions::default())?;
+        let dense = ImportOptions { zeros_are_dense: true, ..ImportOptions::default() };
+        let mut imported = import(checkpoint, &dense)?;
         refuse_ternary(checkpoint, &imported)?;
         let is_four = |decl: &&WeightDecl| decl.origin == Origin::Quant4;
         if let Some(decl) = imported.graph.weights.iter().find(is_four) {
@@ -116,7 +118,7 @@ impl Masters {
         }
         if checkpoint.gguf().is_some() {
             // Blocks of more bits are decoded to f32 then, and not rounded to f16 on the way.
-            let options = ImportOptions { activations: Some(Activations::F32), ..ImportOptions::default() };
+            let options = ImportOptions { activations: Some(Activations::F32), ..dense };
             let facts = imported.facts;
             imported = import(checkpoint, &options)?;
             imported.facts = facts;
@@ -156,19 +158,48 @@ impl Masters {
         Err(Error::unsupported(fault.next(next)))
     }
 
+    /// Refuses, before a weight is read, what [`Masters::quantize`] would refuse whatever the weights are: what the format has no place for,
+    /// and an `out` where nothing can be written.
+    ///
+    /// # Errors
+    /// As [`Masters::quantize`].
+    pub fn check(&self, to: To<'_>, format: Format, out: &Path) -> Result<(), Error> {
+        self.planned(to, format, out).map(|_| ())
+    }
+
+    /// What is to be written, which `format` may hold.
+    fn planned(&self, to: To<'_>, format: Format, out: &Path) -> Result<Option<Imported>, Error> {
+        let made = match to {
+            To::Ternary(reach, _) => {
+                let options = ImportOptions { ternarise: Some(reach), ..ImportOptions::default() };
+                Some(import(&self.checkpoint, &options)?)
+            }
+            To::Q4_0 => {
+                let expected = "a model without experts, whose products alone are compiled for four bits";
+                self.refuse_mixture(expected, "give --to ternary")?;
+                None
+            }
+        };
+        let imported = made.as_ref().unwrap_or(&self.imported);
+        export::check_made(&self.checkpoint, (imported, &imported.weights), format, out)?;
+        Ok(made)
+    }
+
     /// Writes the model with other matrices to `out`.
     ///
     /// # Errors
     /// `Export` if the format cannot hold what is asked for, or the file cannot be written; `Unsupported` if a matrix is ternary
     /// already; `Interrupted` if `hear` says so. Then nothing is left behind, and what was there before is still there.
     pub fn quantize(&self, to: To<'_>, format: Format, out: &Path, hear: Hear<'_>) -> Result<Report, Error> {
-        match to {
-            To::Ternary(reach, moments) => self.ternary(reach, moments, format, out, hear),
-            To::Q4_0 => {
-                let expected = "a model without experts, whose products alone are compiled for four bits";
-                self.refuse_mixture(expected, "give --to ternary")?;
+        // Before anything is read.
+        let planned = self.planned(to, format, out)?;
+        match (to, planned) {
+            (To::Ternary(reach, moments), Some(imported)) => {
+                self.ternary(imported, (reach, moments), format, out, hear)
+            }
+            (To::Ternary(..), None) => Err(Error::Bug("trits were not planned".to_owned())),
+            (To::Q4_0, _) => {
                 let weights: &dyn WeightData = &self.imported.weights;
-                export::check_made(&self.checkpoint, (&self.imported, weights), format, out)?;
                 let mut step = self.step(1, hear);
                 let mut matrices = Vec::new();
                 for matrix in &self.matrices {
@@ -190,16 +221,12 @@ impl Masters {
 
     fn ternary(
         &self,
-        reach: Reach,
-        moments: Option<&Moments>,
+        mut imported: Imported,
+        (reach, moments): (Reach, Option<&Moments>),
         format: Format,
         out: &Path,
         hear: Hear<'_>,
     ) -> Result<Report, Error> {
-        let options = ImportOptions { ternarise: Some(reach), ..ImportOptions::default() };
-        let mut imported = import(&self.checkpoint, &options)?;
-        // Before anything is read: what the format cannot hold whatever the numbers are.
-        export::check_made(&self.checkpoint, (&imported, &imported.weights), format, out)?;
         let passes = if reach == Reach::Matrix { 2 } else { 1 };
         let mut step = self.step(passes, hear);
         let (mut rules, mut measured) = (Vec::new(), Vec::new());
@@ -215,10 +242,18 @@ impl Masters {
                 Ok(())
             })?;
             self.refuse_trits(matrix, &measure)?;
-            measured.push((matrix, measure, chosen.scale()));
+            measured.push((matrix, measure));
             rules.push(chosen);
         }
         drop(step);
+        if let Reach::Group(_) = reach {
+            let whole = self.equal_groups(&measured, &mut rules);
+            if !whole.is_empty() {
+                let options = ImportOptions { ternarise: Some(reach), ..ImportOptions::default() };
+                imported = import_with(&self.checkpoint, &options, whole)?;
+            }
+        }
+        let scales: Vec<Option<f32>> = rules.iter().map(Rule::scale).collect();
         for (matrix, rule) in self.matrices.iter().zip(&rules) {
             let is_it = |decl: &&mut WeightDecl| decl.name == matrix.name && decl.ty.dtype == DType::Trit;
             if let (Some(decl), Some(scale)) = (imported.graph.weights.iter_mut().find(is_it), rule.scale()) {
@@ -228,9 +263,25 @@ impl Masters {
         let made = Made::new(self, &imported, rules, moments);
         let written = self.write((&imported, &made), format, out, hear)?;
         let bits = |matrix: &Matrix| written.blocks.map_or_else(|| packed_bits(matrix), Blocks::bits_per_weight);
-        let finish = |(matrix, measure, scale): (_, Measure<'_>, _)| measure.finish(matrix, scale, bits(matrix));
-        let matrices = measured.into_iter().map(finish).collect();
+        let finish = |((matrix, measure), scale): ((_, Measure<'_>), _)| measure.finish(matrix, scale, bits(matrix));
+        let matrices = measured.into_iter().zip(scales).map(finish).collect();
         Ok(Report { written, matrices })
+    }
+
+    /// Readers take what has the same scale everywhere, zeros alone as well, for a matrix of one scale, and so does the model that is
+    /// written: the names of such weights, whose `rules` become that. Of stacked matrices all must be so.
+    fn equal_groups(&self, measured: &[(&Matrix, Measure<'_>)], rules: &mut [Rule]) -> BTreeSet<String> {
+        let weight = |matrix: &Matrix| self.imported.graph.weight(matrix.id).name.clone();
+        let several = measured.iter().filter(|(_, measure)| measure.one_magnitude().is_none());
+        let several: BTreeSet<String> = several.map(|(matrix, _)| weight(matrix)).collect();
+        let mut whole = BTreeSet::new();
+        for ((matrix, measure), rule) in measured.iter().zip(rules) {
+            if let Some(magnitude) = measure.one_magnitude().filter(|_| !several.contains(&weight(matrix))) {
+                *rule = Rule::of_equal_groups(magnitude);
+                whole.insert(weight(matrix));
+            }
+        }
+        whole
     }
 
     /// The rules of `matrix`: that which knows nothing of activations, and that which is taken.

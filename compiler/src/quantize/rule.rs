@@ -43,6 +43,12 @@ pub(super) enum Rule {
 }
 
 impl Rule {
+    /// Of a matrix whose groups all have the scale `magnitude`, or whose trits are all 0 (then it is 0): the same by one scale.
+    pub(super) fn of_equal_groups(magnitude: f32) -> Self {
+        let weight = if magnitude == 0.0 { group_scale(&[0.0], None) } else { magnitude };
+        Self::Matrix(AbsmeanScale { quantise: 1.0 / weight, weight })
+    }
+
     /// The scale of the matrix, if it has one.
     pub(super) fn scale(&self) -> Option<f32> {
         match self {

@@ -166,7 +166,8 @@ impl<'c> Builder<'c> {
                 beside = self.scales_beside_experts(name, experts, &place.tensor)?;
             }
         }
-        if let (Some(reach), true) = (self.ternarise, dense > 0) {
+        let is_zero = ternary.is_none() && !all.is_empty();
+        if let (Some(reach), true) = (self.ternarise, dense > 0 || is_zero) {
             if let Some(tensor) = ternary {
                 let fault = tensor.fault("an expert that is ternary among dense ones", "dense experts");
                 return Err(Error::unsupported(fault.next("taking its mean again would shrink it")));
