@@ -64,8 +64,8 @@ pub(crate) enum Command {
     Chat(Box<ChatCommandArgs>),
     /// Embed texts with an embedding model: a vector of length 1 for each, the state of its last token.
     ///
-    /// Texts run one after the other, each on all threads with an f32 cache: a step computes one sequence, so short texts gain
-    /// nothing from each other, but for what a text begins with like the one before it (an instruction), which is computed once.
+    /// Short texts run together, as many as a step takes, with an f32 cache. Those that begin alike (with an instruction) run one
+    /// after the other, and what a text begins with like the one before it is computed once.
     /// Each has the marks of the model's own template around it and EOS behind. With -o the file appears when all are done, or not.
     Embed(Box<EmbedCommandArgs>),
     /// Write the logits of given token ids to a file.

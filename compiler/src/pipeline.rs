@@ -161,7 +161,7 @@ pub enum Error {
     /// Experts that are not to lie in memory have no file to lie in.
     #[error(
         "{bytes} bytes of experts do not fit into memory and cannot be written to a file without a name{}: {source}; \
-         let compiled models be kept (--cache on), or give another folder in TMPDIR",
+         let compiled models be kept (--cache auto), or give another folder in TMPDIR",
         .folder.as_ref().map_or(String::new(), |folder| format!(" in {}", folder.display()))
     )]
     Paged {

@@ -200,7 +200,9 @@ pub enum Error {
         what: &'static str,
     },
     /// Unsupported: the end of a model's weights cannot be mapped.
-    #[error("the experts' weights cannot be mapped: {reason}; read them into memory with --experts resident")]
+    #[error(
+        "the experts' weights cannot be mapped: {reason}; --experts resident reads them into memory, which must hold them"
+    )]
     NotMapped {
         /// Why.
         reason: MapError,

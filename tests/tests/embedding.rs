@@ -165,6 +165,7 @@ fn what_is_not_known_for_sure_is_refused() {
         (json!({"pooling_mode_mean_tokens": true, "pooling_mode_lasttoken": false}), "pooling_mode_lasttoken"),
         (json!({"pooling_mode_mean_tokens": true, "pooling_mode_lasttoken": true}), "pooling_mode_mean_tokens"),
         (json!({"pooling_mode_lasttoken": true, "word_embedding_dimension": 63}), "word_embedding_dimension"),
+        (json!({"pooling_mode_lasttoken": true, "pooling_mode": "mean"}), "pooling_mode"),
     ] {
         let files = [
             ("config.json", read("config.json")),
@@ -194,6 +195,15 @@ fn what_is_not_known_for_sure_is_refused() {
     let elsewhere = json!([{"type": "sentence_transformers.models.Pooling", "path": "2_Pooling"}]).to_string();
     let error = with_modules(elsewhere.as_bytes()).map(|_| ()).expect_err("another folder").to_string();
     assert!(error.contains("2_Pooling"), "{error}");
+    for kinds in
+        [&["Pooling", "Transformer"][..], &["Pooling"], &["Transformer", "Pooling", "Pooling"], &["Transformer"], &[]]
+    {
+        assert!(modules(kinds).is_err(), "{kinds:?}");
+    }
+    let foreign =
+        json!([{"type": "sentence_transformers.models.Transformer"}, {"type": "own.Pooling", "path": "1_Pooling"}]);
+    let error = with_modules(foreign.to_string().as_bytes()).map(|_| ()).expect_err("a class of its own").to_string();
+    assert!(error.contains("own.Pooling"), "{error}");
     for odd in ["{}", "[1]", "[{\"idx\": 0}]", "", "[[[["] {
         assert!(with_modules(odd.as_bytes()).is_err(), "{odd}");
     }

@@ -4,8 +4,9 @@
 //! texts that cannot be embedded are refused before a model is loaded, that a file is written whole or not at all, and that the
 //! bits are those of each text alone.
 //!
-//! Neighbours run together, as many as one step takes, so that weights are read once for all of them. A text beside which no other
-//! fits runs alone; what it begins with like one that ran alone directly before is not computed again: its keys and values are still there.
+//! Neighbours run together, as many as one step takes, so that weights are read once for all of them. A text runs alone if no other
+//! fits beside it, or if it begins like its neighbours, with an instruction say: what it begins with like one that ran alone directly
+//! before is not computed again, for its keys and values are still there.
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -22,6 +23,9 @@ use crate::progress::Progress;
 use crate::source::Source;
 use crate::texts::{self, Text};
 use crate::{Host, Interrupted, Usage, interrupt, npy, session};
+
+/// A token in a step of few costs at most about as much as so many in a full one, for the weights are read for less.
+const COST_ALONE: usize = 2;
 
 /// Texts that are encoded in no time.
 const QUICKLY_ENCODED_BYTES: usize = 1 << 20;
@@ -141,7 +145,10 @@ fn embed_all(
     session.truncate(0)?;
     while let Some(rest) = ids.get(first..).filter(|rest| !rest.is_empty()) {
         check_stop(stop)?;
-        let together = &rest[..fitting(rest, most).max(1)];
+        let mut together = &rest[..fitting(rest, most).max(1)];
+        if computed_alone(before, together) * COST_ALONE < together.iter().map(Vec::len).sum() {
+            together = &rest[..1];
+        }
         let embeddings = if let [text] = together {
             let embedding = embed_alone(session, text, before, &mut done, stop, &|done| bar.set(done, total as u64))?;
             before = text;
@@ -164,6 +171,17 @@ fn embed_all(
     Ok(done)
 }
 
+/// Tokens that are computed of `texts` if each runs alone, behind `before`.
+fn computed_alone(before: &[u32], texts: &[Vec<u32>]) -> usize {
+    let befores = std::iter::once(before).chain(texts.iter().map(Vec::as_slice));
+    befores.zip(texts).map(|(before, text)| text.len() - same(before, text)).sum()
+}
+
+/// How many tokens `text` need not compute behind `before`: the last one it must, for that is the result.
+fn same(before: &[u32], text: &[u32]) -> usize {
+    before.iter().zip(text).take_while(|(a, b)| a == b).count().min(text.len().saturating_sub(1))
+}
+
 /// How many of the first texts have at most `most` tokens together.
 fn fitting(texts: &[Vec<u32>], most: usize) -> usize {
     let lengths = texts.iter().scan(0, |sum, text| {
@@ -182,8 +200,7 @@ fn embed_alone<'s>(
     stop: &AtomicBool,
     tell: &dyn Fn(u64),
 ) -> Result<&'s [f32]> {
-    // The last token is computed in any case: it is the result.
-    let same = before.iter().zip(text).take_while(|(a, b)| a == b).count().min(text.len().saturating_sub(1));
+    let same = same(before, text);
     session.truncate(same)?;
     done.held += same;
     let mut rest = text.get(same..).unwrap_or_default();
@@ -259,5 +276,18 @@ impl<'a> Sink<'a> {
             Some(path) => write_file(path, &self.bytes),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_texts_begin_with_alike_is_computed_once() {
+        let texts = [vec![1, 2, 3, 9], vec![1, 2, 4, 9], vec![5, 9], vec![5, 9]];
+        assert_eq!(computed_alone(&[], &texts), 4 + 2 + 2 + 1);
+        assert_eq!(computed_alone(&[1, 2, 3, 9], &texts), 1 + 2 + 2 + 1);
+        assert_eq!((fitting(&texts, 10), fitting(&texts, 9), fitting(&texts, 3)), (3, 2, 0));
     }
 }

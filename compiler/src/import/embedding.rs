@@ -22,6 +22,8 @@ use crate::graph::{F32, RopeSpec};
 const POOLING: &str = "1_Pooling/config.json";
 /// The file that lists what comes one behind the other.
 const MODULES: &str = "modules.json";
+/// The module that makes states of tokens.
+const TRANSFORMER: &str = "Transformer";
 /// The module that makes one state of all, and its folder.
 const POOLS: &str = "Pooling";
 const POOLING_FOLDER: &str = "1_Pooling";
@@ -63,23 +65,29 @@ pub(super) fn check_modules(checkpoint: &Checkpoint) -> Result<(), Error> {
     let Some(modules) = modules(text) else {
         return Err(Error::input(Fault::new(MODULES, "something else", expected).next("fetch the file again")));
     };
+    let kinds: Vec<&str> = modules.iter().map(|module| module.kind.as_str()).collect();
     for Module { kind, path } in &modules {
         match kind.as_str() {
-            "Transformer" | NORMALIZE => {}
-            POOLS if path == POOLING_FOLDER && checkpoint.pooling_json().is_some() => {}
+            TRANSFORMER if path.is_empty() => {}
+            NORMALIZE => {}
+            POOLS if path.trim_end_matches('/') == POOLING_FOLDER && checkpoint.pooling_json().is_some() => {}
             POOLS => {
                 let expected = format!("one in {POOLING_FOLDER}, with its config.json");
                 let fault = Fault::new(MODULES, format!("a module {POOLS} in {path:?}"), expected);
                 return Err(Error::unsupported(fault.next("fetch the folder too")));
             }
             other => {
-                let expected = "Transformer, Pooling and Normalize alone";
+                let expected = "Transformer (in no folder), Pooling and Normalize of sentence_transformers alone";
                 let advice = "what this module does to an embedding is not implemented";
                 return Err(Error::unsupported(
                     Fault::new(MODULES, format!("a module {other:?}"), expected).next(advice),
                 ));
             }
         }
+    }
+    if !matches!(kinds.as_slice(), [TRANSFORMER, POOLS] | [TRANSFORMER, POOLS, NORMALIZE]) {
+        let fault = Fault::new(MODULES, kinds.join(", "), "Transformer, Pooling, then Normalize or nothing");
+        return Err(Error::unsupported(fault.next("what other orders give is not implemented")));
     }
     Ok(())
 }
@@ -102,7 +110,10 @@ pub(super) fn normalised_all_the_same(checkpoint: &Checkpoint) -> Option<String>
 fn modules(text: &[u8]) -> Option<Vec<Module>> {
     let mut modules: Vec<Module> = serde_json::from_slice(text).ok()?;
     for module in &mut modules {
-        module.kind = module.kind.rsplit('.').next().unwrap_or_default().to_owned();
+        // A class of somebody else's keeps its whole name.
+        if let Some(name) = module.kind.strip_prefix("sentence_transformers.") {
+            module.kind = name.rsplit('.').next().unwrap_or_default().to_owned();
+        }
     }
     Some(modules)
 }
@@ -139,6 +150,10 @@ pub(super) fn check_pooling(checkpoint: &Checkpoint, config: &Config) -> Result<
             let fault = fields.fault(key, "false, beside the last token's state");
             return Err(Error::unsupported(fault.next("tern pools the last token's state only")));
         }
+    }
+    if !matches!(fields.text("pooling_mode")?, None | Some("lasttoken")) {
+        let fault = fields.fault("pooling_mode", "\"lasttoken\", as pooling_mode_lasttoken has it");
+        return Err(Error::unsupported(fault.next("tern pools the last token's state only")));
     }
     let elems = fields.u32("word_embedding_dimension", 0..=u32::MAX)?;
     if elems.is_some_and(|elems| elems != config.hidden) {

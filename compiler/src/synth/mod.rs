@@ -128,6 +128,12 @@ pub enum Error {
         /// Where a folder could be.
         instead: &'static str,
     },
+    /// Memory does not hold what is made in it.
+    #[error("cannot allocate {bytes} bytes for a checkpoint in memory")]
+    OutOfMemory {
+        /// Of one of its files.
+        bytes: usize,
+    },
     /// The disk is too full.
     #[error("{} has room for {free_bytes} bytes, the checkpoint needs {needed_bytes}", .path.display())]
     NoSpace {

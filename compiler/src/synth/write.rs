@@ -125,7 +125,10 @@ pub fn in_memory(
     for planned in &plan {
         let mut bytes = planned.header();
         let mut at = bytes.len();
-        bytes.resize(at + planned.data_bytes() as usize, 0);
+        let all =
+            usize::try_from(planned.data_bytes()).ok().and_then(|data| data.checked_add(at)).unwrap_or(usize::MAX);
+        bytes.try_reserve_exact(all.saturating_sub(at)).map_err(|_| Error::OutOfMemory { bytes: all })?;
+        bytes.resize(all, 0);
         for piece in pieces(planned) {
             maker.make(piece, &mut bytes[at..at + piece.bytes]);
             at += piece.bytes;

@@ -44,7 +44,7 @@ pub(super) fn rust(table: &ArtifactTable) -> String {
 pub(super) fn page(table: &ArtifactTable) -> String {
     let mut out = header("The layout of an artifact", "artifact.toml");
     out += "An artifact is a compiled model in a file: machine code, packed weights, tokenizer. All numbers are little-endian. \
-            Every byte lies under a sum or must be 0, so that any damage is found before anything is believed or run.\n";
+            Every byte lies under a sum or must be 0, so that any damage is found before anything is believed or run; but of experts that stay in their file (`--experts mapped`) the sums are checked by `tern inspect --verify` alone, since that reads all of them.\n";
     out += "\n## Constants\n\n| name | value | meaning |\n| --- | --- | --- |\n";
     for c in &table.constants {
         let _ = writeln!(out, "| `{}` | {} | {} |", c.name, c.value, cell(&c.doc));

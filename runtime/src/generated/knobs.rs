@@ -106,7 +106,7 @@ pub static KNOBS: &[KnobSpec] = &[
         env: "TERN_EXPERTS",
         kind: KnobKind::Choice(&["auto", "mapped", "resident"]),
         default: "auto",
-        doc: "Where the packed weights of a mixture's experts lie: `resident` in memory, `mapped` in their file, of which the system keeps in memory what it has room for. `auto` maps them if all packed weights take more than is available (the least of what the machine and the control groups of the process leave, less an eighth of it, 256 MiB at least). Results are bit-identical.",
+        doc: "Where the packed weights of a mixture's experts lie: `resident` in memory, `mapped` in their file, of which the system keeps in memory what it has room for. `auto` maps them if all packed weights take more than is available (the least of what the machine and the control groups of the process leave, less an eighth of it, 256 MiB at least). Results are bit-identical. The sums of what is mapped are not checked at the start, since that would read all of it: `tern inspect --verify` does.",
     },
     KnobSpec {
         name: "step-tokens",
