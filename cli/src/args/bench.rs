@@ -42,7 +42,7 @@ pub(crate) struct BenchArgs {
     /// Sizes of the ladder instead of the paper's: names of shapes of graph llama that `tern synth` has.
     #[arg(long, value_name = "SIZE,SIZE,...", requires = "ladder", value_delimiter = ',', value_parser = crate::commands::bench::ladder_size)]
     pub(crate) ladder_sizes: Vec<String>,
-    /// The most bytes of one model's weights that are made [default: 3GB, or a quarter of the free memory if that is less].
+    /// The most bytes of one model's weights that are made, three models of a size being there together [default: 3GB, or a quarter of the free memory if that is less].
     #[arg(long, value_name = "SIZE", requires = "ladder", value_parser = crate::size::parse)]
     pub(crate) ladder_memory: Option<u64>,
     /// Of the matrix, each group of so many columns has a scale of its own (of f16): a multiple of 16 that divides K, or K.

@@ -143,6 +143,28 @@ pub(super) struct Measured {
     pub(super) paged: Option<Paged>,
 }
 
+impl Measured {
+    /// One of several that were taken in turns, all of as many repetitions.
+    pub(super) fn joined(turns: Vec<Self>) -> Option<Self> {
+        let count = turns.len() as f64;
+        turns
+            .into_iter()
+            .reduce(|mut all, turn| {
+                all.repetitions.extend(turn.repetitions);
+                all.profiles.extend(turn.profiles);
+                all.rescored_rows += turn.rescored_rows;
+                all.columns.iter_mut().zip(turn.columns).for_each(|(sum, more)| *sum += more);
+                all.paged = all.paged.or(turn.paged);
+                all
+            })
+            .map(|mut all| {
+                all.rescored_rows /= count;
+                all.columns.iter_mut().for_each(|sum| *sum /= count);
+                all
+            })
+    }
+}
+
 /// What repetitions read of what need not be read.
 pub(super) struct Read {
     /// Exact rows of the head beside its coarse copy.

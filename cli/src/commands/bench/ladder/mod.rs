@@ -1,8 +1,9 @@
 //! `tern bench --ladder`: ternary models beside those of 16 and of 4 bits, by size, as the BitNet b1.58 paper compares them.
 //!
-//! In: sizes, the room that there is. Out: a row per size and kind of weights, as a table with a picture of it, or as JSON lines. Models
-//! are made in memory, one at a time, and are gone when they were measured: there is nothing to clean up. It upholds that a figure which
-//! was not measured on the whole model is marked wherever it stands, and that limits and models are of the same run.
+//! In: sizes, the room that there is. Out: a row per size and kind of weights, as a table with a picture of it, or as JSON lines. The models
+//! of a size are made in memory and are gone when they were measured: there is nothing to clean up. It upholds that a figure which was not
+//! measured on the whole model is marked wherever it stands, that limits and models are of the same run, and that the kinds of a size
+//! take turns within every repetition: a machine that grows slower does so for all of them.
 //!
 //! Read [`plan`] (what is measured how), [`rung`] (figures of whole models), [`energy`], [`table`], [`picture`].
 
@@ -24,9 +25,9 @@ use tern_runtime::cores::physical_cores;
 use tern_runtime::limits::dot::Dot;
 use tern_runtime::limits::{self, Meter, Sample};
 use tern_runtime::memory::give_back_freed;
-use tern_runtime::{Engine as _, KvType};
+use tern_runtime::{Engine as _, KvType, Session};
 
-use super::measure::{self, Test, median};
+use super::measure::{self, Measured, Test, median};
 use super::memory::available_bytes;
 use super::rows::LimitRow;
 use super::subject::Subject;
@@ -67,17 +68,22 @@ pub(super) fn run(args: &BenchArgs) -> Result<ExitCode> {
     let mut meter = Meter::new(ladder.threads, limits::buffer(limits::BUFFER_BYTES)?, ladder.dot)?;
     let (mut rungs, mut samples) = (Vec::<Rung>::new(), Vec::new());
     for shape in &shapes {
-        for kind in KINDS {
-            // Four bits may want a wider feed-forward layer.
-            let shape = kind.fitted(shape);
-            let rung = match ladder.room.basis(&shape, kind) {
-                (Basis::Bytes, _) => {
-                    let of_kind = rungs.iter().rev().find(|rung| rung.kind == kind && rung.basis != Basis::Bytes);
-                    of_kind.with_context(|| ladder.no_room(&shape, kind))?.of_larger(&shape)
-                }
-                (Basis::Whole | Basis::Layers, layers) => {
-                    let seen = ladder.see(&Shape { layers, ..shape }, kind, &mut meter, &mut samples)?;
-                    Rung::of(&shape, kind, &seen)
+        // Four bits may want a wider feed-forward layer.
+        let kinds = KINDS.map(|kind| (kind.fitted(shape), kind));
+        let mut subjects = Vec::new();
+        for (shape, kind) in &kinds {
+            if let (Basis::Whole | Basis::Layers, layers) = ladder.room.basis(shape, *kind) {
+                subjects.push(ladder.open(&Shape { layers, ..*shape }, *kind)?);
+            }
+        }
+        ladder.take_turns(&mut subjects, &mut meter)?;
+        samples.extend(subjects.iter().flat_map(Opened::limits));
+        for (shape, kind) in &kinds {
+            let rung = match subjects.iter().position(|subject| subject.kind == *kind) {
+                Some(at) => Rung::of(shape, *kind, &ladder.seen(subjects.swap_remove(at))?),
+                None => {
+                    let of_kind = rungs.iter().rev().find(|rung| rung.kind == *kind && rung.basis != Basis::Bytes);
+                    of_kind.with_context(|| ladder.no_room(shape, *kind))?.of_larger(shape)
                 }
             };
             // JSON goes out as it comes, so that a long run shows something.
@@ -168,23 +174,48 @@ impl<'a> Ladder<'a> {
         )
     }
 
-    /// Makes a model of `shape` with all its layers, and measures it.
-    fn see(&self, shape: &Shape, kind: Weights, meter: &mut Meter, samples: &mut Vec<Sample>) -> Result<Seen> {
+    /// What is measured of each model.
+    fn tests(&self) -> Vec<Test> {
+        let (prompt, tokens) = (self.args.prompt_tokens(), self.args.tokens_decoded());
+        let prefill = (prompt > 0).then_some(Test::Prefill { tokens: prompt });
+        prefill.into_iter().chain([Test::Decode { tokens, depth: 0 }]).collect()
+    }
+
+    /// Makes a model of `shape` with all its layers.
+    fn open(&self, shape: &Shape, kind: Weights) -> Result<Opened> {
         let name = format!("{} {}", shape.name, kind.name());
         let subject = self.subject(shape, kind).with_context(|| name.clone())?;
-        let (prompt, tokens) = (self.args.prompt_tokens(), self.args.tokens_decoded());
-        let decode = Test::Decode { tokens, depth: 0 };
-        let prefill = (prompt > 0).then_some(Test::Prefill { tokens: prompt });
-        let tests: Vec<Test> = prefill.into_iter().chain([decode]).collect();
-        let mut session = subject.session(self.threads, &tests)?;
-        let counts = subject.counts()?;
-        let mut seen = Vec::new();
-        for test in &tests {
-            let _spinner = Progress::spinner("measuring");
-            seen.push(measure::measure(test, self.args.repeats(), &mut session, &counts, meter, None)?);
+        let tests = self.tests();
+        let (session, counts) = (subject.session(self.threads, &tests)?, subject.counts()?);
+        Ok(Opened {
+            name,
+            kind,
+            layers: shape.layers,
+            subject,
+            session,
+            counts,
+            turns: tests.iter().map(|_| Vec::new()).collect(),
+        })
+    }
+
+    /// Measures models in turns.
+    fn take_turns(&self, subjects: &mut [Opened], meter: &mut Meter) -> Result<()> {
+        let tests = self.tests();
+        let _spinner = Progress::spinner("measuring");
+        for _ in 0..self.args.repeats() {
+            for opened in &mut *subjects {
+                for (test, turns) in tests.iter().zip(&mut opened.turns) {
+                    turns.push(measure::measure(test, 1, &mut opened.session, &opened.counts, meter, None)?);
+                }
+            }
         }
-        let all = || seen.iter().flat_map(|measured| &measured.repetitions).map(|r| r.limit);
-        samples.extend(all());
+        Ok(())
+    }
+
+    /// What the turns of a model say.
+    fn seen(&self, opened: Opened) -> Result<Seen> {
+        let Opened { name, layers, subject, session, turns, .. } = opened;
+        let seen: Vec<Measured> = turns.into_iter().filter_map(Measured::joined).collect();
         let times: Vec<Option<Time>> =
             seen.iter().map(|measured| Time::of(measured, &subject.lowered.schedule)).collect();
         let decoded = seen.last().with_context(|| format!("bug in tern: {name} was not measured"))?;
@@ -195,16 +226,17 @@ impl<'a> Ladder<'a> {
         };
         let cache = session.context() as u64 * traffic.kv_elems * u64::from(kv.bytes());
         let decode_limits = decoded.repetitions.iter().map(|r| r.limit);
+        let all = seen.iter().flat_map(|measured| &measured.repetitions).map(|r| r.limit);
         Ok(Seen {
-            layers: shape.layers,
+            layers,
             decode: times.last().copied().flatten().with_context(|| format!("bug in tern: no time of {name}"))?,
-            prefill: prefill.and(times.first().copied().flatten()),
+            prefill: if seen.len() > 1 { times.first().copied().flatten() } else { None },
             traffic,
             packed_bytes: packed_bytes(&subject.lowered.schedule.weights),
             scratch_bytes: (session.state_bytes() as u64).saturating_sub(cache),
-            position: (tokens / 2) as u64,
+            position: (self.args.tokens_decoded() / 2) as u64,
             read_limit: median(decode_limits.map(|limit| limit.read_bytes_per_s)).unwrap_or(f64::NAN),
-            int8_peak: median(all().filter_map(|limit| limit.dot_macs_per_s_widest)),
+            int8_peak: median(all.filter_map(|limit| limit.dot_macs_per_s_widest)),
             kv,
         })
     }
@@ -223,5 +255,25 @@ impl<'a> Ladder<'a> {
         let imported = pipeline::import(&checkpoint, &self.options)?;
         let loaded = Loaded { checkpoint, imported, timings: Timings::default() };
         Subject::new(&loaded, self.options.clone(), &self.args.compile, self.kv)
+    }
+}
+
+/// A model that is being measured.
+struct Opened {
+    name: String,
+    kind: Weights,
+    /// Its layers.
+    layers: u32,
+    subject: Subject,
+    session: Session,
+    counts: Vec<u64>,
+    /// Of each test.
+    turns: Vec<Vec<Measured>>,
+}
+
+impl Opened {
+    /// What the machine could do during its turns.
+    fn limits(&self) -> impl Iterator<Item = Sample> {
+        self.turns.iter().flatten().flat_map(|measured| &measured.repetitions).map(|r| r.limit)
     }
 }
