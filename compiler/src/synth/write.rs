@@ -108,7 +108,7 @@ pub fn write(
 /// The same checkpoint in memory: its files, by their names.
 ///
 /// # Errors
-/// As [`write`], but for what concerns a disk.
+/// As [`write()`], but for what concerns a disk.
 pub fn in_memory(
     shape: &Shape,
     options: &Options,
